@@ -1,0 +1,79 @@
+"""What a 3D (or 2D) representation is to the core: something that renders, takes gradients and can be saved."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from trace_bench.cameras import Cameras
+    from trace_bench.schedules import Progress
+
+
+@dataclass
+class Render:
+    """What a batch of B cameras sees. Exactly one of `rgb` and `latents` is what the core distils into."""
+
+    rgb: Tensor | None  # [B, H, W, 3] in [0, 1]; None where the representation is a latent itself
+    alpha: Tensor  # [B, H, W, 1] in [0, 1]
+    depth: Tensor  # [B, H, W, 1] expected z-depth in the camera's frame, world units; 0 where empty
+    normal: Tensor | None = None  # [B, H, W, 3] world space, unit length where alpha > 0, else 0; on demand
+    latents: Tensor | None = None  # [B, C, h, w] scaled VAE latents; None where `rgb` has to be encoded
+    info: dict[str, Any] = field(default_factory=dict)  # the renderer's own (means2d, radii, ...)
+
+
+class Representation(ABC):
+    """One asset that is being made.
+
+    Made by `_target_(points=PointCloud | None, resolution=pixels, latent_shape=(C, h, w), seed=int, device=..., **hyper)`:
+    every representation declares all five, and says in its docstring which of them it does not need.
+
+    One step of the core, in this order:
+        render = r.render(cameras, background)
+        r.pre_backward(render)
+        (distillation surrogate + r.regularisation(render, progress)).backward()
+        r.post_backward(render, progress, grad_rms)
+    """
+
+    #: name -> optimiser; replaced objects are allowed to change between steps, so ask anew each time
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    @abstractmethod
+    def render(self, cameras: Cameras, background: Tensor, with_normals: bool = False) -> Render:
+        """Render B cameras over `background` ([3] or [B, 3], in [0, 1]); differentiable."""
+
+    @abstractmethod
+    def regularisation(self, render: Render, progress: Progress) -> Tensor:
+        """Weighted sum of the representation's own losses on this render, a scalar."""
+
+    def pre_backward(self, render: Render) -> None:
+        """Called between render and backward, to retain what only the backward pass fills in."""
+
+    @abstractmethod
+    def post_backward(self, render: Render, progress: Progress, grad_rms: Tensor) -> None:
+        """Set learning rates, take the optimiser step, clear gradients, densify and prune.
+
+        grad_rms: scalar, root mean square of the latent gradient d(loss)/d(latents) of this batch (trap T3).
+        """
+
+    @property
+    @abstractmethod
+    def n_primitives(self) -> int:
+        """Gaussians, pixels, ...: how large the asset is."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that moves: parameters, optimiser states, statistics of the densification."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict()`; training then goes on as if it had never stopped."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> list[Path]:
+        """Write the finished asset's files into `folder` and return their paths."""
