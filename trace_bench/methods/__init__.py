@@ -1,0 +1,1 @@
+"""Score-distillation methods, one file each."""

@@ -1,0 +1,66 @@
+"""SDS: score distillation sampling (Poole et al. 2022, DreamFusion, eq. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from trace_bench.cameras import Cameras
+from trace_bench.methods.base import Distilled, Method
+from trace_bench.priors.base import Prior, Work
+from trace_bench.priors.text import PromptText
+from trace_bench.schedules import Progress, add_noise, alpha_sigma, clamp_gradient, scheduled
+from trace_bench.seeding import StepRng
+
+
+class SDS(Method):
+    """g = w(t) (e_cfg(x_t, t, y) - eps) with x_t = a_t z + s_t eps and w(t) = s_t^2.
+
+    Args:
+        min_step_percent, max_step_percent: range of t as a share of the schedule, both ends included; a
+            constant or a schedule over the run (`schedules.scheduled`).
+        grad_clamp: element-wise limit of g, a constant or a schedule over the run; None for none.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        *,
+        guidance_scale: float,
+        min_step_percent: float | Sequence[float] = 0.02,
+        max_step_percent: float | Sequence[float] = 0.98,
+        grad_clamp: float | Sequence[float] | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(prior, guidance_scale=guidance_scale, **common)
+        self.guidance_scale: float = guidance_scale
+        self.min_step_percent = min_step_percent
+        self.max_step_percent = max_step_percent
+        self.grad_clamp = grad_clamp
+
+    def timesteps(self, n: int, progress: Progress, rng: StepRng, device: Any) -> Tensor:
+        """Uniform integer t, one a sample: int64 [n]."""
+        total = len(self.prior.alphas_cumprod)
+        low = int(total * scheduled(self.min_step_percent, progress.fraction))
+        high = int(total * scheduled(self.max_step_percent, progress.fraction))
+        return rng.randint("t", low, high + 1, n, device)
+
+    def step(
+        self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
+    ) -> Distilled:
+        """One pair of UNet items a view."""
+        n = latents.shape[0]
+        t = self.timesteps(n, progress, rng, latents.device)
+        a, s = alpha_sigma(self.prior.alphas_cumprod, t)
+        eps = rng.randn("eps", latents.shape, latents.device, latents.dtype)
+        x_t = add_noise(latents, eps, a, s)
+        cond = text.view_dependent(view, self.view_thresholds)
+        eps_cfg, _, _ = self.prior.eps_cfg(x_t, t, cond, text.negative.expand(n), self.guidance_scale)
+        grad = clamp_gradient(s**2 * (eps_cfg - eps), self.grad_clamp, progress.fraction)
+        return Distilled(grad)
+
+    def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
+        """Two forward items a view."""
+        return Work(unet_fwd=2 * batch)

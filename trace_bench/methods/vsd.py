@@ -1,0 +1,106 @@
+"""VSD: variational score distillation (Wang et al. 2023, ProlificDreamer, eq. 9 and algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trace_bench.cameras import Cameras
+from trace_bench.methods.base import Distilled, Method
+from trace_bench.priors.base import Prior, TextEmbedding, Work
+from trace_bench.priors.text import PromptText
+from trace_bench.schedules import Progress, add_noise, alpha_sigma, scheduled
+from trace_bench.seeding import StepRng
+
+
+class VSD(Method):
+    """g = w(t) (e_cfg(x_t, t, y) - e_phi(x_t, t, y, c)) with w(t) = s_t^2.
+
+    e_phi is a LoRA network that learns the score of the renders: after the direction is taken, it is trained
+    for one step on its own t' ~ U{0..T-1} and its own noise, to predict them from x_t' = a z + s eps'.
+
+    Args:
+        max_step_percent: upper end of t, both ends included; a constant or a schedule over the run.
+        lora_rank, lora_lr, lora_betas, lora_eps, lora_weight_decay: the adapter and its AdamW.
+        camera_dropout: probability that the adapter's training sees a camera of zeros.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        *,
+        guidance_scale: float,
+        min_step_percent: float | Sequence[float] = 0.02,
+        max_step_percent: float | Sequence[float] = 0.98,
+        lora_rank: int = 4,
+        lora_lr: float = 1e-4,
+        lora_betas: Sequence[float] = (0.9, 0.99),
+        lora_eps: float = 1e-15,
+        lora_weight_decay: float = 0.01,
+        camera_dropout: float = 0.1,
+        **common: Any,
+    ) -> None:
+        super().__init__(prior, guidance_scale=guidance_scale, **common)
+        self.guidance_scale: float = guidance_scale
+        self.min_step_percent = min_step_percent
+        self.max_step_percent = max_step_percent
+        self.camera_dropout = camera_dropout
+        self.adapter = prior.adapter(lora_rank, self.seed)
+        self.optimizer = torch.optim.AdamW(
+            self.adapter.parameters(),
+            lr=lora_lr,
+            betas=(lora_betas[0], lora_betas[1]),
+            eps=lora_eps,
+            weight_decay=lora_weight_decay,
+        )
+
+    def step(
+        self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
+    ) -> Distilled:
+        """The direction with the adapter as it is, then one training step of the adapter."""
+        n = latents.shape[0]
+        total = len(self.prior.alphas_cumprod)
+        low = int(total * scheduled(self.min_step_percent, progress.fraction))
+        high = int(total * scheduled(self.max_step_percent, progress.fraction))
+        t = rng.randint("t", low, high + 1, n, latents.device)
+        a, s = alpha_sigma(self.prior.alphas_cumprod, t)
+        x_t = add_noise(latents, rng.randn("eps", latents.shape, latents.device, latents.dtype), a, s)
+        camera = view.c2w.reshape(n, 16).to(latents)
+        plain = text.plain.expand(n)
+
+        cond = text.view_dependent(view, self.view_thresholds)
+        eps_cfg, _, _ = self.prior.eps_cfg(x_t, t, cond, text.negative.expand(n), self.guidance_scale)
+        with torch.no_grad():
+            eps_phi = self.adapter.to_eps(self.adapter.predict(x_t, t, plain, camera), x_t, t)
+        lora_loss = self.train_adapter(latents, plain, camera, rng)
+        return Distilled(s**2 * (eps_cfg - eps_phi), {"lora_loss": lora_loss})
+
+    def train_adapter(self, latents: Tensor, plain: TextEmbedding, camera: Tensor, rng: StepRng) -> Tensor:
+        """One AdamW step on the denoising loss of the renders; returns the loss, detached."""
+        t = rng.randint("lora_t", 0, len(self.prior.alphas_cumprod), latents.shape[0], latents.device)
+        eps = rng.randn("lora_eps", latents.shape, latents.device, latents.dtype)
+        x_t = add_noise(latents, eps, *alpha_sigma(self.prior.alphas_cumprod, t))
+        if rng.chance("camera_dropout", self.camera_dropout):
+            camera = torch.zeros_like(camera)
+        raw = self.adapter.predict(x_t, t, plain, camera)
+        loss = torch.nn.functional.mse_loss(raw, self.adapter.target(latents, eps, t))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
+        """A guided pair, the adapter's prediction, and its training item with a backward pass."""
+        return Work(unet_fwd=4 * batch, unet_bwd=batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Adapter and optimiser."""
+        return {"adapter": self.adapter.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self.adapter.load_state_dict(state["adapter"])
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,138 @@
+"""What a prior is to the methods: a frozen denoiser with an encoder, that counts its own work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """Text conditioning of a UNet: token states and, for SDXL-like priors, a pooled vector."""
+
+    tokens: Tensor  # [B, L, C]
+    pooled: Tensor | None = None  # [B, P]
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def __getitem__(self, index: Tensor | slice | list[int]) -> TextEmbedding:
+        """The rows at `index` (a slice, list or index tensor), still batched."""
+        return TextEmbedding(self.tokens[index], None if self.pooled is None else self.pooled[index])
+
+    def expand(self, n: int) -> TextEmbedding:
+        """One embedding shown to `n` items, without a copy."""
+        pooled = None if self.pooled is None else self.pooled.expand(n, -1)
+        return TextEmbedding(self.tokens.expand(n, -1, -1), pooled)
+
+    @staticmethod
+    def cat(parts: Sequence[TextEmbedding]) -> TextEmbedding:
+        """Batches one after the other."""
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return TextEmbedding(
+            torch.cat([part.tokens for part in parts]), torch.cat(pooled) if pooled else None
+        )
+
+
+@dataclass
+class Work:
+    """Network work in batch items: what a run is charged for."""
+
+    unet_fwd: int = 0
+    unet_bwd: int = 0
+    vae_enc_fwd: int = 0
+    vae_enc_bwd: int = 0
+    vae_dec: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(**{key: value + getattr(other, key) for key, value in asdict(self).items()})
+
+    def __sub__(self, other: Work) -> Work:
+        return Work(**{key: value - getattr(other, key) for key, value in asdict(self).items()})
+
+    def as_dict(self) -> dict[str, int]:
+        """The counts by name."""
+        return asdict(self)
+
+
+class Adapter(Protocol):
+    """A trainable copy of the denoiser, conditioned on the camera: the LoRA network of VSD and TraCe."""
+
+    def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor) -> Tensor:
+        """The network's own output (eps or v) at x_t [B, C, h, w], camera [B, 16]; with a graph if wanted."""
+        ...
+
+    def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """An output of `predict` as noise prediction: [B, C, h, w]."""
+        ...
+
+    def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """What `predict` should have said for x_t = a_t x0 + s_t eps."""
+        ...
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What trains, nothing else."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that moves."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put back what `state_dict` gave."""
+        ...
+
+
+class Prior(Protocol):
+    """A frozen diffusion prior. Latents are float32 (float64 for the analytic one) on `device`."""
+
+    alphas_cumprod: Tensor  # [T]
+    latent_shape: tuple[int, int, int]  # C, h, w
+    resolution: int  # pixels a side that `encode` works at
+    device: torch.device
+    counter: Work
+
+    def check_prompt(self, text: str) -> None:
+        """Raise TraceBenchError where `text` has words that the text encoder never saw, naming them."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> TextEmbedding:
+        """Token states of each text, padded as in training: B = len(texts)."""
+        ...
+
+    def encode(self, rgb: Tensor, noise: Tensor) -> Tensor:
+        """Latents [B, C, h, w] of rgb [B, 3, H, W] in [0, 1]: one posterior draw, differentiable in rgb."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """rgb [B, 3, H, W] in [0, 1] of latents [B, C, h, w], without a graph."""
+        ...
+
+    def eps(self, latents: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
+        """Noise prediction at latents [B, C, h, w], timesteps int64 [B]; never with a graph."""
+        ...
+
+    def eps_cfg(
+        self,
+        latents: Tensor,
+        t: Tensor,
+        cond: TextEmbedding,
+        uncond: TextEmbedding,
+        guidance_scale: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Guided, conditional and unconditional noise prediction from one batched call."""
+        ...
+
+    def adapter(self, rank: int, seed: int) -> Adapter:
+        """A fresh adapter; the one before it is gone."""
+        ...
+
+
+def classifier_free_guidance(eps_cond: Tensor, eps_uncond: Tensor, guidance_scale: float) -> Tensor:
+    """e = e_uncond + s (e_cond - e_uncond): the only guidance formula of the product (Ho & Salimans 2022, in
+    the form of diffusers). s = 0 is unconditional, s = 1 conditional."""
+    return eps_uncond + guidance_scale * (eps_cond - eps_uncond)

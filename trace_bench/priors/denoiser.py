@@ -1,0 +1,63 @@
+"""A UNet with its parametrisation: eps and v models look alike from here on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trace_bench.errors import TraceBenchError
+from trace_bench.priors.base import TextEmbedding, Work
+from trace_bench.schedules import alpha_sigma, eps_to_v, v_to_eps, velocity
+
+
+class Denoiser:
+    """Calls a diffusers UNet in its own dtype and counts the items that pass, forward and backward."""
+
+    def __init__(
+        self, unet: torch.nn.Module, prediction_type: str, alphas_cumprod: Tensor, counter: Work
+    ) -> None:
+        if prediction_type not in ("epsilon", "v_prediction"):
+            raise TraceBenchError(
+                f"The scheduler config says prediction_type={prediction_type!r}; "
+                "only epsilon and v_prediction models can be distilled."
+            )
+        self.unet = unet
+        self.is_v = prediction_type == "v_prediction"
+        self.alphas_cumprod = alphas_cumprod
+        self.counter = counter
+        self._dtype = next(unet.parameters()).dtype
+
+    def predict(
+        self, x_t: Tensor, t: Tensor, text: TextEmbedding, class_labels: Tensor | None = None
+    ) -> Tensor:
+        """The network's own output, eps or v, in x_t's dtype: [B, C, h, w]."""
+        out = self.unet(
+            x_t.to(self._dtype),
+            t,
+            encoder_hidden_states=text.tokens.to(self._dtype),
+            class_labels=class_labels,
+            return_dict=False,
+        )[0].to(x_t.dtype)
+        self.counter.unet_fwd += x_t.shape[0]
+        if out.requires_grad:
+            out.register_hook(self._count_backward)
+        return out
+
+    def _count_backward(self, grad: Tensor) -> None:
+        self.counter.unet_bwd += grad.shape[0]
+
+    def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        # DDIM grids may start below 0, where SD's schedule stays at its first value.
+        return alpha_sigma(self.alphas_cumprod, t.clamp(min=0))
+
+    def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """An output of `predict` as noise prediction."""
+        return v_to_eps(x_t, raw, *self._alpha_sigma(t)) if self.is_v else raw
+
+    def from_eps(self, eps: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """A noise prediction as output of `predict`."""
+        return eps_to_v(x_t, eps, *self._alpha_sigma(t)) if self.is_v else eps
+
+    def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """What `predict` should say for x_t = a_t x0 + s_t eps."""
+        return velocity(x0, eps, *self._alpha_sigma(t)) if self.is_v else eps

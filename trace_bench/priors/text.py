@@ -1,0 +1,52 @@
+"""The texts a run is conditioned on: the prompt seen from the front, the side, the back and above."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trace_bench.cameras import Cameras
+from trace_bench.priors.base import Prior, TextEmbedding
+
+VIEWS = ("side", "front", "back", "overhead")
+
+
+@dataclass(frozen=True)
+class ViewThresholds:
+    """Degrees at which the view phrase changes (threestudio's names and defaults)."""
+
+    front: float = 45.0
+    back: float = 45.0
+    overhead: float = 60.0
+
+    def direction(self, elevation_deg: Tensor, azimuth_deg: Tensor) -> Tensor:
+        """Index into VIEWS for each view, later rules win: side, front, back, overhead; int64 [B]."""
+        azimuth = (azimuth_deg + 180.0) % 360.0 - 180.0
+        index = torch.zeros_like(azimuth, dtype=torch.int64)
+        index = index.masked_fill(azimuth.abs() < self.front, VIEWS.index("front"))
+        index = index.masked_fill(azimuth.abs() > 180.0 - self.back, VIEWS.index("back"))
+        return index.masked_fill(elevation_deg > self.overhead, VIEWS.index("overhead"))
+
+
+@dataclass(frozen=True)
+class PromptText:
+    """Embeddings of one prompt; each field has one row, `views` one row for each of VIEWS."""
+
+    plain: TextEmbedding  # [1, L, C]
+    views: TextEmbedding  # [4, L, C]
+    negative: TextEmbedding  # [1, L, C]
+    empty: TextEmbedding  # [1, L, C]
+
+    def view_dependent(self, cameras: Cameras, thresholds: ViewThresholds) -> TextEmbedding:
+        """The prompt with the phrase of each camera's direction: [B, L, C]."""
+        index = thresholds.direction(cameras.elevation_deg, cameras.azimuth_deg)
+        return self.views[index.to(self.views.tokens.device)]
+
+
+def embed_prompt(prior: Prior, prompt: str, negative_prompt: str = "") -> PromptText:
+    """Embed `prompt` plain and as "prompt, front view" and so on, with the negative and the empty prompt."""
+    texts = [prompt, *(f"{prompt}, {view} view" for view in VIEWS), negative_prompt, ""]
+    rows = prior.embed(texts)
+    return PromptText(plain=rows[0:1], views=rows[1:5], negative=rows[5:6], empty=rows[6:7])
