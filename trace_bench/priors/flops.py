@@ -1,0 +1,57 @@
+"""TFLOP of one item of each network, counted on the real architecture without its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from trace_bench.priors.adapter import CAMERA_DIM, add_lora
+
+
+def _tflop(call: Callable[[], object]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() / 1e12
+
+
+@cache
+def unit_tflop(
+    unet_config: str, vae_config: str, text_length: int, resolution: int, rank: int = 4
+) -> dict[str, float]:
+    """TFLOP an item for each field of `Work`; the UNet's backward is that of LoRA training.
+
+    Counted on the meta device, so SD-sized networks take seconds and no memory.
+    """
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(json.loads(unet_config))
+        vae = AutoencoderKL.from_config(json.loads(vae_config)).requires_grad_(False)
+        side = resolution // 2 ** (len(vae.config.block_out_channels) - 1)
+        latents = torch.empty(1, vae.config.latent_channels, side, side)
+        t = torch.empty(1, dtype=torch.int64)
+        text = torch.empty(1, text_length, unet.config.cross_attention_dim)
+        rgb = torch.empty(1, 3, resolution, resolution, requires_grad=True)
+        unet_fwd = _tflop(lambda: unet(latents, t, encoder_hidden_states=text))
+        encode_fwd = _tflop(lambda: vae.encode(rgb.detach()))
+        encode_both = _tflop(lambda: vae.encode(rgb).latent_dist.mean.sum().backward())
+        decode = _tflop(lambda: vae.decode(latents))
+        add_lora(unet, rank)
+        camera = torch.empty(1, CAMERA_DIM)
+
+        def lora() -> torch.Tensor:
+            return unet(latents, t, encoder_hidden_states=text, class_labels=camera).sample
+
+        with torch.no_grad():
+            lora_fwd = _tflop(lora)
+        lora_both = _tflop(lambda: lora().sum().backward())
+    return {
+        "unet_fwd": unet_fwd,
+        "unet_bwd": lora_both - lora_fwd,
+        "vae_enc_fwd": encode_fwd,
+        "vae_enc_bwd": encode_both - encode_fwd,
+        "vae_dec": decode,
+    }

