@@ -1,0 +1,60 @@
+# The two commands of the README are `make bench` and `make test`; both install what they need, once.
+VENV := .venv
+PY := $(VENV)/bin/python
+INPUTS := pyproject.toml constraints.txt scripts/bootstrap
+PYTEST_ARGS ?= -n auto --maxprocesses 4
+
+.DEFAULT_GOAL := help
+.PHONY: help bench test install install-dev lint types imports format wheel-test constraints clean
+
+help:  ## print this list
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+bench: $(VENV)/.installed  ## make 3D assets with sds, vsd and trace, score them, print the tables and the pictures
+	$(PY) -m trace_bench -m method=sds,vsd,trace prompt_set=toy
+	$(PY) -m evaluation.score
+	$(PY) -m evaluation.contact_sheet
+	$(PY) -m evaluation.tables
+
+test: $(VENV)/.installed-dev  ## run the tests (CPU, offline)
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+install: $(VENV)/.installed  ## create .venv and install trace_bench into it
+
+install-dev: $(VENV)/.installed-dev  ## the same, with the developers' tools
+
+lint: $(VENV)/.installed-dev types imports  ## ruff, codespell, types and import rules
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
+
+types: $(VENV)/.installed-dev  ## mypy on the core
+	$(VENV)/bin/mypy
+
+imports: $(VENV)/.installed-dev  ## DESIGN's dependency rules
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.installed-dev  ## let ruff rewrite what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+wheel-test: $(VENV)/.installed-dev  ## build the wheel, install it elsewhere, run it from another folder
+	sh scripts/wheel_test $(PY)
+
+constraints: $(VENV)/.installed-dev  ## resolve the newest versions that go together into constraints.txt
+	printf 'uv\n' | $(PY) -m uv pip compile pyproject.toml - --extra dev --python-version 3.11 --upgrade --quiet \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file $(VENV)/resolved.txt
+	sed -n '/^#/p' constraints.txt > $(VENV)/constraints.txt
+	grep -Ev '^(nvidia-|cuda-|triton=)' $(VENV)/resolved.txt >> $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt
+
+clean:  ## remove the environment and the caches, never the outputs
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
+
+$(VENV)/.installed: $(INPUTS)
+	@sh scripts/bootstrap $(VENV)
+	@touch $@
+
+$(VENV)/.installed-dev: $(INPUTS)
+	@sh scripts/bootstrap $(VENV) dev
+	@touch $(VENV)/.installed $@
