@@ -1,0 +1,179 @@
+"""The shared distillation core: the one loop that every method and representation runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trace_bench.cameras import CameraRange, Cameras, sample_cameras
+from trace_bench.errors import TraceBenchError
+from trace_bench.methods.base import Distilled, Method
+from trace_bench.priors.base import Prior
+from trace_bench.priors.text import PromptText
+from trace_bench.representations.base import Render, Representation
+from trace_bench.schedules import Progress
+from trace_bench.seeding import Rng, StepRng
+
+Background = Literal["random", "black", "white"]
+
+
+class NonFiniteError(TraceBenchError):
+    """A value of the run became NaN or infinite."""
+
+    def __init__(self, step: int, name: str) -> None:
+        super().__init__(
+            f"The {name} became non-finite at step {step}; lower the learning rate or the guidance scale, "
+            "or look at the last checkpoint."
+        )
+        self.step = step
+        self.name = name
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """How the loop ended: `step` steps are done; `stopped` where it was asked to stop before the last."""
+
+    step: int
+    stopped: bool
+
+
+class FiniteMonitor:
+    """Remembers on the device the first step at which each named value was not finite."""
+
+    NAMES = ("render", "latents", "latent gradient", "loss")
+
+    def __init__(self, device: torch.device) -> None:
+        self._never = torch.iinfo(torch.int64).max
+        self._first = torch.full((len(self.NAMES),), self._never, device=device)
+
+    def record(self, step: int, values: dict[str, Tensor]) -> None:
+        """Look at this step's values without waiting for the device."""
+        for name, value in values.items():
+            bad = ~torch.isfinite(value).all()
+            i = self.NAMES.index(name)
+            self._first[i] = torch.where(bad, self._first[i].clamp(max=step), self._first[i])
+
+    def check(self) -> None:
+        """Raise NonFiniteError for the earliest bad value, the first in the order of computation."""
+        first = self._first.tolist()
+        step = min(first)
+        if step < self._never:
+            raise NonFiniteError(step, self.NAMES[first.index(step)])
+
+
+def distill(
+    prior: Prior,
+    method: Method,
+    representation: Representation,
+    text: PromptText,
+    camera_range: CameraRange,
+    *,
+    steps: int,
+    views_per_step: int,
+    resolution: int,
+    background: Background,
+    rng: Rng,
+    start: int = 0,
+    log_every: int = 10,
+    on_step: Callable[[int, dict[str, float]], None] = lambda step, log: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> DistillResult:
+    """Render, encode, take the method's direction, one backward, optimise, densify; `steps` times.
+
+    Args:
+        text: the prompt's embeddings.
+        camera_range: distribution of the training views.
+        steps: length of the run; every schedule is relative to it.
+        resolution: pixels a side of the training renders.
+        background: colour behind the asset; `random` draws one a view and step.
+        start: first step to do, after a resume.
+        on_step: called after each step with its index and, every `log_every` steps and after the last, the
+            log (else an empty dict). A log that is not empty means that all steps so far were finite.
+        should_stop: asked before each step; True ends the loop early.
+
+    Raises:
+        NonFiniteError: a render, latent, gradient or loss was NaN or infinite; names the step.
+    """
+    monitor = FiniteMonitor(prior.device)
+    check_every = 1 if prior.device.type == "cpu" else log_every
+    for k in range(start, steps):
+        if should_stop():
+            return DistillResult(k, stopped=True)
+        view = sample_cameras(views_per_step, rng.at(k), camera_range, resolution, resolution)
+        distilled, loss = _step(
+            prior,
+            method,
+            representation,
+            text,
+            view.to(prior.device),
+            background,
+            Progress(k, steps),
+            rng.at(k),
+            monitor,
+        )
+        log_now = (k + 1) % log_every == 0 or k + 1 == steps
+        if log_now or (k + 1) % check_every == 0:
+            monitor.check()
+        on_step(k, _log(distilled, loss, representation) if log_now else {})
+    return DistillResult(steps, stopped=False)
+
+
+def _step(
+    prior: Prior,
+    method: Method,
+    representation: Representation,
+    text: PromptText,
+    view: Cameras,
+    background: Background,
+    progress: Progress,
+    rng: StepRng,
+    monitor: FiniteMonitor,
+) -> tuple[Distilled, Tensor]:
+    """One step; returns the method's answer and the loss."""
+    n = len(view)
+    render = representation.render(view, background_colour(background, n, rng, prior.device))
+    representation.pre_backward(render)
+    latents = encode(prior, render, rng)
+    distilled = method.step(latents.detach(), text, view, progress, rng)
+    regularisation = representation.regularisation(render, progress)
+    loss = (latents * distilled.grad).sum() / n + regularisation
+    loss.backward()
+    grad_rms = distilled.grad.square().mean().sqrt() / n
+    values = {"latents": latents.detach(), "latent gradient": distilled.grad, "loss": loss.detach()}
+    if render.rgb is not None:
+        values["render"] = render.rgb.detach()
+    monitor.record(progress.k, values)
+    representation.post_backward(render, progress, grad_rms)
+    return distilled, regularisation.detach()
+
+
+def encode(prior: Prior, render: Render, rng: StepRng) -> Tensor:
+    """The render as latents [B, C, h, w]; a latent representation has them already."""
+    if render.latents is not None:
+        return render.latents
+    if render.rgb is None:
+        raise ValueError("a Render needs rgb or latents")
+    n = render.rgb.shape[0]
+    noise = rng.randn("posterior", (n, *prior.latent_shape), prior.device)
+    return prior.encode(render.rgb.permute(0, 3, 1, 2), noise)
+
+
+def background_colour(background: Background, n: int, rng: StepRng, device: torch.device) -> Tensor:
+    """One colour a view: [B, 3] in [0, 1]."""
+    if background == "random":
+        return rng.uniform("background", (n, 3), device)
+    return torch.full((n, 3), 1.0 if background == "white" else 0.0, device=device)
+
+
+def _log(distilled: Distilled, regularisation: Tensor, representation: Representation) -> dict[str, float]:
+    """Scalars of a step; the only place where the loop waits for the device."""
+    log = {
+        "grad_rms": float(distilled.grad.square().mean().sqrt()),
+        "regularisation": float(regularisation),
+        "n_primitives": float(representation.n_primitives),
+    }
+    return log | {name: float(value) for name, value in distilled.log.items()}

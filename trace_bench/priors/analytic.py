@@ -1,0 +1,168 @@
+"""A prior whose data are Gaussian, so that its score is exact: the ground the methods are proven on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trace_bench.errors import TraceBenchError
+from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance
+from trace_bench.schedules import scaled_linear_alphas_cumprod
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A normal distribution over flattened latents."""
+
+    mean: Tensor  # [D]
+    covariance: Tensor  # [D, D]
+
+    def eps(self, x_t: Tensor, abar: Tensor) -> Tensor:
+        """E[eps | x_t] = s_t (a_t^2 Sigma + s_t^2 I)^-1 (x_t - a_t mu), for x_t [B, D] and abar [B]."""
+        identity = torch.eye(len(self.mean), dtype=x_t.dtype, device=x_t.device)
+        a2 = abar.view(-1, 1, 1)
+        marginal = a2 * self.covariance + (1.0 - a2) * identity
+        centred = (x_t - abar.sqrt().view(-1, 1) * self.mean).unsqueeze(-1)
+        return (1.0 - abar).sqrt().view(-1, 1) * torch.linalg.solve(marginal, centred).squeeze(-1)
+
+
+class AnalyticPrior:
+    """Gaussian data for each text; latents are the pixels themselves, 2 x - 1.
+
+    Args:
+        gaussians: text -> Gaussian; "" is the unconditional one. "name, front view" falls back to "name".
+        latent_shape: (C, h, w) with D = C h w.
+        dtype: float64 for proofs.
+    """
+
+    def __init__(
+        self,
+        gaussians: Mapping[str, Gaussian],
+        latent_shape: tuple[int, int, int],
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        self.names = list(gaussians)
+        self.gaussians = list(gaussians.values())
+        self.latent_shape = latent_shape
+        self.resolution = latent_shape[1]
+        self.device = torch.device("cpu")
+        self.dtype = dtype
+        self.alphas_cumprod = scaled_linear_alphas_cumprod(dtype=dtype)
+        self.counter = Work()
+
+    def _index(self, text: str) -> int:
+        name = text if text in self.names else text.split(",")[0]
+        if name not in self.names:
+            raise TraceBenchError(
+                f"The analytic prior has no distribution named {text!r}; it has {self.names}."
+            )
+        return self.names.index(name)
+
+    def check_prompt(self, text: str) -> None:
+        """Raise where there is no Gaussian of this name."""
+        self._index(text)
+
+    def embed(self, texts: Sequence[str]) -> TextEmbedding:
+        """The index of each text's Gaussian as a token of its own: [B, 1, 1]."""
+        return TextEmbedding(torch.tensor([[[float(self._index(text))]] for text in texts], dtype=self.dtype))
+
+    def encode(self, rgb: Tensor, noise: Tensor) -> Tensor:
+        """2 rgb - 1; the posterior is a point, so `noise` does not enter: [B, C, h, w]."""
+        latents = 2.0 * rgb.to(self.dtype) - 1.0
+        self.counter.vae_enc_fwd += rgb.shape[0]
+        if latents.requires_grad:
+            latents.register_hook(self._count_encoder_backward)
+        return latents
+
+    def _count_encoder_backward(self, grad: Tensor) -> None:
+        self.counter.vae_enc_bwd += grad.shape[0]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(latents + 1) / 2: [B, C, h, w]."""
+        self.counter.vae_dec += latents.shape[0]
+        return (latents.detach() + 1.0) / 2.0
+
+    @torch.no_grad()
+    def eps(self, latents: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
+        """The exact noise prediction of each item's own Gaussian."""
+        self.counter.unet_fwd += latents.shape[0]
+        abar = self.alphas_cumprod[t.clamp(min=0)]
+        flat = latents.reshape(len(latents), -1)
+        out = torch.empty_like(flat)
+        which = text.tokens[:, 0, 0].round().long()
+        for index in which.unique().tolist():
+            rows = which == index
+            out[rows] = self.gaussians[index].eps(flat[rows], abar[rows])
+        return out.view_as(latents)
+
+    def eps_cfg(
+        self,
+        latents: Tensor,
+        t: Tensor,
+        cond: TextEmbedding,
+        uncond: TextEmbedding,
+        guidance_scale: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Guided, conditional and unconditional prediction."""
+        pair = self.eps(torch.cat([latents, latents]), torch.cat([t, t]), TextEmbedding.cat([cond, uncond]))
+        eps_cond, eps_uncond = pair.chunk(2)
+        return classifier_free_guidance(eps_cond, eps_uncond, guidance_scale), eps_cond, eps_uncond
+
+    def adapter(self, rank: int, seed: int) -> AffineAdapter:
+        """A fresh affine adapter; rank and seed do not enter."""
+        return AffineAdapter(self)
+
+
+class AffineAdapter:
+    """eps_phi(x_t, t) = sum_i f_i(t) (p_i x_t + q_i): enough to represent the exact answer of a point or an
+    isotropic Gaussian at every t, so that adapter training can be proven to converge. Starts at zero."""
+
+    FEATURES = 6
+
+    def __init__(self, prior: AnalyticPrior) -> None:
+        self.prior = prior
+        n = self.FEATURES
+        self.scale = torch.nn.Parameter(torch.zeros(n, dtype=prior.dtype))
+        self.shift = torch.nn.Parameter(torch.zeros(n, *prior.latent_shape, dtype=prior.dtype))
+
+    def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor) -> Tensor:
+        """Noise prediction [B, C, h, w]; text and camera do not enter."""
+        self.prior.counter.unet_fwd += x_t.shape[0]
+        u = t.to(x_t.dtype) / len(self.prior.alphas_cumprod)
+        basis = torch.stack([torch.cos(torch.pi * i * u) for i in range(self.FEATURES)], dim=1)  # [B, F]
+        scale = (basis @ self.scale).view(-1, 1, 1, 1)
+        shift = torch.einsum("bf,fchw->bchw", basis, self.shift)
+        out = scale * x_t + shift
+        if out.requires_grad:
+            out.register_hook(self._count_backward)
+        return out
+
+    def _count_backward(self, grad: Tensor) -> None:
+        self.prior.counter.unet_bwd += grad.shape[0]
+
+    def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """An epsilon model already."""
+        return raw
+
+    def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """An epsilon model: the noise."""
+        return eps
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Scale and shift of each feature."""
+        return [self.scale, self.shift]
+
+    def check_trains(self) -> None:
+        """Both parameters are trained by any loss."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Scale and shift."""
+        return {"scale": self.scale.detach().clone(), "shift": self.shift.detach().clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put back what `state_dict` gave."""
+        self.scale.data.copy_(state["scale"])
+        self.shift.data.copy_(state["shift"])
