@@ -1,0 +1,87 @@
+"""A random Stable-Diffusion-format checkpoint with SD 2.1's classes and config keys, small enough for tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+TEXT_WIDTH = 16
+TEXT_LENGTH = 77
+
+
+def _unet() -> UNet2DConditionModel:
+    """SD 2.1's UNet in everything but width: per-level head counts, linear projections, cross-attention."""
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=[2, 4],
+        use_linear_projection=True,
+        cross_attention_dim=TEXT_WIDTH,
+        norm_num_groups=8,
+    )
+
+
+def _tokenizer(folder: Path) -> None:
+    """A byte-level BPE without merges: every text has tokens, as with CLIP's own vocabulary."""
+    folder.mkdir(parents=True)
+    printable = [chr(c) for c in range(33, 127)]
+    vocabulary = printable + [f"{c}</w>" for c in printable] + ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    config = {
+        **special,
+        "pad_token": "!",
+        "model_max_length": TEXT_LENGTH,
+        "tokenizer_class": "CLIPTokenizer",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def make_checkpoint(folder: Path, prediction_type: str = "epsilon", seed: int = 0) -> Path:
+    """Write the folder and return it; the same seed gives the same weights."""
+    torch.manual_seed(seed)
+    _unet().save_pretrained(folder / "unet")
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        layers_per_block=1,
+        sample_size=16,
+        scaling_factor=0.18215,
+    )
+    vae.save_pretrained(folder / "vae")
+    text = CLIPTextConfig(
+        vocab_size=190,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=TEXT_LENGTH,
+        hidden_act="gelu",
+        bos_token_id=188,
+        eos_token_id=189,
+    )
+    CLIPTextModel(text).save_pretrained(folder / "text_encoder")
+    DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    ).save_pretrained(folder / "scheduler")
+    _tokenizer(folder / "tokenizer")
+    return folder
