@@ -1,0 +1,135 @@
+"""How long one training step's rendering takes: our CPU kernels, plain torch, and gsplat where there is CUDA.
+
+    python benchmarks/rasteriser.py                      # 4000 Gaussians, one 64x64 view, one thread
+    python benchmarks/rasteriser.py --gaussians 20000 --resolution 256 --cameras 4 --threads 2
+
+Forward and backward to every parameter, colours and depth, random background. All implementations take turns in one
+process, so that a busy machine slows all of them; the medians and their ratios are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from trace_bench.cameras import make_cameras
+from trace_bench.representations.splat_cpu import rasterization as cpu_rasterization
+from trace_bench.representations.splat_cpu.projection import ALPHA_THRESHOLD, Projection
+
+Rasterization = Callable[..., tuple[Tensor, Tensor, dict]]
+
+
+def ball(n: int, seed: int = 0) -> list[Tensor]:
+    """n Gaussians in a ball of radius 0.8, as a run of the tiny world starts: means, quats, scales, opacities, colors."""
+    rng = torch.Generator().manual_seed(seed)
+    direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=rng), dim=-1)
+    means = 0.8 * direction * torch.rand(n, 1, generator=rng) ** (1 / 3)
+    scales = 0.03 * torch.exp(0.3 * torch.randn(n, 3, generator=rng))
+    opacities = torch.sigmoid(torch.randn(n, generator=rng))
+    return [means, torch.randn(n, 4, generator=rng), scales, opacities, torch.rand(n, 3, generator=rng)]
+
+
+def torch_rasterization(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor,
+    viewmats: Tensor, Ks: Tensor, width: int, height: int, backgrounds: Tensor, **_: object,
+) -> tuple[Tensor, Tensor, dict]:  # fmt: skip
+    """Plain torch: every (Gaussian, pixel) pair is a row, sorted by pixel and depth; autograd does the rest.
+
+    The projection is ours, so that the compositing is what is compared.
+    """
+    limits = (float(width), float(height), 0.01, 1e10, 0.0, 0.3)
+    means2d, depths, conics, radii = Projection.apply(means, quats, scales, opacities, viewmats, Ks, limits)
+    channels = torch.cat([colors.expand(len(viewmats), -1, -1), depths[..., None]], dim=-1)
+    images = []
+    for c in range(len(viewmats)):
+        gaussian, pixel = covered_pixels(means2d[c].detach(), radii[c], width, height)
+        alpha = pair_alpha(means2d[c][gaussian], conics[c][gaussian], opacities[gaussian], pixel, width)
+        keep = alpha.detach() >= ALPHA_THRESHOLD
+        gaussian, pixel, alpha = gaussian[keep], pixel[keep], alpha[keep]
+        order = torch.argsort(depths[c].detach()[gaussian], stable=True)
+        order = order[torch.argsort(pixel[order], stable=True)]
+        gaussian, pixel, alpha = gaussian[order], pixel[order], alpha[order]
+        log_left = torch.log1p(-alpha.double()).cumsum(0)
+        before = torch.cat([log_left.new_zeros(1), log_left[:-1]])
+        first = torch.searchsorted(pixel, pixel)  # where this pixel's list begins
+        weight = alpha * torch.exp(before - before[first]).to(alpha.dtype)
+        image = channels.new_zeros(height * width, channels.shape[-1])
+        image = image.index_add(0, pixel, weight[:, None] * channels[c][gaussian])
+        covered = channels.new_zeros(height * width).index_add(0, pixel, weight)
+        behind = torch.cat([backgrounds[c], backgrounds.new_zeros(1)])
+        images.append((image + (1 - covered)[:, None] * behind).reshape(height, width, -1))
+    return torch.stack(images), torch.empty(0), {}
+
+
+def covered_pixels(means2d: Tensor, radii: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """Every pixel of every Gaussian's box: (Gaussian, row-major pixel) indices."""
+    size = torch.tensor([width, height])
+    low = (means2d - radii).floor().long().clamp(min=0).minimum(size)
+    extent = ((means2d + radii).ceil().long().clamp(min=0).minimum(size) - low) * (radii > 0)
+    count = extent.prod(dim=-1)
+    gaussian = torch.repeat_interleave(torch.arange(len(count)), count)
+    within = torch.arange(len(gaussian)) - (count.cumsum(0) - count)[gaussian]
+    columns = extent[gaussian, 0]
+    return gaussian, (low[gaussian, 1] + within // columns) * width + low[gaussian, 0] + within % columns
+
+
+def pair_alpha(mean: Tensor, conic: Tensor, opacity: Tensor, pixel: Tensor, width: int) -> Tensor:
+    dx, dy = pixel % width + 0.5 - mean[:, 0], pixel // width + 0.5 - mean[:, 1]
+    sigma = 0.5 * (conic[:, 0] * dx * dx + conic[:, 2] * dy * dy) + conic[:, 1] * dx * dy
+    return (opacity * torch.exp(-sigma)).clamp(max=0.999)
+
+
+def make_step(rasterization: Rasterization, args: argparse.Namespace, device: str) -> Callable[[], None]:
+    """One forward and backward pass, synchronised."""
+    params = [x.to(device).requires_grad_() for x in ball(args.gaussians)]
+    n, r = args.cameras, args.resolution
+    cameras = make_cameras(torch.full((n,), 15.0), torch.arange(n) * 137.5, 2.65, 42.5, r, r).to(device)
+    backgrounds, target = torch.rand(n, 3, device=device), torch.rand(n, r, r, 4, device=device)
+
+    def step() -> None:
+        image, _, _ = rasterization(
+            *params, cameras.viewmats, cameras.Ks, r, r, backgrounds=backgrounds, render_mode="RGB+D", packed=False
+        )
+        torch.autograd.grad((image * target).sum(), params)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in {"gaussians": 4000, "resolution": 64, "cameras": 1, "threads": 1, "repeats": 30}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    steps = {
+        "splat_cpu": make_step(cpu_rasterization, args, "cpu"),
+        "plain torch": make_step(torch_rasterization, args, "cpu"),
+    }
+    if torch.cuda.is_available():
+        from gsplat import rasterization
+
+        steps["gsplat (CUDA)"] = make_step(rasterization, args, "cuda")
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():  # compile, load, warm up
+        step()
+    for _ in range(args.repeats):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - start)
+    ours = statistics.median(seconds["splat_cpu"])
+    print(f"{args.gaussians} Gaussians, {args.cameras} x {args.resolution}^2, {args.threads} threads")
+    for name, times in seconds.items():
+        middle = statistics.median(times)
+        print(f"{name:14s} median {1e3 * middle:8.2f} ms   best {1e3 * min(times):8.2f} ms   {middle / ours:6.2f} x ours")
+
+
+if __name__ == "__main__":
+    main()
