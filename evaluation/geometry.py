@@ -1,0 +1,70 @@
+"""Points from depth maps, which of them a set of views sees, and distances between point sets. World: z up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+Array = NDArray[np.floating[Any]]
+
+
+def focal_px(fovy_deg: float, height: int) -> float:
+    """Focal length in pixels of a pinhole camera with square pixels and its centre in the middle."""
+    return 0.5 * height / float(np.tan(0.5 * np.radians(fovy_deg)))
+
+
+def back_project(depth: Array, mask: NDArray[np.bool_], c2w: Array, fovy_deg: float) -> Array:
+    """World points [n, 3] of the pixels in `mask` from z-depth [H, W]; c2w [4, 4] is OpenGL (looks along -z)."""
+    height, width = depth.shape
+    row, column = np.nonzero(mask)
+    z = depth[row, column].astype(np.float64)
+    focal = focal_px(fovy_deg, height)
+    x = (column + 0.5 - 0.5 * width) / focal * z
+    y = (0.5 * height - row - 0.5) / focal * z
+    return np.stack([x, y, -z], axis=-1) @ c2w[:3, :3].T + c2w[:3, 3]
+
+
+def seen(points: Array, normals: Array, depth: Array, c2w: Array, fovy_deg: float, tolerance: float) -> NDArray[np.bool_]:
+    """Which surface points [n] face a camera and are not hidden in its z-depth map [H, W] (0 where empty)."""
+    height, width = depth.shape
+    camera = (points - c2w[:3, 3]) @ c2w[:3, :3]
+    z = -camera[:, 2]
+    focal = focal_px(fovy_deg, height)
+    column = np.clip(np.floor(focal * camera[:, 0] / z + 0.5 * width), 0, width - 1).astype(int)
+    row = np.clip(np.floor(0.5 * height - focal * camera[:, 1] / z), 0, height - 1).astype(int)
+    at = depth[row, column]
+    facing = ((c2w[:3, 3] - points) * normals).sum(-1) > 0
+    return facing & (at > 0) & (z <= at + tolerance)
+
+
+def thin(points: Array, spacing: float) -> Array:
+    """One point, the mean, for each occupied cell of a grid: a density that does not depend on how often it was seen."""
+    if not len(points):
+        return points
+    cells = np.floor(points / spacing).astype(np.int64)
+    _, member, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    total = np.zeros((len(count), 3))
+    np.add.at(total, member.reshape(-1), points)
+    return total / count[:, None]
+
+
+def rotate_z(points: Array, degrees: float) -> Array:
+    """Points [n, 3] turned about the vertical axis, from +x towards +y."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return points @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def chamfer_distance(a: Array, b: Array) -> float:
+    """(mean over a of the distance to the nearest of b + mean over b of that to a) / 2, world units; nan if one is empty."""
+    if not len(a) or not len(b):
+        return float("nan")
+    return 0.5 * (float(cKDTree(b).query(a)[0].mean()) + float(cKDTree(a).query(b)[0].mean()))
+
+
+def evenly(n: int, wanted: int) -> Sequence[int]:
+    """At most `wanted` of the indices 0..n-1, evenly spaced from 0."""
+    return [k * n // wanted for k in range(wanted)] if wanted < n else range(n)

@@ -1,0 +1,62 @@
+"""Runs that differ in more than the manifest's identity, such as one method with two learning rates.
+
+Two finished runs of one method, representation, setting, prompt and seed can only differ in what config.yaml alone knows.
+Averaging them would hide an experiment in an error bar, so they are told apart by the keys that differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+SAME = ["prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps", "views_per_step",
+        "resolution"]  # fmt: skip
+#: Parts of config.yaml that are no setting of the method: what is made, where, and how it is watched.
+SKIPPED = ("prompt", "seed", "output_root", "device", "force", "on_error", "log_every", "checkpoint", "hydra")
+
+
+def add_variants(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """Add the column `variant`: empty, or the differing settings as "key=value, ..."."""
+    frame = frame.assign(variant="")
+    if frame.empty:
+        return frame
+    twice = frame.duplicated([*SAME, "prompt_id", "seed"], keep=False)
+    for _, part in frame[frame.groupby(SAME, dropna=False)["folder"].transform(_any(twice))].groupby(SAME, dropna=False):
+        configs = {index: _flat_config(root / folder / "config.yaml") for index, folder in part["folder"].items()}
+        differing = _differing(part, configs)
+        for index, config in configs.items():
+            words = [f"{key.removeprefix('method.')}={config.get(key, 'none')}" for key in differing]
+            frame.loc[index, "variant"] = ", ".join(words) or str(part.loc[index, "fingerprint"])[:8]
+    return frame
+
+
+def _any(flags: pd.Series) -> Any:
+    return lambda column: bool(flags[column.index].any())
+
+
+def _differing(part: pd.DataFrame, configs: dict[Hashable, dict[str, str]]) -> list[str]:
+    """Keys with several values among runs of one prompt and seed."""
+    keys: set[str] = set()
+    for _, same in part.groupby(["prompt_id", "seed"]):
+        seen = [configs[index] for index in same.index]
+        keys |= {key for config in seen for key in config if len({other.get(key) for other in seen}) > 1}
+    return sorted(keys)
+
+
+def _flat_config(path: Path) -> dict[str, str]:
+    """config.yaml as dotted keys; nothing where it cannot be read."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return {key: value for key, value in _flat(content or {}, "") if not key.startswith(SKIPPED)}
+
+
+def _flat(node: Any, prefix: str) -> list[tuple[str, str]]:
+    if isinstance(node, dict):
+        return [pair for key, value in node.items() for pair in _flat(value, f"{prefix}{key}.")]
+    return [(prefix.rstrip("."), str(node))]

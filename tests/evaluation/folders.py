@@ -1,0 +1,97 @@
+"""Run folders for the tests, rendered from the toy world's own objects."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from evaluation.runs import Run, find_runs
+from trace_bench.cameras import EvaluationRig, make_cameras
+from trace_bench.manifest import Manifest, RunIdentity, write_manifest
+from trace_bench.toyworld import scene_from_prompt
+
+IDENTITY = RunIdentity(
+    method="sds",
+    representation="gaussians",
+    init="random",
+    prior="tiny",
+    protocol="test",
+    prompt_set="toy",
+    prompt_id="0",
+    prompt="a red cube",
+    guidance_scale=15.0,
+    seed=0,
+    steps=300,
+    views_per_step=1,
+    resolution=64,
+)
+
+
+def write_run(root: Path, *, status: str = "done", minutes: float = 0.5, unet: tuple[int, int] = (600, 0), **identity) -> Path:
+    """A run folder with a manifest and nothing else."""
+    run = replace(IDENTITY, **identity)
+    fingerprint = f"{abs(hash(run)):016x}"
+    slug = run.prompt.replace(" ", "-")
+    name = f"cfg{run.guidance_scale:g}-seed{run.seed}-{fingerprint[:8]}"
+    folder = root / "runs" / run.method / run.representation / run.prompt_set / f"{run.prompt_id}-{slug}" / name
+    folder.mkdir(parents=True)
+    manifest = Manifest(
+        status=status,
+        fingerprint=fingerprint,
+        run=run,
+        seconds={"load": 1.0, "init": 0.1, "distill": minutes * 60 - 2, "render": 0.9, "total": minutes * 60},
+        cost={"unet_fwd": unet[0], "unet_bwd": unet[1], "tflop": 1.5},
+        finished="2026-01-01T00:00:00+00:00",
+        files=["renders/cameras.json"],
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+def draw(folder: Path, prompt: str, turn: float = 0.0, views: int = 12, resolution: int = 64) -> None:
+    """Fill renders/ with a toy object, turned about the vertical axis."""
+    rig = EvaluationRig(n_views=views, resolution=resolution)
+    cameras = rig.cameras()
+    turned = make_cameras(
+        cameras.elevation_deg, cameras.azimuth_deg - turn, cameras.distance, cameras.fovy_deg, resolution, resolution
+    )
+    scene = scene_from_prompt(prompt).render(turned)
+    save_renders(folder, scene.rgb.numpy(), scene.alpha[..., 0].numpy(), scene.depth[..., 0].numpy())
+    write_cameras(folder, rig)
+
+
+def save_renders(folder: Path, rgb: np.ndarray, alpha: np.ndarray, depth: np.ndarray) -> None:
+    renders = folder / "renders"
+    renders.mkdir(exist_ok=True)
+    for i, image in enumerate(rgb):
+        Image.fromarray(np.round(image * 255).astype(np.uint8)).save(renders / f"rgb_{i}.png")
+    np.savez(renders / "geometry.npz", alpha=np.round(alpha * 255).astype(np.uint8), depth=depth.astype(np.float16))
+
+
+def write_cameras(folder: Path, rig: EvaluationRig) -> None:
+    cameras = rig.cameras()
+    views = [
+        {
+            "elevation_deg": float(cameras.elevation_deg[i]),
+            "azimuth_deg": float(cameras.azimuth_deg[i]),
+            "distance": float(cameras.distance[i]),
+            "fovy_deg": float(cameras.fovy_deg[i]),
+            "width": cameras.width,
+            "height": cameras.height,
+            "c2w": cameras.c2w[i].tolist(),
+        }
+        for i in range(len(cameras))
+    ]
+    (folder / "renders").mkdir(exist_ok=True)
+    (folder / "renders" / "cameras.json").write_text(json.dumps(views))
+
+
+def only_run(root: Path) -> Run:
+    runs, problems = find_runs(root)
+    assert not problems
+    assert len(runs) == 1
+    return runs[0]
