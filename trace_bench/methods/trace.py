@@ -98,6 +98,8 @@ class TraCe(Method):
         b_t = self.bridge.noise(x_t, x0_pred, t)
         lora_text = cond if self.lora_text == "view_dependent" else text.plain.expand(n)
         eps_phi, log = self.adapter_eps(x_t, b_t, t, lora_text, view, rng)
+        if self.train_lora and progress.k == 0:
+            self.adapter.check_trains()
 
         sigma = self.bridge.std_fwd[t].view(-1, 1, 1, 1)
         weight = {"one": 1.0, "sigma": sigma, "sigma2": sigma**2}[self.weighting]

@@ -76,6 +76,8 @@ class VSD(Method):
         with torch.no_grad():
             eps_phi = self.adapter.to_eps(self.adapter.predict(x_t, t, plain, camera), x_t, t)
         lora_loss = self.train_adapter(latents, plain, camera, rng)
+        if progress.k == 0:
+            self.adapter.check_trains()
         return Distilled(s**2 * (eps_cfg - eps_phi), {"lora_loss": lora_loss})
 
     def train_adapter(self, latents: Tensor, plain: TextEmbedding, camera: Tensor, rng: StepRng) -> Tensor:

@@ -78,6 +78,10 @@ class Adapter(Protocol):
         """What trains, nothing else."""
         ...
 
+    def check_trains(self) -> None:
+        """Raise TraceBenchError if an optimiser step has left the adapter as it was."""
+        ...
+
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that moves."""
         ...

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load, save
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from trace_bench.errors import TraceBenchError
 from trace_bench.priors.adapter import LoraAdapter, add_lora
@@ -84,10 +86,9 @@ class StableDiffusionPrior:
         """One component, frozen, in evaluation mode, on the device, with its files in this variant if any."""
         names = [p.name for p in weight_files(folder, [subfolder], self.variant)]
         variant = self.variant if any(f".{self.variant}." in name for name in names) else None
-        model = cls.from_pretrained(
-            folder, subfolder=subfolder, torch_dtype=dtype, variant=variant, use_safetensors=True
-        )
-        model = model.to(self.device).eval().requires_grad_(False)
+        with _quiet():
+            model = cls.from_pretrained(folder, subfolder=subfolder, variant=variant, use_safetensors=True)
+        model = model.to(self.device, dtype).eval().requires_grad_(False)
         if self.device.type == "cuda":
             model = model.to(memory_format=torch.channels_last)
         return model
@@ -242,6 +243,18 @@ class StableDiffusionPrior:
             self.resolution,
         )
         return sum(count * unit[name] for name, count in work.as_dict().items())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bar for each component: they load in a fraction of a second to a few seconds."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _dtype(name: str) -> torch.dtype:
