@@ -20,8 +20,10 @@ test: $(VENV)/.installed-dev  ## run the tests (CPU, offline)
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 install: $(VENV)/.installed  ## create .venv and install trace_bench into it
+	@echo "trace_bench is installed in $(VENV)"
 
 install-dev: $(VENV)/.installed-dev  ## the same, with the developers' tools
+	@echo "trace_bench and the developers' tools are installed in $(VENV)"
 
 lint: $(VENV)/.installed-dev types imports  ## ruff, codespell, types and import rules
 	$(VENV)/bin/ruff check .

@@ -10,8 +10,8 @@ _PACKAGE = Path(__file__).resolve().parent
 def conf_dir() -> str:
     """Absolute path of the folder that holds config.yaml.
 
-    A wheel carries conf/ as trace_bench/conf, which a checkout does not have; looking there first means that a
-    stranger's top-level conf/ in site-packages is never taken for ours.
+    A wheel carries conf/ as trace_bench/conf, which a checkout does not have; looking there first means that
+    a stranger's top-level conf/ in site-packages is never taken for ours.
     """
     for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf"):
         if (folder / "config.yaml").is_file():
