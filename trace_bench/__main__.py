@@ -1,0 +1,8 @@
+"""`python -m trace_bench`: make assets. `--help` names every key."""
+
+import sys
+
+from trace_bench.sweep import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""What a run was made with: versions, the code's commit, the machine, the Slurm job."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import trace_bench
+
+PACKAGES = (
+    "torch", "diffusers", "transformers", "peft", "accelerate", "gsplat", "safetensors", "numpy", "numba",
+    "hydra-core", "hydra-submitit-launcher", "submitit", "open-clip-torch", "image-reward", "openai",
+)  # fmt: skip
+SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURM_JOB_PARTITION")
+
+
+@cache
+def describe_environment(device: str) -> dict[str, Any]:
+    """The manifest's `environment`, for a run on torch device `device`."""
+    return {
+        "trace_bench": trace_bench.__version__,
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        **_code(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cpu": _cpu_name(),
+        "cpus": os.process_cpu_count() if sys.version_info >= (3, 13) else len(os.sched_getaffinity(0)),
+        **_device(device),
+        "slurm": {key.removeprefix("SLURM_").lower(): os.environ[key] for key in SLURM if key in os.environ},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _code() -> dict[str, Any]:
+    """Commit of the checkout that this package runs from, and whether it was edited; nothing for an installed one."""
+    root = Path(trace_bench.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None}
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=True, timeout=20)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _device(device: str) -> dict[str, Any]:
+    import torch
+
+    if not device.startswith("cuda"):
+        return {"device": device, "gpu": None, "cuda": None, "torch_threads": torch.get_num_threads()}
+    return {
+        "device": device,
+        "gpu": torch.cuda.get_device_name(device),
+        "cuda": torch.version.cuda,
+        "torch_threads": torch.get_num_threads(),
+    }

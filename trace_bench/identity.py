@@ -1,0 +1,129 @@
+"""Who a run is: the fingerprint of everything that changes its asset, and the folder named from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from trace_bench.config import Job, settings_of
+from trace_bench.errors import TraceBenchError
+from trace_bench.manifest import SCHEMA_VERSION, RunIdentity
+from trace_bench.priors.weights import PACKAGED, resolve, weight_files, weights_sha256
+from trace_bench.prompts import Prompt, PromptSet, load_prompt_set
+
+#: Settings of a prior that change how fast it computes, not what.
+EXECUTION = ("compile",)
+_COMPONENTS = ("unet", "vae", "text_encoder")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One asset to make: a job's settings and one of its prompts."""
+
+    job: Job
+    prompt: Prompt
+    prompt_set: PromptSet
+
+    @cached_property
+    def identity(self) -> RunIdentity:
+        """What the manifest calls the run."""
+        job = self.job
+        return RunIdentity(
+            method=job.choices["method"],
+            representation=job.choices["representation"],
+            init=job.choices["init"],
+            prior=job.choices["prior"],
+            protocol=job.choices["protocol"],
+            prompt_set=self.prompt_set.name,
+            prompt_id=self.prompt.prompt_id,
+            prompt=self.prompt.text,
+            guidance_scale=job.scale,
+            seed=job.seed,
+            steps=job.steps,
+            views_per_step=job.views_per_step,
+            resolution=job.resolution,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over all that changes the asset: no paths, no device, nothing of launching, logging or evaluation."""
+        job = self.job
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "method": _essence(job.method),
+            "representation": _essence(job.representation),
+            "init": _essence(job.init),
+            "prior": prior_identity(job.prior),
+            "prompt": self.prompt.text,
+            "guidance_scale": job.scale,
+            "seed": job.seed,
+            "steps": job.steps,
+            "views_per_step": job.views_per_step,
+            "resolution": job.resolution,
+            "background": job.background,
+            "cameras": job.cameras,
+        }
+        text = json.dumps(_plain_numbers(content), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @cached_property
+    def folder(self) -> Path:
+        """outputs/runs/<method>/<representation>/<prompt_set>/<prompt_id>-<slug>/cfg<scale>-seed<seed>-<hash8>"""
+        run = self.identity
+        scale = "none" if run.guidance_scale is None else f"{run.guidance_scale:g}"
+        return (
+            self.job.root / "runs" / run.method / run.representation / run.prompt_set
+            / f"{run.prompt_id}-{self.prompt.slug}" / f"cfg{scale}-seed{run.seed}-{self.fingerprint[:8]}"
+        )  # fmt: skip
+
+
+def runs_of(job: Job) -> list[RunSpec]:
+    """The runs that a job asks for, in the order of its prompts."""
+    prompt_set = load_prompt_set(job.choices["prompt_set"], job.prompt_set)
+    return [RunSpec(job, prompt, prompt_set) for prompt in prompt_set.select(job.prompt)]
+
+
+def prior_identity(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A prior's part of the fingerprint: a hub repository is its pinned revision, a folder the hash of its weights."""
+    content = {key: value for key, value in _essence(spec).items() if key not in EXECUTION}
+    for repo, revision in (("repo", "revision"), ("adapter_repo", "adapter_revision")):
+        name = content.get(repo)
+        if name and _is_folder(name):
+            content[repo], content[revision] = _folder_sha256(name, spec), None
+        elif name and not content.get(revision):
+            raise TraceBenchError(
+                f"prior.{repo}={name} needs a commit in prior.{revision}, so that its weights cannot change unseen."
+            )
+    return content
+
+
+def _is_folder(repo: str) -> bool:
+    return repo.startswith((PACKAGED, ".", "/", "~")) or Path(repo).is_dir()
+
+
+def _folder_sha256(repo: str, spec: Mapping[str, Any]) -> str:
+    """Hash of the weights in a local model folder, wherever it lies."""
+    folder = resolve(repo, None, [])
+    wanted = [*_COMPONENTS, *([spec["adapter_unet"]] if spec.get("adapter_unet") else [])]
+    present = [name for name in wanted if (folder / name).is_dir()]
+    return weights_sha256(weight_files(folder, present, spec.get("variant")))
+
+
+def _essence(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {"_target_": spec.get("_target_"), **settings_of(spec)}
+
+
+def _plain_numbers(value: Any) -> Any:
+    """15.0 as 15, so that a scale means the same however it was typed."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain_numbers(item) for item in value]
+    return value

@@ -1,0 +1,190 @@
+"""One asset: skip it, resume it or make it, and leave a folder that says which."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from trace_bench.cameras import CameraRange, EvaluationRig
+from trace_bench.checkpoint import Checkpoint, first_non_finite, save_checkpoint
+from trace_bench.claim import BusyError, claim
+from trace_bench.distill import NonFiniteError, distill
+from trace_bench.errors import TraceBenchError
+from trace_bench.identity import RunSpec
+from trace_bench.methods.base import Method
+from trace_bench.parts import (
+    check_parts, describe_prior, free_memory, load_prior, make_method, make_representation, peak_memory_gb, resolve_device,
+    start_memory_count, tflop_of,
+)  # fmt: skip
+from trace_bench.priors.base import Prior, Work
+from trace_bench.priors.text import embed_prompt
+from trace_bench.progress import METRICS, Reporter
+from trace_bench.record import CONFIG, LOG, Record
+from trace_bench.rendering import write_renders
+from trace_bench.representations.base import Representation
+from trace_bench.seeding import Rng
+
+_EXPORT = ".export.partial"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the work on a run ended; `skipped` means that it was done before."""
+
+    status: Literal["done", "skipped", "failed", "preempted", "busy"]
+    folder: Path
+    message: str = ""
+
+
+def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -> Outcome:
+    """Make the asset of `spec` unless it is there; what goes wrong with it is recorded, not raised."""
+    folder = spec.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with claim(folder):
+            record = Record(spec)
+            if record.is_finished():
+                return Outcome("skipped", folder)
+            with record.logging():
+                return _attempt(record, should_stop)
+    except BusyError as busy:
+        log.warning("%s", busy)
+        return Outcome("busy", folder, str(busy))
+    except Exception as error:  # noqa: BLE001  a folder that cannot be written stops no other run
+        log.error("%s: %s", folder, sentence(error))
+        return Outcome("failed", folder, sentence(error))
+    finally:
+        free_memory()
+
+
+def _attempt(record: Record, should_stop: Callable[[], bool]) -> Outcome:
+    """Make the asset in the claimed folder, and record how that ended."""
+    attempt = Attempt(record, should_stop)
+    try:
+        finished = attempt.make()
+        record.close("done" if finished else "preempted")
+    except Exception as error:  # noqa: BLE001  a failing run stops no other
+        log.error("Failed at step %d: %s: %s", attempt.step, record.folder, sentence(error))
+        if not isinstance(error, TraceBenchError):
+            log.debug("Traceback", exc_info=error)
+        record.fail(error, attempt.step)
+        return Outcome("failed", record.folder, sentence(error))
+    except BaseException:  # a second Ctrl-C
+        record.close("preempted")
+        raise
+    if finished:
+        log.info("%s: %s", record.manifest.run.prompt, record.folder)
+    return Outcome("done" if finished else "preempted", record.folder)
+
+
+class Attempt:
+    """The making of one asset in a claimed folder, from the start or from its checkpoint."""
+
+    def __init__(self, record: Record, should_stop: Callable[[], bool]) -> None:
+        self.record, self.watch, self.folder = record, record.watch, record.folder
+        self.spec, self.job = record.spec, record.spec.job
+        self.should_stop = should_stop
+        self.step = 0  # steps done
+        self.cost = Work()  # of the steps done
+
+    def make(self) -> bool:
+        """Build, distil, render; False where it was asked to stop before the last step."""
+        device = resolve_device(self.job.device)
+        check_parts(self.job)
+        self.record.begin(str(device))
+        checkpoint = self.record.checkpoint()
+        start_memory_count(device)
+        with self.watch.phase("load"):
+            prior = load_prior(self.job, device)
+            prior.check_prompt(self.spec.prompt.text)
+            method = make_method(self.job, prior)
+        with self.watch.phase("init"):
+            representation = make_representation(self.job, prior, device)
+        if checkpoint is not None:
+            method.load_state_dict(checkpoint.method)
+            representation.load_state_dict(checkpoint.representation)
+            self.step, self.cost = checkpoint.step, Work(**checkpoint.cost)
+        if not self._distil(prior, method, representation):
+            return False
+        with self.watch.phase("render"):
+            names = self._export(representation)
+            rig = EvaluationRig(**self.job.rig)
+            names += write_renders(representation, rig, prior.decode, device, self.folder)
+        manifest = self.record.manifest
+        manifest.n_primitives, manifest.peak_memory_gb = representation.n_primitives, peak_memory_gb(device)
+        manifest.prior = describe_prior(prior)
+        manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
+        manifest.files = [CONFIG, METRICS, LOG, *names]
+        return True
+
+    def _distil(self, prior: Prior, method: Method, representation: Representation) -> bool:
+        """The core, from `self.step` to the end or to where it is asked to stop, and a checkpoint there."""
+        job, text = self.job, embed_prompt(prior, self.spec.prompt.text, method.negative_prompt)
+        done_before, counted = self.cost, replace(prior.counter)
+        label = f"{self.spec.identity.method}: {self.spec.prompt.text[:40]}"
+        with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"]) as reporter:
+            kept_step, kept_time = self.step, time.monotonic()
+
+            def keep() -> None:
+                nonlocal kept_step, kept_time
+                self.cost = done_before + (prior.counter - counted)
+                self.watch.set("distill", reporter.seconds)
+                self._save(method, representation)
+                kept_step, kept_time = self.step, time.monotonic()
+
+            def on_step(k: int, values: dict[str, float]) -> None:
+                self.step = k + 1
+                reporter.step(k, values)
+                # On a GPU only the steps up to one with a log are known to have been finite.
+                is_checked = bool(values) or prior.device.type == "cpu"
+                if is_checked and self._is_due(self.step - kept_step, time.monotonic() - kept_time):
+                    keep()
+
+            result = distill(
+                prior, method, representation, text, CameraRange(**_tuples(job.cameras)), steps=job.steps,
+                views_per_step=job.views_per_step, resolution=job.resolution, background=job.background,
+                rng=Rng(job.seed), start=self.step, log_every=job.log_every, on_step=on_step, should_stop=self.should_stop,
+            )  # fmt: skip
+            keep()
+        return not result.stopped
+
+    def _is_due(self, steps: int, seconds: float) -> bool:
+        every_steps, every_seconds = self.job.checkpoint["every_steps"], self.job.checkpoint["every_seconds"]
+        return (every_steps is not None and steps >= every_steps) or (
+            every_seconds is not None and seconds >= every_seconds
+        )
+
+    def _save(self, method: Method, representation: Representation) -> None:
+        states: dict[str, Any] = {"representation": representation.state_dict(), "method": method.state_dict()}
+        for name, state in states.items():
+            if bad := first_non_finite(state, name):
+                raise NonFiniteError(self.step - 1, bad)
+        cost, seconds = self.cost.as_dict(), self.watch.snapshot()
+        save_checkpoint(self.folder, Checkpoint(self.spec.fingerprint, self.step, cost=cost, seconds=seconds, **states))
+
+    def _export(self, representation: Representation) -> list[str]:
+        """The asset's files, complete before they appear in the run folder."""
+        partial = self.folder / _EXPORT
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        names = [str(path.relative_to(partial)) for path in representation.export(partial)]
+        for name in names:
+            (partial / name).replace(self.folder / name)
+        partial.rmdir()
+        return sorted(names)
+
+
+def sentence(error: BaseException) -> str:
+    """An error in one line: its message where it is meant for the user, else with its type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TraceBenchError) else f"{type(error).__name__}: {text}"
+
+
+def _tuples(ranges: dict[str, list[float]]) -> dict[str, Any]:
+    return {key: tuple(value) for key, value in ranges.items()}
