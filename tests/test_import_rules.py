@@ -92,8 +92,8 @@ def test_evaluation_imports_only_what_it_may():
 
 # fmt: off
 HEAVY = {
-    "accelerate", "diffusers", "gsplat", "hydra", "imageio", "matplotlib", "numba", "open_clip", "openai", "pandas",
-    "peft", "scipy", "skimage", "submitit", "torch", "torchvision", "transformers",
+    "accelerate", "diffusers", "gsplat", "hydra", "imageio", "matplotlib", "numba", "open_clip", "openai",
+    "pandas", "peft", "scipy", "skimage", "submitit", "torch", "torchvision", "transformers",
 }
 # fmt: on
 LAZY = {"gsplat", "openai", "open_clip", "ImageReward", "submitit"}
