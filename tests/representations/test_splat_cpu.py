@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import importlib.util
 
 import pytest
 import torch
@@ -267,26 +264,38 @@ def test_bad_inputs_are_refused():
         render(parts, {**cameras, "viewmats": cameras["viewmats"].requires_grad_()})
 
 
-def test_kernels_come_from_the_disk_cache_where_the_package_is_read_only(tmp_path):
-    """A read-only package and no home: it still renders; with a cache folder, the second process compiles nothing."""
-    script = (
-        "import torch, sys; from trace_bench.representations.splat_cpu import rasterization as r\n"
-        "from trace_bench.representations.splat_cpu import projection as p\n"
-        "o = torch.ones; q = torch.eye(4)[None]; m = torch.zeros(2, 3); m[:, 2] = 2\n"
-        "c, a, _ = r(m, o(2, 4), o(2, 3), o(2), o(2, 3), q, 16 * torch.eye(3)[None], 16, 16)\n"
-        "assert a.max() > 0.9; print(sum(p.project.stats.cache_hits.values()))"
-    )
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root, "NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+def load_kernel(folder):
+    """A kernel in a module of its own, imported afresh as another process would."""
+    source = folder / "fresh.py"
+    if not source.exists():
+        source.write_text(
+            "from trace_bench.representations.splat_cpu.jit import kernel\n\n\n"
+            "@kernel\ndef plus_one(x):\n    return x + 1\n"
+        )
+    spec = importlib.util.spec_from_file_location("fresh", source)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.plus_one
+
+
+@pytest.mark.parametrize("place", ["beside the code", "the user's cache folder", "nowhere"])
+def test_kernels_are_compiled_once_wherever_a_folder_can_be_written(place, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    package = tmp_path / "package"
+    package.mkdir()
+    if place != "beside the code":
+        (package / "__pycache__").write_text("a file, so that nothing can be written into this folder")
+    if place == "nowhere":
+        cache.write_text("here neither")
     hits = []
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
-        )
-        assert done.returncode == 0, done.stderr
-        hits.append(int(done.stdout))
-    assert hits == [0, 1]
-    assert list(tmp_path.rglob("*.nbi"))
+        function = load_kernel(package)
+        assert function(1) == 2
+        hits.append(sum(function.stats.cache_hits.values()))
+    assert hits == ([0, 0] if place == "nowhere" else [0, 1])
+    if place == "the user's cache folder":
+        assert list(cache.rglob("*.nbi"))
 
 
 @pytest.mark.gpu

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,8 +30,8 @@ class Render:
 class Representation(ABC):
     """One asset that is being made.
 
-    Made by `_target_(points=PointCloud | None, resolution=pixels, latent_shape=(C, h, w), seed=int, device=..., **hyper)`:
-    every representation declares all five, and says in its docstring which of them it does not need.
+    Made by `_target_(points=PointCloud | None, resolution=pixels, latent_shape=(C, h, w), seed=int, device=..., **hyper)`;
+    every representation declares all five and says which of them it has no use for.
 
     One step of the core, in this order:
         render = r.render(cameras, background)
@@ -40,7 +40,9 @@ class Representation(ABC):
         r.post_backward(render, progress, grad_rms)
     """
 
-    #: name -> optimiser; replaced objects are allowed to change between steps, so ask anew each time
+    #: False where every camera sees the same picture
+    views_matter: ClassVar[bool] = True
+    #: name -> optimiser; ask anew each time, since loading a state may replace them
     optimizers: dict[str, torch.optim.Optimizer]
 
     @abstractmethod
@@ -58,7 +60,7 @@ class Representation(ABC):
     def post_backward(self, render: Render, progress: Progress, grad_rms: Tensor) -> None:
         """Set learning rates, take the optimiser step, clear gradients, densify and prune.
 
-        grad_rms: scalar, root mean square of the latent gradient d(loss)/d(latents) of this batch (trap T3).
+        grad_rms: scalar, root mean square of the batch's d(loss)/d(latents), regularisation aside.
         """
 
     @property

@@ -1,0 +1,1 @@
+"""Ways to start, one file each."""

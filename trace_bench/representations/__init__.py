@@ -1,0 +1,1 @@
+"""What can be made: one file a representation, and the CPU rasteriser beside gsplat."""

@@ -1,0 +1,132 @@
+"""Growing and pruning 3D Gaussians (3DGS's rules with GaussianDreamer's and TraCe's numbers, methods.md 9.1).
+
+Steps are those of a run of `reference_steps` and are scaled to the actual run: with 1700 there, 300 steps in fact and
+events at 400, 500, ..., 800, a run densifies at 71, 88, 106, 124 and 141.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from trace_bench.errors import TraceBenchError
+from trace_bench.seeding import StepRng
+
+if TYPE_CHECKING:
+    from trace_bench.schedules import Progress
+
+MODES = ("normalised", "raw", "off")
+
+
+@dataclass(frozen=True)
+class DensifySettings:
+    """When and by which measure; world units as in the scene, steps as in the reference run.
+
+    mode: what the screen-space gradient is compared with. `raw`: `threshold` itself, as released, which depends on
+    each method's gradient scale (trap T3). `normalised`: `threshold` times the batch's RMS latent gradient. `off`:
+    the count never changes.
+    """
+
+    mode: str = "normalised"
+    threshold: float = 0.02  # of the mean norm of d(loss)/d(screen position in [-1, 1]); 0.0002 in raw mode
+    start: int = 300  # events at multiples of `every` in (start, stop)
+    stop: int = 900  # statistics are gathered before it
+    every: int = 100
+    split_scale: float = 0.04  # longest axis up to which a Gaussian is cloned, above which it is split
+    prune_opacity: float = 0.05
+    prune_scale: float = 0.4  # longest axis above which a Gaussian is pruned ...
+    prune_scale_after: int = 500  # ... at events after this step
+    max_gaussians: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise TraceBenchError(f"representation.densify.mode={self.mode!r} is not one of {', '.join(MODES)}.")
+        for name in ("threshold", "every", "split_scale", "prune_scale", "max_gaussians"):
+            if getattr(self, name) <= 0:
+                raise TraceBenchError(f"representation.densify.{name} must be above 0, but is {getattr(self, name)}.")
+        if not 0 <= self.prune_opacity < 1:
+            raise TraceBenchError(
+                f"representation.densify.prune_opacity must be in [0, 1), but is {self.prune_opacity}."
+            )
+
+
+class Densifier:
+    """Statistics of the screen-space gradient, and the events that act on them."""
+
+    def __init__(self, settings: DensifySettings, reference_steps: int | None, seed: int) -> None:
+        self.settings = settings
+        self.reference_steps = reference_steps
+        self.seed = seed
+        self.stats: dict[str, Tensor] = {}  # grad2d [N] summed norms, count [N] steps in which it was seen
+
+    def event(self, progress: Progress) -> int | None:
+        """The reference run's step whose event falls on this one, if any."""
+        s = self.settings
+        if s.mode == "off":
+            return None
+        due = [r for r in range(0, s.stop, s.every) if r > s.start and self._scaled(r, progress.n) == progress.k]
+        return due[-1] if due else None
+
+    def _scaled(self, step: int, n: int) -> int:
+        return step if self.reference_steps is None else round(step * n / self.reference_steps)
+
+    @torch.no_grad()
+    def observe(self, info: dict[str, Any], progress: Progress, grad_rms: Tensor) -> None:
+        """Add this step's gradients: all views' summed first, then one norm and one count a visible Gaussian."""
+        s = self.settings
+        if s.mode == "off" or progress.k >= self._scaled(s.stop, progress.n):
+            return
+        grad = info["means2d"].grad  # [C, N, 2] per pixel
+        half = grad.new_tensor([info["width"] / 2.0, info["height"] / 2.0])  # pixels -> [-1, 1]
+        norm = (grad.sum(dim=0) * half).norm(dim=-1)
+        if s.mode == "normalised":
+            norm = norm / grad_rms.clamp(min=1e-30)
+        visible = (info["radii"] > 0).all(dim=-1).any(dim=0)
+        if not self.stats:
+            self.stats = {"grad2d": torch.zeros_like(norm), "count": torch.zeros_like(norm)}
+        self.stats["grad2d"] += torch.where(visible, norm, 0.0)
+        self.stats["count"] += visible
+
+    @torch.no_grad()
+    def run(
+        self, params: dict[str, torch.nn.Parameter], optimizers: dict[str, torch.optim.Optimizer], event: int, step: int
+    ) -> None:
+        """Clone, split and prune in place; parameters are replaced, their optimisers follow."""
+        from gsplat.strategy.ops import duplicate, remove, split
+
+        s = self.settings
+        chosen = self._chosen(len(params["means"]))
+        small = params["scales"].exp().amax(dim=-1) <= s.split_scale
+        clone, halve = chosen & small, chosen & ~small
+        if clone.any():
+            duplicate(params, optimizers, self.stats, clone)
+            halve = torch.cat([halve, halve.new_zeros(int(clone.sum()))])
+        if halve.any():
+            devices = [halve.device] if halve.is_cuda else []
+            with torch.random.fork_rng(devices=devices):  # gsplat draws from the global generator
+                torch.manual_seed(StepRng(self.seed, step).generator("densify_split").initial_seed())
+                split(params, optimizers, self.stats, halve)
+        faint = params["opacities"].sigmoid() < s.prune_opacity
+        if event > s.prune_scale_after:
+            faint = faint | (params["scales"].exp().amax(dim=-1) > s.prune_scale)
+        if faint.all():
+            raise TraceBenchError(
+                f"Every Gaussian would be pruned at step {step} (opacity below {s.prune_opacity} or size above "
+                f"{s.prune_scale}); lower representation.losses.sparsity or representation.densify.prune_opacity."
+            )
+        if faint.any():
+            remove(params, optimizers, self.stats, faint)
+        self.stats = {}
+
+    def _chosen(self, n: int) -> Tensor:
+        """Which of the n Gaussians grow [n]: those over the threshold, the strongest first while there is room."""
+        mean = self.stats["grad2d"] / self.stats["count"].clamp(min=1)
+        chosen = mean > self.settings.threshold
+        room = max(0, self.settings.max_gaussians - n)
+        if int(chosen.sum()) > room:
+            strongest = torch.sort(mean, descending=True, stable=True).indices[:room]
+            chosen = torch.zeros_like(chosen).index_fill_(0, strongest, True)
+        return chosen

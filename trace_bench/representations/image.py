@@ -1,0 +1,119 @@
+"""A flat canvas, latent or RGB: the shortest proof that a method works (threestudio's 2-D playground, methods.md 13)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from trace_bench.errors import TraceBenchError
+from trace_bench.representations.base import Render, Representation
+from trace_bench.representations.bounded import bounded
+from trace_bench.seeding import StepRng
+
+if TYPE_CHECKING:
+    from trace_bench.cameras import Cameras
+    from trace_bench.inits.base import PointCloud
+    from trace_bench.schedules import Progress
+
+MODES = ("latent", "rgb")
+
+
+class Image(Representation):
+    """One picture for every camera: latents [C, h, w] drawn from N(0, I), or RGB [H, W, 3] drawn from U(0, 1).
+
+    Args:
+        points: no bearing on a picture, nor has the background, since it covers everything.
+        resolution: H = W in rgb mode.
+        latent_shape: (C, h, w) in latent mode.
+        seed: of the canvas's first values.
+        warmup: share of the run in which the learning rate rises linearly to `lr`; after it, a cosine falls that
+            would reach zero at 1.5 times the run.
+    """
+
+    views_matter: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        points: PointCloud | None,
+        resolution: int,
+        latent_shape: Sequence[int],
+        seed: int,
+        device: torch.device | str,
+        *,
+        mode: str = "latent",
+        lr: float = 0.1,
+        warmup: float = 0.1,
+    ) -> None:
+        if mode not in MODES:
+            raise TraceBenchError(f"representation.mode={mode!r} is not one of {', '.join(MODES)}.")
+        if lr <= 0.0 or not 0.0 <= warmup < 1.0:
+            raise TraceBenchError(
+                f"The image needs lr > 0 and warmup in [0, 1), but has lr={lr} and warmup={warmup}; mend representation."
+            )
+        self.mode, self.lr, self.warmup = mode, lr, warmup
+        generator = StepRng(seed, -1).generator("canvas")
+        if mode == "latent":
+            canvas = torch.randn(tuple(latent_shape), generator=generator)
+        else:
+            canvas = torch.rand((resolution, resolution, 3), generator=generator)
+        self.canvas = torch.nn.Parameter(canvas.to(device))
+        self.optimizers = {"canvas": torch.optim.AdamW([self.canvas], lr=lr, weight_decay=0.0, fused=True)}
+
+    @property
+    def n_primitives(self) -> int:
+        """Pixels of the canvas."""
+        return self.canvas.numel() // self.canvas.shape[0 if self.mode == "latent" else 2]
+
+    def render(self, cameras: Cameras, background: Tensor, with_normals: bool = False) -> Render:
+        canvas = self.canvas.expand(len(cameras), *self.canvas.shape)
+        shape = canvas.shape[2:4] if self.mode == "latent" else canvas.shape[1:3]
+        alpha = canvas.new_ones(len(cameras), *shape, 1)
+        depth = torch.zeros_like(alpha)
+        normal = alpha.new_zeros(len(cameras), *shape, 3) if with_normals else None
+        if self.mode == "latent":
+            return Render(None, alpha, depth, normal, latents=canvas)
+        return Render(bounded(canvas), alpha, depth, normal)
+
+    def regularisation(self, render: Render, progress: Progress) -> Tensor:
+        """None: zero."""
+        return self.canvas.new_zeros(())
+
+    def post_backward(self, render: Render, progress: Progress, grad_rms: Tensor) -> None:
+        self.optimizers["canvas"].param_groups[0]["lr"] = self.lr * lr_factor(progress, self.warmup)
+        self.optimizers["canvas"].step()
+        self.canvas.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"canvas": self.canvas.detach().clone(), "optimizer": self.optimizers["canvas"].state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            self.canvas.copy_(state["canvas"])
+        self.optimizers["canvas"].load_state_dict(state["optimizer"])
+
+    def export(self, folder: Path) -> list[Path]:
+        """`asset.safetensors` with the canvas, and in rgb mode `asset.png`; only a prior can decode latents."""
+        from PIL import Image as Picture
+        from safetensors.torch import save_file
+
+        canvas = self.canvas.detach().cpu()
+        paths = [folder / "asset.safetensors"]
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"latents" if self.mode == "latent" else "rgb": canvas.contiguous()}, paths[0])
+        if self.mode == "rgb":
+            paths.append(folder / "asset.png")
+            Picture.fromarray((canvas.clamp(0.0, 1.0) * 255.0).round().byte().numpy()).save(paths[1])
+        return paths
+
+
+def lr_factor(progress: Progress, warmup: float) -> float:
+    """Linear over the first `warmup` of the run, then the cosine that would reach zero at 1.5 times the run."""
+    rise = warmup * progress.n
+    if progress.k < rise:
+        return min(1.0, (progress.k + 1) / rise)
+    return 0.5 * (1.0 + math.cos(math.pi * (progress.k - rise) / (1.5 * progress.n - rise)))
