@@ -87,8 +87,10 @@ class StableDiffusionPrior:
         names = [p.name for p in weight_files(folder, [subfolder], self.variant)]
         variant = self.variant if any(f".{self.variant}." in name for name in names) else None
         with _quiet():
-            model = cls.from_pretrained(folder, subfolder=subfolder, variant=variant, use_safetensors=True)
-        model = model.to(self.device, dtype).eval().requires_grad_(False)
+            model = cls.from_pretrained(
+                folder, subfolder=subfolder, torch_dtype=dtype, variant=variant, use_safetensors=True
+            )
+        model = model.to(self.device).eval().requires_grad_(False)
         if self.device.type == "cuda":
             model = model.to(memory_format=torch.channels_last)
         return model
