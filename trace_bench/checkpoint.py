@@ -25,7 +25,7 @@ class CheckpointError(TraceBenchError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after `step` steps. All randomness follows from (seed, step), so there is no generator state here."""
+    """A run after `step` steps. Randomness follows from (seed, step), so no generator state is here."""
 
     fingerprint: str
     step: int
@@ -36,7 +36,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the folder's checkpoint in one step. State dicts hold tensors, numbers, texts, lists and dicts only."""
+    """Replace the folder's checkpoint; state dicts hold only tensors, numbers, texts, lists and dicts."""
     buffer = io.BytesIO()
     torch.save(dict(vars(checkpoint)), buffer)
     payload = buffer.getvalue()
@@ -44,7 +44,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
-    """The folder's checkpoint on the CPU, None where there is none; CheckpointError where it is damaged or another's."""
+    """The folder's checkpoint on the CPU, None where there is none; CheckpointError where it is damaged."""
     path = folder / CHECKPOINT
     try:
         data = path.read_bytes()
@@ -66,5 +66,11 @@ def first_non_finite(state: Any, name: str) -> str | None:
     """The name of the first tensor in a state dict that holds NaN or infinity, None where all are finite."""
     if isinstance(state, torch.Tensor):
         return name if state.is_floating_point() and not bool(torch.isfinite(state).all()) else None
-    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, (list, tuple)) else ()
+    items = (
+        state.items()
+        if isinstance(state, dict)
+        else enumerate(state)
+        if isinstance(state, (list, tuple))
+        else ()
+    )
     return next((bad for key, value in items if (bad := first_non_finite(value, f"{name}.{key}"))), None)

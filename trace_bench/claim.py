@@ -1,7 +1,7 @@
 """A claim on a run folder: two processes never work on the same run.
 
-The lock is the kernel's (flock), so it dies with its process, however that ends; over NFS Linux turns it into a lock
-on the server, so it holds between machines. The claim file only tells who holds it.
+The lock is the kernel's (flock), so it dies with its process, however that ends; over NFS, Linux makes it a
+lock on the server, so it holds between machines. The claim file only tells who holds it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class BusyError(TraceBenchError):
 
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Hold the run folder for as long as the block lasts; BusyError, naming the holder, where another has it."""
+    """Hold the run folder while the block lasts; BusyError, naming the holder, where another has it."""
     path = folder / CLAIM
     descriptor = _acquire(path)
     try:
@@ -36,7 +36,7 @@ def claim(folder: Path) -> Iterator[None]:
         os.pwrite(descriptor, holder.encode(), 0)
         yield
     finally:
-        # Removed while held: whoever opened the old file meanwhile sees in _acquire that it is gone and tries again.
+        # Removed while held: whoever opened the old file meanwhile sees that it is gone and tries again.
         path.unlink(missing_ok=True)
         os.close(descriptor)
 

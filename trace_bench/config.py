@@ -1,7 +1,7 @@
 """The run-level keys: what they mean, what values they take, and what a composed config says in one object.
 
-Only what every run has is checked here; the settings of a method, representation, prior or init are checked against
-the signature of the class that takes them. Nothing heavy is imported: sweeps are planned with this.
+Only what every run has is checked here; the settings of a method, representation, prior or init are checked
+against the signature of the class that takes them. Nothing heavy is imported: sweeps are planned with this.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ OmegaConf.register_new_resolver("prompt_shards", prompt_shards, replace=True)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """"; did you mean x?" where something similar is known, else nothing."""
+    """How a sentence about an unknown `word` ends: with what is similar and known, else with a full stop."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {close[0]}?" if close else "."
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ def _one_of(*options: str) -> Rule:
 
 def _range(low: float, high: float) -> Rule:
     def holds(value: Any) -> bool:
-        numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
+        numbers = (
+            isinstance(value, list) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
+        )
         return numbers and low <= value[0] <= value[1] <= high
 
     return Rule(f"[low, high] with {low:g} <= low <= high <= {high:g}", holds)
@@ -86,9 +88,13 @@ RULES: dict[str, Rule] = {
     "force": _FLAG,
     "prompts_per_job": _integer(1),
     "on_error": _one_of("continue", "stop"),
-    "device": Rule("auto, cpu, cuda or cuda:N", lambda v: bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(v)))),
+    "device": Rule(
+        "auto, cpu, cuda or cuda:N", lambda v: bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(v)))
+    ),
     "log_every": _integer(1),
-    "checkpoint.every_steps": Rule("null or an integer of at least 1", lambda v: v is None or _integer(1).holds(v)),
+    "checkpoint.every_steps": Rule(
+        "null or an integer of at least 1", lambda v: v is None or _integer(1).holds(v)
+    ),
     "checkpoint.every_seconds": _number(0.0, "null or a number of at least 0", optional=True),
     "cameras.distance": _range(0.0, 1e6),
     "cameras.fovy_deg": _range(0.1, 179.9),
@@ -98,7 +104,7 @@ RULES: dict[str, Rule] = {
     "rig.elevation_deg": _number(-90.0, "a number from -90 to 90"),
     "rig.distance": _number(1e-6, "a positive number"),
     "rig.fovy_deg": _number(0.1, "a positive number of degrees"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,8 @@ class Job:
         own = self.method.get("guidance_scale")
         if own is None and self.guidance_scale is not None:
             raise TraceBenchError(
-                f"method={self.choices['method']} has no guidance scale; leave out guidance_scale={self.guidance_scale:g}."
+                f"method={self.choices['method']} has no guidance scale; "
+                f"leave out guidance_scale={self.guidance_scale:g}."
             )
 
     @property
@@ -151,10 +158,10 @@ class Job:
     def from_config(cfg: DictConfig, choices: Mapping[str, Any]) -> Job:
         """The job that a composed config describes; `choices` is hydra.runtime.choices."""
         try:
-            data: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+            own = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+            data: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
             raise TraceBenchError(unresolved(error)) from error
-        data.pop("hydra", None)
         known = [f.name for f in fields(Job) if f.name != "choices"]
         for key in data:
             if key not in known:
@@ -204,8 +211,9 @@ def check_settings(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
     known = parameters(target)
     for key in settings_of(spec):
         if known is not None and key not in known:
-            hint = did_you_mean(key, known) or "."
-            raise TraceBenchError(f"{group}.{key} is not a setting of {spec['_target_']}{hint}")
+            raise TraceBenchError(
+                f"{group}.{key} is not a setting of {spec['_target_']}{did_you_mean(key, known)}"
+            )
     return target
 
 
@@ -230,7 +238,9 @@ def parameters(target: Callable[..., Any]) -> list[str] | None:
         if "__init__" not in vars(cls) or cls is object:
             continue
         found = inspect.signature(cls.__init__).parameters.values()
-        names += [p.name for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"]
+        names += [
+            p.name for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"
+        ]
         if not any(p.kind is p.VAR_KEYWORD for p in found):
             return names
     return names

@@ -15,10 +15,29 @@ from typing import Any
 import trace_bench
 
 PACKAGES = (
-    "torch", "diffusers", "transformers", "peft", "accelerate", "gsplat", "safetensors", "numpy", "numba",
-    "hydra-core", "hydra-submitit-launcher", "submitit", "open-clip-torch", "image-reward", "openai",
-)  # fmt: skip
-SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURM_JOB_PARTITION")
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "gsplat",
+    "safetensors",
+    "numpy",
+    "numba",
+    "hydra-core",
+    "hydra-submitit-launcher",
+    "submitit",
+    "open-clip-torch",
+    "image-reward",
+    "openai",
+)
+SLURM = (
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_RESTART_COUNT",
+    "SLURM_JOB_PARTITION",
+)
 
 
 @cache
@@ -46,13 +65,15 @@ def _version(package: str) -> str | None:
 
 
 def _code() -> dict[str, Any]:
-    """Commit of the checkout that this package runs from, and whether it was edited; nothing for an installed one."""
+    """Commit of the checkout that this package runs from, and whether it was edited; None if installed."""
     root = Path(trace_bench.__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return {"commit": None, "dirty": None}
 
     def git(*args: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=True, timeout=20)
+        done = subprocess.run(
+            ["git", "-C", str(root), *args], capture_output=True, text=True, check=True, timeout=20
+        )
         return done.stdout.strip()
 
     try:
@@ -66,7 +87,9 @@ def _cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
 
 
 def _device(device: str) -> dict[str, Any]:

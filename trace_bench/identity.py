@@ -51,7 +51,7 @@ class RunSpec:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over all that changes the asset: no paths, no device, nothing of launching, logging or evaluation."""
+        """sha256 over all that changes the asset: no path, no device, nothing of launching or evaluation."""
         job = self.job
         content = {
             "schema_version": SCHEMA_VERSION,
@@ -77,9 +77,14 @@ class RunSpec:
         run = self.identity
         scale = "none" if run.guidance_scale is None else f"{run.guidance_scale:g}"
         return (
-            self.job.root / "runs" / run.method / run.representation / run.prompt_set
-            / f"{run.prompt_id}-{self.prompt.slug}" / f"cfg{scale}-seed{run.seed}-{self.fingerprint[:8]}"
-        )  # fmt: skip
+            self.job.root
+            / "runs"
+            / run.method
+            / run.representation
+            / run.prompt_set
+            / f"{run.prompt_id}-{self.prompt.slug}"
+            / f"cfg{scale}-seed{run.seed}-{self.fingerprint[:8]}"
+        )
 
 
 def runs_of(job: Job) -> list[RunSpec]:
@@ -89,7 +94,7 @@ def runs_of(job: Job) -> list[RunSpec]:
 
 
 def prior_identity(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A prior's part of the fingerprint: a hub repository is its pinned revision, a folder the hash of its weights."""
+    """A prior's part of the fingerprint: a hub repository is its revision, a folder its weights' hash."""
     content = {key: value for key, value in _essence(spec).items() if key not in EXECUTION}
     for repo, revision in (("repo", "revision"), ("adapter_repo", "adapter_revision")):
         name = content.get(repo)
@@ -97,7 +102,8 @@ def prior_identity(spec: Mapping[str, Any]) -> dict[str, Any]:
             content[repo], content[revision] = _folder_sha256(name, spec), None
         elif name and not content.get(revision):
             raise TraceBenchError(
-                f"prior.{repo}={name} needs a commit in prior.{revision}, so that its weights cannot change unseen."
+                f"prior.{repo}={name} needs a commit in prior.{revision}, "
+                "so that its weights cannot change unseen."
             )
     return content
 

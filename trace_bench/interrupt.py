@@ -1,4 +1,4 @@
-"""Signals as a wish to stop: after the current step, with a checkpoint, rather than in the middle of things."""
+"""Signals as a wish to stop: after the current step, with a checkpoint, not in the middle of things."""
 
 from __future__ import annotations
 
@@ -32,12 +32,14 @@ class StopRequest:
             raise KeyboardInterrupt
         self.signum = signum
         name = signal.Signals(signum).name
-        os.write(2, f"\n{name}: stopping after this step, with a checkpoint (once more to stop at once)\n".encode())
+        os.write(
+            2, f"\n{name}: stopping after this step, with a checkpoint (once more to stop at once)\n".encode()
+        )
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Turn SIGNALS into a StopRequest for as long as the block lasts; outside the main thread nothing is caught."""
+    """Turn SIGNALS into a StopRequest while the block lasts; outside the main thread nothing is caught."""
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,9 @@ Status = Literal["running", "done", "failed", "preempted"]
 STATUSES: tuple[Status, ...] = ("running", "done", "failed", "preempted")
 SECONDS = ("load", "init", "distill", "render", "total")
 COST = ("unet_fwd", "unet_bwd", "vae_enc_fwd", "vae_enc_bwd", "vae_dec", "tflop")
+
+
+RENDERS = "renders"
 
 
 class ManifestError(TraceBenchError):
@@ -64,11 +67,14 @@ class Manifest:
     attempts: int = 0  # how often the run was started, resumes included
     started: str = ""  # ISO 8601, UTC, of the first attempt
     finished: str | None = None
-    files: list[str] = field(default_factory=list)  # relative to the run folder
+    files: list[str] = field(
+        default_factory=list
+    )  # relative to the run folder, all but the pictures of renders/
+    views: int = 0  # renders/rgb_<i>.png and normal_<i>.png, i < views
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
-        """The file's text."""
+        """Content of manifest.json."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod
@@ -77,9 +83,8 @@ class Manifest:
         try:
             data = json.loads(text)
             if data["schema_version"] != SCHEMA_VERSION or data["status"] not in STATUSES:
-                raise ManifestError(
-                    f"schema_version {data['schema_version']!r} and status {data['status']!r} are not of this version"
-                )
+                found = f"schema_version {data['schema_version']!r}, status {data['status']!r}"
+                raise ManifestError(f"{found} are not of this version")
             known = {f.name: data[f.name] for f in fields(Manifest) if f.name in data}
             identity = {f.name: data["run"][f.name] for f in fields(RunIdentity)}
             return Manifest(**{**known, "run": RunIdentity(**identity)})
@@ -112,18 +117,26 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_atomic(folder / MANIFEST, manifest.to_json())
 
 
-def missing_files(folder: Path, names: Iterable[str]) -> list[str]:
-    """Those of `names` that are not files with something in them."""
+def missing_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Those of the manifest's files that are not there or empty; one look at renders/ counts its pictures."""
 
     def is_there(path: Path) -> bool:
         return path.is_file() and path.stat().st_size > 0
 
-    return [name for name in names if not is_there(folder / name)]
+    missing = [name for name in manifest.files if not is_there(folder / name)]
+    if manifest.views:
+        try:
+            there = {entry.name for entry in os.scandir(folder / RENDERS)}
+        except FileNotFoundError:
+            there = set()
+        wanted = (f"{kind}_{i}.png" for kind in ("rgb", "normal") for i in range(manifest.views))
+        missing += [f"{RENDERS}/{name}" for name in wanted if name not in there]
+    return missing
 
 
 def is_done(folder: Path, manifest: Manifest | None) -> bool:
     """Whether the run is finished: the manifest says so and every file that it names is there."""
-    return manifest is not None and manifest.status == "done" and not missing_files(folder, manifest.files)
+    return manifest is not None and manifest.status == "done" and not missing_files(folder, manifest)
 
 
 def find_runs(output_root: Path) -> list[Path]:

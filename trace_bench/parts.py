@@ -1,4 +1,4 @@
-"""What a run is made of, built from its job: the prior (loaded once a process), the method, the representation."""
+"""What a run is made of: the prior (loaded once a process), the method, the representation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trace_bench.config import Job, build, check_settings
+from trace_bench.config import Job, build
 from trace_bench.errors import TraceBenchError
 from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior, Work
@@ -28,19 +28,14 @@ def resolve_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise TraceBenchError(
-            f"device={name} is not there (torch sees {torch.cuda.device_count()} CUDA devices); use device=auto or cpu."
+            f"device={name} is not there (torch sees {torch.cuda.device_count()} CUDA devices); "
+            "use device=auto or device=cpu."
         )
     return device
 
 
-def check_parts(job: Job) -> None:
-    """Refuse settings that no constructor takes, before anything is loaded."""
-    for group in ("prior", "method", "init", "representation"):
-        check_settings(group, getattr(job, group))
-
-
 def load_prior(job: Job, device: torch.device) -> Prior:
-    """The job's prior, loaded once a process; a prior that cannot be loaded is not tried again for each prompt."""
+    """The job's prior, loaded once a process; one that cannot be loaded is not tried again a prompt."""
     key = json.dumps([job.prior, str(device)], sort_keys=True)
     if key not in _priors:
         log.info("Loading prior=%s on %s", job.choices["prior"], device)
@@ -60,12 +55,17 @@ def make_method(job: Job, prior: Prior) -> Method:
 
 
 def make_representation(job: Job, prior: Prior, device: torch.device) -> Representation:
-    """The job's representation at its start; what happens before the first step is step -1 to the random numbers."""
+    """The job's representation at its start; to the random numbers, what is before step 0 is step -1."""
     points = build("init", job.init)(Rng(job.seed).at(-1), device)
     return build(
-        "representation", job.representation, points=points, resolution=job.resolution,
-        latent_shape=prior.latent_shape, seed=job.seed, device=device,
-    )  # fmt: skip
+        "representation",
+        job.representation,
+        points=points,
+        resolution=job.resolution,
+        latent_shape=prior.latent_shape,
+        seed=job.seed,
+        device=device,
+    )
 
 
 def describe_prior(prior: Prior) -> dict[str, Any]:

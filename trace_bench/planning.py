@@ -1,4 +1,4 @@
-"""What a command line asks for, known before anything is loaded: every run of a sweep, or one sentence of refusal."""
+"""What a command line asks for, before anything is loaded: every run of it, or a sentence of refusal."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trace_bench.config import Job, did_you_mean, unresolved
 from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
-from trace_bench.identity import RunSpec
-from trace_bench.prompts import load_prompt_set
+from trace_bench.identity import RunSpec, runs_of
 
 
 def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[RunSpec]:
     """Every run that a command asks for, in the order in which jobs will make them."""
     extra = _search_path(config_dir)
-    runs: dict[Path, RunSpec] = {}
-    jobs: dict[tuple[str, ...], Job] = {}
-    for job_overrides in _expand(overrides, multirun, extra):
-        prompts = [item for item in job_overrides if item.startswith("prompt=")]
-        others = tuple(item for item in job_overrides if not item.startswith("prompt="))
-        if others not in jobs:  # prompts are many and change nothing else, so they share one composition
+    composed: dict[tuple[str, ...], Job] = {}
+    jobs = []
+    for items in _expand(overrides, multirun, extra):
+        prompts = [item for item in items if item.startswith("prompt=")]
+        others = tuple(item for item in items if not item.startswith("prompt="))
+        if others not in composed:  # prompts are many and change nothing else, so they share one composition
             cfg = _compose([*extra, *others])
-            jobs[others] = Job.from_config(cfg, cfg.hydra.runtime.choices)
-        job = replace(jobs[others], prompt=_parse(prompts[-1:])[0].value()) if prompts else jobs[others]
-        prompt_set = load_prompt_set(job.choices["prompt_set"], job.prompt_set)
-        for prompt in prompt_set.select(job.prompt):
-            spec = RunSpec(job, prompt, prompt_set)
-            runs.setdefault(spec.folder, spec)
-    return list(runs.values())
+            composed[others] = Job.from_config(cfg, cfg.hydra.runtime.choices)
+        job = composed[others]
+        jobs.append(replace(job, prompt=_parse(prompts[-1:])[0].value()) if prompts else job)
+    runs = (run for job in jobs for run in runs_of(job))
+    return list({run.folder: run for run in runs}.values())
 
 
 def check_composes(overrides: Sequence[str], config_dir: str | None = None) -> None:
@@ -62,8 +64,14 @@ def _expand(overrides: Sequence[str], multirun: bool, extra: Sequence[str]) -> l
     except OmegaConfBaseException as error:
         raise TraceBenchError(unresolved(error)) from error
     named = {item.get_key_element() for item in parsed}
-    if "prompt" in params and "prompt" not in named and any(s.get_key_element() == "prompt_set" for s in swept):
-        raise TraceBenchError("A sweep goes through one prompt set; give a command for each, or name prompt=... too.")
+    if (
+        "prompt" in params
+        and "prompt" not in named
+        and any(s.get_key_element() == "prompt_set" for s in swept)
+    ):
+        raise TraceBenchError(
+            "A sweep goes through one prompt set; give a command for each, or name prompt=... too."
+        )
     everything = _parse([f"{key}={value}" for key, value in params.items()]) + parsed
     return BasicSweeper.split_arguments(everything, max_batch_size=None)[0]
 
@@ -71,7 +79,7 @@ def _expand(overrides: Sequence[str], multirun: bool, extra: Sequence[str]) -> l
 def readable_overrides(overrides: Sequence[str], multirun: bool) -> list[str]:
     """The overrides with `prompt=` texts quoted where Hydra's grammar would trip over them.
 
-    A comma or an apostrophe is part of a text in a single run; with -m a comma separates prompts, as in any sweep.
+    A comma or an apostrophe is part of a text; with -m a comma separates prompts, as in any sweep.
     """
     return [_quoted(item, multirun) if item.startswith("prompt=") else item for item in overrides]
 
@@ -99,7 +107,9 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         return OverridesParser.create().parse_overrides(list(overrides))
     except (OverrideParseException, HydraException) as error:
         text = getattr(error, "override", None) or str(error).splitlines()[0]
-        raise TraceBenchError(f"{text!r} cannot be read as key=value; put a value with special characters in quotes.") from error
+        raise TraceBenchError(
+            f"{text!r} cannot be read as key=value; put a value with special characters in quotes."
+        ) from error
 
 
 def _search_path(config_dir: str | None) -> list[str]:
@@ -122,14 +132,19 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's many-lined errors about a command line in one sentence."""
     text = str(error)
-    if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '(.+)/(.+?)'", text)):
+    if isinstance(error, MissingConfigException) and (
+        found := re.search(r"Could not find '(.+)/(.+?)'", text)
+    ):
         group, option = found.groups()
         options = list(getattr(error, "options", None) or [])
         listed = f" There are: {', '.join(options)}." if options else ""
-        return f"There is no {group} {option!r}{did_you_mean(option, options) or '.'}{listed}"
+        return f"There is no {group} {option!r}{did_you_mean(option, options)}{listed}"
     if found := re.search(r"Could not override '(.+?)'", text):
-        return f"There is no setting {found[1]!r}{did_you_mean(found[1], _known_keys(overrides)) or '.'}"
-    if isinstance(error, ConfigCompositionException) and (found := re.search(r"[Ee]rror merging override (.+)", text)):
+        siblings = [key for key in _known_keys(overrides) if key.count(".") == found[1].count(".")]
+        return f"There is no setting {found[1]!r}{did_you_mean(found[1], siblings)}"
+    if isinstance(error, ConfigCompositionException) and (
+        found := re.search(r"[Ee]rror merging override (.+)", text)
+    ):
         return f"{found[1].strip()} cannot be set: {str(error.__cause__ or '').splitlines()[0]}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:2]) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a run tells while it works: metrics.jsonl, and a bar on a terminal or a line now and then elsewhere."""
+"""What a run tells while it works: metrics.jsonl, and a bar on a terminal or a line now and then."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Reporter:
     """Reporter of one run's steps; a context manager.
 
     Args:
-        folder: the run folder; rows of metrics.jsonl for steps from `start` on are dropped, they are done again.
+        folder: the run folder; metrics.jsonl loses its rows from `start` on, those steps are done again.
         label: what the bar and the lines call the run.
         seconds: what the steps before `start` took.
     """
@@ -60,10 +60,16 @@ class Reporter:
             return
         rate = (k + 1 - self.start) / max(time.monotonic() - self._began, 1e-9)
         row: dict[str, Any] = {"step": k} | {name: _json(value) for name, value in values.items()}
-        self._file.write(json.dumps(row | {"seconds": round(self.seconds, 3), "steps_per_s": round(rate, 2)}) + "\n")
+        self._file.write(
+            json.dumps(row | {"seconds": round(self.seconds, 3), "steps_per_s": round(rate, 2)}) + "\n"
+        )
         name = "lora_loss" if "lora_loss" in values else next(iter(values))
         self._bar.set_postfix({name: f"{values[name]:.3g}"}, refresh=False)
-        if k + 1 >= self._next_mark or time.monotonic() - self._last_line > SECONDS_PER_LINE or k + 1 == self.steps:
+        if (
+            k + 1 >= self._next_mark
+            or time.monotonic() - self._last_line > SECONDS_PER_LINE
+            or k + 1 == self.steps
+        ):
             self._line(k, rate, f"{name} {values[name]:.4g}")
 
     def _line(self, k: int, rate: float, value: str) -> None:
@@ -71,7 +77,16 @@ class Reporter:
         self._last_line, self._next_mark = time.monotonic(), k + 1 + max(1, self.steps // LINES_PER_RUN)
         left = (self.steps - k - 1) / rate
         level = logging.INFO if self._bar.disable else logging.DEBUG
-        log.log(level, "%s: step %d/%d, %.1f steps/s, %.0f s left, %s", self.label, k + 1, self.steps, rate, left, value)
+        log.log(
+            level,
+            "%s: step %d/%d, %.1f steps/s, %.0f s left, %s",
+            self.label,
+            k + 1,
+            self.steps,
+            rate,
+            left,
+            value,
+        )
 
 
 def keep_rows(path: Path, steps: int) -> None:
@@ -93,4 +108,3 @@ def _step(line: str) -> int:
 
 def _json(value: float) -> float | None:
     return value if math.isfinite(value) else None
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import unicodedata
 import urllib.error
@@ -16,6 +15,7 @@ from typing import Any
 
 from trace_bench.errors import TraceBenchError
 from trace_bench.manifest import write_atomic
+from trace_bench.priors.weights import cache_dir
 
 _INDICES = re.compile(r"\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*")
 _SLUG_LENGTH = 48
@@ -30,7 +30,7 @@ class Prompt:
 
     @property
     def slug(self) -> str:
-        """The text as part of a folder's name: lower-case ASCII words joined by hyphens, at most 48 characters."""
+        """The text as part of a folder's name: lower-case ASCII words and hyphens, at most 48 characters."""
         plain = unicodedata.normalize("NFKD", self.text).encode("ascii", "ignore").decode().lower()
         slug = "-".join(re.findall(r"[a-z0-9]+", plain))[:_SLUG_LENGTH].strip("-")
         return slug or "prompt"
@@ -49,7 +49,9 @@ class PromptSet:
         """The prompts meant by an index, a range "0-9", "0,3,5-7", a text, or a list of these, each once."""
         if isinstance(wanted, (list, tuple)):
             if not wanted:
-                raise TraceBenchError("prompt=[] asks for nothing; give an index, a range like 0-9, or a text.")
+                raise TraceBenchError(
+                    "prompt=[] asks for nothing; give an index, a range like 0-9, or a text."
+                )
             return list({p: None for item in wanted for p in self.select(item)})
         if isinstance(wanted, int) and not isinstance(wanted, bool):
             return [self._at(wanted)]
@@ -75,18 +77,22 @@ class PromptSet:
 
 
 def _indices(part: str) -> range:
-    """"3" or "0-9", both ends included."""
+    """ "3" or "0-9", both ends included."""
     first, _, last = (piece.strip() for piece in part.partition("-"))
     low, high = int(first), int(last or first)
     if high < low:
-        raise TraceBenchError(f"The range prompt={part.strip()} runs backwards; write the smaller index first.")
+        raise TraceBenchError(
+            f"The range prompt={part.strip()} runs backwards; write the smaller index first."
+        )
     return range(low, high + 1)
 
 
 def prompt_shards(spec: Mapping[str, Any], prompts_per_job: int) -> str:
-    """The sweep over a whole set as Hydra takes it: "0,1,2" or, with several prompts a job, "0-9,10-19,20-21"."""
+    """The sweep over a whole set as Hydra takes it: "0,1,2" or, several a job, "0-9,10-19,20-21"."""
     if not isinstance(prompts_per_job, int) or isinstance(prompts_per_job, bool) or prompts_per_job < 1:
-        raise TraceBenchError(f"prompts_per_job must be an integer of at least 1, but is {prompts_per_job!r}.")
+        raise TraceBenchError(
+            f"prompts_per_job must be an integer of at least 1, but is {prompts_per_job!r}."
+        )
     count = spec.get("count") or len(load_prompt_set("", spec).prompts)
     spans = [(low, min(low + prompts_per_job, count) - 1) for low in range(0, count, prompts_per_job)]
     return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in spans)
@@ -95,15 +101,17 @@ def prompt_shards(spec: Mapping[str, Any], prompts_per_job: int) -> str:
 def load_prompt_set(name: str, spec: Mapping[str, Any]) -> PromptSet:
     """Read a set as conf/prompt_set/*.yaml describes it.
 
-    Keys: `prompts` (the texts themselves), or `file` (a .txt with a prompt a line, a .json list of texts, or COCO
-    captions), looked for in `folder` and else fetched from `url`; `sha256` of the file; `limit` (only the first n);
-    `count` (how many there are, so that a sweep can be planned without the file).
+    Keys: `prompts` (the texts themselves), or `file` (a .txt with a prompt a line, a .json list of texts or
+    COCO captions), which is looked for in `folder` and else fetched from `url`; `sha256` of the file; `limit`
+    (the first n only); `count` (how many there are, so that a sweep can be planned without the file).
     """
     if spec.get("prompts") is not None:
         texts, source, sha256 = list(spec["prompts"]), "config", None
     else:
         if not spec.get("file"):
-            raise TraceBenchError(f"prompt_set={name} needs a file: add prompt_set.file=my_prompts.txt (a prompt a line).")
+            raise TraceBenchError(
+                f"prompt_set={name} needs a file: add prompt_set.file=my_prompts.txt (a prompt a line)."
+            )
         data, source = _read(name, spec)
         sha256 = hashlib.sha256(data).hexdigest()
         if spec.get("sha256") and sha256 != spec["sha256"]:
@@ -114,9 +122,12 @@ def load_prompt_set(name: str, spec: Mapping[str, Any]) -> PromptSet:
         texts = _parse(data, source)
     texts = [text.strip() for text in texts[: spec.get("limit")]]
     if not texts or not all(texts):
-        raise TraceBenchError(f"{source} of prompt_set={name} has {'an empty prompt' if texts else 'no prompts'}.")
+        what = "an empty prompt" if texts else "no prompts"
+        raise TraceBenchError(f"{source} of prompt_set={name} has {what}.")
     if spec.get("count") not in (None, len(texts)):
-        raise TraceBenchError(f"prompt_set={name} should have {spec['count']} prompts, but {source} has {len(texts)}.")
+        raise TraceBenchError(
+            f"prompt_set={name} should have {spec['count']} prompts, but {source} has {len(texts)}."
+        )
     prompts = tuple(Prompt(str(i), text) for i, text in enumerate(texts))
     return PromptSet(spec.get("name") or name, prompts, Path(source).name, sha256)
 
@@ -143,11 +154,13 @@ def _fetch(name: str, url: str, sha256: str, path: Path) -> None:
     except (urllib.error.URLError, TimeoutError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise TraceBenchError(
-            f"The prompts of prompt_set={name} could not be fetched from {url} ({reason}); fetch the file on a machine "
-            f"with internet and name its folder with prompt_set.folder=... (file {Path(url).name})."
+            f"The prompts of prompt_set={name} could not be fetched from {url} ({reason}); fetch the file on "
+            f"a machine with internet and name its folder with prompt_set.folder=... (file {Path(url).name})."
         ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise TraceBenchError(f"{url} does not hold the file that prompt_set={name} is defined by (sha256 differs).")
+        raise TraceBenchError(
+            f"{url} does not hold the file that prompt_set={name} is defined by (sha256 differs)."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, data)
 
@@ -164,11 +177,7 @@ def _parse(data: bytes, source: str) -> list[str]:
     if isinstance(content, dict):
         content = [note.get("caption") for note in content.get("annotations", []) if isinstance(note, dict)]
     if not isinstance(content, Sequence) or not all(isinstance(item, str) for item in content):
-        raise TraceBenchError(f'{source} must hold a list of texts, or COCO captions ("annotations" with "caption").')
+        raise TraceBenchError(
+            f'{source} must hold a list of texts, or COCO captions ("annotations" with "caption").'
+        )
     return list(content)
-
-
-def cache_dir() -> Path:
-    """Where downloads are kept: $TRACE_BENCH_CACHE, else ~/.cache/trace_bench (XDG_CACHE_HOME is respected)."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("TRACE_BENCH_CACHE") or Path(base, "trace_bench")).expanduser()

@@ -1,4 +1,4 @@
-"""A run folder while it is written: what is already there, what is to be trusted of it, how the attempt ends."""
+"""A run folder while it is written: what there is, what of it is to be trusted, how the attempt ends."""
 
 from __future__ import annotations
 
@@ -17,9 +17,18 @@ from trace_bench.claim import CLAIM
 from trace_bench.environment import describe_environment
 from trace_bench.identity import RunSpec
 from trace_bench.manifest import (
-    SECONDS, Manifest, ManifestError, Status, is_done, missing_files, read_manifest, utc_now, write_atomic, write_json,
+    SECONDS,
+    Manifest,
+    ManifestError,
+    Status,
+    is_done,
+    missing_files,
+    read_manifest,
+    utc_now,
+    write_atomic,
+    write_json,
     write_manifest,
-)  # fmt: skip
+)
 
 CONFIG, LOG, ERROR = "config.yaml", "log.txt", "error.json"
 _TRACEBACK_LINES = 40
@@ -77,8 +86,8 @@ class Record:
                 (self.folder / CHECKPOINT).unlink(missing_ok=True)
                 return True
             if not force:
-                lacking = ", ".join(missing_files(self.folder, earlier.files)[:3])
-                log.warning("%s is marked done but lacks %s; the run starts from scratch.", self.folder, lacking)
+                lacking = ", ".join(missing_files(self.folder, earlier)[:3])
+                log.warning("%s is marked done but lacks %s; it starts from scratch.", self.folder, lacking)
             clear(self.folder)
         elif force and earlier.status == "failed":
             clear(self.folder)
@@ -104,7 +113,12 @@ class Record:
         job, manifest = self.spec.job, self.manifest
         manifest.attempts += 1
         manifest.rig = dict(job.rig)
-        manifest.prompt_source = {"file": self.spec.prompt_set.source, "sha256": self.spec.prompt_set.sha256}
+        prompts = self.spec.prompt_set
+        manifest.prompt_source = {
+            "file": prompts.source,
+            "sha256": prompts.sha256,
+            "count": len(prompts.prompts),
+        }
         manifest.environment = describe_environment(device)
         (self.folder / ERROR).unlink(missing_ok=True)
         write_manifest(self.folder, manifest)
@@ -128,8 +142,8 @@ class Record:
         """Write how the attempt ended; `done` only after everything that the manifest names."""
         self.manifest.seconds = self.watch.snapshot()
         self.manifest.status, self.manifest.finished = status, utc_now()
-        if status == "done" and (lacking := missing_files(self.folder, self.manifest.files)):
-            raise OSError(f"{', '.join(lacking)} vanished from {self.folder} while the run was finished")
+        if status == "done" and (lacking := missing_files(self.folder, self.manifest)):
+            raise OSError(f"{', '.join(lacking[:3])} vanished from {self.folder} while the run was finished")
         write_manifest(self.folder, self.manifest)
         if status == "done":
             (self.folder / CHECKPOINT).unlink(missing_ok=True)

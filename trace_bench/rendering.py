@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from trace_bench.cameras import Cameras, EvaluationRig
-from trace_bench.manifest import write_json
+from trace_bench.manifest import RENDERS, write_json
 from trace_bench.representations.base import Representation
 
-RENDERS, TURNTABLE, PREVIEW = "renders", "turntable.mp4", "preview.png"
+TURNTABLE, PREVIEW = "turntable.mp4", "preview.png"
 PREVIEW_VIEWS = 8
 FILM_SECONDS = 4.0
 FILM_MIN_PIXELS = 256
@@ -41,10 +41,12 @@ class Views:
 
 def write_renders(
     representation: Representation, rig: EvaluationRig, decode: Decode, device: torch.device, folder: Path
-) -> list[str]:
-    """Render the rig and write renders/, preview.png and turntable.mp4 into the run folder; returns their names.
+) -> tuple[list[str], int]:
+    """Render the rig and write renders/, preview.png and turntable.mp4 into the run folder.
 
     A representation whose views do not matter (an image) has the one picture and no film.
+
+    Returns: names of the files but the single pictures, and the number of views.
     """
     cameras = rig.cameras()
     turns = representation.views_matter
@@ -63,8 +65,8 @@ def write_renders(
         film.replace(folder / TURNTABLE)
     shutil.rmtree(folder / RENDERS, ignore_errors=True)
     partial.replace(folder / RENDERS)
-    names = sorted(f"{RENDERS}/{path.name}" for path in (folder / RENDERS).iterdir())
-    return [*names, PREVIEW, *([TURNTABLE] if turns else [])]
+    names = [f"{RENDERS}/cameras.json", f"{RENDERS}/geometry.npz", PREVIEW, *([TURNTABLE] if turns else [])]
+    return names, len(views.rgb)
 
 
 @torch.no_grad()
@@ -85,10 +87,14 @@ def render_views(
         normal = torch.zeros_like(rgb) if render.normal is None else _like(rgb, render.normal)
         coloured = alpha * (0.5 * normal + 0.5) + (1.0 - alpha)
         visible = (alpha * 255.0).round() > 0.0
-        parts.append([
-            _bytes(rgb), _bytes(coloured), _bytes(alpha[..., 0]),
-            torch.where(visible, depth, 0.0)[..., 0].half().cpu().numpy(),
-        ])  # fmt: skip
+        parts.append(
+            [
+                _bytes(rgb),
+                _bytes(coloured),
+                _bytes(alpha[..., 0]),
+                torch.where(visible, depth, 0.0)[..., 0].half().cpu().numpy(),
+            ]
+        )
     return Views(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -105,14 +111,12 @@ def _bytes(value: Tensor) -> np.ndarray:
 
 def _write_pictures(views: Views, folder: Path) -> None:
     """rgb_<i>.png and normal_<i>.png; compressing releases the interpreter lock, so threads help."""
-    jobs = [(array[i], folder / f"{name}_{i}.png") for name in ("rgb", "normal") for i, array in _rows(views, name)]
+    stacks = {"rgb": views.rgb, "normal": views.normal}
+    jobs = [
+        (stack[i], folder / f"{name}_{i}.png") for name, stack in stacks.items() for i in range(len(stack))
+    ]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         list(pool.map(lambda job: Image.fromarray(job[0]).save(job[1], compress_level=_PNG_LEVEL), jobs))
-
-
-def _rows(views: Views, name: str) -> list[tuple[int, np.ndarray]]:
-    array = getattr(views, name)
-    return [(i, array) for i in range(len(array))]
 
 
 def _write_cameras(cameras: Cameras, path: Path) -> None:
@@ -137,9 +141,15 @@ def write_film(rgb: np.ndarray, path: Path) -> None:
     """One turn as H.264, small pictures enlarged, in the pixel format that every player knows."""
     size = max(FILM_MIN_PIXELS, rgb.shape[2] // 2 * 2), max(FILM_MIN_PIXELS, rgb.shape[1] // 2 * 2)
     writer = imageio_ffmpeg.write_frames(
-        str(path), size, fps=len(rgb) / FILM_SECONDS, codec="libx264", quality=7, macro_block_size=2, ffmpeg_log_level="error",
+        str(path),
+        size,
+        fps=len(rgb) / FILM_SECONDS,
+        codec="libx264",
+        quality=7,
+        macro_block_size=2,
+        ffmpeg_log_level="error",
         output_params=["-f", "mp4", "-preset", "veryfast"],
-    )  # fmt: skip
+    )
     writer.send(None)
     try:
         for picture in rgb:

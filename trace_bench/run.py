@@ -18,9 +18,16 @@ from trace_bench.errors import TraceBenchError
 from trace_bench.identity import RunSpec
 from trace_bench.methods.base import Method
 from trace_bench.parts import (
-    check_parts, describe_prior, free_memory, load_prior, make_method, make_representation, peak_memory_gb, resolve_device,
-    start_memory_count, tflop_of,
-)  # fmt: skip
+    describe_prior,
+    free_memory,
+    load_prior,
+    make_method,
+    make_representation,
+    peak_memory_gb,
+    resolve_device,
+    start_memory_count,
+    tflop_of,
+)
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import embed_prompt
 from trace_bench.progress import METRICS, Reporter
@@ -69,7 +76,7 @@ def _attempt(record: Record, should_stop: Callable[[], bool]) -> Outcome:
     try:
         finished = attempt.make()
         record.close("done" if finished else "preempted")
-    except Exception as error:  # noqa: BLE001  a failing run stops no other
+    except Exception as error:  # a failing run stops no other
         log.error("Failed at step %d: %s: %s", attempt.step, record.folder, sentence(error))
         if not isinstance(error, TraceBenchError):
             log.debug("Traceback", exc_info=error)
@@ -96,7 +103,6 @@ class Attempt:
     def make(self) -> bool:
         """Build, distil, render; False where it was asked to stop before the last step."""
         device = resolve_device(self.job.device)
-        check_parts(self.job)
         self.record.begin(str(device))
         checkpoint = self.record.checkpoint()
         start_memory_count(device)
@@ -113,14 +119,14 @@ class Attempt:
         if not self._distil(prior, method, representation):
             return False
         with self.watch.phase("render"):
-            names = self._export(representation)
+            exported = self._export(representation)
             rig = EvaluationRig(**self.job.rig)
-            names += write_renders(representation, rig, prior.decode, device, self.folder)
+            rendered, views = write_renders(representation, rig, prior.decode, device, self.folder)
         manifest = self.record.manifest
         manifest.n_primitives, manifest.peak_memory_gb = representation.n_primitives, peak_memory_gb(device)
         manifest.prior = describe_prior(prior)
         manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
-        manifest.files = [CONFIG, METRICS, LOG, *names]
+        manifest.files, manifest.views = [CONFIG, METRICS, LOG, *exported, *rendered], views
         return True
 
     def _distil(self, prior: Prior, method: Method, representation: Representation) -> bool:
@@ -147,10 +153,21 @@ class Attempt:
                     keep()
 
             result = distill(
-                prior, method, representation, text, CameraRange(**_tuples(job.cameras)), steps=job.steps,
-                views_per_step=job.views_per_step, resolution=job.resolution, background=job.background,
-                rng=Rng(job.seed), start=self.step, log_every=job.log_every, on_step=on_step, should_stop=self.should_stop,
-            )  # fmt: skip
+                prior,
+                method,
+                representation,
+                text,
+                CameraRange(**_tuples(job.cameras)),
+                steps=job.steps,
+                views_per_step=job.views_per_step,
+                resolution=job.resolution,
+                background=job.background,
+                rng=Rng(job.seed),
+                start=self.step,
+                log_every=job.log_every,
+                on_step=on_step,
+                should_stop=self.should_stop,
+            )
             keep()
         return not result.stopped
 
@@ -161,12 +178,18 @@ class Attempt:
         )
 
     def _save(self, method: Method, representation: Representation) -> None:
-        states: dict[str, Any] = {"representation": representation.state_dict(), "method": method.state_dict()}
-        for name, state in states.items():
-            if bad := first_non_finite(state, name):
+        checkpoint = Checkpoint(
+            self.spec.fingerprint,
+            self.step,
+            representation.state_dict(),
+            method.state_dict(),
+            self.cost.as_dict(),
+            self.watch.snapshot(),
+        )
+        for name in ("representation", "method"):
+            if bad := first_non_finite(getattr(checkpoint, name), name):
                 raise NonFiniteError(self.step - 1, bad)
-        cost, seconds = self.cost.as_dict(), self.watch.snapshot()
-        save_checkpoint(self.folder, Checkpoint(self.spec.fingerprint, self.step, cost=cost, seconds=seconds, **states))
+        save_checkpoint(self.folder, checkpoint)
 
     def _export(self, representation: Representation) -> list[str]:
         """The asset's files, complete before they appear in the run folder."""

@@ -1,7 +1,7 @@
 """The command: plan what is asked for and refuse it early, hand it to Hydra, say how it went.
 
-The plan is made from the configs alone and the verdict is read from the run folders, so that both hold for any
-launcher, whichever machine the jobs ran on.
+The plan is made from the configs alone and the verdict is read from the run folders, so that both hold for
+any launcher, whichever machine the jobs ran on.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from trace_bench.config import Job
+from trace_bench.config import Job, check_settings, settings_of
 from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
 from trace_bench.identity import RunSpec, runs_of
@@ -64,16 +64,29 @@ def main(argv: Sequence[str]) -> int:
             _hand_over(args, argv, overrides)
             return 0
         plan = make_plan(overrides, args.multirun, args.config_dir)
+        before = {run.folder for run in plan if _status(run) == "done"}
+        _check_settings(run.job for run in plan if run.folder not in before)
     except TraceBenchError as error:
         print(f"trace_bench: {error}", file=sys.stderr)
         return EXIT_MISTAKE
-    before = {run.folder for run in plan if _status(run) == "done"}
     code = 0
     try:
         _hand_over(args, argv, overrides)
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else EXIT_FAILED
     return code or _verdict(plan, before)
+
+
+def _check_settings(jobs: Iterable[Job]) -> None:
+    """Refuse settings that a method, representation, prior or init does not take; loads no weights."""
+    checked = set()
+    for job in jobs:
+        for group in ("method", "representation", "init", "prior"):
+            spec = getattr(job, group)
+            key = (group, spec.get("_target_"), *settings_of(spec))
+            if key not in checked:
+                check_settings(group, spec)
+                checked.add(key)
 
 
 def _hand_over(args: argparse.Namespace, argv: Sequence[str], overrides: list[str]) -> None:
