@@ -12,12 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -97,7 +92,7 @@ def _quoted(override: str, multirun: bool) -> str:
 def _parses(override: str) -> bool:
     try:
         OverridesParser.create().parse_override(override)
-    except OverrideParseException:
+    except HydraException:  # OverrideParseException is one, a character outside the grammar another
         return False
     return True
 
@@ -105,7 +100,7 @@ def _parses(override: str) -> bool:
 def _parse(overrides: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
-    except (OverrideParseException, HydraException) as error:
+    except HydraException as error:
         text = getattr(error, "override", None) or str(error).splitlines()[0]
         raise TraceBenchError(
             f"{text!r} cannot be read as key=value; put a value with special characters in quotes."

@@ -16,7 +16,7 @@ from trace_bench.manifest import write_atomic
 
 METRICS = "metrics.jsonl"
 LINES_PER_RUN = 5
-SECONDS_PER_LINE = 30.0
+SECONDS_PER_LINE = (2.0, 30.0)  # not more often than, at least as often as
 log = logging.getLogger(__name__)
 
 
@@ -65,11 +65,9 @@ class Reporter:
         )
         name = "lora_loss" if "lora_loss" in values else next(iter(values))
         self._bar.set_postfix({name: f"{values[name]:.3g}"}, refresh=False)
-        if (
-            k + 1 >= self._next_mark
-            or time.monotonic() - self._last_line > SECONDS_PER_LINE
-            or k + 1 == self.steps
-        ):
+        quiet = time.monotonic() - self._last_line
+        is_mark = k + 1 >= self._next_mark and quiet > SECONDS_PER_LINE[0]
+        if is_mark or quiet > SECONDS_PER_LINE[1] or k + 1 == self.steps:
             self._line(k, rate, f"{name} {values[name]:.4g}")
 
     def _line(self, k: int, rate: float, value: str) -> None:

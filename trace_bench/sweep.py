@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # imports torch
     from trace_bench.run import Outcome
 
 EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED = 1, 2, 75  # 75 is sysexits' "try again"
+PICTURES = ("preview.png", "turntable.mp4", "renders")
 _LISTED = 12
 _ended: dict[Path, Outcome] = {}  # what this process did itself
 _NOT_RUNS = ("help", "hydra_help", "version", "shell_completion", "info", "cfg", "experimental_rerun")
@@ -55,7 +56,8 @@ def run_job(cfg: DictConfig) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code: 0 when everything that was asked for is there."""
-    args = get_args_parser().parse_args(list(argv))
+    args = get_args_parser().parse_intermixed_args(list(argv))  # flags may stand between the overrides
+    _ended.clear()
     try:
         overrides = readable_overrides(args.overrides, args.multirun)
         if any(getattr(args, name, None) for name in _NOT_RUNS):
@@ -64,17 +66,19 @@ def main(argv: Sequence[str]) -> int:
             _hand_over(args, argv, overrides)
             return 0
         plan = make_plan(overrides, args.multirun, args.config_dir)
-        before = {run.folder for run in plan if _status(run) == "done"}
+        before = {run.folder for run in plan if not run.job.force and _status(run) == "done"}
         _check_settings(run.job for run in plan if run.folder not in before)
     except TraceBenchError as error:
         print(f"trace_bench: {error}", file=sys.stderr)
         return EXIT_MISTAKE
     code = 0
-    try:
-        _hand_over(args, argv, overrides)
-    except SystemExit as left:
-        code = left.code if isinstance(left.code, int) else EXIT_FAILED
-    return code or _verdict(plan, before)
+    if len(before) < len(plan):
+        try:
+            _hand_over(args, argv, overrides)
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else EXIT_FAILED
+    verdict = _verdict(plan, before)
+    return code or verdict
 
 
 def _check_settings(jobs: Iterable[Job]) -> None:
@@ -115,7 +119,8 @@ def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
         status = outcome.status if outcome is not None else _status(run)
         {"done": done, "skipped": done, "failed": failed}.get(status, rest).append(run.folder)
     if done:
-        print(f"\nPictures of {len(done)} of {len(plan)} assets: preview.png, turntable.mp4 and renders/ in")
+        names = [name for name in PICTURES if (done[0] / name).exists()]
+        print(f"\nPictures of {len(done)} of {len(plan)} assets: {', '.join(names)} in", flush=True)
         for folder in done[:_LISTED]:
             print(f"  {folder}{' (made before)' if folder in before else ''}")
         if len(done) > _LISTED:
