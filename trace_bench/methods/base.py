@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from trace_bench.cameras import Cameras
+from trace_bench.errors import TraceBenchError
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText, ViewThresholds
 from trace_bench.schedules import Progress
 from trace_bench.seeding import StepRng
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def check_choice(setting: str, value: Choice, options: Sequence[str]) -> Choice:
+    """`value`, which must be one of `options`."""
+    if value not in options:
+        raise TraceBenchError(f"method.{setting}={value!r} is not one of {', '.join(options)}.")
+    return value
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,16 @@ class Distilled:
 
 
 class Method(ABC):
-    """A score-distillation method. Subclasses add their hyper-parameters as keyword arguments."""
+    """A score-distillation method. Subclasses add their hyper-parameters as keyword arguments.
+
+    Args:
+        guidance_scale: s in uncond + s (cond - uncond); None where the method has no such thing.
+        seed: of what the method draws before the first step.
+        negative_prompt: text of the unconditional branch.
+        view_thresholds: degrees at which the view phrase changes (`priors.text.ViewThresholds`).
+        encode_depth_probability: share of the steps in which the core encodes the render's depth, as a grey
+            picture, in place of its colours (a habit of ISM's and TSM's released code).
+    """
 
     def __init__(
         self,
@@ -35,12 +54,14 @@ class Method(ABC):
         seed: int = 0,
         negative_prompt: str = "",
         view_thresholds: Mapping[str, float] | None = None,
+        encode_depth_probability: float = 0.0,
     ) -> None:
         self.prior = prior
         self.guidance_scale = guidance_scale
         self.seed = seed
         self.negative_prompt = negative_prompt
         self.view_thresholds = ViewThresholds(**(view_thresholds or {}))
+        self.encode_depth_probability = encode_depth_probability
 
     @abstractmethod
     def step(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from trace_bench.cameras import Cameras
-from trace_bench.methods.base import Distilled, Method
+from trace_bench.methods.base import Distilled, Method, check_choice
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText
-from trace_bench.schedules import Progress, add_noise, alpha_sigma, clamp_gradient, scheduled
+from trace_bench.schedules import Progress, add_noise, alpha_sigma, clamp_gradient, scheduled, sqrt_ramp
 from trace_bench.seeding import StepRng
 
 
@@ -21,6 +22,8 @@ class SDS(Method):
     Args:
         min_step_percent, max_step_percent: range of t as a share of the schedule, both ends included; a
             constant or a schedule over the run (`schedules.scheduled`).
+        t_schedule: `uniform` draws t in that range; `sqrt` lets one t for all samples fall from the range's
+            upper end at the start of the run to its lower end (HiFA).
         grad_clamp: element-wise limit of g, a constant or a schedule over the run; None for none.
     """
 
@@ -31,6 +34,7 @@ class SDS(Method):
         guidance_scale: float,
         min_step_percent: float | Sequence[float] = 0.02,
         max_step_percent: float | Sequence[float] = 0.98,
+        t_schedule: Literal["uniform", "sqrt"] = "uniform",
         grad_clamp: float | Sequence[float] | None = None,
         **common: Any,
     ) -> None:
@@ -38,11 +42,15 @@ class SDS(Method):
         self.guidance_scale: float = guidance_scale
         self.min_step_percent = min_step_percent
         self.max_step_percent = max_step_percent
+        self.t_schedule = check_choice("t_schedule", t_schedule, ("uniform", "sqrt"))
         self.grad_clamp = grad_clamp
 
     def timesteps(self, n: int, progress: Progress, rng: StepRng, device: Any) -> Tensor:
-        """Uniform integer t, one a sample: int64 [n]."""
+        """Uniform integer t, one a sample, or the falling one: int64 [n]."""
         total = len(self.prior.alphas_cumprod)
+        if self.t_schedule == "sqrt":
+            highest, lowest = scheduled(self.max_step_percent, 0.0), scheduled(self.min_step_percent, 1.0)
+            return torch.full((n,), int(total * sqrt_ramp(highest, lowest, progress.fraction)), device=device)
         low = int(total * scheduled(self.min_step_percent, progress.fraction))
         high = int(total * scheduled(self.max_step_percent, progress.fraction))
         return rng.randint("t", low, high + 1, n, device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -36,6 +36,27 @@ class TextEmbedding:
         return TextEmbedding(
             torch.cat([part.tokens for part in parts]), torch.cat(pooled) if pooled else None
         )
+
+    @staticmethod
+    def where(condition: Tensor, first: TextEmbedding, second: TextEmbedding) -> TextEmbedding:
+        """Row by row `first` where the condition [B] holds, else `second`."""
+        return first._with(second, lambda a, b: torch.where(_rows(condition, a), a, b))
+
+    @staticmethod
+    def mix(first: TextEmbedding, second: TextEmbedding, share: Tensor) -> TextEmbedding:
+        """share first + (1 - share) second with share [B]."""
+        return first._with(second, lambda a, b: _rows(share, a) * a + (1.0 - _rows(share, a)) * b)
+
+    def _with(self, other: TextEmbedding, combine: Callable[[Tensor, Tensor], Tensor]) -> TextEmbedding:
+        pooled = None
+        if self.pooled is not None and other.pooled is not None:
+            pooled = combine(self.pooled, other.pooled)
+        return TextEmbedding(combine(self.tokens, other.tokens), pooled)
+
+
+def _rows(values: Tensor, like: Tensor) -> Tensor:
+    """values [B] with the number of dimensions of `like`."""
+    return values.view(-1, *[1] * (like.dim() - 1))
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trace_bench.cameras import Cameras
+from trace_bench.cameras import Cameras, wrap_degrees
 from trace_bench.priors.base import Prior, TextEmbedding
 
 VIEWS = ("side", "front", "back", "overhead")
@@ -23,11 +23,19 @@ class ViewThresholds:
 
     def direction(self, elevation_deg: Tensor, azimuth_deg: Tensor) -> Tensor:
         """Index into VIEWS for each view, later rules win: side, front, back, overhead; int64 [B]."""
-        azimuth = (azimuth_deg + 180.0) % 360.0 - 180.0
+        azimuth = wrap_degrees(azimuth_deg)
         index = torch.zeros_like(azimuth, dtype=torch.int64)
         index = index.masked_fill(azimuth.abs() < self.front, VIEWS.index("front"))
         index = index.masked_fill(azimuth.abs() > 180.0 - self.back, VIEWS.index("back"))
         return index.masked_fill(elevation_deg > self.overhead, VIEWS.index("overhead"))
+
+
+def between_views(cameras: Cameras, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Whether each camera is in the front half, and its share of the first of the two views beside it, which
+    are (front, side) in the front half and (side, back) behind: bool [B] and [B] in [0, 1]."""
+    azimuth = wrap_degrees(cameras.azimuth_deg).abs().to(device)
+    front_half = azimuth < 90.0
+    return front_half, torch.where(front_half, 1.0 - azimuth / 90.0, 2.0 - azimuth / 90.0)
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,20 @@ class PromptText:
         """The prompt with the phrase of each camera's direction: [B, L, C]."""
         index = thresholds.direction(cameras.elevation_deg, cameras.azimuth_deg)
         return self.views[index.to(self.views.tokens.device)]
+
+    def view(self, name: str, n: int) -> TextEmbedding:
+        """The prompt with one view's phrase, for `n` cameras."""
+        return self.views[[VIEWS.index(name)]].expand(n)
+
+    def interpolated(self, cameras: Cameras) -> TextEmbedding:
+        """Between front and side, or side and back, linearly in the azimuth (LucidDreamer); without overhead:
+        [B, L, C]."""
+        front_half, r = between_views(cameras, self.views.tokens.device)
+        n = len(cameras)
+        front, side, back = (self.view(name, n) for name in ("front", "side", "back"))
+        return TextEmbedding.mix(
+            TextEmbedding.where(front_half, front, side), TextEmbedding.where(front_half, side, back), r
+        )
 
 
 def embed_prompt(prior: Prior, prompt: str, negative_prompt: str = "") -> PromptText:

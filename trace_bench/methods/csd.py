@@ -1,0 +1,84 @@
+"""CSD: classifier score distillation (Yu et al. 2023, "Text-to-3D with Classifier Score Distillation")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trace_bench.cameras import Cameras
+from trace_bench.errors import TraceBenchError
+from trace_bench.methods.base import Distilled, Method
+from trace_bench.priors.base import Prior, TextEmbedding, Work
+from trace_bench.priors.text import PromptText
+from trace_bench.schedules import Progress, add_noise, alpha_sigma, scheduled
+from trace_bench.seeding import StepRng
+
+
+class CSD(Method):
+    """g = w(t) (e(x_t, t, y) + c_n e(x_t, t, negative) + c_0 e(x_t, t, "")),  c_n + c_0 = -1,  w(t) = s_t^2
+
+    A difference of scores: the noise of x_t has no part in it, and there is no guidance scale. A branch whose
+    coefficient is zero is not evaluated.
+
+    Args:
+        negative_coefficient: c_n, a constant or a schedule over the run.
+        two_branch: c_n = -1 throughout; the empty prompt is never asked.
+        min_step_percent, max_step_percent: range of t as in SDS, constants or schedules over the run.
+        grad_normalize: scale the batch's gradient to unit L2 norm, as the released pixel-space stage does.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        *,
+        guidance_scale: None = None,
+        negative_coefficient: float | Sequence[float] = (0.0, -1.0, -0.5, 1.0),
+        two_branch: bool = False,
+        min_step_percent: float | Sequence[float] = 0.02,
+        max_step_percent: float | Sequence[float] = (0.5, 0.98, 0.5, 0.5),
+        grad_normalize: bool = False,
+        **common: Any,
+    ) -> None:
+        if guidance_scale is not None:
+            raise TraceBenchError(f"CSD has no guidance scale; leave out guidance_scale={guidance_scale}.")
+        super().__init__(prior, guidance_scale=None, **common)
+        self.negative_coefficient = negative_coefficient
+        self.two_branch = two_branch
+        self.min_step_percent = min_step_percent
+        self.max_step_percent = max_step_percent
+        self.grad_normalize = grad_normalize
+
+    def coefficients(self, progress: Progress) -> tuple[float, float]:
+        """(c_n, c_0): what the negative and the empty prompt count for."""
+        negative = -1.0 if self.two_branch else scheduled(self.negative_coefficient, progress.fraction)
+        return negative, -1.0 - negative
+
+    def step(
+        self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
+    ) -> Distilled:
+        """One call of two or three UNet items a view."""
+        n = latents.shape[0]
+        total = len(self.prior.alphas_cumprod)
+        low = int(total * scheduled(self.min_step_percent, progress.fraction))
+        high = int(total * scheduled(self.max_step_percent, progress.fraction))
+        t = rng.randint("t", low, high + 1, n, latents.device)
+        a, s = alpha_sigma(self.prior.alphas_cumprod, t)
+        x_t = add_noise(latents, rng.randn("eps", latents.shape, latents.device, latents.dtype), a, s)
+
+        branches = [(1.0, text.view_dependent(view, self.view_thresholds))]
+        for coefficient, other in zip(self.coefficients(progress), (text.negative, text.empty), strict=True):
+            if coefficient != 0.0:
+                branches.append((coefficient, other.expand(n)))
+        m = len(branches)
+        texts = TextEmbedding.cat([branch for _, branch in branches])
+        eps = self.prior.eps(torch.cat([x_t] * m), torch.cat([t] * m), texts).chunk(m)
+        score = torch.stack([c * e for (c, _), e in zip(branches, eps, strict=True)]).sum(0)
+        grad = s**2 * score
+        return Distilled(grad / (grad.norm() + 1e-8) if self.grad_normalize else grad)
+
+    def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
+        """A forward item a view for the prompt and for each coefficient that is not zero."""
+        return Work(unet_fwd=(1 + sum(c != 0.0 for c in self.coefficients(progress))) * batch)

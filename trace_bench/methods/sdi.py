@@ -1,0 +1,121 @@
+"""SDI: score distillation via inversion (Lukoianov et al. 2024)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from trace_bench.cameras import Cameras
+from trace_bench.errors import TraceBenchError
+from trace_bench.inversion import ddim_invert, level, sdi_timesteps, timestep
+from trace_bench.methods.base import Distilled, Method, check_choice
+from trace_bench.priors.base import Prior, TextEmbedding, Work
+from trace_bench.priors.perp_neg import PerpNegText, guided_eps, guided_items, threestudio_text
+from trace_bench.priors.text import PromptText
+from trace_bench.schedules import Progress, add_noise, eps_to_x0, scheduled
+from trace_bench.seeding import StepRng
+
+
+class SDI(Method):
+    """g = z - x0, x0 = (x_inv - s_t e_cfg(x_inv, t, y)) / a_t
+
+    x_inv is z carried up to t + delta by DDIM inversion under negative guidance, delta ~ U{0..99}; there it
+    is a z + s kappa with the noise kappa. Where it is brought back to the level t first (`remap`),
+    g = (s_t / a_t) (e_cfg - kappa), which is SDS with the inverted noise in place of a random one.
+
+    Args:
+        max_step_percent, min_step_percent: t falls linearly from the one to the other share of the schedule.
+        inversion_guidance_scale, inversion_steps, inversion_eta: guidance, grid and noise of the inversion.
+        skip_first_hop: start at timestep 1; the released grid starts at 1 - 100, a hop that hardly moves x.
+        remap: evaluate at a_t z + s_t kappa; the released code takes x_inv as it is, noisier than t says.
+        reduction: `sum` as every other method; `mean` is the released loss, g / (B D) for D latents a sample,
+            which Adam ignores but densification and regularisers feel.
+        perp_neg: guidance by Perp-Neg (threestudio's form) in the inversion and after it.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        *,
+        guidance_scale: float,
+        max_step_percent: float = 0.98,
+        min_step_percent: float = 0.25,
+        inversion_guidance_scale: float = -7.5,
+        inversion_steps: int = 10,
+        inversion_eta: float = 0.3,
+        skip_first_hop: bool = False,
+        remap: bool = False,
+        reduction: Literal["sum", "mean"] = "sum",
+        perp_neg: bool = False,
+        **common: Any,
+    ) -> None:
+        super().__init__(prior, guidance_scale=guidance_scale, **common)
+        self.guidance_scale: float = guidance_scale
+        self.max_step_percent, self.min_step_percent = max_step_percent, min_step_percent
+        self.inversion_guidance_scale = inversion_guidance_scale
+        self.inversion_steps, self.inversion_eta = inversion_steps, inversion_eta
+        self.skip_first_hop = skip_first_hop
+        self.remap = remap
+        self.reduction = check_choice("reduction", reduction, ("sum", "mean"))
+        self.perp_neg = perp_neg
+        if int(len(prior.alphas_cumprod) * min(min_step_percent, max_step_percent)) < 2:
+            raise TraceBenchError(
+                "method.min_step_percent must leave t at 2 or more, so that there is a way to invert."
+            )
+
+    def timestep(self, progress: Progress) -> int:
+        """One t for the batch, falling over the run."""
+        share = scheduled((0.0, self.max_step_percent, self.min_step_percent, 1.0), progress.fraction)
+        return int(len(self.prior.alphas_cumprod) * share + 1e-9)
+
+    def grid(self, t: int, rng: StepRng) -> list[int]:
+        """Timesteps of the inversion, the last one t + delta."""
+        total = len(self.prior.alphas_cumprod)
+        delta = int(rng.randint("delta", 0, total // self.inversion_steps, 1))
+        return sdi_timesteps(t, delta, self.inversion_steps, total, first=not self.skip_first_hop)
+
+    def step(
+        self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
+    ) -> Distilled:
+        """Up to t + delta, and back in one prediction."""
+        n = latents.shape[0]
+        uncond = text.negative.expand(n)
+        cond: TextEmbedding | PerpNegText = text.view_dependent(view, self.view_thresholds)
+        if self.perp_neg:
+            cond = threestudio_text(text, view, self.view_thresholds.overhead)
+        t = self.timestep(progress)
+        a, s = level(self.prior.alphas_cumprod, t)
+        x_t, kappa = self.invert(latents, self.grid(t, rng), cond, uncond, rng)
+        if self.remap:
+            x_t = add_noise(latents, kappa, a, s)
+        eps = guided_eps(self.prior, x_t, timestep(t, x_t), cond, uncond, self.guidance_scale)
+        grad = latents - eps_to_x0(x_t, eps, a, s)
+        return Distilled(grad if self.reduction == "sum" else grad / latents.numel())
+
+    def invert(
+        self,
+        z: Tensor,
+        grid: list[int],
+        cond: TextEmbedding | PerpNegText,
+        uncond: TextEmbedding,
+        rng: StepRng,
+    ) -> tuple[Tensor, Tensor]:
+        """x_inv at the last timestep of the grid, and the noise kappa in it: x_inv = a z + s kappa."""
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            return guided_eps(self.prior, x, t, cond, uncond, self.inversion_guidance_scale)
+
+        def noise(u: int) -> Tensor | None:
+            if self.inversion_eta == 0.0:
+                return None
+            return self.inversion_eta * rng.randn(f"xi/{u}", z.shape, z.device, z.dtype)
+
+        x_inv = ddim_invert(z, grid, self.prior.alphas_cumprod, predict, noise)
+        a, s = level(self.prior.alphas_cumprod, grid[-1])
+        return x_inv, (x_inv - a * z) / s
+
+    def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
+        """A guided call for each hop of the inversion, and one after it."""
+        calls = len(self.grid(self.timestep(progress), rng))
+        return Work(unet_fwd=guided_items(self.perp_neg) * calls * batch)

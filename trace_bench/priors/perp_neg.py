@@ -1,0 +1,100 @@
+"""Perp-Neg (Armandpour et al. 2023): views pushed apart in the text, threestudio's way and LucidDreamer's.
+
+Both take the positive text from between the two views next to the camera and subtract, perpendicularly to it,
+the front and the side view with weights that depend on the azimuth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trace_bench.cameras import Cameras
+from trace_bench.priors.base import Prior, TextEmbedding
+from trace_bench.priors.text import PromptText, between_views
+
+
+@dataclass(frozen=True)
+class PerpNegText:
+    """What Perp-Neg asks the denoiser for each of B cameras: four texts with the unconditional one."""
+
+    positive: TextEmbedding  # [B, L, C]
+    negatives: tuple[TextEmbedding, TextEmbedding]  # front and side, each [B, L, C]
+    weights: Tensor  # [B, 2], not positive
+
+
+def threestudio_weights(front_half: Tensor, r: Tensor) -> Tensor:
+    """Weights of front and side view, shifted exponentials in r: [B, 2]."""
+    front = torch.where(front_half, 4.0 * torch.exp(-r / 2.0) - 2.426, torch.exp(-r / 2.0) + 0.967)
+    side = torch.where(front_half, 4.0 * torch.exp((r - 1.0) / 2.0) - 2.426, torch.exp(-r / 2.0) - 0.606)
+    return -torch.stack([front, side], dim=1)
+
+
+def lucid_dreamer_weights(front_half: Tensor, r: Tensor) -> Tensor:
+    """Weights of front and side view, exponentials in r that are cut off near the view itself: [B, 2]."""
+    near_front = (2.0 * torch.exp(-2.0 * r)).masked_fill(r > 0.8, 0.0)
+    near_side = (2.0 * torch.exp(-10.0 * (1.0 - r))).masked_fill(r < 0.2, 0.0)
+    behind_side = torch.exp(-10.0 * r).masked_fill(r > 0.8, 0.0)
+    front = torch.where(front_half, near_front, torch.full_like(r, 2.0))
+    return -torch.stack([front, torch.where(front_half, near_side, behind_side)], dim=1)
+
+
+def threestudio_text(text: PromptText, cameras: Cameras, overhead: float) -> PerpNegText:
+    """threestudio's form: above `overhead` degrees of elevation only the overhead text, no negatives."""
+    device = text.views.tokens.device
+    above = cameras.elevation_deg.to(device) > overhead
+    top = text.view("overhead", len(cameras))
+    positive = TextEmbedding.where(above, top, text.interpolated(cameras))
+    weights = threestudio_weights(*between_views(cameras, device))
+    return _with_negatives(text, positive, weights.masked_fill(above.unsqueeze(1), 0.0))
+
+
+def lucid_dreamer_text(text: PromptText, cameras: Cameras) -> PerpNegText:
+    """LucidDreamer's form; it knows no overhead view."""
+    weights = lucid_dreamer_weights(*between_views(cameras, text.views.tokens.device))
+    return _with_negatives(text, text.interpolated(cameras), weights)
+
+
+def _with_negatives(text: PromptText, positive: TextEmbedding, weights: Tensor) -> PerpNegText:
+    n = len(positive)
+    return PerpNegText(positive, (text.view("front", n), text.view("side", n)), weights)
+
+
+def perpendicular(x: Tensor, y: Tensor) -> Tensor:
+    """x less its part along y, per sample: [B, C, h, w]."""
+    dims = tuple(range(1, x.dim()))
+    along = (x * y).sum(dims, keepdim=True) / (y * y).sum(dims, keepdim=True).clamp(min=1e-6)
+    return x - along * y
+
+
+def perp_neg_direction(positive: Tensor, negatives: tuple[Tensor, Tensor], weights: Tensor) -> Tensor:
+    """d+ + sum_i w_i (d_i less its part along d+), d the differences to the unconditional: [B, C, h, w]."""
+    pushed = [
+        weights[:, i].view(-1, 1, 1, 1).to(positive) * perpendicular(negative, positive)
+        for i, negative in enumerate(negatives)
+    ]
+    return positive + pushed[0] + pushed[1]
+
+
+def guided_eps(
+    prior: Prior,
+    x_t: Tensor,  # [B, C, h, w]
+    t: Tensor,  # int64 [B]
+    cond: TextEmbedding | PerpNegText,
+    uncond: TextEmbedding,
+    guidance_scale: float,
+) -> Tensor:
+    """The guided noise prediction; with Perp-Neg where `cond` says so, four items a sample instead of two."""
+    if isinstance(cond, TextEmbedding):
+        return prior.eps_cfg(x_t, t, cond, uncond, guidance_scale)[0]
+    texts = TextEmbedding.cat([cond.positive, uncond, *cond.negatives])
+    eps, eps_uncond, front, side = prior.eps(torch.cat([x_t] * 4), torch.cat([t] * 4), texts).chunk(4)
+    negatives = (front - eps_uncond, side - eps_uncond)
+    return eps_uncond + guidance_scale * perp_neg_direction(eps - eps_uncond, negatives, cond.weights)
+
+
+def guided_items(perp_neg: bool) -> int:
+    """Denoiser items a sample that `guided_eps` costs."""
+    return 4 if perp_neg else 2
