@@ -137,7 +137,7 @@ def _step(
     n = len(view)
     render = representation.render(view, background_colour(background, n, rng, prior.device))
     representation.pre_backward(render)
-    latents = encode(prior, render, rng)
+    latents = encode(prior, render, rng, method.encode_depth_probability)
     distilled = method.step(latents.detach(), text, view, progress, rng)
     regularisation = representation.regularisation(render, progress)
     loss = (latents * distilled.grad).sum() / n + regularisation
@@ -151,15 +151,28 @@ def _step(
     return distilled, regularisation.detach()
 
 
-def encode(prior: Prior, render: Render, rng: StepRng) -> Tensor:
-    """The render as latents [B, C, h, w]; a latent representation has them already."""
+def encode(prior: Prior, render: Render, rng: StepRng, depth_probability: float = 0.0) -> Tensor:
+    """The render as latents [B, C, h, w]; a latent representation has them already.
+
+    With `depth_probability` the depth is encoded in place of the colours, where the representation has one.
+    """
     if render.latents is not None:
         return render.latents
     if render.rgb is None:
         raise ValueError("a Render needs rgb or latents")
-    n = render.rgb.shape[0]
-    noise = rng.randn("posterior", (n, *prior.latent_shape), prior.device)
-    return prior.encode(render.rgb.permute(0, 3, 1, 2), noise)
+    picture = render.rgb
+    if render.depth.requires_grad and rng.chance("encode_depth", depth_probability):
+        picture = depth_picture(render.depth, render.alpha)
+    noise = rng.randn("posterior", (len(picture), *prior.latent_shape), prior.device)
+    return prior.encode(picture.permute(0, 3, 1, 2), noise)
+
+
+def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
+    """Depth [B, H, W, 1] as a grey picture [B, H, W, 3] of disparity, 1 at each view's nearest point, 0 where it
+    is empty; where next to nothing is hit depth says nothing and is left out."""
+    disparity = alpha / torch.where(alpha > 1e-3, depth, torch.ones_like(depth))
+    nearest = disparity.detach().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+    return (disparity / nearest).expand(-1, -1, -1, 3)
 
 
 def background_colour(background: Background, n: int, rng: StepRng, device: torch.device) -> Tensor:
