@@ -47,28 +47,31 @@ def end_of_run(method: Method, steps: int = 800) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("cls", "settings"),
+    ("cls", "settings", "steps", "tolerance"),
     [
-        (SDS, {}),
-        (VSD, {"lora_lr": 0.01}),
-        (TraCe, {"lora_lr": 0.01}),
-        (TraCe, {"grad_form": "released", "train_lora": False}),
+        (SDS, {}, 800, 0.15),
+        (VSD, {"lora_lr": 0.01}, 1600, 0.25),  # its adapter has to learn first
+        (TraCe, {"lora_lr": 0.01}, 800, 0.15),
+        (TraCe, {"grad_form": "released", "train_lora": False}, 800, 0.25),  # keeps the bridge's noise
     ],
     ids=["sds", "vsd", "trace", "trace_official"],
 )
-def test_without_a_rival_the_mode_is_reached(cls: type[Method], settings: dict[str, Any]) -> None:
-    """Conditional and unconditional distribution are the same: guidance has no effect, the mode is the mean."""
+def test_without_a_rival_the_mode_is_reached(
+    cls: type[Method], settings: dict[str, Any], steps: int, tolerance: float
+) -> None:
+    """Conditional and unconditional distribution are the same: guidance has no effect, the mode is the mean.
+    The canvas starts two to three units away."""
     prior = exact_prior(same=True)
-    end = end_of_run(cls(prior, guidance_scale=7.5, **settings))
+    end = end_of_run(cls(prior, guidance_scale=7.5, **settings), steps)
     mode = prior.gaussians[0].mean.numpy()
-    assert np.abs(end - mode).max() < 0.15, (end, mode)
+    assert np.abs(end - mode).max() < tolerance, (end, mode)
 
 
 def test_guided_sds_ends_where_its_expected_gradient_vanishes() -> None:
     """With two distributions the fixed point of guidance lies beyond the conditional mean, at the root of the
     mean gradient, which is linear in z."""
     prior = exact_prior()
-    scale = 3.0
+    scale = 1.5
 
     def mean_gradient(z: np.ndarray) -> np.ndarray:
         terms = [
@@ -80,6 +83,6 @@ def test_guided_sds_ends_where_its_expected_gradient_vanishes() -> None:
     offset = mean_gradient(np.zeros(D))
     jacobian = np.stack([mean_gradient(column) - offset for column in np.eye(D)], axis=1)
     root = np.linalg.solve(jacobian, -offset)
-    assert np.abs(root - prior.gaussians[0].mean.numpy()).max() > 0.3
-    end = end_of_run(SDS(prior, guidance_scale=scale), steps=1500)
+    assert np.abs(root - prior.gaussians[0].mean.numpy()).max() > 0.3  # guidance moves it
+    end = end_of_run(SDS(prior, guidance_scale=scale), steps=800)
     assert np.abs(end - root).max() < 0.15, (end, root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,13 +21,17 @@ class Gaussian:
     mean: Tensor  # [D]
     covariance: Tensor  # [D, D]
 
+    @cached_property
+    def _eigen(self) -> tuple[Tensor, Tensor]:
+        variances, axes = torch.linalg.eigh(self.covariance)
+        return variances, axes
+
     def eps(self, x_t: Tensor, abar: Tensor) -> Tensor:
         """E[eps | x_t] = s_t (a_t^2 Sigma + s_t^2 I)^-1 (x_t - a_t mu), for x_t [B, D] and abar [B]."""
-        identity = torch.eye(len(self.mean), dtype=x_t.dtype, device=x_t.device)
-        a2 = abar.view(-1, 1, 1)
-        marginal = a2 * self.covariance + (1.0 - a2) * identity
-        centred = (x_t - abar.sqrt().view(-1, 1) * self.mean).unsqueeze(-1)
-        return (1.0 - abar).sqrt().view(-1, 1) * torch.linalg.solve(marginal, centred).squeeze(-1)
+        variances, axes = self._eigen
+        a2 = abar.view(-1, 1)
+        along_axes = (x_t - a2.sqrt() * self.mean) @ axes
+        return (1.0 - a2).sqrt() * (along_axes / (a2 * variances + 1.0 - a2)) @ axes.T
 
 
 class AnalyticPrior:
