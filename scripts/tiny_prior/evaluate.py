@@ -1,0 +1,160 @@
+"""How good the tiny models are, with figures and grids: each function returns plain numbers for the model cards."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPTokenizer
+
+from scripts.tiny_prior.common import Log, Settings, save_grid, seeded
+from scripts.tiny_prior.data import random_backgrounds, training_cameras
+from scripts.tiny_prior.unet import Denoiser, sample, token_table
+from trace_bench.toyworld import (
+    VIEW_PHRASES,
+    all_captions,
+    held_out_prompts,
+    scene_from_prompt,
+    training_prompts,
+    view_phrase,
+)  # fmt: skip
+from trace_bench.toyworld.captions import parse
+
+CANDIDATES = 32  # captions that a picture's own caption competes with, itself included
+SAMPLES = 256
+KINDS = ("solid", "object", "composition")
+
+
+def draw_prompts(pool: list[str], n: int, g: torch.Generator) -> list[str]:
+    """n prompts, a third of each kind (of those that the pool has), without repeats while they last."""
+    groups = [[p for p in pool if parse(p)[0].kind == kind] for kind in KINDS]
+    groups = [group for group in groups if group]
+    picked: list[str] = []
+    for k, group in enumerate(groups):
+        share = n // len(groups) + (k < n % len(groups))
+        order = torch.cat([torch.randperm(len(group), generator=g) for _ in range(share // len(group) + 1)])
+        picked += [group[i] for i in order[:share].tolist()]
+    return picked
+
+
+@torch.no_grad()
+def embed_images(model: open_clip.CLIP, images: Tensor) -> Tensor:
+    return torch.cat([model.encode_image(part * 2 - 1, normalize=True) for part in images.split(128)])
+
+
+@torch.no_grad()
+def embed_texts(model: open_clip.CLIP, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    return torch.cat([model.encode_text(part, normalize=True) for part in token_table(tokenizer, texts).split(256)])
+
+
+def ranked_first(model: open_clip.CLIP, tokenizer: CLIPTokenizer, images: Tensor, prompts: list[str],
+                 g: torch.Generator) -> dict[str, Any]:  # fmt: skip
+    """Share of pictures whose caption scores highest among 32, and among all captions of the grammar, by kind too."""
+    everything = [c.text for c in all_captions()]
+    place = {text: i for i, text in enumerate(everything)}
+    scores = embed_images(model, images) @ embed_texts(model, tokenizer, everything).T
+    own = torch.tensor([place[p] for p in prompts])
+    best = []
+    for row, i in zip(scores, own.tolist(), strict=True):
+        others = torch.randperm(len(everything), generator=g)
+        others = others[others != i][: CANDIDATES - 1]
+        best.append(bool(row[i] > row[others].max()))
+    kinds = np.array([parse(p)[0].kind for p in prompts])
+    result = {"among_32": float(np.mean(best)), "among_all": (scores.argmax(1) == own).float().mean().item()}
+    result |= {kind: float(np.mean(np.array(best)[kinds == kind])) for kind in KINDS if (kinds == kind).any()}
+    missed = [p for p, hit in zip(prompts, best, strict=True) if not hit]
+    return {**result, "captions": len(everything), "pictures": len(prompts), "missed": missed}
+
+
+def true_views(prompts: list[str], g: torch.Generator) -> tuple[Tensor, list[str]]:
+    """One true render [N, 3, 64, 64] of each prompt from a training camera, and its view phrase."""
+    cameras, backgrounds = training_cameras(len(prompts), g), random_backgrounds(len(prompts), g)
+    views = [
+        scene_from_prompt(p).render(cameras[i : i + 1], backgrounds[i]).rgb[0] for i, p in enumerate(prompts)
+    ]  # fmt: skip
+    angles = zip(cameras.azimuth_deg.tolist(), cameras.elevation_deg.tolist(), strict=True)
+    return torch.stack(views).permute(0, 3, 1, 2), [view_phrase(a, e) for a, e in angles]
+
+
+def views_right(model: open_clip.CLIP, tokenizer: CLIPTokenizer, images: Tensor, prompts: list[str],
+                phrases: list[str]) -> float:  # fmt: skip
+    """Share of pictures whose own view phrase scores highest among the four (chance is 0.25)."""
+    texts = embed_texts(model, tokenizer, [f"{p}, {v}" for p in prompts for v in VIEW_PHRASES])
+    texts = texts.view(len(prompts), len(VIEW_PHRASES), -1)
+    best = torch.einsum("nd,npd->np", embed_images(model, images), texts).argmax(1)
+    return float(np.mean([VIEW_PHRASES[i] == p for i, p in zip(best.tolist(), phrases, strict=True)]))
+
+
+def degrade(images: Tensor, g: torch.Generator) -> Tensor:
+    """A stand-in for splat renders: half the resolution and back, and a little noise."""
+    small = F.interpolate(images, scale_factor=0.5, mode="area")
+    soft = F.interpolate(small, scale_factor=2.0, mode="bilinear")
+    return (soft + 0.03 * torch.randn(images.shape, generator=g)).clamp(0, 1)
+
+
+def evaluate_clip(settings: Settings, model: open_clip.CLIP, tokenizer: CLIPTokenizer) -> dict[str, Any]:
+    """The judge on fresh true renders."""
+    result: dict[str, Any] = {}
+    for name, pool in (("held_in", training_prompts()), ("held_out", held_out_prompts())):
+        g = seeded(settings, "evaluate_clip", name)
+        prompts = draw_prompts(pool, SAMPLES, g)
+        images, phrases = true_views(prompts, g)
+        result[name] = ranked_first(model, tokenizer, images, prompts, g)
+        result[name + "_degraded"] = ranked_first(model, tokenizer, degrade(images, g), prompts, g)
+        result[name]["view"] = views_right(model, tokenizer, images, prompts, phrases)
+    g = seeded(settings, "evaluate_clip_views")
+    prompts = [p for p in training_prompts() if scene_from_prompt(p).has_front] * 4
+    images, phrases = true_views(prompts, g)
+    result["view_of_objects_with_a_front"] = views_right(model, tokenizer, images, prompts, phrases)
+    return result
+
+
+def evaluate_prior(settings: Settings, eps: Denoiser, v: Denoiser, vae: AutoencoderKL, model: open_clip.CLIP,
+                   tokenizer: CLIPTokenizer) -> dict[str, Any]:  # fmt: skip
+    """The prior's samples before the judge, DDIM with 50 steps, and the grids of the model card."""
+    log, result = Log(settings, "evaluate"), {}
+    runs = (
+        ("held_in", 4.0, "epsilon", SAMPLES), ("held_in", 7.5, "epsilon", SAMPLES),
+        ("held_out", 5.0, "epsilon", 128), ("held_in", 5.0, "v_prediction", 96),
+    )  # fmt: skip
+    for name, scale, kind, n in runs:
+        g, began = seeded(settings, "evaluate", name, scale, kind), time.time()
+        prompts = draw_prompts(training_prompts() if name == "held_in" else held_out_prompts(), n, g)
+        denoiser = eps if kind == "epsilon" else v
+        images = torch.cat([
+            sample(denoiser, vae, tokenizer, prompts[i : i + 64], scale, g, kind).cpu() for i in range(0, n, 64)
+        ])  # fmt: skip
+        key = f"{name}_{kind}_cfg{scale:g}"
+        result[key] = ranked_first(model, tokenizer, images, prompts, g)
+        shown = np.linspace(0, n - 1, 64).astype(int)
+        save_grid(images[shown], 16, settings.work / f"samples_{key}.png", 1)
+        log(run=key, **{k: x for k, x in result[key].items() if isinstance(x, float)}, seconds=time.time() - began)
+    result["views"] = _evaluate_views(settings, eps, vae, model, tokenizer)
+    log(run="views", **result["views"])
+    return result
+
+
+def _evaluate_views(settings: Settings, eps: Denoiser, vae: AutoencoderKL, model: open_clip.CLIP,
+                    tokenizer: CLIPTokenizer) -> dict[str, float]:  # fmt: skip
+    """Samples of the objects with a front under each view phrase: is the view the one asked for?"""
+    pool = [p for p in training_prompts() if scene_from_prompt(p).has_front]
+    names = sorted({parse(p)[0].name for p in pool})
+    prompts = [next(p for p in pool if parse(p)[0].name == name) for name in names] * 2
+    g, result, rows = seeded(settings, "evaluate_views"), {}, []
+    for phrase in VIEW_PHRASES:
+        images = sample(eps, vae, tokenizer, [f"{p}, {phrase}" for p in prompts], 5.0, g).cpu()
+        result[phrase.split()[0]] = views_right(model, tokenizer, images, prompts, [phrase] * len(prompts))
+        rows.append(images[: len(names)])
+    save_grid(torch.cat(rows), len(names), settings.work / "samples_views.png", 1)
+    return result
+
+
+def write_results(settings: Settings, result: dict[str, Any]) -> None:
+    (settings.work / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -1,0 +1,76 @@
+"""Write the trained parts as the folders that the package ships, fp16 safetensors, replaced as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+from transformers import CLIPTokenizer
+
+from scripts.tiny_prior.unet import Denoiser, scheduler
+
+
+def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a new folder and put it in the place of ``target`` in one rename."""
+    fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
+    for folder in (fresh, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    write(fresh)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(fresh, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """The fast tokenizer's one file, and vocab.json + merges.txt, which older libraries read."""
+    tokenizer.save_pretrained(folder)
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
+    merges = [" ".join(m) if isinstance(m, list) else m for m in model["merges"]]
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+
+
+def _half(module: torch.nn.Module) -> torch.nn.Module:
+    """A half-precision copy; the training weights stay as they are."""
+    copy = type(module).from_config(module.config) if hasattr(type(module), "from_config") else type(module)(module.config)
+    copy.load_state_dict(module.state_dict())
+    return copy.half().eval()
+
+
+def export_prior(target: Path, tokenizer: CLIPTokenizer, vae: AutoencoderKL, eps: Denoiser,
+                 v_unet: UNet2DConditionModel, card: str | None = None, pictures: list[Path] | None = None) -> None:  # fmt: skip
+    """The Stable-Diffusion-format folder, with the v UNet and its scheduler beside the usual parts."""
+    noise = scheduler("epsilon").config
+    keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "set_alpha_to_one", "steps_offset")
+    pndm = PNDMScheduler(**{k: noise[k] for k in keys}, skip_prk_steps=True, prediction_type="epsilon")
+    pndm.register_to_config(clip_sample=False)
+
+    def write(folder: Path) -> None:
+        save_tokenizer(tokenizer, folder / "tokenizer")
+        _half(eps.text).save_pretrained(folder / "text_encoder")
+        _half(eps.unet).save_pretrained(folder / "unet")
+        _half(v_unet).save_pretrained(folder / "unet_v")
+        _half(vae).save_pretrained(folder / "vae")
+        pndm.save_pretrained(folder / "scheduler")
+        scheduler("v_prediction").save_pretrained(folder / "scheduler_v")
+        index = {
+            "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.21.0",
+            "feature_extractor": [None, None], "image_encoder": [None, None], "requires_safety_checker": False,
+            "safety_checker": [None, None], "scheduler": ["diffusers", "PNDMScheduler"],
+            "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+        }  # fmt: skip
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        if card is not None:
+            (folder / "README.md").write_text(card)
+        for picture in pictures or []:
+            shutil.copy(picture, folder / picture.name)
+
+    replace_folder(target, write)

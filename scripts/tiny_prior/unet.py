@@ -1,0 +1,201 @@
+"""The denoisers: an epsilon UNet trained together with its text encoder, and a v UNet fine-tuned from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from scripts.tiny_prior.common import (
+    Average,
+    Log,
+    Settings,
+    average_gradients,
+    learning_rate,
+    load_if_there,
+    save_atomic,
+    save_grid,
+    seeded,
+    set_learning_rate,
+    share,
+)  # fmt: skip
+from scripts.tiny_prior.data import PHRASE_SHARE, Views
+from scripts.tiny_prior.tokenizer import MAX_LENGTH
+
+WIDTH = 96  # of the text encoder, hence of cross-attention
+BATCH = 32
+TEXT_DROPOUT = 0.10
+SNR_CAP = 5.0  # min-SNR weighting
+PREVIEW = (
+    "a red cube", "a blue torus", "a green cone on a yellow cube", "a duck, front view", "a duck, side view",
+    "a duck, back view", "a red car, front view", "a red car, side view", "a blue house, front view",
+    "a blue house, back view", "a penguin, front view", "a penguin, back view", "a purple mushroom", "a snowman",
+    "a pink ice cream cone", "an orange star",
+)  # fmt: skip
+
+
+class Denoiser(nn.Module):
+    """A UNet and the text encoder that feeds it, trained as one."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=2,
+                num_attention_heads=4, max_position_embeddings=MAX_LENGTH, projection_dim=WIDTH, hidden_act="gelu",
+                bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )  # fmt: skip
+        # No attention at 16 x 16: it took half of the time on a CPU, and the two lower levels carry the layout.
+        self.unet = UNet2DConditionModel(
+            sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 64, 96),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=WIDTH, attention_head_dim=8, norm_num_groups=8, use_linear_projection=True,
+        )  # fmt: skip
+
+    def forward(self, noisy: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """UNet output [B, 4, 16, 16] for latents, timesteps [B] and token ids [B, 16]."""
+        states = self.text(input_ids=tokens).last_hidden_state
+        return self.unet(noisy, t, encoder_hidden_states=states, return_dict=False)[0]
+
+
+@dataclass
+class Latents:
+    """Cached posteriors: scaled mean and std [M, 4, 16, 16] float16; item i shows view i modulo the number of views."""
+
+    mean: Tensor
+    std: Tensor
+
+
+def scheduler(prediction_type: str) -> DDIMScheduler:
+    """SD's noise schedule (scaled linear, 0.00085 to 0.012, 1000 steps)."""
+    return DDIMScheduler(
+        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        clip_sample=False, set_alpha_to_one=False, steps_offset=1, prediction_type=prediction_type,
+    )  # fmt: skip
+
+
+def token_table(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """[N, 16] token ids."""
+    ids = tokenizer(texts, padding="max_length", truncation=True, max_length=MAX_LENGTH).input_ids
+    return torch.tensor(ids)
+
+
+class Batches:
+    """Noisy latents, timesteps, tokens and targets of step k, from the seed and k alone."""
+
+    def __init__(self, settings: Settings, views: Views, latents: Latents, tokenizer: CLIPTokenizer, stage: str) -> None:
+        self.settings, self.stage, self.latents = settings, stage, latents
+        self.v_prediction = stage == "unet_v"
+        self.alphas = scheduler("epsilon").alphas_cumprod
+        self.plain = token_table(tokenizer, [views.text(i, False) for i in range(len(views))])
+        self.phrased = token_table(tokenizer, [views.text(i, True) for i in range(len(views))])
+        self.empty = token_table(tokenizer, [""])
+
+    def __call__(self, step: int) -> tuple[Tensor, ...]:
+        """(noisy, t, tokens, target, weight [B, 1, 1, 1]) on the device."""
+        g = seeded(self.settings, self.stage, step)
+        item = torch.randint(len(self.latents.mean), (BATCH,), generator=g)
+        mean, std = self.latents.mean[item].float(), self.latents.std[item].float()
+        clean = mean + std * torch.randn(mean.shape, generator=g)
+        noise = torch.randn(mean.shape, generator=g)
+        # Stratified over the batch: less variance between steps for nothing.
+        t = ((torch.arange(BATCH) + torch.rand(BATCH, generator=g)) / BATCH * 1000).long().clamp(0, 999)
+        alpha = self.alphas[t].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        view, draw = item % len(self.plain), torch.rand(BATCH, 1, generator=g)
+        tokens = torch.where(draw < PHRASE_SHARE * (1 - TEXT_DROPOUT), self.phrased[view], self.plain[view])
+        tokens = torch.where(draw > 1 - TEXT_DROPOUT, self.empty, tokens)
+        snr = alpha / (1 - alpha)
+        weight = snr.clamp(max=SNR_CAP) / (snr + 1 if self.v_prediction else snr)
+        target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean if self.v_prediction else noise
+        return tuple(x.to(self.settings.device) for x in (noisy, t, tokens, target, weight))
+
+
+@torch.no_grad()
+def sample(model: Denoiser, vae: AutoencoderKL, tokenizer: CLIPTokenizer, texts: list[str], guidance_scale: float,
+           generator: torch.Generator, prediction_type: str = "epsilon", steps: int = 50) -> Tensor:  # fmt: skip
+    """DDIM samples [N, 3, 64, 64] in [0, 1]."""
+    device = next(model.parameters()).device
+    ddim = scheduler(prediction_type)
+    ddim.set_timesteps(steps, device=device)
+    tokens = token_table(tokenizer, [""] * len(texts) + texts).to(device)
+    states = model.text(input_ids=tokens).last_hidden_state
+    x = torch.randn(len(texts), 4, 16, 16, generator=generator).to(device)
+    for t in ddim.timesteps:
+        out = model.unet(torch.cat([x, x]), t, encoder_hidden_states=states, return_dict=False)[0]
+        uncond, cond = out.chunk(2)
+        x = ddim.step(uncond + guidance_scale * (cond - uncond), t, x, return_dict=False)[0]
+    return (vae.decode(x / vae.config["scaling_factor"]).sample * 0.5 + 0.5).clamp(0, 1)
+
+
+def new_denoiser(settings: Settings, tokenizer: CLIPTokenizer) -> Denoiser:
+    torch.manual_seed(settings.seed + 1)
+    return Denoiser(tokenizer).to(settings.device)
+
+
+def train_denoiser(settings: Settings, views: Views, latents: Latents, vae: AutoencoderKL, tokenizer: CLIPTokenizer,
+                   stage: str, steps: int, peak: float, start_from: dict[str, Tensor] | None,
+                   interim: Callable[[Denoiser], None]) -> Denoiser:  # fmt: skip
+    """Train ``unet`` (with its text encoder) or ``unet_v`` (text frozen) and return the averaged weights."""
+    path = settings.work / f"{stage}.pt"
+    model = new_denoiser(settings, tokenizer).train()
+    if start_from is not None:
+        model.load_state_dict(start_from)
+        model.text.requires_grad_(False)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    average, start = Average(model, 0.9985), 0
+    if (stored := load_if_there(path)) is not None:
+        model.load_state_dict(stored["model"])
+        average.shadow, start = stored["average"], stored["step"]
+        optimizer.load_state_dict(stored["optimizer"])
+    averaged = new_denoiser(settings, tokenizer).eval()
+    if start >= steps:
+        averaged.load_state_dict(average.shadow)
+        return averaged
+    batches = Batches(settings, views, latents, tokenizer, stage)
+    log, began, saved, exported = Log(settings, stage), time.time(), time.time(), time.time()
+    log(event="start", step=start, steps=steps, parameters=sum(p.numel() for p in model.unet.parameters()))
+    mean_loss, mean_mse = 0.0, 0.0
+    for step in range(start, steps):
+        noisy, t, tokens, target, weight = share(batches(step), settings)
+        set_learning_rate(optimizer, learning_rate(step, steps, peak, 200, 0.55))
+        squared = (model(noisy, t, tokens) - target).square()
+        loss = (weight * squared).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(trainable, settings)
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0, foreach=True)
+        optimizer.step()
+        average.update(model, step)
+        mean_loss += loss.item() / 100
+        mean_mse += squared.mean().item() / 100
+        if (step + 1) % 100 == 0:
+            rate = (time.time() - began) / (step + 1 - start)
+            log(step=step + 1, loss=mean_loss, mse=mean_mse, seconds_per_step=rate, minutes_left=(steps - step) * rate / 60)
+            mean_loss = mean_mse = 0.0
+        if settings.rank > 0:
+            continue
+        now, last = time.time(), step == steps - 1
+        if last or now - saved > settings.checkpoint_seconds:
+            state = {"model": model.state_dict(), "average": average.shadow, "optimizer": optimizer.state_dict()}
+            save_atomic({**state, "step": step + 1}, path)
+            saved = now
+        if last or now - exported > settings.interim_export_seconds:
+            averaged.load_state_dict(average.shadow)
+            kind = "v_prediction" if stage == "unet_v" else "epsilon"
+            images = sample(averaged, vae, tokenizer, list(PREVIEW), 5.0, seeded(settings, "preview"), kind, 30)
+            save_grid(images, 8, settings.work / f"{stage}_{step + 1:06d}.png", 2)
+            interim(averaged)
+            exported = now
+    log(event="done", seconds=time.time() - began)
+    averaged.load_state_dict(average.shadow)
+    return averaged

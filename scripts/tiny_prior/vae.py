@@ -1,0 +1,137 @@
+"""The autoencoder: 64 x 64 x 3 to 16 x 16 x 4 and back, with a mild KL so that its latents are smooth."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional as F
+
+from scripts.tiny_prior.common import (
+    Log,
+    Settings,
+    average_gradients,
+    learning_rate,
+    load_if_there,
+    save_atomic,
+    save_grid,
+    seeded,
+    set_learning_rate,
+    share,
+)  # fmt: skip
+from scripts.tiny_prior.data import Views, random_backgrounds
+
+KL_WEIGHT = 2e-3  # per latent element, against a loss per pixel value
+CROP, CROPS, FULL = 32, 32, 8  # crops of 32 px in batches of 32 first, whole pictures in batches of 8 at the end
+WHOLE_FROM = 0.65  # GroupNorm sees other statistics in crops, so the last third is trained on whole pictures
+PEAK_RATE = 2.5e-3
+
+
+def new_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        in_channels=3, out_channels=3, latent_channels=4, sample_size=64, layers_per_block=1, norm_num_groups=8,
+        block_out_channels=(16, 32, 32), mid_block_add_attention=False,
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+    )  # fmt: skip
+
+
+def _batch(views: Views, step: int, settings: Settings, whole: bool) -> Tensor:
+    generator = seeded(settings, "vae", step)
+    n = FULL if whole else CROPS
+    index = torch.randint(len(views), (n,), generator=generator)
+    images = views.composite(index, random_backgrounds(n, generator)) * 2.0 - 1.0
+    if whole:
+        return images
+    # The sum of two uniform draws prefers the middle, where the object is.
+    corner = (torch.rand(n, 2, 2, generator=generator).sum(-1) * (64 - CROP) / 2).long()
+    return torch.stack([im[:, y : y + CROP, x : x + CROP] for im, (y, x) in zip(images, corner.tolist(), strict=True)])
+
+
+def _loss(vae: AutoencoderKL, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(loss, MSE, KL per element, mean posterior std); the picture loss is L1 + MSE + L1 of the edges."""
+    posterior = vae.encode(images).latent_dist
+    decoded = vae.decode(posterior.mean + posterior.std * noise).sample
+    squared = F.mse_loss(decoded, images)
+    edges = sum(F.l1_loss(decoded.diff(dim=d), images.diff(dim=d)) for d in (2, 3))
+    kl = 0.5 * (posterior.mean**2 + posterior.var - 1.0 - posterior.logvar).mean()
+    return F.l1_loss(decoded, images) + squared + 0.5 * edges + KL_WEIGHT * kl, squared, kl, posterior.std.mean()
+
+
+def train_vae(settings: Settings, views: Views) -> AutoencoderKL:
+    """Train, or read back, the autoencoder; its scaling factor makes the latents' standard deviation 1."""
+    path = settings.work / "vae.pt"
+    torch.manual_seed(settings.seed)
+    vae = new_vae().to(settings.device)
+    optimizer = torch.optim.AdamW(vae.parameters(), PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
+    start, stored = 0, load_if_there(path)
+    if stored is not None:
+        vae.load_state_dict(stored["model"])
+        start = stored["step"]
+        optimizer.load_state_dict(stored["optimizer"])
+        if "scaling_factor" in stored:
+            vae.register_to_config(scaling_factor=stored["scaling_factor"])
+            return vae.eval()
+    log, began, saved = Log(settings, "vae"), time.time(), time.time()
+    for step in range(start, settings.vae_steps):
+        images = _batch(views, step, settings, step >= WHOLE_FROM * settings.vae_steps).to(settings.device)
+        noise = torch.randn(len(images), 4, *(s // 4 for s in images.shape[2:]), generator=seeded(settings, "vae_z", step))
+        set_learning_rate(optimizer, learning_rate(step, settings.vae_steps, PEAK_RATE, 100, 0.3))
+        loss, squared, kl, std = _loss(vae, *share((images, noise.to(settings.device)), settings))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(list(vae.parameters()), settings)
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        if step % 100 == 0 or step == settings.vae_steps - 1:
+            rate = (time.time() - began) / (step - start + 1)
+            log(step=step, loss=loss.item(), mse=squared.item(), kl=kl.item(), std=std.item(), seconds_per_step=rate)
+        if settings.rank == 0 and time.time() - saved > settings.checkpoint_seconds:
+            save_atomic({"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, path)
+            saved = time.time()
+    if settings.rank > 0:
+        return vae.eval()
+    factor, squared = _measure(vae.eval(), views, settings)
+    vae.register_to_config(scaling_factor=factor)
+    save_atomic(
+        {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": settings.vae_steps,
+         "scaling_factor": factor, "mse": squared}, path,
+    )  # fmt: skip
+    log(event="done", mse=squared, psnr=10 * math.log10(4.0 / squared), scaling_factor=factor, seconds=time.time() - began)
+    return vae
+
+
+@torch.no_grad()
+def _measure(vae: AutoencoderKL, views: Views, settings: Settings) -> tuple[float, float]:
+    """(1 / std of the latents, MSE of whole pictures in [-1, 1]) over 512 views, and a grid of pairs."""
+    generator = seeded(settings, "vae_measure")
+    index = torch.randint(len(views), (512,), generator=generator)
+    images = (views.composite(index, random_backgrounds(512, generator)) * 2.0 - 1.0).to(settings.device)
+    latents = vae.encode(images).latent_dist.sample(generator)
+    decoded = vae.decode(latents).sample
+    pairs = torch.stack([images[:32], decoded[:32]], dim=1).flatten(0, 1)
+    save_grid(pairs * 0.5 + 0.5, 16, settings.work / "vae.png", 2)
+    return 1.0 / latents.std().item(), F.mse_loss(decoded, images).item()
+
+
+@torch.no_grad()
+def encode_views(settings: Settings, vae: AutoencoderKL, views: Views, copies: int = 1) -> tuple[Tensor, Tensor]:
+    """Scaled posterior (mean, std) [copies * N, 4, 16, 16] float16 of every view, each copy on another background."""
+    path = settings.work / "latents.pt"
+    stored = load_if_there(path)
+    if stored is not None:
+        return stored["mean"], stored["std"]
+    log, generator = Log(settings, "latents"), seeded(settings, "latents")
+    log(event="encoding", items=copies * len(views))
+    means, stds, factor = [], [], vae.config["scaling_factor"]
+    for index in torch.arange(len(views)).repeat(copies).split(100):
+        images = views.composite(index, random_backgrounds(len(index), generator)) * 2.0 - 1.0
+        posterior = vae.encode(images.to(settings.device)).latent_dist
+        means.append((posterior.mean * factor).half().cpu())
+        stds.append((posterior.std * factor).half().cpu())
+    mean, std = torch.cat(means), torch.cat(stds)
+    save_atomic({"mean": mean, "std": std}, path)
+    log(event="done", latent_std=mean.float().std().item(), posterior_std=std.float().mean().item())
+    return mean, std

@@ -1,0 +1,118 @@
+"""Train the tiny diffusion prior and the tiny CLIP from the toy world and a seed.
+
+    python scripts/train_tiny_prior.py --work outputs/tiny_training --export trace_bench/models
+    python scripts/train_tiny_prior.py --stages clip,evaluate --threads 2
+
+Stages, in order: data, prior (vae, latents, unet, unet_v), clip, evaluate (and export). Every stage goes on from its last
+checkpoint; a finished one is read back. Logs (.log for eyes, .jsonl for machines), checkpoints and sample grids are in
+the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from diffusers import AutoencoderKL
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts.tiny_prior.common import Settings
+from scripts.tiny_prior.data import Views, make_views
+from scripts.tiny_prior.export import export_prior
+from scripts.tiny_prior.tokenizer import new_tokenizer
+from scripts.tiny_prior.unet import Denoiser, Latents, train_denoiser
+from scripts.tiny_prior.vae import encode_views, train_vae
+
+STAGES = ("data", "prior", "clip", "evaluate")
+
+
+def start_helpers(settings: Settings, threads: int) -> list[subprocess.Popen[bytes]]:
+    """Start the other workers, which run this same command with a rank, and meet them."""
+    if settings.workers == 1:
+        return []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    helpers = [
+        subprocess.Popen([sys.executable, *sys.argv, "--rank", str(rank), "--port", str(port)])
+        for rank in range(1, settings.workers)
+    ]
+    meet(settings, port)
+    return helpers
+
+
+def meet(settings: Settings, port: int) -> None:
+    address = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", init_method=address, rank=settings.rank, world_size=settings.workers)
+
+
+def train_autoencoder(settings: Settings, views: Views) -> AutoencoderKL:
+    """The autoencoder on all workers; the helpers' own copies end here and the finished one is read back."""
+    vae = train_vae(settings, views)
+    if settings.workers > 1:
+        dist.barrier()
+        vae = train_vae(settings, views)
+    return vae
+
+
+def train_prior(settings: Settings, views: Views) -> None:
+    """Autoencoder, both UNets and the text encoder, exported whenever something usable is new."""
+    vae = train_autoencoder(settings, views)
+    if settings.rank == 0:
+        encode_views(settings, vae, views)
+    if settings.workers > 1:
+        dist.barrier()
+    latents = Latents(*encode_views(settings, vae, views))
+    tokenizer, prior = new_tokenizer(), settings.export / "tiny_prior"
+
+    def interim(denoiser: Denoiser) -> None:
+        export_prior(prior, tokenizer, vae, denoiser, denoiser.unet)
+
+    eps = train_denoiser(
+        settings, views, latents, vae, tokenizer, "unet", settings.unet_steps, 1e-3, None, interim
+    )  # fmt: skip
+    train_denoiser(
+        settings, views, latents, vae, tokenizer, "unet_v", settings.unet_v_steps, 5e-4, eps.state_dict(),
+        lambda denoiser: export_prior(prior, tokenizer, vae, eps, denoiser.unet),
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("outputs/tiny_training"), help="checkpoints, logs, grids")
+    parser.add_argument("--export", type=Path, default=Path("trace_bench/models"), help="where the model folders go")
+    parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated, of " + ", ".join(STAGES))
+    parser.add_argument("--threads", type=int, default=2, help="shared out among the workers")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share every batch of the prior's stages")
+    parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    for name in ("seed", "views", "vae_steps", "unet_steps", "unet_v_steps", "clip_steps"):
+        parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(Settings, name))
+    options = vars(parser.parse_args())
+    threads, port, stages = options.pop("threads"), options.pop("port"), options.pop("stages").split(",")
+    if unknown := set(stages) - set(STAGES):
+        parser.error(f"unknown stages {sorted(unknown)}: choose of {', '.join(STAGES)}")
+    settings = Settings(**options)
+    torch.set_num_threads(max(threads // settings.workers, 1))
+    torch.set_flush_denormal(True)
+    views = make_views(settings)
+    if settings.rank > 0:
+        meet(settings, port)
+        train_prior(settings, views)
+        return
+    if "prior" in stages:
+        helpers = start_helpers(settings, threads)
+        train_prior(settings, views)
+        for helper in helpers:
+            helper.wait()
+
+
+if __name__ == "__main__":
+    main()
