@@ -1,4 +1,4 @@
-"""From the frame of runs to tables: which runs a row stands for, means that are only shown when they are complete."""
+"""From the frame of runs to tables: what a row stands for, and means that are shown only when complete."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evaluation.metric import Metric, Quantity
 from evaluation.runs import natural
+
+Values = NDArray[np.floating[Any]]
 
 #: What a row of the table is; the rest of a run's identity (prompt, seed) is averaged over.
 ROW = ["method", "representation"]
@@ -89,7 +93,7 @@ class Panel:
     def prompts(self) -> int:
         """How many prompts a complete row has: as many as the set says, or as all rows together have."""
         declared = self.frame["prompts_in_set"].max()
-        present = self.frame["prompt_id"].nunique()
+        present = len(self.frame[["prompt_id", "prompt"]].drop_duplicates())
         return present if self.own or math.isnan(declared) else max(present, int(declared))
 
 
@@ -97,7 +101,9 @@ def panels(frame: pd.DataFrame) -> list[Panel]:
     keys = ["prompt_set", "prior", "own_prompt"]
     if frame.empty:
         return []
-    return [Panel(str(s), str(p), bool(own), part.copy()) for (s, p, own), part in frame.groupby(keys, sort=True)]
+    return [
+        Panel(str(s), str(p), bool(own), part.copy()) for (s, p, own), part in frame.groupby(keys, sort=True)
+    ]
 
 
 def split_settings(frame: pd.DataFrame) -> list[str]:
@@ -112,38 +118,73 @@ def one_judge(panel: Panel, metrics: Mapping[str, Metric]) -> tuple[Panel, list[
     for name, metric in metrics.items():
         if frame[f"{name}_judge"].nunique() > 1:
             frame[[q.name for q in metric.quantities]] = math.nan
-            notes.append(f"{name}: these runs were scored by different models or settings; `python -m evaluation.score` "
-                         "makes them comparable.")  # fmt: skip
+            notes.append(
+                f"{name}: these runs were scored by different models or settings; "
+                "`python -m evaluation.score` makes them comparable."
+            )
     return replace(panel, frame=frame), notes
 
 
-def method_table(panel: Panel, quantities: Sequence[Quantity], names: Mapping[str, Mapping[str, str]]) -> Table:
+def method_table(
+    panel: Panel, quantities: Sequence[Quantity], names: Mapping[str, Mapping[str, str]]
+) -> Table:
     """Methods over all prompts: mean ± std over prompts of the mean over seeds."""
     settings = split_settings(panel.frame)
-    rows = [
-        Row(_labels(key, [*ROW, *settings], names), [_cell(part, q, panel.prompts) for q in quantities], len(part))
-        for key, part in _groups(panel.frame, settings)
-    ]
-    columns = {"method": "Method", "representation": "Asset"} | {name: LABELS[name] for name in settings}
+    found = groups(_per_prompt(panel.frame, settings, quantities), settings)
+    rows = [_row(key, part, settings, quantities, names, panel.prompts) for key, part in found]
+    columns = {"method": "Method", "representation": "Representation"} | {
+        name: LABELS[name] for name in settings
+    }
     return Table(f"methods-{panel.slug}", "", columns, list(quantities), _ranked(rows))
 
 
-def prompt_table(panel: Panel, quantities: Sequence[Quantity], names: Mapping[str, Mapping[str, str]]) -> Table:
+def prompt_table(
+    panel: Panel, quantities: Sequence[Quantity], names: Mapping[str, Mapping[str, str]]
+) -> Table:
     """The same for each prompt by itself; ranked within a prompt."""
     settings = split_settings(panel.frame)
+    by_prompt = _per_prompt(panel.frame, settings, quantities).groupby(["prompt_id", "prompt"], sort=False)
     rows: list[Row] = []
-    by_prompt = panel.frame.groupby(["prompt_id", "prompt"], sort=False)
     for (_, prompt), of_prompt in sorted(by_prompt, key=lambda item: natural(str(item[0][0]))):
-        rows += _ranked([
-            Row({"prompt": str(prompt)} | _labels(key, [*ROW, *settings], names),
-                [_cell(part, q, 1) for q in quantities], len(part))
-            for key, part in _groups(of_prompt, settings)
-        ])  # fmt: skip
-    columns = {"prompt": "Prompt", "method": "Method", "representation": "Asset"} | {name: LABELS[name] for name in settings}
+        found = [_row(key, part, settings, quantities, names, 1) for key, part in groups(of_prompt, settings)]
+        rows += [replace(row, labels={"prompt": str(prompt)} | row.labels) for row in _ranked(found)]
+    columns = {"prompt": "Prompt", "method": "Method", "representation": "Representation"}
+    columns |= {name: LABELS[name] for name in settings}
     return Table(f"prompts-{panel.slug}", "", columns, list(quantities), rows)
 
 
-def _groups(frame: pd.DataFrame, settings: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+def _per_prompt(frame: pd.DataFrame, settings: Sequence[str], quantities: Sequence[Quantity]) -> pd.DataFrame:
+    """For each prompt of a table's row: `runs`, and each quantity's mean over seeds and `<name>_sum`.
+
+    Both are nan where a seed has no value.
+    """
+    names = [quantity.name for quantity in quantities]
+    found = frame.groupby([*ROW, *settings, "prompt_id", "prompt"], sort=False, dropna=False, observed=True)
+    size, there = found.size(), found[names].count()
+    complete = there.eq(size, axis=0)
+    sums = found[names].sum().where(complete).add_suffix("_sum")
+    return pd.concat([size.rename("runs"), found[names].mean().where(complete), sums], axis=1).reset_index()
+
+
+def _row(
+    key: Sequence[Any], prompts: pd.DataFrame, settings: Sequence[str], quantities: Sequence[Quantity],
+    names: Mapping[str, Mapping[str, str]], expected: int,
+) -> Row:  # fmt: skip
+    runs = int(prompts["runs"].sum())
+    cells = [
+        _cell(
+            quantity,
+            prompts[quantity.name].to_numpy(),
+            prompts[f"{quantity.name}_sum"].to_numpy(),
+            runs,
+            expected,
+        )
+        for quantity in quantities
+    ]
+    return Row(row_labels(key, [*ROW, *settings], names), cells, runs)
+
+
+def groups(frame: pd.DataFrame, settings: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
     """The runs of each row, in the frame's order of methods, then by representation and settings."""
     order = {name: i for i, name in enumerate(frame["method"].cat.categories)}
     found = frame.groupby([*ROW, *settings], sort=True, dropna=False, observed=True)
@@ -154,13 +195,18 @@ def order_methods(frame: pd.DataFrame, first: Sequence[str]) -> pd.DataFrame:
     """Make the order of methods part of the frame: the given ones, then the others by name."""
     present = set(frame["method"])
     order = [name for name in first if name in present]
-    return frame.assign(method=pd.Categorical(frame["method"], [*order, *sorted(present - set(order))], ordered=True))
+    return frame.assign(
+        method=pd.Categorical(frame["method"], [*order, *sorted(present - set(order))], ordered=True)
+    )
 
 
-def _labels(key: Sequence[Any], columns: Sequence[str], names: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def row_labels(
+    key: Sequence[Any], columns: Sequence[str], names: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
     """The row's key in words."""
     return {
-        column: names.get(column, {}).get(str(value), _text(value)) for column, value in zip(columns, key, strict=True)
+        column: names.get(column, {}).get(str(value), _text(value))
+        for column, value in zip(columns, key, strict=True)
     }
 
 
@@ -170,23 +216,20 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _cell(runs: pd.DataFrame, quantity: Quantity, prompts: int) -> Cell:
-    """A prompt counts as there when all its runs have a value."""
-    grouped = runs.groupby("prompt_id", sort=False)[quantity.name]
-    have = grouped.count() == grouped.size()
-    means = grouped.mean()[have]
-    cell = Cell(quantity, len(means), prompts)
+def _cell(quantity: Quantity, means: Values, sums: Values, runs: int, expected: int) -> Cell:
+    """Over prompts: `means` [P] and `sums` [P] over seeds, nan where a prompt is not complete."""
+    cell = Cell(quantity, int(np.isfinite(means).sum()), expected)
     if not cell.complete:
         return cell
     if quantity.kind == "count":
-        values = runs[quantity.name]
-        return replace(cell, n=len(values), expected=len(values), count=round(values.sum()), mean=float(values.mean()))
+        count = round(float(sums.sum()))
+        return replace(cell, n=runs, expected=runs, count=count, mean=count / runs)
     std = float(means.std(ddof=1)) if quantity.kind == "mean" and len(means) > 1 else math.nan
     return replace(cell, mean=float(means.mean()), std=std)
 
 
 def _ranked(rows: list[Row]) -> list[Row]:
-    """Mark the best and the second of each column among complete cells; a column with one value has no best."""
+    """Mark the best and the second of each column among complete cells; where all are equal, none."""
     marked = [list(row.cells) for row in rows]
     for i, first in enumerate(rows[0].cells if rows else ()):
         complete = [cells for cells in marked if cells[i].complete]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.resources
 import logging
 import warnings
 from collections.abc import Sequence
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import trace_bench
 from evaluation.metric import MetricUnavailable
 from trace_bench.errors import TraceBenchError
 
@@ -22,35 +22,44 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOCAL = "local-dir:"
+LOCAL, PACKAGED = "local-dir:", "pkg://"
 Array = NDArray[np.float32]
 
 
 class ClipModel:
-    """`model` is open_clip's name, or `local-dir:` and a folder with open_clip_config.json, weights and tokenizer.
+    """`model` is open_clip's name, or a folder with open_clip_config.json, open_clip_model.safetensors and
+    tokenizer.
 
-    A relative folder is looked for from the current directory, then beside the installed trace_bench package.
-    `pretrained` is open_clip's tag or a weights file. `quick_gelu: true` says that the weights were trained with
-    QuickGELU and refuses a model built without it, which open_clip only warns about.
+    A folder is written `local-dir:FOLDER`, or `pkg://package/folder` where an installed package brings it
+    along. `pretrained` is open_clip's tag or a weights file. `quick_gelu: true` says that the weights were
+    trained with QuickGELU and refuses a model built without it, which open_clip only warns about.
     """
 
     def __init__(
-        self, name: str, model: str, pretrained: str | None = None, quick_gelu: bool = False, device: str = "auto"
+        self,
+        name: str,
+        model: str,
+        pretrained: str | None = None,
+        quick_gelu: bool = False,
+        device: str = "auto",
     ) -> None:
         self.name = model if pretrained is None else f"{model} ({pretrained})"
         self.key, self.model, self.pretrained = name, model, pretrained
         self.quick_gelu, self.device = quick_gelu, device
         self._texts: dict[str, Array] = {}
         if model.startswith(LOCAL):
-            self.model = LOCAL + str(self._local_folder(model.removeprefix(LOCAL)))
+            self.model = LOCAL + str(self._local_folder(Path(model.removeprefix(LOCAL)).expanduser()))
+        elif model.startswith(PACKAGED):
+            package, _, inside = model.removeprefix(PACKAGED).partition("/")
+            self.model = LOCAL + str(
+                self._local_folder(Path(str(importlib.resources.files(package))) / inside)
+            )
 
-    def _local_folder(self, folder: str) -> Path:
-        candidates = [Path(folder), Path(trace_bench.__file__).resolve().parent.parent / folder]
-        for candidate in candidates:
-            if (candidate / "open_clip_config.json").is_file():
-                return candidate
+    def _local_folder(self, folder: Path) -> Path:
+        if (folder / "open_clip_config.json").is_file():
+            return folder
         raise MetricUnavailable(
-            f"The CLIP model '{self.key}' has no {folder}/open_clip_config.json here: "
+            f"The CLIP model '{self.key}' has no {folder / 'open_clip_config.json'}: "
             f"name its folder with metrics.clip_score.models.{self.key}.model=local-dir:FOLDER."
         )
 
@@ -61,7 +70,9 @@ class ClipModel:
             folder = Path(self.model.removeprefix(LOCAL))
             weights = folder / "open_clip_model.safetensors"
             if not weights.is_file():
-                raise MetricUnavailable(f"The CLIP model '{self.key}' lacks its weights {weights}: install it again.")
+                raise MetricUnavailable(
+                    f"The CLIP model '{self.key}' lacks its weights {weights}: install it again."
+                )
             return weights
         if self.pretrained and Path(self.pretrained).is_file():
             return Path(self.pretrained)
@@ -72,14 +83,16 @@ class ClipModel:
 
         config = weights.get_pretrained_cfg(self.model, self.pretrained or "")
         if not config:
-            raise TraceBenchError(f"open_clip knows no weights '{self.pretrained}' for the model '{self.model}'.")
+            raise TraceBenchError(
+                f"open_clip knows no weights '{self.pretrained}' for the model '{self.model}'."
+            )
         try:
             return Path(weights.download_pretrained(config))
-        except Exception as error:  # noqa: BLE001 - the hub raises many kinds, all of which mean "not at hand"
+        except Exception as error:
             raise MetricUnavailable(
                 f"The weights of {self.name} are not on this machine and could not be fetched "
-                f"({type(error).__name__}): run `python -m evaluation.score` once where there is a network, or name a file "
-                f"with metrics.clip_score.models.{self.key}.pretrained=FILE."
+                f"({type(error).__name__}): run `python -m evaluation.score` once where there is a network, "
+                f"or name a file with metrics.clip_score.models.{self.key}.pretrained=FILE."
             ) from error
 
     @cached_property
@@ -117,10 +130,16 @@ class ClipModel:
         kinds = {type(module).__name__ for module in network.modules()}
         if self.quick_gelu != ("QuickGELU" in kinds):
             raise TraceBenchError(
-                f"The CLIP model '{self.key}' is declared with quick_gelu={str(self.quick_gelu).lower()}, but {self.model} is "
-                "built otherwise and would compute other scores: mend metrics.clip_score.models."
+                f"The CLIP model '{self.key}' is declared with quick_gelu={str(self.quick_gelu).lower()}, "
+                f"but {self.model} is built otherwise and would compute other scores: "
+                "mend metrics.clip_score.models."
             )
-        return network.eval().requires_grad_(False), preprocess, open_clip.get_tokenizer(self.model), torch.device(device)
+        return (
+            network.eval().requires_grad_(False),
+            preprocess,
+            open_clip.get_tokenizer(self.model),
+            torch.device(device),
+        )
 
     def embed_images(self, images: Sequence[Image], batch_size: int) -> Array:
         """Unit embeddings [N, D] of RGB pictures."""
@@ -145,5 +164,7 @@ class ClipModel:
             if torch.equal(tokens, tokenize([f"{text} word"])):
                 log.warning("CLIP reads only the beginning of the prompt: %s", text)
             with torch.inference_mode():
-                self._texts[text] = network.encode_text(tokens.to(device), normalize=True)[0].float().cpu().numpy()
+                self._texts[text] = (
+                    network.encode_text(tokens.to(device), normalize=True)[0].float().cpu().numpy()
+                )
         return np.stack([self._texts[text] for text in texts])

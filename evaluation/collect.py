@@ -1,6 +1,8 @@
-"""Manifests and score files as one tidy frame: a row for each finished run, a column for everything known of it.
+"""Manifests and score files as one tidy frame: a row for each finished run, a column for everything known of
+it.
 
-`python -m evaluation.collect` writes it to `results.parquet` under the output root; every table and figure is made from it.
+`python -m evaluation.collect` writes it to `results.parquet` under the output root; every table and figure is
+made from it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,11 @@ from evaluation.runs import Run, find_runs, read_json
 from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
 
+TEXTS = (
+    "method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt", "folder",
+    "fingerprint", "finished",
+)  # fmt: skip
+
 
 @dataclass
 class Results:
@@ -31,7 +38,6 @@ class Results:
     frame: pd.DataFrame
     unfinished: Counter[str] = field(default_factory=Counter)  # status -> runs
     problems: list[str] = field(default_factory=list)
-    unscored: Counter[str] = field(default_factory=Counter)  # metric -> finished runs without an up-to-date score
     judges: dict[str, str] = field(default_factory=dict)  # judge (as in the frame) -> what it is, in words
 
 
@@ -48,7 +54,9 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
         for name, metric in metrics.items():
             score = _score(run, metric, results)
             row[f"{name}_judge"] = score.get("judge")
-            row |= dict.fromkeys((quantity.name for quantity in metric.quantities), None) | score.get("values", {})
+            row |= dict.fromkeys((quantity.name for quantity in metric.quantities), None) | score.get(
+                "values", {}
+            )
         rows.append(row)
     results.frame = _typed(pd.DataFrame(rows), metrics)
     return results
@@ -75,7 +83,7 @@ def _describe(run: Run, root: Path) -> dict[str, Any]:
 
 
 def _score(run: Run, metric: Metric, results: Results) -> dict[str, Any]:
-    """The values of a score file and who gave them; nothing where there is none that belongs to this state of the run."""
+    """Values of a score file and who gave them; nothing where none belongs to this state of the run."""
     path = score_path(run, metric.name)
     try:
         content = read_json(path) if path.exists() else None
@@ -83,21 +91,22 @@ def _score(run: Run, metric: Metric, results: Results) -> dict[str, Any]:
             raise KeyError
         if content["run"] != run_state(run) or content["inputs"]["version"] != metric.version:
             raise KeyError
-        inputs, details = content["inputs"], content["details"]
+        inputs = content["inputs"]
         known = {key: inputs[key] for key in ("version", "weights", "settings")}
         judge = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]
         values = {str(key): value for key, value in content["values"].items()}
+        results.judges[judge] = ", ".join(_words(metric, content))
     except (TraceBenchError, KeyError, TypeError, AttributeError):
-        results.unscored[metric.name] += 1
-        return {}
-    results.judges[judge] = ", ".join(_words(metric, inputs["settings"], details))
+        return {}  # the tables say how many runs have no score
     return {"judge": judge, "values": values}
 
 
-def _words(metric: Metric, settings: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
+def _words(metric: Metric, content: Mapping[str, Any]) -> list[str]:
+    """What a score file says of the judge."""
+    details, views = content["details"], len(content["rows"])
     words = [f"{metric.name} version {metric.version}"]
     words += [str(details["model"])] if "model" in details else []
-    words += [f"{settings['views']} views at most"] if "views" in settings else []
+    words += [f"{views} view{'s' if views != 1 else ''}"] if views else []
     return words + ([f"{details['captions']} captions"] if "captions" in details else [])
 
 
@@ -105,8 +114,7 @@ def _typed(frame: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
     """Numbers as float64, so that the parquet's schema does not depend on what happens to be missing."""
     if frame.empty:
         return frame
-    texts = {"method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt", "folder",
-             "fingerprint", "finished", *(f"{name}_judge" for name in metrics)}  # fmt: skip
+    texts = {*TEXTS, *(f"{name}_judge" for name in metrics)}
     for column in frame.columns:
         if column in texts:
             frame[column] = frame[column].astype("string")

@@ -16,7 +16,7 @@ from trace_bench.errors import TraceBenchError
 
 
 def command(run: Callable[[DictConfig], int]) -> Callable[[DictConfig], None]:
-    """Turn a function that returns an exit code into a Hydra task; what the user can mend is said in one sentence."""
+    """Make a Hydra task of a function that returns an exit code; users' mistakes take one sentence."""
 
     @functools.wraps(run)
     def task(config: DictConfig) -> None:
@@ -36,14 +36,17 @@ def output_root(config: DictConfig) -> Path:
     root = Path(str(config.output_root)).expanduser()
     if not root.is_dir():
         raise TraceBenchError(
-            f"There is no folder {root}: make runs with `python -m trace_bench`, or name theirs with output_root=FOLDER."
+            f"There is no folder {root}: make runs with `python -m trace_bench`, "
+            "or name theirs with output_root=FOLDER."
         )
     return root
 
 
 def load_metrics(config: DictConfig) -> dict[str, Metric]:
     """The metrics of conf/metric/, by name."""
-    entries: dict[str, Any] = OmegaConf.to_container(config.get("metrics") or OmegaConf.create({}), resolve=True)  # type: ignore[assignment]
+    entries: dict[str, Any] = OmegaConf.to_container(
+        config.get("metrics") or OmegaConf.create({}), resolve=True
+    )  # type: ignore[assignment]
     metrics: dict[str, Metric] = {}
     for name, entry in entries.items():
         try:
@@ -51,8 +54,12 @@ def load_metrics(config: DictConfig) -> dict[str, Metric]:
         except Exception as error:
             if isinstance(error.__cause__, TraceBenchError):
                 raise error.__cause__ from None
-            raise TraceBenchError(f"The metric '{name}' of the configuration cannot be made: {error}") from error
+            raise TraceBenchError(
+                f"The metric '{name}' of the configuration cannot be made: {error}"
+            ) from error
         if not isinstance(metric, Metric) or metric.name != name:
-            raise TraceBenchError(f"conf/metric/{name}.yaml must name, by _target_, a Metric whose name is '{name}'.")
+            raise TraceBenchError(
+                f"conf/metric/{name}.yaml must name, by _target_, a Metric whose name is '{name}'."
+            )
         metrics[name] = metric
     return metrics

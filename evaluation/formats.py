@@ -32,12 +32,16 @@ def cell_text(cell: Cell) -> str:
 def markdown(table: Table) -> str:
     """A Markdown table with aligned columns, its caption and its notes; **best**, _second_."""
     marks: dict[int, Callable[[str], str]] = {0: str, 1: "**{}**".format, 2: "_{}_".format}
-    head, body = _grid(table, lambda cell: marks[cell.rank](cell_text(cell)), lambda text: text.replace("|", "\\|"))
+    head, body = _grid(
+        table, lambda cell: marks[cell.rank](cell_text(cell)), lambda text: text.replace("|", "\\|")
+    )
     labels = len(table.label_columns)
     widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
 
     def line(row: list[str]) -> str:
-        padded = [t.ljust(w) if i < labels else t.rjust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True))]
+        padded = [
+            t.ljust(w) if i < labels else t.rjust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True))
+        ]
         return f"| {' | '.join(padded)} |"
 
     rule = [("-" * w) if i < labels else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
@@ -49,7 +53,11 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """A booktabs table; best bold, second underlined."""
-    marks: dict[int, Callable[[str], str]] = {0: str, 1: r"\textbf{{{}}}".format, 2: r"\underline{{{}}}".format}
+    marks: dict[int, Callable[[str], str]] = {
+        0: str,
+        1: r"\textbf{{{}}}".format,
+        2: r"\underline{{{}}}".format,
+    }
     head, body = _grid(table, lambda cell: marks[cell.rank](escape(cell_text(cell))), escape)
     columns = "l" * len(table.label_columns) + "r" * (len(head) - len(table.label_columns))
     lines = [
@@ -71,7 +79,7 @@ def latex(table: Table) -> str:
 
 
 def csv(table: Table) -> str:
-    """Full precision: mean, std over prompts, n and expected of every number; a mean over an incomplete set is empty."""
+    """Full precision: mean, std over prompts, n and expected of every number; an incomplete mean is empty."""
     rows = []
     for row in table.rows:
         record: dict[str, object] = dict(row.labels) | {"runs": row.runs}
@@ -100,8 +108,9 @@ def _grid(
 
 
 _LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "Δ": r"$\Delta$", "—": "---", "×": r"$\times$",
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Points from depth maps, which of them a set of views sees, and distances between point sets. World: z up."""
+"""Points from depth maps, which of them views see, and distances between point sets. World: z up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def focal_px(fovy_deg: float, height: int) -> float:
 
 
 def back_project(depth: Array, mask: NDArray[np.bool_], c2w: Array, fovy_deg: float) -> Array:
-    """World points [n, 3] of the pixels in `mask` from z-depth [H, W]; c2w [4, 4] is OpenGL (looks along -z)."""
+    """World points [n, 3] of the pixels in `mask` from z-depth [H, W]; c2w [4, 4] looks along -z (OpenGL)."""
     height, width = depth.shape
     row, column = np.nonzero(mask)
     z = depth[row, column].astype(np.float64)
@@ -28,7 +28,9 @@ def back_project(depth: Array, mask: NDArray[np.bool_], c2w: Array, fovy_deg: fl
     return np.stack([x, y, -z], axis=-1) @ c2w[:3, :3].T + c2w[:3, 3]
 
 
-def seen(points: Array, normals: Array, depth: Array, c2w: Array, fovy_deg: float, tolerance: float) -> NDArray[np.bool_]:
+def seen(
+    points: Array, normals: Array, depth: Array, c2w: Array, fovy_deg: float, tolerance: float
+) -> NDArray[np.bool_]:
     """Which surface points [n] face a camera and are not hidden in its z-depth map [H, W] (0 where empty)."""
     height, width = depth.shape
     camera = (points - c2w[:3, 3]) @ c2w[:3, :3]
@@ -42,7 +44,7 @@ def seen(points: Array, normals: Array, depth: Array, c2w: Array, fovy_deg: floa
 
 
 def thin(points: Array, spacing: float) -> Array:
-    """One point, the mean, for each occupied cell of a grid: a density that does not depend on how often it was seen."""
+    """The mean point of each occupied cell of a grid, however often it was seen."""
     if not len(points):
         return points
     cells = np.floor(points / spacing).astype(np.int64)
@@ -59,7 +61,7 @@ def rotate_z(points: Array, degrees: float) -> Array:
 
 
 def chamfer_distance(a: Array, b: Array) -> float:
-    """(mean over a of the distance to the nearest of b + mean over b of that to a) / 2, world units; nan if one is empty."""
+    """(mean distance from a to the nearest of b + the same from b to a) / 2; nan where one is empty."""
     if not len(a) or not len(b):
         return float("nan")
     return 0.5 * (float(cKDTree(b).query(a)[0].mean()) + float(cKDTree(a).query(b)[0].mean()))

@@ -1,13 +1,14 @@
 """How far a toy asset is from the true object that its prompt describes.
 
 The asset may face any way: the true object is turned about the vertical axis through every multiple of
-`azimuth_step_deg`, and the turn with the best mean silhouette IoU counts (the smallest turn among those within
-`TIE` of the best, so that a round object is not said to be turned). All other numbers are taken at that turn.
+`azimuth_step_deg`, and the turn with the best mean silhouette IoU counts (the smallest turn among those
+within `TIE` of the best, so that a round object is not said to be turned). All other numbers are taken at
+that turn.
 
     IoU          mean over views of |A and T| / |A or T|, silhouettes are alpha > 0.5
-    ΔE           mean over views of the mean CIEDE2000 difference (sRGB, D65) over A and T; delta_e_76 is the older CIE76
-    depth error  mean over views of the mean |z_A - z_T| over A and T, world units
-    Chamfer      between the points back-projected from the asset's depth maps and those points of the true surface
+    ΔE           mean over views of the mean CIEDE2000 difference (sRGB, D65) over A and T; delta_e_76 is the
+    older CIE76 depth error  mean over views of the mean |z_A - z_T| over A and T, world units Chamfer
+    between the points back-projected from the asset's depth maps and those points of the true surface
                  that at least one view sees: (mean A->T + mean T->A) / 2, world units
 
 Objects of the toy world fill a ball of radius 0.8. An empty asset has IoU 0 and no other number.
@@ -32,26 +33,39 @@ from trace_bench.errors import TraceBenchError
 Array = NDArray[np.floating[Any]]
 
 TIE = 1e-3  # IoU
-HIDDEN = 0.05  # world units; about one and a half pixels of the rig at 64 px, where slanted surfaces vary in depth
+HIDDEN = (
+    0.05  # world units; about one and a half pixels of the rig at 64 px, where slanted surfaces vary in depth
+)
 SPACING = 0.02  # world units between points that are compared
 
 
 class GroundTruth(Metric):
     name: ClassVar[str] = "ground_truth"
     version: ClassVar[str] = "1"
-    citation: ClassVar[str] = "trace_bench toy world; Sharma et al. 2005 (CIEDE2000); Fan et al. 2017 (Chamfer distance)"
+    citation: ClassVar[str] = (
+        "trace_bench toy world; Sharma et al. 2005 (CIEDE2000); Fan et al. 2017 (Chamfer distance)"
+    )
     quantities: ClassVar[tuple[Quantity, ...]] = (
         Quantity("iou", "IoU", "silhouette IoU at the best azimuth", True, 3),
         Quantity("delta_e", "ΔE", "mean CIEDE2000 on the common silhouette", False, 1),
         Quantity("depth_error", "Depth", "mean |dz| on the common silhouette, world units", False, 3),
-        Quantity("chamfer", "Chamfer", "symmetric mean distance to the visible true surface, world units", False, 3),
+        Quantity(
+            "chamfer", "Chamfer", "symmetric mean distance to the visible true surface, world units", False, 3
+        ),
     )
 
-    def __init__(self, views: int = 24, resolution: int = 64, azimuth_step_deg: float = 5.0, points: int = 20000) -> None:
+    def __init__(
+        self, views: int = 24, resolution: int = 64, azimuth_step_deg: float = 5.0, points: int = 20000
+    ) -> None:
         if views < 1 or resolution < 8 or points < 1:
             raise TraceBenchError("metrics.ground_truth needs views >= 1, resolution >= 8 and points >= 1.")
-        if not 0 < azimuth_step_deg <= 360 or abs(360 / azimuth_step_deg - round(360 / azimuth_step_deg)) > 1e-9:
-            raise TraceBenchError(f"metrics.ground_truth.azimuth_step_deg={azimuth_step_deg} must divide 360.")
+        if (
+            not 0 < azimuth_step_deg <= 360
+            or abs(360 / azimuth_step_deg - round(360 / azimuth_step_deg)) > 1e-9
+        ):
+            raise TraceBenchError(
+                f"metrics.ground_truth.azimuth_step_deg={azimuth_step_deg} must divide 360."
+            )
         self.views, self.resolution, self.points = views, resolution, points
         turns = np.arange(round(360 / azimuth_step_deg)) * azimuth_step_deg
         # Nearest to zero first, so that argmax prefers small turns.
@@ -59,9 +73,8 @@ class GroundTruth(Metric):
         self.azimuth_step_deg = azimuth_step_deg
 
     def applies(self, run: Run) -> bool:
-        """Toy prompts of runs that have geometry: a picture on a canvas has no silhouette."""
-        listed = "renders/geometry.npz" in run.manifest.files
-        return (listed or run.geometry.exists()) and is_toy(run.prompt)
+        """Toy prompts whose asset is seen from several sides: a picture on a canvas has no shape."""
+        return is_toy(run.prompt) and len(run.cameras) > 1
 
     def files(self, run: Run) -> list[Path]:
         chosen = [run.rgb(view) for view in chosen_views(run, self.views)]
@@ -86,13 +99,14 @@ class GroundTruth(Metric):
         turn, ious, unturned = best_turn(asset.alpha > 0.5, true, cameras, self.turns)
         target = true.views(_turned(cameras, turn))
         rows = [
-            {"view": view, "azimuth_deg": finite(camera["azimuth_deg"], 4), "iou": finite(iou)} | _compare(asset, target, i)
+            {"view": view, "azimuth_deg": finite(camera["azimuth_deg"], 4), "iou": finite(iou)}
+            | _compare(asset, target, i)
             for i, (view, camera, iou) in enumerate(zip(views, cameras, ious, strict=True))
         ]
         values = {"iou": finite(float(ious.mean()))}
         for name in ("delta_e", "delta_e_76", "depth_error"):
-            found = [row[name] for row in rows if row[name] is not None]
-            values[name] = finite(float(np.mean(found))) if found else None
+            found = np.array([row[name] for row in rows if row[name] is not None])
+            values[name] = finite(found.mean()) if len(found) else None
         values["chamfer"] = finite(_chamfer(asset, target, true, cameras, turn, self.points))
         values |= {"azimuth_offset_deg": finite(turn), "iou_unturned": finite(unturned)}
         return Score(values, rows, {"resolution": resolution, "colour_difference": "CIEDE2000, sRGB, D65"})

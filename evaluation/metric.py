@@ -1,8 +1,9 @@
 """What a metric is, and the score file that it leaves in a run folder.
 
-A metric is one file with a subclass of `Metric` and one YAML under conf/metric/ that names it by `_target_`. Its score
-of a run is cached in `scores/<metric>.json` together with everything it depends on (the hash of the pictures, the
-prompt, the metric's version, settings and weights); where all of these agree the file stands, else it is made anew.
+A metric is one file with a subclass of `Metric` and one YAML under conf/metric/ that names it by `_target_`.
+Its score of a run is cached in `scores/<metric>.json` together with everything it depends on (the hash of the
+pictures, the prompt, the metric's version, settings and weights); where all of these agree the file stands,
+else it is made anew.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ SCHEMA_VERSION = 1
 
 
 class MetricUnavailable(TraceBenchError):
-    """The metric cannot be computed on this machine (weights are not at hand); says how to get what is missing."""
+    """The metric cannot be computed on this machine (weights are not at hand); says how to get what is
+    missing.
+    """
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Score:
-    """A metric's verdict on one run. None stands for undefined (an empty asset has no colour), never for zero."""
+    """A metric's verdict on one run. None stands for undefined (an empty asset has no colour), never for
+    zero.
+    """
 
     values: dict[str, float | None]
     rows: list[dict[str, Any]] = field(default_factory=list)  # one a view
@@ -81,7 +86,7 @@ def score_path(run: Run, metric: str) -> Path:
 
 
 def run_state(run: Run) -> dict[str, Any]:
-    """Which state of the run folder a score file belongs to; cheap to compare, where hashing pictures is not."""
+    """Which state of the run folder a score file belongs to; cheaper to compare than pictures."""
     return {"fingerprint": run.manifest.fingerprint, "finished": run.manifest.finished}
 
 

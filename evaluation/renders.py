@@ -44,7 +44,9 @@ def reduced_resolution(size: int, wanted: int) -> int:
 
 
 def load_views(run: Run, views: list[int], resolution: int) -> Views:
-    """The asset's renders, box-averaged down to `resolution` (which divides theirs); depth is averaged where there is some."""
+    """The asset's renders, box-averaged down to `resolution` (which divides theirs); depth is averaged where
+    there is some.
+    """
     alpha, depth = _load_geometry(run)
     rgb = np.stack([np.asarray(open_rgb(run, view), np.float32) / 255.0 for view in views])
     if rgb.shape[:3] != alpha[views].shape or alpha.shape[0] != len(run.cameras):

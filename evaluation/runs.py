@@ -47,8 +47,14 @@ class Run:
     def cameras(self) -> list[dict[str, Any]]:
         """The evaluation rig as written: one dict a view."""
         views = read_json(self.cameras_file)
-        if not isinstance(views, list) or not views or any(key not in view for view in views for key in CAMERA_KEYS):
-            raise TraceBenchError(f"{self.cameras_file} is not a list of views with {', '.join(CAMERA_KEYS)}: {AGAIN}.")
+        if (
+            not isinstance(views, list)
+            or not views
+            or any(key not in view for view in views for key in CAMERA_KEYS)
+        ):
+            raise TraceBenchError(
+                f"{self.cameras_file} is not a list of views with {', '.join(CAMERA_KEYS)}: {AGAIN}."
+            )
         return views
 
 
@@ -63,7 +69,9 @@ def read_json(path: Path) -> Any:
 
 
 def find_runs(output_root: Path) -> tuple[list[Run], list[str]]:
-    """All runs under `output_root`, ordered so that runs of one prompt are neighbours, and what could not be read."""
+    """All runs under `output_root`, ordered so that runs of one prompt are neighbours, and what could not be
+    read.
+    """
     runs, problems = [], []
     for folder in manifest.find_runs(output_root):
         try:
@@ -73,7 +81,14 @@ def find_runs(output_root: Path) -> tuple[list[Run], list[str]]:
             continue
         if content is not None:
             runs.append(Run(folder, content))
-    runs.sort(key=lambda run: (run.identity.prompt_set, natural(run.identity.prompt_id), run.prompt, str(run.folder)))
+    runs.sort(
+        key=lambda run: (
+            run.identity.prompt_set,
+            natural(run.identity.prompt_id),
+            run.prompt,
+            str(run.folder),
+        )
+    )
     return runs, problems
 
 

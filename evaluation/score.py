@@ -1,7 +1,7 @@
 """`python -m evaluation.score`: score every finished run under `output_root`, each metric once.
 
-A score is made again only where something that it depends on has changed (see `evaluation.metric`). A broken run folder
-stops nobody else: all are named at the end, and the exit code is 1.
+A score is made again only where something that it depends on has changed (see `evaluation.metric`). A broken
+run folder stops nobody else: all are named at the end, and the exit code is 1.
 """
 
 from __future__ import annotations

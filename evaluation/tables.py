@@ -1,7 +1,8 @@
-"""`python -m evaluation.tables`: Markdown on the terminal, Markdown, CSV and LaTeX under `output_root`/tables.
+"""`python -m evaluation.tables`: Markdown on the terminal, Markdown, CSV and LaTeX under
+`output_root`/tables.
 
-For each prompt set and prior a table of methods (mean ± std over prompts) and one of single prompts, from the tidy frame
-alone. A mean over an incomplete set is a dash with the count.
+For each prompt set and prior a table of methods (mean ± std over prompts) and one of single prompts, from the
+tidy frame alone. A mean over an incomplete set is a dash with the count.
 """
 
 from __future__ import annotations
@@ -11,33 +12,33 @@ from dataclasses import replace
 from pathlib import Path
 
 import hydra
-import yaml
 from omegaconf import DictConfig
 
 from evaluation import formats
-from evaluation.aggregate import COST, Panel, Table, method_table, one_judge, order_methods, panels, prompt_table
+from evaluation.aggregate import (
+    COST,
+    Panel,
+    Table,
+    method_table,
+    one_judge,
+    order_methods,
+    panels,
+    prompt_table,
+)
 from evaluation.collect import Results, collect, save
 from evaluation.command import command, load_metrics, output_root
 from evaluation.metric import Metric, Quantity
+from evaluation.names import display_names
 from evaluation.variants import add_variants
 from trace_bench.config_path import conf_dir
 
-FOLDERS = {"method": "method", "representation": "representation"}
-
-
-def display_names() -> dict[str, dict[str, str]]:
-    """What tables call methods and representations: the `display_name` of their YAML."""
-    names: dict[str, dict[str, str]] = {}
-    for column, folder in FOLDERS.items():
-        names[column] = {}
-        for path in sorted((Path(conf_dir()) / folder).glob("*.yaml")):
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            names[column][path.stem] = str(content.get("display_name", path.stem))
-    return names
-
 
 def make_tables(
-    results: Results, metrics: Mapping[str, Metric], names: Mapping[str, Mapping[str, str]], root: Path, order: Sequence[str]
+    results: Results,
+    metrics: Mapping[str, Metric],
+    names: Mapping[str, Mapping[str, str]],
+    root: Path,
+    order: Sequence[str],
 ) -> list[Table]:
     """All tables of an output root: for each panel its methods, then its prompts."""
     if results.frame.empty:
@@ -51,14 +52,22 @@ def make_tables(
         notes += [f"{quantity.label}: {quantity.note}." for quantity in quantities]
         by_method = method_table(panel, quantities, names)
         by_prompt = prompt_table(panel, quantities, names)
-        tables += [replace(by_method, caption=_caption(panel, True), notes=notes), replace(by_prompt, caption=_caption(panel, False))]
+        tables += [
+            replace(by_method, caption=_caption(panel, True), notes=notes),
+            replace(by_prompt, caption=_caption(panel, False)),
+        ]
     return tables
 
 
 def shown_quantities(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:
     """A metric's numbers where some run here was scored by it, then the cost."""
-    chosen = [q for name, metric in metrics.items() if panel.frame[f"{name}_judge"].notna().any() for q in metric.quantities]
-    # Not every model of a metric gives all of its numbers: a CLIP without a list of captions recognises nothing.
+    chosen = [
+        q
+        for name, metric in metrics.items()
+        if panel.frame[f"{name}_judge"].notna().any()
+        for q in metric.quantities
+    ]
+    # Not every model of a metric gives all of its numbers: a CLIP without captions recognises nothing.
     chosen = [q for q in chosen if q.kind != "count" or panel.frame[q.name].notna().any()]
     return [*chosen, *COST]
 
@@ -67,8 +76,10 @@ def _caption(panel: Panel, over_prompts: bool) -> str:
     prompts = f"{panel.prompts} prompt{'s' if panel.prompts != 1 else ''}"
     what = f"Prompt set {panel.title} ({prompts}), prior {panel.prior}"
     if not over_prompts:
-        return f"{what}, prompt by prompt."
-    return f"{what}: mean ± std over prompts (ddof 1) of the mean over seeds; a dash where prompts are missing."
+        return f"{what}, prompt by prompt (mean over seeds)."
+    return (
+        f"{what}: mean ± std over prompts (ddof 1) of the mean over seeds; a dash where prompts are missing."
+    )
 
 
 def _judge_notes(panel: Panel, metrics: Mapping[str, Metric], results: Results) -> list[str]:
@@ -78,8 +89,13 @@ def _judge_notes(panel: Panel, metrics: Mapping[str, Metric], results: Results) 
         judges = panel.frame[f"{name}_judge"]
         missing = int(judges.isna().sum())
         if missing:
-            notes.append(f"{name}: {missing} of {len(judges)} runs have no score; `python -m evaluation.score` makes it or says why.")
-        notes += [f"{results.judges[judge]}." for judge in sorted(judges.dropna().unique()) if judges.nunique() == 1]
+            notes.append(
+                f"{name}: {missing} of {len(judges)} runs have no score; "
+                "`python -m evaluation.score` makes it or says why."
+            )
+        notes += [
+            f"{results.judges[judge]}." for judge in sorted(judges.dropna().unique()) if judges.nunique() == 1
+        ]
     return notes
 
 
@@ -88,7 +104,11 @@ def write_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for table in tables:
-        for suffix, text in (("md", formats.markdown(table)), ("csv", formats.csv(table)), ("tex", formats.latex(table))):
+        for suffix, text in (
+            ("md", formats.markdown(table)),
+            ("csv", formats.csv(table)),
+            ("tex", formats.latex(table)),
+        ):
             path = folder / f"{table.name}.{suffix}"
             path.write_text(text, encoding="utf-8")
             paths.append(path)

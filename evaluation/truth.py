@@ -1,6 +1,7 @@
 """The true object of a toy prompt as the evaluation's cameras see it, rendered once a process and prompt.
 
-The toy world and torch are imported where they are used: the tables read a metric's declaration and need neither.
+The toy world and torch are imported where they are used: the tables read a metric's declaration and need
+neither.
 """
 
 from __future__ import annotations
@@ -83,10 +84,12 @@ class Truth:
             elevation, azimuth, distance, fovy = torch.tensor(missing, dtype=torch.float64).T
             cameras = make_cameras(elevation, azimuth, distance, fovy, self.resolution, self.resolution)
             render = self.scene.render(cameras)
-            rgb, alpha, depth = (np.asarray(x, np.float32) for x in (render.rgb, render.alpha, render.depth))
+            rgb, alpha, depth = (x.numpy() for x in (render.rgb, render.alpha, render.depth))
             # In 8 bits, as run folders store them: alpha 0.5 is 128 there, and counts as solid.
-            rgb, alpha = (np.round(x * 255.0) / np.float32(255.0) for x in (rgb, alpha))
-            self._views |= {key: (rgb[i], alpha[i, ..., 0], depth[i, ..., 0]) for i, key in enumerate(missing)}
+            rgb, alpha = (np.round(x * np.float32(255.0)) / np.float32(255.0) for x in (rgb, alpha))
+            self._views |= {
+                key: (rgb[i], alpha[i, ..., 0], depth[i, ..., 0]) for i, key in enumerate(missing)
+            }
         return keys
 
     def surface(self, n: int) -> tuple[Array, Array]:

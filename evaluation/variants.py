@@ -1,7 +1,8 @@
 """Runs that differ in more than the manifest's identity, such as one method with two learning rates.
 
-Two finished runs of one method, representation, setting, prompt and seed can only differ in what config.yaml alone knows.
-Averaging them would hide an experiment in an error bar, so they are told apart by the keys that differ.
+Two finished runs of one method, representation, setting, prompt and seed can only differ in what config.yaml
+alone knows. Averaging them would hide an experiment in an error bar, so they are told apart by the keys that
+differ.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-SAME = ["prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps", "views_per_step",
-        "resolution"]  # fmt: skip
+SAME = [
+    "prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps",
+    "views_per_step", "resolution",
+]  # fmt: skip
 #: Parts of config.yaml that are no setting of the method: what is made, where, and how it is watched.
 SKIPPED = ("prompt", "seed", "output_root", "device", "force", "on_error", "log_every", "checkpoint", "hydra")
 
@@ -25,8 +28,12 @@ def add_variants(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
     if frame.empty:
         return frame
     twice = frame.duplicated([*SAME, "prompt_id", "seed"], keep=False)
-    for _, part in frame[frame.groupby(SAME, dropna=False)["folder"].transform(_any(twice))].groupby(SAME, dropna=False):
-        configs = {index: _flat_config(root / folder / "config.yaml") for index, folder in part["folder"].items()}
+    for _, part in frame[frame.groupby(SAME, dropna=False)["folder"].transform(_any(twice))].groupby(
+        SAME, dropna=False
+    ):
+        configs = {
+            index: _flat_config(root / folder / "config.yaml") for index, folder in part["folder"].items()
+        }
         differing = _differing(part, configs)
         for index, config in configs.items():
             words = [f"{key.removeprefix('method.')}={config.get(key, 'none')}" for key in differing]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from evaluation.metric import Metric, Score, score_run
 from evaluation.runs import Run, find_runs
 from trace_bench.cameras import EvaluationRig, make_cameras
-from trace_bench.manifest import Manifest, RunIdentity, write_manifest
+from trace_bench.manifest import Manifest, RunIdentity, read_manifest, write_manifest
 from trace_bench.toyworld import scene_from_prompt
 
 IDENTITY = RunIdentity(
@@ -31,13 +33,24 @@ IDENTITY = RunIdentity(
 )
 
 
-def write_run(root: Path, *, status: str = "done", minutes: float = 0.5, unet: tuple[int, int] = (600, 0), **identity) -> Path:
-    """A run folder with a manifest and nothing else."""
+def write_run(
+    root: Path,
+    *,
+    status: str = "done",
+    minutes: float = 0.5,
+    unet: tuple[int, int] = (600, 0),
+    count: int | None = None,
+    variant: str = "",
+    **identity,
+) -> Path:
+    """A run folder with a manifest and nothing else; `variant` stands for what config.yaml alone knows."""
     run = replace(IDENTITY, **identity)
-    fingerprint = f"{abs(hash(run)):016x}"
+    fingerprint = hashlib.sha256(f"{run} {variant}".encode()).hexdigest()
     slug = run.prompt.replace(" ", "-")
-    name = f"cfg{run.guidance_scale:g}-seed{run.seed}-{fingerprint[:8]}"
-    folder = root / "runs" / run.method / run.representation / run.prompt_set / f"{run.prompt_id}-{slug}" / name
+    name = f"cfg{run.guidance_scale}-seed{run.seed}-{fingerprint[:8]}"
+    folder = (
+        root / "runs" / run.method / run.representation / run.prompt_set / f"{run.prompt_id}-{slug}" / name
+    )
     folder.mkdir(parents=True)
     manifest = Manifest(
         status=status,
@@ -45,6 +58,7 @@ def write_run(root: Path, *, status: str = "done", minutes: float = 0.5, unet: t
         run=run,
         seconds={"load": 1.0, "init": 0.1, "distill": minutes * 60 - 2, "render": 0.9, "total": minutes * 60},
         cost={"unet_fwd": unet[0], "unet_bwd": unet[1], "tflop": 1.5},
+        prompt_source={"name": "toy"} | ({"count": count} if count else {}),
         finished="2026-01-01T00:00:00+00:00",
         files=["renders/cameras.json"],
     )
@@ -57,7 +71,12 @@ def draw(folder: Path, prompt: str, turn: float = 0.0, views: int = 12, resoluti
     rig = EvaluationRig(n_views=views, resolution=resolution)
     cameras = rig.cameras()
     turned = make_cameras(
-        cameras.elevation_deg, cameras.azimuth_deg - turn, cameras.distance, cameras.fovy_deg, resolution, resolution
+        cameras.elevation_deg,
+        cameras.azimuth_deg - turn,
+        cameras.distance,
+        cameras.fovy_deg,
+        resolution,
+        resolution,
     )
     scene = scene_from_prompt(prompt).render(turned)
     save_renders(folder, scene.rgb.numpy(), scene.alpha[..., 0].numpy(), scene.depth[..., 0].numpy())
@@ -69,7 +88,9 @@ def save_renders(folder: Path, rgb: np.ndarray, alpha: np.ndarray, depth: np.nda
     renders.mkdir(exist_ok=True)
     for i, image in enumerate(rgb):
         Image.fromarray(np.round(image * 255).astype(np.uint8)).save(renders / f"rgb_{i}.png")
-    np.savez(renders / "geometry.npz", alpha=np.round(alpha * 255).astype(np.uint8), depth=depth.astype(np.float16))
+    np.savez(
+        renders / "geometry.npz", alpha=np.round(alpha * 255).astype(np.uint8), depth=depth.astype(np.float16)
+    )
 
 
 def write_cameras(folder: Path, rig: EvaluationRig) -> None:
@@ -88,6 +109,21 @@ def write_cameras(folder: Path, rig: EvaluationRig) -> None:
     ]
     (folder / "renders").mkdir(exist_ok=True)
     (folder / "renders" / "cameras.json").write_text(json.dumps(views))
+
+
+def write_score(folder: Path, metric: Metric, **values: float | None) -> None:
+    """A score file as `evaluation.score` leaves it, with values of the test's own."""
+
+    class Given(type(metric)):  # type: ignore[misc]
+        def files(self, run: Run) -> list[Path]:
+            return []
+
+        def score(self, run: Run) -> Score:
+            return Score(values, rows=[{"view": i} for i in range(3)])
+
+    given = Given.__new__(Given)
+    given.__dict__.update(metric.__dict__)
+    score_run(given, Run(folder, read_manifest(folder)))
 
 
 def only_run(root: Path) -> Run:

@@ -1,0 +1,86 @@
+"""The contact sheet's typography: pictures on white, one typeface, three greys."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib as mpl
+from PIL import Image, ImageDraw, ImageFont
+
+INK, GREY, HAIR = (25, 25, 28), (120, 120, 126), (226, 226, 230)
+MARGIN, GAP, FIGURES, HEADER, TITLE = 28, 28, 32, 58, 46  # px
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The views of one asset and the line below them."""
+
+    views: list[Image.Image]
+    below: str
+
+
+@dataclass(frozen=True)
+class Column:
+    heading: str
+    details: str
+    cells: list[Picture]
+
+
+@cache
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def draw_sheet(
+    title: str, prompts: Sequence[str], columns: Sequence[Column], views: Sequence[str], tile_px: int
+) -> Image.Image:
+    """Rows are prompts, columns assets; each cell shows its views side by side."""
+    label_width = max(150, tile_px)
+    cell_width, row_height = tile_px * len(views), tile_px + FIGURES
+    lefts = [MARGIN + label_width + GAP + i * (cell_width + GAP) for i in range(len(columns))]
+    top = MARGIN + TITLE + HEADER
+    width = (lefts[-1] + cell_width if lefts else label_width) + MARGIN
+    sheet = Image.new("RGB", (width, top + row_height * len(prompts) + MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN), title, INK, font(20, bold=True), anchor="lt")
+    for left, column in zip(lefts, columns, strict=True):
+        _heading(draw, left, MARGIN + TITLE, column, views, tile_px)
+    for i, prompt in enumerate(prompts):
+        y = top + i * row_height
+        draw.line([(MARGIN, y), (width - MARGIN, y)], HAIR)
+        lines = textwrap.fill(prompt, max(10, label_width // 9))
+        draw.multiline_text((MARGIN, y + row_height // 2), lines, INK, font(15), anchor="lm", spacing=5)
+        for left, column in zip(lefts, columns, strict=True):
+            _cell(sheet, draw, left, y, column.cells[i], tile_px, cell_width)
+    return sheet
+
+
+def _heading(
+    draw: ImageDraw.ImageDraw, left: int, y: int, column: Column, views: Sequence[str], tile_px: int
+) -> None:
+    draw.text((left, y), column.heading, INK, font(17, bold=True), anchor="lt")
+    if column.details:
+        start = left + draw.textlength(column.heading, font(17, bold=True)) + 10
+        draw.text((start, y + 14), column.details, GREY, font(12), anchor="ls")
+    for k, view in enumerate(views):
+        draw.text((left + (k + 0.5) * tile_px, y + HEADER - 18), view, GREY, font(12), anchor="mm")
+
+
+def _cell(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, y: int, cell: Picture, tile_px: int, width: int
+) -> None:
+    for k, view in enumerate(cell.views):
+        tile = (
+            view
+            if view.size == (tile_px, tile_px)
+            else view.resize((tile_px, tile_px), Image.Resampling.LANCZOS)
+        )
+        sheet.paste(tile, (left + k * tile_px, y + 2))
+    height = tile_px + 12 if cell.views else (tile_px + FIGURES) // 2
+    draw.text((left + width // 2, y + height), cell.below, GREY, font(12), anchor="mm")
