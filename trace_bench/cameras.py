@@ -1,8 +1,9 @@
 """Cameras in threestudio's conventions, and the distributions they are drawn from.
 
-World: z up, azimuth 0 = +x = the front, azimuth grows towards +y. ``c2w`` is the OpenGL camera-to-world matrix
-(columns right, up, backward, position; the camera looks along its own -z), as threestudio conditions on it;
-``viewmats`` is the OpenCV world-to-camera matrix (x right, y down, z forward) that gsplat takes. Angles are degrees.
+World: z up, azimuth 0 = +x = the front, azimuth grows towards +y. ``c2w`` is the OpenGL camera-to-world
+matrix (columns right, up, backward, position; the camera looks along its own -z), as threestudio conditions
+on it; ``viewmats`` is the OpenCV world-to-camera matrix (x right, y down, z forward) that gsplat takes.
+Angles are degrees.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ def make_cameras(
     elevation_deg: Tensor, azimuth_deg: Tensor, distance: Tensor, fovy_deg: Tensor, width: int, height: int
 ) -> Cameras:
     """Cameras at spherical positions about the origin; all inputs [B] or scalars, broadcast together."""
-    values = [torch.as_tensor(v, dtype=torch.float64).reshape(-1) for v in (elevation_deg, azimuth_deg, distance, fovy_deg)]
+    values = [
+        torch.as_tensor(v, dtype=torch.float64).reshape(-1)
+        for v in (elevation_deg, azimuth_deg, distance, fovy_deg)
+    ]
     elevation, azimuth, radius, fovy = torch.broadcast_tensors(*values)
     azimuth = wrap_degrees(azimuth)
     el, az = torch.deg2rad(elevation), torch.deg2rad(azimuth)
@@ -93,15 +97,22 @@ class CameraRange:
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
                 raise TraceBenchError(
-                    f"The camera range {name}=({low}, {high}) must be (low, high) with {least} <= low <= high <= {most}."
+                    f"The camera range {name}=({low}, {high}) must be (low, high) "
+                    f"with {least} <= low <= high <= {most}."
                 )
 
 
-def sample_cameras(n: int, rng: UniformSource, range: CameraRange, width: int, height: int) -> Cameras:
+def sample_cameras(
+    n: int,
+    rng: UniformSource,
+    range: CameraRange,  # noqa: A002
+    width: int,
+    height: int,
+) -> Cameras:
     """Draw n cameras as GaussianDreamer does (methods.md 9.2).
 
-    The azimuth is stratified over the batch; the elevation is, with even chances, uniform in angle or uniform on the
-    sphere's band; distance and field of view are uniform.
+    The azimuth is stratified over the batch; the elevation is, with even chances, uniform in angle or uniform
+    on the sphere's band; distance and field of view are uniform.
     """
 
     def between(purpose: str, limits: tuple[float, float]) -> Tensor:

@@ -1,8 +1,8 @@
 """The grammar of toy captions: enumeration, parsing, view phrases, and what is held out of training.
 
-    caption = ("a" | "an") thing ["," view]
-    thing   = color solid | color solid "on a" color solid | color object | object with colours of its own
-    view    = "front view" | "side view" | "back view" | "overhead view"
+caption = ("a" | "an") thing ["," view]
+thing   = color solid | color solid "on a" color solid | color object | object with colours of its own
+view    = "front view" | "side view" | "back view" | "overhead view"
 """
 
 from __future__ import annotations
@@ -30,18 +30,22 @@ class Caption:
     def text(self) -> str:
         words = f"{self.color} {self.name}" if self.color else self.name
         text = f"{article(words)} {words}"
-        return text if self.base is None else f"{text} on {article(self.base_color or '')} {self.base_color} {self.base}"
+        return (
+            text
+            if self.base is None
+            else f"{text} on {article(self.base_color or '')} {self.base_color} {self.base}"
+        )
 
     @property
     def kind(self) -> str:
-        """"solid", "object" or "composition"."""
+        """ "solid", "object" or "composition"."""
         if self.base is not None:
             return "composition"
         return "object" if self.name in OBJECTS else "solid"
 
 
 def article(words: str) -> str:
-    """"an" before a vowel, else "a"."""
+    """ "an" before a vowel, else "a"."""
     return "an" if words[:1] in "aeiou" else "a"
 
 
@@ -61,7 +65,8 @@ def all_captions() -> list[Caption]:
 
 
 def _held_out() -> frozenset[str]:
-    """One colour of every solid and coloured object, two (top, base) pairs altogether, a tenth of the other stacks.
+    """One colour of every solid and coloured object, two (top, base) pairs altogether, a tenth of the other
+    stacks.
 
     The colour walks along with the name, so that every colour and every shape is still seen in training.
     """
@@ -116,6 +121,11 @@ def split_view(prompt: str) -> tuple[str, str | None]:
     return words.rstrip(" ,"), None
 
 
+_KNOWN = (
+    f"the colours {', '.join(COLORS)}, the solids {', '.join(SOLIDS)} and the objects {', '.join(OBJECTS)}"
+)
+
+
 def _take_thing(words: list[str], prompt: str) -> tuple[str, str | None]:
     """(name, colour) of the words of one thing, without its article."""
     words = words[1:] if words[:1] in (["a"], ["an"], ["the"]) else words
@@ -123,17 +133,23 @@ def _take_thing(words: list[str], prompt: str) -> tuple[str, str | None]:
     name = " ".join(words[1:] if color else words)
     if name in SOLIDS:
         if color is None:
-            raise TraceBenchError(f'"{prompt}" names no colour for its {name}: say for example "a red {name}".')
+            raise TraceBenchError(
+                f'"{prompt}" names no colour for its {name}: say for example "a red {name}".'
+            )
         return name, color
     if name in OBJECTS:
         if OBJECTS[name].colored and color is None:
-            raise TraceBenchError(f'"{prompt}" names no colour for its {name}: say for example "a red {name}".')
+            raise TraceBenchError(
+                f'"{prompt}" names no colour for its {name}: say for example "a red {name}".'
+            )
         if not OBJECTS[name].colored and color is not None:
-            raise TraceBenchError(f'The toy world\'s {name} has its own colours: say "{article(name)} {name}", not "{prompt}".')
+            raise TraceBenchError(
+                f'The toy world\'s {name} has its own colours: say "{article(name)} {name}", not "{prompt}".'
+            )
         return name, color
     raise TraceBenchError(
-        f'"{prompt}" is no caption of the toy world: say "a <colour> <solid>", "a <colour> <solid> on a <colour> <solid>" '
-        f"or an object, with colours {', '.join(COLORS)}, solids {', '.join(SOLIDS)} and objects {', '.join(OBJECTS)}."
+        f'"{prompt}" is no caption of the toy world: say "a <colour> <solid>", '
+        f'"a <colour> <solid> on a <colour> <solid>" or an object, with {_KNOWN}.'
     )
 
 
@@ -144,8 +160,7 @@ def parse(prompt: str) -> tuple[Caption, str | None]:
     unknown = [w for w in dict.fromkeys(words) if w not in vocabulary() and w != "the"]
     if unknown:
         raise TraceBenchError(
-            f'The toy world does not know {", ".join(repr(w) for w in unknown)} in "{prompt}": it knows the colours '
-            f"{', '.join(COLORS)}, the solids {', '.join(SOLIDS)} and the objects {', '.join(OBJECTS)}."
+            f'The toy world does not know {", ".join(map(repr, unknown))} in "{prompt}": it has {_KNOWN}.'
         )
     if "on" not in words:
         name, color = _take_thing(words, prompt)
@@ -157,5 +172,7 @@ def parse(prompt: str) -> tuple[Caption, str | None]:
             f'"{prompt}" cannot be stacked: in the toy world {", ".join(TOPS)} stand on {", ".join(BOTTOMS)}.'
         )
     if color == base_color:
-        raise TraceBenchError(f'"{prompt}" has one colour twice: give the {name} and the {base} different colours.')
+        raise TraceBenchError(
+            f'"{prompt}" has one colour twice: give the {name} and the {base} different colours.'
+        )
     return Caption(name, color, base, base_color), phrase

@@ -25,7 +25,9 @@ _CREAM: Color = (0.95, 0.82, 0.62)
 
 @dataclass(frozen=True)
 class NamedObject:
-    """How an object is built from its colour; ``colored`` objects take a colour word, the others have their own."""
+    """How an object is built from its colour; ``colored`` objects take a colour word, the others have their
+    own.
+    """
 
     build: Callable[[Color], list[Part]]
     colored: bool
@@ -41,8 +43,10 @@ def _eyes(color: Color, r: float, x: float, y: float, z: float) -> list[Part]:
 
 
 def _mushroom(color: Color) -> list[Part]:
-    dots = [(0.36, 0.0, 0.40), (-0.20, 0.33, 0.40), (-0.20, -0.33, 0.40), (0.10, 0.42, 0.26), (0.10, -0.42, 0.26),
-            (-0.44, 0.0, 0.27), (0.0, 0.0, 0.51)]  # fmt: skip
+    dots = [
+        (0.36, 0.0, 0.40), (-0.20, 0.33, 0.40), (-0.20, -0.33, 0.40), (0.10, 0.42, 0.26),
+        (0.10, -0.42, 0.26), (-0.44, 0.0, 0.27), (0.0, 0.0, 0.51),
+    ]  # fmt: skip
     return [
         Part(CONE, (0.24, 0.17, 0.36, 0.03), _CREAM, (0.0, 0.0, -0.33)),
         Part(DOME, (0.60, 0.60, 0.52), color),
@@ -89,7 +93,12 @@ def _house(color: Color) -> list[Part]:
 def _rocket(color: Color) -> list[Part]:
     fins = [
         Part(BOX, (0.15, 0.03, 0.19, 0.0), GRAY, at, (0.0, 0.0, turn))
-        for at, turn in (((0.30, 0, -0.46), 0), ((-0.30, 0, -0.46), 0), ((0, 0.30, -0.46), 90), ((0, -0.30, -0.46), 90))
+        for at, turn in (
+            ((0.30, 0, -0.46), 0),
+            ((-0.30, 0, -0.46), 0),
+            ((0, 0.30, -0.46), 90),
+            ((0, -0.30, -0.46), 90),
+        )
     ]
     return [
         Part(CYLINDER, (0.25, 0.42, 0.02), color, (0.0, 0.0, -0.10)),
@@ -122,7 +131,11 @@ def _duck(_: Color) -> list[Part]:
 
 
 def _chair(color: Color) -> list[Part]:
-    legs = [Part(BOX, (0.055, 0.055, 0.27, 0.0), BROWN, (x, y, -0.40)) for x in (-0.34, 0.34) for y in (-0.34, 0.34)]
+    legs = [
+        Part(BOX, (0.055, 0.055, 0.27, 0.0), BROWN, (x, y, -0.40))
+        for x in (-0.34, 0.34)
+        for y in (-0.34, 0.34)
+    ]
     return [
         Part(BOX, (0.42, 0.42, 0.065, 0.02), color, (0.0, 0.0, -0.10)),
         Part(BOX, (0.065, 0.42, 0.42, 0.02), color, (-0.36, 0.0, 0.34)),
@@ -140,7 +153,9 @@ def _ice_cream_cone(color: Color) -> list[Part]:
 
 
 def _table(color: Color) -> list[Part]:
-    legs = [Part(CYLINDER, (0.07, 0.33, 0.0), BROWN, (x, y, -0.20)) for x in (-0.45, 0.45) for y in (-0.33, 0.33)]
+    legs = [
+        Part(CYLINDER, (0.07, 0.33, 0.0), BROWN, (x, y, -0.20)) for x in (-0.45, 0.45) for y in (-0.33, 0.33)
+    ]
     return [Part(BOX, (0.60, 0.48, 0.08, 0.02), color, (0.0, 0.0, 0.19)), *legs]
 
 
@@ -171,8 +186,20 @@ def _car(color: Color) -> list[Part]:
 def _fish(color: Color) -> list[Part]:
     return [
         Part(ELLIPSOID, (0.52, 0.22, 0.36), color, (0.12, 0.0, 0.0)),
-        Part(BOX, (0.22, 0.05, 0.22, 0.01), _ORANGE if color != _ORANGE else _YELLOW, (-0.52, 0.0, 0.0), (0.0, 45.0, 0.0)),
-        Part(BOX, (0.16, 0.04, 0.14, 0.01), _ORANGE if color != _ORANGE else _YELLOW, (0.02, 0.0, 0.36), (0.0, 25.0, 0.0)),
+        Part(
+            BOX,
+            (0.22, 0.05, 0.22, 0.01),
+            _ORANGE if color != _ORANGE else _YELLOW,
+            (-0.52, 0.0, 0.0),
+            (0.0, 45.0, 0.0),
+        ),
+        Part(
+            BOX,
+            (0.16, 0.04, 0.14, 0.01),
+            _ORANGE if color != _ORANGE else _YELLOW,
+            (0.02, 0.0, 0.36),
+            (0.0, 25.0, 0.0),
+        ),
         *_eyes(_WHITE, 0.11, 0.40, 0.13, 0.10),
         *_eyes(BLACK, 0.07, 0.44, 0.18, 0.11),
     ]

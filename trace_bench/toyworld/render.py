@@ -10,155 +10,176 @@ import math
 
 import numpy as np
 
-from trace_bench.toyworld.sdf import BALL, _fast, march, part_normal, scene_distance
+from trace_bench.toyworld.sdf import Solids, fast, march, nearest, part_normal
 
 _LIGHT = (0.62, 0.33, 0.71)  # unit, from the front, the left and above
 _AMBIENT, _DIFFUSE = 0.60, 0.40
 _GRID = 3  # samples a side in pixels that straddle an edge
+_FOLD = 0.85  # neighbouring normals whose cosine is below this make an edge ...
+_JUMP = 0.1  # ... and so do depths that differ by more than this
 
 
-@_fast
+@fast
 def shade(nx: float, ny: float, nz: float) -> float:
     """Brightness in [0.6, 1.0] of a surface with this unit normal: wrapped Lambert."""
     return _AMBIENT + _DIFFUSE * (0.5 + 0.5 * (nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2]))
 
 
-@_fast
-def _pixel_ray(c2w, focal, width, height, u, v, out):  # noqa: ANN001, ANN202
-    """Unit world direction through image point (u, v) in pixels, into out; returns the cosine to the view axis."""
-    a, b = (u - 0.5 * width) / focal, (0.5 * height - v) / focal
+@fast
+def _trace(
+    s: Solids, c2w: np.ndarray, origin: np.ndarray, a: float, b: float, active: np.ndarray, hit: np.ndarray
+) -> int:
+    """Trace the ray through (a, b), right and up on the image plane at distance 1; returns the part hit.
+
+    hit [7] takes camera-z depth, world normal (3) and shaded colour (3).
+    """
     n = 1.0 / math.sqrt(a * a + b * b + 1.0)
-    for k in range(3):
-        out[k] = (a * c2w[k, 0] + b * c2w[k, 1] - c2w[k, 2]) * n
-    return n
+    dx = (a * c2w[0, 0] + b * c2w[0, 1] - c2w[0, 2]) * n
+    dy = (a * c2w[1, 0] + b * c2w[1, 1] - c2w[1, 2]) * n
+    dz = (a * c2w[2, 0] + b * c2w[2, 1] - c2w[2, 2]) * n
+    t, part = march(s, origin, dx, dy, dz, active)
+    if part >= 0:
+        nx, ny, nz = part_normal(part, s, origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz)
+        light = shade(nx, ny, nz)
+        hit[0], hit[1], hit[2], hit[3] = t * n, nx, ny, nz
+        for k in range(3):
+            hit[4 + k] = s.colors[part, k] * light
+    return part
 
 
-@_fast
-def render_view(kinds, params, rotations, centres, radii, colors, c2w, focal, rgba, depth, normal):  # noqa: ANN001, ANN201
+@fast
+def render_view(
+    s: Solids, c2w: np.ndarray, focal: float, rgba: np.ndarray, depth: np.ndarray, normal: np.ndarray
+) -> None:
     """Fill rgba [H, W, 4] (premultiplied), depth [H, W] (camera z) and normal [H, W, 3] (world) of one view.
 
-    One ray a pixel centre; pixels next to a change of part, or a jump in depth, take 3 x 3 rays instead.
+    One ray a pixel centre; pixels on an edge take 3 x 3 rays for colour and coverage instead.
     """
     height, width = depth.shape
     parts = np.empty((height, width), np.int32)
-    origin, ray, active = c2w[:3, 3].copy(), np.empty(3), np.empty(kinds.shape[0], np.int64)
+    origin, active, hit = c2w[:3, 3].copy(), np.empty(s.kinds.shape[0], np.int64), np.empty(7)
+    rgba[:], depth[:], normal[:] = 0.0, 0.0, 0.0
     for i in range(height):
         for j in range(width):
-            cosine = _pixel_ray(c2w, focal, width, height, j + 0.5, i + 0.5, ray)
-            t, part = march(kinds, params, rotations, centres, radii, origin, ray[0], ray[1], ray[2], active)
-            parts[i, j] = part
-            depth[i, j] = t * cosine
-            rgba[i, j, :] = 0.0
-            normal[i, j, :] = 0.0
-            if part >= 0:
-                nx, ny, nz = part_normal(
-                    part, kinds, params, rotations, centres,
-                    origin[0] + t * ray[0], origin[1] + t * ray[1], origin[2] + t * ray[2],
-                )  # fmt: skip
-                normal[i, j, 0], normal[i, j, 1], normal[i, j, 2] = nx, ny, nz
-                light = shade(nx, ny, nz)
+            a, b = (j + 0.5 - 0.5 * width) / focal, (0.5 * height - i - 0.5) / focal
+            parts[i, j] = _trace(s, c2w, origin, a, b, active, hit)
+            if parts[i, j] >= 0:
+                depth[i, j] = hit[0]
                 for k in range(3):
-                    rgba[i, j, k] = colors[part, k] * light
+                    normal[i, j, k] = hit[1 + k]
+                    rgba[i, j, k] = hit[4 + k]
                 rgba[i, j, 3] = 1.0
-    edge = np.zeros((height, width), np.bool_)
-    for i in range(height):
-        for j in range(width):
-            for di, dj in ((0, 1), (1, 0)):
-                a, b = i + di, j + dj
-                if a < height and b < width:
-                    turn = 0.0
-                    for k in range(3):
-                        turn += normal[i, j, k] * normal[a, b, k]
-                    both = parts[i, j] >= 0 and parts[a, b] >= 0
-                    if parts[i, j] != parts[a, b] or (both and (turn < 0.85 or abs(depth[i, j] - depth[a, b]) > 0.1)):
-                        edge[i, j] = True
-                        edge[a, b] = True
+    edge = _edges(parts, depth, normal)
     for i in range(height):
         for j in range(width):
             if edge[i, j]:
-                _supersample(
-                    kinds, params, rotations, centres, radii, colors, c2w, focal, origin, ray, active, rgba, depth, normal, i, j
-                )
+                _supersample(s, c2w, origin, focal, active, hit, i, j, rgba, depth, normal)
 
 
-@_fast
-def _supersample(kinds, params, rotations, centres, radii, colors, c2w, focal, origin, ray, active, rgba, depth, normal, i, j):  # noqa: ANN001, ANN202
-    """Average colour and coverage of pixel (i, j); depth and normal stay the centre's, or become the hits' mean."""
+@fast
+def _edges(parts: np.ndarray, depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """[H, W] bool: pixels next to another part, a fold, or a jump in depth."""
+    height, width = parts.shape
+    edge = np.zeros((height, width), np.bool_)
+    for i in range(height):
+        for j in range(width):
+            for a, b in ((i, j + 1), (i + 1, j)):
+                if a >= height or b >= width:
+                    continue
+                differs = parts[i, j] != parts[a, b]
+                if not differs and parts[i, j] >= 0:
+                    turn = 0.0
+                    for k in range(3):
+                        turn += normal[i, j, k] * normal[a, b, k]
+                    differs = turn < _FOLD or abs(depth[i, j] - depth[a, b]) > _JUMP
+                if differs:
+                    edge[i, j] = True
+                    edge[a, b] = True
+    return edge
+
+
+@fast
+def _supersample(
+    s: Solids,
+    c2w: np.ndarray,
+    origin: np.ndarray,
+    focal: float,
+    active: np.ndarray,
+    hit: np.ndarray,
+    i: int,
+    j: int,
+    rgba: np.ndarray,
+    depth: np.ndarray,
+    normal: np.ndarray,
+) -> None:
+    """Average colour and coverage of pixel (i, j); depth and normal too where its centre saw nothing."""
     height, width = depth.shape
-    red, green, blue, hits, deep, mx, my, mz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for a in range(_GRID):
-        for b in range(_GRID):
-            cosine = _pixel_ray(c2w, focal, width, height, j + (b + 0.5) / _GRID, i + (a + 0.5) / _GRID, ray)
-            t, part = march(kinds, params, rotations, centres, radii, origin, ray[0], ray[1], ray[2], active)
-            if part >= 0:
-                nx, ny, nz = part_normal(
-                    part, kinds, params, rotations, centres,
-                    origin[0] + t * ray[0], origin[1] + t * ray[1], origin[2] + t * ray[2],
-                )  # fmt: skip
-                light = shade(nx, ny, nz)
-                red += colors[part, 0] * light
-                green += colors[part, 1] * light
-                blue += colors[part, 2] * light
+    total, hits = np.zeros(7), 0.0
+    for u in range(_GRID):
+        for v in range(_GRID):
+            a = (j + (v + 0.5) / _GRID - 0.5 * width) / focal
+            b = (0.5 * height - i - (u + 0.5) / _GRID) / focal
+            if _trace(s, c2w, origin, a, b, active, hit) >= 0:
                 hits += 1.0
-                deep += t * cosine
-                mx, my, mz = mx + nx, my + ny, mz + nz
+                for k in range(7):
+                    total[k] += hit[k]
     count = float(_GRID * _GRID)
-    rgba[i, j, 0], rgba[i, j, 1], rgba[i, j, 2], rgba[i, j, 3] = red / count, green / count, blue / count, hits / count
-    if hits == 0.0:
-        depth[i, j] = 0.0
-        normal[i, j, :] = 0.0
-    elif depth[i, j] == 0.0:
-        length = max(math.sqrt(mx * mx + my * my + mz * mz), 1e-12)
-        depth[i, j] = deep / hits
-        normal[i, j, 0], normal[i, j, 1], normal[i, j, 2] = mx / length, my / length, mz / length
+    rgba[i, j, :3], rgba[i, j, 3] = total[4:] / count, hits / count
+    if hits > 0.0 and depth[i, j] == 0.0:
+        depth[i, j] = total[0] / hits
+        normal[i, j] = total[1:4] / max(math.sqrt((total[1:4] ** 2).sum()), 1e-12)
 
 
-@_fast
-def cross_lines(kinds, params, rotations, centres, radii, starts, directions, length, points, parts):  # noqa: ANN001, ANN201
+@fast
+def cross_lines(
+    s: Solids,
+    starts: np.ndarray,
+    directions: np.ndarray,
+    length: float,
+    points: np.ndarray,
+    parts: np.ndarray,
+) -> int:
     """Walk along random lines and record every crossing of the surface; returns the number recorded.
 
     Isotropic random lines cross a surface with a density uniform in its area (Crofton), so the crossings are
-    uniform surface points, hollows included. starts, directions [M, 3]; points [K, 3] and parts [K] are filled.
+    uniform surface points, hollows included. starts, directions [M, 3]; points [K, 3] and parts [K] are
+    filled.
     """
-    found = 0
+    everything = np.arange(s.kinds.shape[0])
+    n, found = len(everything), 0
     for line in range(starts.shape[0]):
-        ox, oy, oz = starts[line, 0], starts[line, 1], starts[line, 2]
-        dx, dy, dz = directions[line, 0], directions[line, 1], directions[line, 2]
-        t, last_t = 0.0, 0.0
-        last, _ = scene_distance(kinds, params, rotations, centres, radii, ox, oy, oz)
-        while t < length:
-            last_t, t = t, t + max(abs(last), 2e-3)
-            d, _ = scene_distance(kinds, params, rotations, centres, radii, ox + t * dx, oy + t * dy, oz + t * dz)
-            if (d < 0.0) != (last < 0.0):
-                low, high = last_t, t
+        o, d = starts[line], directions[line]
+        t = 0.0
+        last, _ = nearest(s, everything, n, o[0], o[1], o[2])
+        while t < length and found < points.shape[0]:
+            before, t = t, t + max(abs(last), 2e-3)
+            now, _ = nearest(s, everything, n, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])
+            if (now < 0.0) != (last < 0.0):
+                low, high = before, t
                 for _ in range(24):
                     mid = 0.5 * (low + high)
-                    m, _ = scene_distance(
-                        kinds, params, rotations, centres, radii, ox + mid * dx, oy + mid * dy, oz + mid * dz
+                    value, _ = nearest(
+                        s, everything, n, o[0] + mid * d[0], o[1] + mid * d[1], o[2] + mid * d[2]
                     )
-                    if (m < 0.0) == (last < 0.0):
+                    if (value < 0.0) == (last < 0.0):
                         low = mid
                     else:
                         high = mid
-                if found == points.shape[0]:
-                    return found
-                points[found, 0], points[found, 1], points[found, 2] = ox + low * dx, oy + low * dy, oz + low * dz
-                _, part = scene_distance(
-                    kinds, params, rotations, centres, radii, points[found, 0], points[found, 1], points[found, 2]
-                )
-                parts[found] = part
+                points[found] = o + low * d
+                p = points[found]
+                _, parts[found] = nearest(s, everything, n, p[0], p[1], p[2])
                 found += 1
-            last = d
+            last = now
     return found
 
 
-@_fast
-def normals_and_shades(kinds, params, rotations, centres, points, parts, normals, shades):  # noqa: ANN001, ANN201
+@fast
+def normals_and_shades(
+    s: Solids, points: np.ndarray, parts: np.ndarray, normals: np.ndarray, shades: np.ndarray
+) -> None:
     """Fill normals [K, 3] and shades [K] of surface points."""
     for i in range(points.shape[0]):
-        nx, ny, nz = part_normal(
-            parts[i], kinds, params, rotations, centres, points[i, 0], points[i, 1], points[i, 2]
-        )  # fmt: skip
+        nx, ny, nz = part_normal(parts[i], s, points[i, 0], points[i, 1], points[i, 2])
         normals[i, 0], normals[i, 1], normals[i, 2] = nx, ny, nz
         shades[i] = shade(nx, ny, nz)
 
@@ -175,6 +196,3 @@ def random_lines(rng: np.random.Generator, n: int, radius: float) -> tuple[np.nd
     angle = 2.0 * np.pi * rng.random((n, 1))
     starts = r * (np.cos(angle) * across + np.sin(angle) * other) - radius * directions
     return starts, directions
-
-
-__all__ = ["BALL", "cross_lines", "normals_and_shades", "random_lines", "render_view", "shade"]

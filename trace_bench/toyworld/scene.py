@@ -22,7 +22,7 @@ LARGEST_EXTENT = 1.5  # ... and no side of its bounding box is longer than this
 
 @dataclass(frozen=True)
 class SceneRender:
-    """What cameras see: rgb over the background, coverage, camera-z depth and world normal (0 where empty)."""
+    """What cameras see; depth (camera z) and normal (world) are 0 where there is nothing."""
 
     rgb: Tensor  # [B, H, W, 3] in [0, 1]
     alpha: Tensor  # [B, H, W, 1]
@@ -30,22 +30,28 @@ class SceneRender:
     normal: Tensor  # [B, H, W, 3]
 
 
-def _arrays(parts: list[Part]) -> tuple[np.ndarray, ...]:
-    """(kinds, params, rotations, centres, radii) as the kernels take them, in float64."""
+def _solids(parts: list[Part]) -> sdf.Solids:
+    """The parts as the kernels take them, in float64."""
     params = np.zeros((len(parts), 4))
     for row, part in zip(params, parts, strict=True):
         row[: len(part.lengths)] = part.lengths
-    return (
-        np.array([p.kind for p in parts], np.int64), params, np.stack([p.rotation() for p in parts]),
-        np.array([p.at for p in parts]), np.array([p.bounding_radius() for p in parts]),
-    )  # fmt: skip
+    return sdf.Solids(
+        kinds=np.array([p.kind for p in parts], np.int64),
+        params=params,
+        rotations=np.stack([p.rotation() for p in parts]),
+        centres=np.array([p.at for p in parts], np.float64),
+        radii=np.array([p.bounding_radius() for p in parts], np.float64),
+        colors=np.array([p.color for p in parts], np.float64),
+    )
 
 
-def _cross(arrays: tuple[np.ndarray, ...], rng: np.random.Generator, lines: int, radius: float) -> tuple[np.ndarray, np.ndarray]:
+def _cross(
+    solids: sdf.Solids, rng: np.random.Generator, lines: int, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Uniform surface points from random lines: (points [K, 3], part indices [K])."""
     starts, directions = kernels.random_lines(rng, lines, radius)
     points, parts = np.empty((lines * 8, 3)), np.empty(lines * 8, np.int64)
-    found = kernels.cross_lines(*arrays, starts, directions, 2.0 * radius, points, parts)
+    found = kernels.cross_lines(solids, starts, directions, 2.0 * radius, points, parts)
     return points[:found], parts[:found]
 
 
@@ -53,7 +59,7 @@ def _cross(arrays: tuple[np.ndarray, ...], rng: np.random.Generator, lines: int,
 def _fit(shape: tuple[Part, ...]) -> tuple[tuple[float, float, float], float]:
     """(offset, scale) that centres a scene's bounding box and makes it fill the ball."""
     reach = max(float(np.linalg.norm(p.at)) + p.bounding_radius() for p in shape) + 0.01
-    points, _ = _cross(_arrays(list(shape)), np.random.default_rng(0), 60_000, reach)
+    points, _ = _cross(_solids(list(shape)), np.random.default_rng(0), 60_000, reach)
     low, high = points.min(0), points.max(0)
     centre = 0.5 * (low + high)
     radius = np.linalg.norm(points - centre, axis=1).max()
@@ -62,7 +68,9 @@ def _fit(shape: tuple[Part, ...]) -> tuple[tuple[float, float, float], float]:
 
 
 class Scene:
-    """One thing of the toy world, centred and filling a ball of radius 0.8. Build it with ``scene_from_prompt``."""
+    """One thing of the toy world, centred and filling a ball of radius 0.8. Build it with
+    ``scene_from_prompt``.
+    """
 
     def __init__(self, caption: Caption) -> None:
         self.caption = caption
@@ -72,8 +80,7 @@ class Scene:
         # Fitted on the shape alone: the colour must not move a scene by a sampling error.
         offset, scale = _fit(tuple(self._loose_parts(caption, colored=False)))
         self.parts = [part.moved(np.array(offset), scale) for part in parts]
-        self._arrays = _arrays(self.parts)
-        self._colors = np.array([part.color for part in self.parts])
+        self._solids = _solids(self.parts)
 
     @staticmethod
     def _loose_parts(caption: Caption, colored: bool = True) -> list[Part]:
@@ -87,38 +94,51 @@ class Scene:
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Signed distance [N] at points [N, 3]; a bound on it away from the surface for some solids."""
-        return np.array([sdf.scene_distance(*self._arrays, *p)[0] for p in np.asarray(points, float)])
+        every = np.arange(len(self.parts))
+        return np.array(
+            [sdf.nearest(self._solids, every, len(every), *p)[0] for p in np.asarray(points, float)]
+        )
 
     def render_arrays(self, c2w: np.ndarray, focal: float, height: int, width: int) -> tuple[np.ndarray, ...]:
         """(premultiplied rgba [H, W, 4], depth [H, W], normal [H, W, 3]) of one view, float32."""
         rgba = np.empty((height, width, 4), np.float32)
         depth, normal = np.empty((height, width), np.float32), np.empty((height, width, 3), np.float32)
-        kernels.render_view(*self._arrays, self._colors, np.asarray(c2w, float), float(focal), rgba, depth, normal)
+        kernels.render_view(self._solids, np.ascontiguousarray(c2w, float), float(focal), rgba, depth, normal)
         return rgba, depth, normal
 
-    def render(self, cameras: Cameras, background: Tensor | tuple[float, float, float] = (1.0, 1.0, 1.0)) -> SceneRender:
+    def render(
+        self, cameras: Cameras, background: Tensor | tuple[float, float, float] = (1.0, 1.0, 1.0)
+    ) -> SceneRender:
         """The true pictures from cameras [B] over one background colour [3] or one each [B, 3]."""
         c2w, focal = cameras.c2w.cpu().numpy(), cameras.Ks[:, 1, 1].cpu().numpy()
-        views = [self.render_arrays(c2w[i], focal[i], cameras.height, cameras.width) for i in range(len(cameras))]
-        rgba, depth, normal = (torch.from_numpy(np.stack(v)).to(cameras.c2w.device) for v in zip(*views, strict=True))
+        views = [
+            self.render_arrays(c2w[i], focal[i], cameras.height, cameras.width) for i in range(len(cameras))
+        ]
+        rgba, depth, normal = (
+            torch.from_numpy(np.stack(v)).to(cameras.c2w.device) for v in zip(*views, strict=True)
+        )
         back = torch.as_tensor(background, dtype=torch.float32, device=rgba.device).reshape(-1, 1, 1, 3)
         rgb = rgba[..., :3] + (1.0 - rgba[..., 3:]) * back
         return SceneRender(rgb.clamp(0.0, 1.0), rgba[..., 3:], depth[..., None], normal)
 
     def surface_points(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """n points uniform over the surface: (points [n, 3], shaded colours [n, 3], outward normals [n, 3])."""
+        """n points uniform over the surface: (points, shaded colours, outward normals), each [n, 3]."""
         rng = np.random.default_rng(seed)
         batches: list[tuple[np.ndarray, np.ndarray]] = []
         while sum(len(p) for p, _ in batches) < n:
-            batches.append(_cross(self._arrays, rng, 4 * n, sdf.BALL))
+            batches.append(_cross(self._solids, rng, 4 * n, sdf.BALL))
         points = np.concatenate([p for p, _ in batches])
         parts = np.concatenate([i for _, i in batches])
         chosen = rng.permutation(len(points))[:n]
         points, parts = points[chosen], parts[chosen]
         normals, shades = np.empty_like(points), np.empty(len(points))
-        kernels.normals_and_shades(*self._arrays[:4], points, parts, normals, shades)
-        colors = self._colors[parts] * shades[:, None]
-        return tuple(torch.from_numpy(a).float() for a in (points, colors, normals))  # type: ignore[return-value]
+        kernels.normals_and_shades(self._solids, points, parts, normals, shades)
+        colors = self._solids.colors[parts] * shades[:, None]
+        return (
+            torch.from_numpy(points).float(),
+            torch.from_numpy(colors).float(),
+            torch.from_numpy(normals).float(),
+        )
 
 
 @lru_cache(maxsize=2048)

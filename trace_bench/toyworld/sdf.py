@@ -1,15 +1,15 @@
 """Signed distances of a few solids, and the ray marcher over a union of them (numba).
 
-A scene is four arrays: ``kinds`` [P] int, ``params`` [P, 4] (lengths, meaning by kind, see ``part_distance``),
-``rotations`` [P, 3, 3] (part to world), ``centres`` [P, 3], and ``radii`` [P], bounding spheres about the centres,
-which let a march skip the parts that are farther away than the nearest one. Distances are exact or too small,
-never too large, so that a step of the full distance cannot pass through a surface.
+Distances are exact or too small, never too large, so that a step of the full distance cannot pass through a
+surface.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
+import numpy as np
 from numba import njit
 
 ELLIPSOID, BOX, CYLINDER, CONE, TORUS, CAPSULE, PYRAMID, TUBE, STAR, HEART, PRISM, DOME = range(12)
@@ -18,23 +18,34 @@ BALL = 0.85  # radius of a ball that holds every fitted scene
 _HIT = 5e-4
 _MAX_STEPS = 96
 
-_fast = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+fast = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 
-@_fast
+class Solids(NamedTuple):
+    """A union of P coloured solids as the kernels take it."""
+
+    kinds: np.ndarray  # [P] int64, one of the names above
+    params: np.ndarray  # [P, 4] lengths, meaning by kind, see part_distance
+    rotations: np.ndarray  # [P, 3, 3] part to world
+    centres: np.ndarray  # [P, 3]
+    radii: np.ndarray  # [P] bounding spheres about the centres
+    colors: np.ndarray  # [P, 3] in [0, 1]
+
+
+@fast
 def _length2(a: float, b: float) -> float:
     return math.sqrt(a * a + b * b)
 
 
-@_fast
+@fast
 def _box2(a: float, b: float) -> float:
     """Exact 2D distance from offsets (a, b) measured outward from a rectangle's sides."""
     return _length2(max(a, 0.0), max(b, 0.0)) + min(max(a, b), 0.0)
 
 
-@_fast
+@fast
 def _cone(q: float, z: float, h: float, r1: float, r2: float) -> float:
-    """Capped cone, half-height h, radius r1 at the bottom and r2 at the top; q is the distance from the axis."""
+    """Capped cone of half-height h, radius r1 below and r2 above; q is the distance from the axis."""
     cap_x = q - min(q, r1 if z < 0.0 else r2)
     cap_y = abs(z) - h
     kx, ky = r2 - r1, 2.0 * h
@@ -45,7 +56,7 @@ def _cone(q: float, z: float, h: float, r1: float, r2: float) -> float:
     return sign * math.sqrt(min(cap_x * cap_x + cap_y * cap_y, side_x * side_x + side_y * side_y))
 
 
-@_fast
+@fast
 def _star(y: float, z: float, r: float, inner: float) -> float:
     """Five-pointed star in the y-z plane, one point up, outer radius r, inner radius r * inner."""
     k1x, k1y, k2x, k2y = 0.809016994375, -0.587785252292, -0.809016994375, -0.587785252292
@@ -61,7 +72,7 @@ def _star(y: float, z: float, r: float, inner: float) -> float:
     return d if z * bx - y * by > 0.0 else -d
 
 
-@_fast
+@fast
 def _heart(y: float, z: float, s: float) -> float:
     """Heart in the y-z plane, tip down, of unit height about s; a round arc above a 45 degree wedge."""
     y, z = abs(y) / s, z / s + 0.55
@@ -72,8 +83,10 @@ def _heart(y: float, z: float, s: float) -> float:
     return (d if y > z else -d) * s
 
 
-@_fast
-def part_distance(kind: int, p: tuple[float, float, float, float], x: float, y: float, z: float) -> float:
+@fast
+def part_distance(  # noqa: C901 (one branch a solid)
+    kind: int, p: tuple[float, float, float, float], x: float, y: float, z: float
+) -> float:
     """Signed distance in the part's own frame. Lengths of p: see each branch."""
     if kind == ELLIPSOID:  # half-axes
         if p[0] == p[1] and p[1] == p[2]:
@@ -84,7 +97,7 @@ def part_distance(kind: int, p: tuple[float, float, float, float], x: float, y: 
     if kind == BOX:  # half-sides, rounding
         a, b, c = abs(x) - p[0] + p[3], abs(y) - p[1] + p[3], abs(z) - p[2] + p[3]
         outside = math.sqrt(max(a, 0.0) ** 2 + max(b, 0.0) ** 2 + max(c, 0.0) ** 2)
-        return outside + min(max(a, max(b, c)), 0.0) - p[3]
+        return outside + min(max(a, b, c), 0.0) - p[3]
     if kind == CYLINDER:  # radius, half-height, rounding
         return _box2(_length2(x, y) - p[0] + p[2], abs(z) - p[1] + p[2]) - p[2]
     if kind == CONE:  # bottom radius, top radius, half-height, rounding
@@ -106,65 +119,71 @@ def part_distance(kind: int, p: tuple[float, float, float, float], x: float, y: 
     if kind == PRISM:  # gable roof, ridge along x: half-length, half-width, half-height
         side = _length2(2.0 * p[2], p[1])
         slope = (abs(y) - p[1]) * 2.0 * p[2] / side + (z + p[2]) * p[1] / side
-        return max(max(slope, -z - p[2]), abs(x) - p[0])
+        return max(slope, -z - p[2], abs(x) - p[0])
     k0 = math.sqrt((x / p[0]) ** 2 + (y / p[1]) ** 2 + (z / p[2]) ** 2)  # DOME: half-axes; the upper half
     k1 = math.sqrt((x / p[0] ** 2) ** 2 + (y / p[1] ** 2) ** 2 + (z / p[2] ** 2) ** 2)
     return max(0.8 * k0 * (k0 - 1.0) / max(k1, 1e-9), -z)
 
 
-@_fast
-def one_part(i, kinds, params, rotations, centres, x, y, z):  # noqa: ANN001, ANN201 (numba infers)
+@fast
+def one_part(i: int, s: Solids, x: float, y: float, z: float) -> float:
     """Signed distance of part i at a world point."""
-    a, b, c = x - centres[i, 0], y - centres[i, 1], z - centres[i, 2]
-    # Single numbers, no row views: a view counts references, at several times the cost of the distance itself.
+    a, b, c = x - s.centres[i, 0], y - s.centres[i, 1], z - s.centres[i, 2]
+    # Single numbers, no row views: a view counts references, at several times the cost of the distance
+    # itself.
     return part_distance(
-        kinds[i], (params[i, 0], params[i, 1], params[i, 2], params[i, 3]),
-        rotations[i, 0, 0] * a + rotations[i, 1, 0] * b + rotations[i, 2, 0] * c,
-        rotations[i, 0, 1] * a + rotations[i, 1, 1] * b + rotations[i, 2, 1] * c,
-        rotations[i, 0, 2] * a + rotations[i, 1, 2] * b + rotations[i, 2, 2] * c,
-    )  # fmt: skip
+        s.kinds[i],
+        (s.params[i, 0], s.params[i, 1], s.params[i, 2], s.params[i, 3]),
+        s.rotations[i, 0, 0] * a + s.rotations[i, 1, 0] * b + s.rotations[i, 2, 0] * c,
+        s.rotations[i, 0, 1] * a + s.rotations[i, 1, 1] * b + s.rotations[i, 2, 1] * c,
+        s.rotations[i, 0, 2] * a + s.rotations[i, 1, 2] * b + s.rotations[i, 2, 2] * c,
+    )
 
 
-@_fast
-def scene_distance(kinds, params, rotations, centres, radii, x, y, z):  # noqa: ANN001, ANN201
-    """(signed distance of the union, index of the nearest part) at a world point."""
+@fast
+def nearest(s: Solids, chosen: np.ndarray, count: int, x: float, y: float, z: float) -> tuple[float, int]:
+    """(signed distance of the union of the first ``count`` chosen parts, index of the nearest) at a point.
+
+    A part whose bounding sphere is farther away than the nearest part so far is skipped.
+    """
     best, part = 1e9, -1
-    for i in range(kinds.shape[0]):
-        a, b, c = x - centres[i, 0], y - centres[i, 1], z - centres[i, 2]
-        reach = best + radii[i]
+    for k in range(count):
+        i = chosen[k]
+        a, b, c = x - s.centres[i, 0], y - s.centres[i, 1], z - s.centres[i, 2]
+        reach = best + s.radii[i]
         if reach > 0.0 and a * a + b * b + c * c > reach * reach:
             continue
-        d = one_part(i, kinds, params, rotations, centres, x, y, z)
+        d = one_part(i, s, x, y, z)
         if d < best:
             best, part = d, i
     return best, part
 
 
-@_fast
-def part_normal(i, kinds, params, rotations, centres, x, y, z):  # noqa: ANN001, ANN201
+@fast
+def part_normal(i: int, s: Solids, x: float, y: float, z: float) -> tuple[float, float, float]:
     """Unit outward normal of part i at a surface point: central differences of its distance."""
     e = 5e-4
-    nx = one_part(i, kinds, params, rotations, centres, x + e, y, z)
-    nx -= one_part(i, kinds, params, rotations, centres, x - e, y, z)
-    ny = one_part(i, kinds, params, rotations, centres, x, y + e, z)
-    ny -= one_part(i, kinds, params, rotations, centres, x, y - e, z)
-    nz = one_part(i, kinds, params, rotations, centres, x, y, z + e)
-    nz -= one_part(i, kinds, params, rotations, centres, x, y, z - e)
+    nx = one_part(i, s, x + e, y, z) - one_part(i, s, x - e, y, z)
+    ny = one_part(i, s, x, y + e, z) - one_part(i, s, x, y - e, z)
+    nz = one_part(i, s, x, y, z + e) - one_part(i, s, x, y, z - e)
     n = max(math.sqrt(nx * nx + ny * ny + nz * nz), 1e-12)
     return nx / n, ny / n, nz / n
 
 
-@_fast
-def march(kinds, params, rotations, centres, radii, o, dx, dy, dz, active):  # noqa: ANN001, ANN201
+@fast
+def march(
+    s: Solids, origin: np.ndarray, dx: float, dy: float, dz: float, active: np.ndarray
+) -> tuple[float, int]:
     """(distance along the unit ray, part hit) or (0, -1) when the ray misses everything.
 
-    Only parts whose bounding sphere the ray crosses can be hit; active [P] is scratch that takes their indices.
+    Only parts whose bounding sphere the ray crosses can be hit; active [P] is scratch that takes their
+    indices.
     """
     count, start, end = 0, 1e9, 0.0
-    for i in range(kinds.shape[0]):
-        a, b, c = centres[i, 0] - o[0], centres[i, 1] - o[1], centres[i, 2] - o[2]
+    for i in range(s.kinds.shape[0]):
+        a, b, c = s.centres[i, 0] - origin[0], s.centres[i, 1] - origin[1], s.centres[i, 2] - origin[2]
         along = a * dx + b * dy + c * dz
-        gap = radii[i] * radii[i] - (a * a + b * b + c * c - along * along)
+        gap = s.radii[i] * s.radii[i] - (a * a + b * b + c * c - along * along)
         if gap > 0.0:
             half = math.sqrt(gap)
             active[count] = i
@@ -174,18 +193,8 @@ def march(kinds, params, rotations, centres, radii, o, dx, dy, dz, active):  # n
     for _ in range(_MAX_STEPS):
         if t >= end:
             return 0.0, -1
-        x, y, z = o[0] + t * dx, o[1] + t * dy, o[2] + t * dz
-        best, part = 1e9, -1
-        for k in range(count):
-            i = active[k]
-            a, b, c = x - centres[i, 0], y - centres[i, 1], z - centres[i, 2]
-            reach = best + radii[i]
-            if reach > 0.0 and a * a + b * b + c * c > reach * reach:
-                continue
-            d = one_part(i, kinds, params, rotations, centres, x, y, z)
-            if d < best:
-                best, part = d, i
-        if best < _HIT:
+        d, part = nearest(s, active, count, origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz)
+        if d < _HIT:
             return t, part
-        t += best
+        t += d
     return 0.0, -1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,7 +30,7 @@ GLASS: Color = (0.60, 0.82, 0.95)
 
 @dataclass(frozen=True)
 class Part:
-    """One coloured solid: its kind and lengths (see ``sdf.part_distance``), where it is and how it is turned."""
+    """One coloured solid: kind and lengths (see ``sdf.part_distance``), where it is and how it is turned."""
 
     kind: int
     lengths: tuple[float, ...]
@@ -54,7 +54,7 @@ class Part:
         a = self.lengths + (0.0,) * 4
         if self.kind in (sdf.ELLIPSOID, sdf.DOME):
             return max(a[:3])
-        if self.kind == sdf.BOX or self.kind == sdf.PRISM:
+        if self.kind in (sdf.BOX, sdf.PRISM):
             return float(np.linalg.norm(a[:3]))
         if self.kind == sdf.CYLINDER:
             return float(np.hypot(a[0], a[1]))
@@ -81,15 +81,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Solid:
-    """A plain solid of the grammar: how it is made, and the flat top (z, half-width) that it offers or needs."""
+    """A plain solid of the grammar: how it is made, and how far it reaches along z."""
 
     make: Callable[[Color], Part]
     bottom: float  # how far it reaches below its centre
     top: float  # how far it reaches above
-    extra: dict[str, float] = field(default_factory=dict)
 
 
-def _solid(kind: int, lengths: tuple[float, ...], bottom: float, top: float, turn: tuple[float, ...] = (0, 0, 0)) -> Solid:
+def _solid(
+    kind: int, lengths: tuple[float, ...], bottom: float, top: float, turn: tuple[float, ...] = (0, 0, 0)
+) -> Solid:
     return Solid(lambda color: Part(kind, lengths, color, turn=turn), bottom, top)
 
 
