@@ -5,7 +5,7 @@ INPUTS := pyproject.toml constraints.txt scripts/bootstrap
 PYTEST_ARGS ?= -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test install install-dev lint types imports format wheel-test constraints clean
+.PHONY: help bench test install install-dev lint style types imports format wheel-test constraints clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -25,12 +25,14 @@ install: $(VENV)/.installed  ## create .venv and install trace_bench into it
 install-dev: $(VENV)/.installed-dev  ## the same, with the developers' tools
 	@echo "trace_bench and the developers' tools are installed in $(VENV)"
 
-lint: $(VENV)/.installed-dev types imports  ## ruff, codespell, types and import rules
+lint: style types imports  ## style, types and import rules
+
+style: $(VENV)/.installed-dev  ## ruff and codespell
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/codespell
 
-types: $(VENV)/.installed-dev  ## mypy on the core
+types: $(VENV)/.installed-dev  ## mypy on trace_bench
 	$(VENV)/bin/mypy
 
 imports: $(VENV)/.installed-dev  ## DESIGN's dependency rules
