@@ -3,8 +3,8 @@
     python benchmarks/rasteriser.py                      # 4000 Gaussians, one 64x64 view, one thread
     python benchmarks/rasteriser.py --gaussians 20000 --resolution 256 --cameras 4 --threads 2
 
-Forward and backward to every parameter, colours and depth, random background. All implementations take turns in one
-process, so that a busy machine slows all of them; the medians and their ratios are printed.
+Forward and backward to every parameter, colours and depth, random background. All implementations take turns
+in one process, so that a busy machine slows all of them; the medians and their ratios are printed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Rasterization = Callable[..., tuple[Tensor, Tensor, dict]]
 
 
 def ball(n: int, seed: int = 0) -> list[Tensor]:
-    """n Gaussians in a ball of radius 0.8, as a run of the tiny world starts: means, quats, scales, opacities, colors."""
+    """means, quats, scales, opacities and colors of n Gaussians in a ball of radius 0.8."""
     rng = torch.Generator().manual_seed(seed)
     direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=rng), dim=-1)
     means = 0.8 * direction * torch.rand(n, 1, generator=rng) ** (1 / 3)
@@ -92,8 +92,9 @@ def make_step(rasterization: Rasterization, args: argparse.Namespace, device: st
     backgrounds, target = torch.rand(n, 3, device=device), torch.rand(n, r, r, 4, device=device)
 
     def step() -> None:
+        views = (cameras.viewmats, cameras.Ks, r, r)
         image, _, _ = rasterization(
-            *params, cameras.viewmats, cameras.Ks, r, r, backgrounds=backgrounds, render_mode="RGB+D", packed=False
+            *params, *views, backgrounds=backgrounds, render_mode="RGB+D", packed=False
         )
         torch.autograd.grad((image * target).sum(), params)
         if device == "cuda":
@@ -104,7 +105,8 @@ def make_step(rasterization: Rasterization, args: argparse.Namespace, device: st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in {"gaussians": 4000, "resolution": 64, "cameras": 1, "threads": 1, "repeats": 30}.items():
+    defaults = {"gaussians": 4000, "resolution": 64, "cameras": 1, "threads": 1, "repeats": 30}
+    for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -128,7 +130,8 @@ def main() -> None:
     print(f"{args.gaussians} Gaussians, {args.cameras} x {args.resolution}^2, {args.threads} threads")
     for name, times in seconds.items():
         middle = statistics.median(times)
-        print(f"{name:14s} median {1e3 * middle:8.2f} ms   best {1e3 * min(times):8.2f} ms   {middle / ours:6.2f} x ours")
+        best = 1e3 * min(times)
+        print(f"{name:14s} median {1e3 * middle:8.2f} ms   best {best:8.2f} ms   {middle / ours:6.2f} x ours")
 
 
 if __name__ == "__main__":

@@ -30,13 +30,15 @@ PLY_COLUMNS = {
 def write_splat_ply(path: Path, params: Mapping[str, Tensor]) -> Path:
     """Write Gaussians as binary little-endian float32.
 
-    params: means [N, 3], quats [N, 4] wxyz, scales [N, 3] (log), opacities [N] (logit), sh0 [N, 1, 3] or [N, 3].
-    Quaternions are written with unit length.
+    params: means [N, 3], quats [N, 4] wxyz, scales [N, 3] (log), opacities [N] (logit), sh0 [N, 1, 3].
+        Quaternions
+    are written with unit length.
     """
     from plyfile import PlyData, PlyElement
 
     n = len(params["means"])
-    values = {**params, "normals": torch.zeros(n, 3), "quats": torch.nn.functional.normalize(params["quats"], dim=-1)}
+    unit = torch.nn.functional.normalize(params["quats"], dim=-1)
+    values = {**params, "normals": torch.zeros(n, 3), "quats": unit}
     columns = [column for group in PLY_COLUMNS.values() for column in group]
     vertices = np.empty(n, dtype=[(column, "<f4") for column in columns])
     for name, group in PLY_COLUMNS.items():
@@ -49,13 +51,13 @@ def write_splat_ply(path: Path, params: Mapping[str, Tensor]) -> Path:
 
 
 def read_splat_ply(path: Path) -> dict[str, Tensor]:
-    """The Gaussians of a 3DGS .ply (bands above SH degree 0 are left aside), shaped as `write_splat_ply` takes them."""
+    """The Gaussians of a 3DGS .ply as `write_splat_ply` takes them, less the SH bands above degree 0."""
     vertices = read_vertices(path)
     wanted = {name: group for name, group in PLY_COLUMNS.items() if name != "normals"}
     missing = [c for group in wanted.values() for c in group if c not in (vertices.dtype.names or ())]
     if missing:
         raise TraceBenchError(
-            f"{path} holds no 3D Gaussians: its vertices have no {', '.join(missing)}; give a 3DGS .ply instead."
+            f"{path} holds no 3D Gaussians: its vertices have no {', '.join(missing)}; give a 3DGS .ply."
         )
     params = {
         name: torch.from_numpy(np.stack([vertices[c].astype(np.float32) for c in group], axis=-1))
@@ -78,5 +80,5 @@ def read_vertices(path: Path) -> np.ndarray:
         raise TraceBenchError(f"{path} cannot be read as .ply ({error}); give a .ply file.") from error
     vertices = elements.get("vertex")
     if vertices is None or len(vertices) == 0 or not {"x", "y", "z"} <= set(vertices.dtype.names or ()):
-        raise TraceBenchError(f"{path} has no vertices with x, y and z; give a .ply of points, a mesh or Gaussians.")
+        raise TraceBenchError(f"{path} has no vertices with x, y and z; give a .ply of points or a mesh.")
     return vertices

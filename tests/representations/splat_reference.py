@@ -1,14 +1,16 @@
-"""What the CPU rasteriser is held against: a dense per-pixel compositing in plain torch, and scenes to render."""
+"""What the CPU rasteriser is held against: dense per-pixel compositing in plain torch, and scenes."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from trace_bench.cameras import Cameras, make_cameras
+from trace_bench.cameras import make_cameras
+
+Gaussians = dict[str, Tensor]
 
 
-def scene(n: int, seed: int = 0, scale: float = 0.12, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+def scene(n: int, seed: int = 0, scale: float = 0.12, dtype: torch.dtype = torch.float64) -> Gaussians:
     """n Gaussians of mixed shape and opacity in a ball of radius 0.8, with 3 colour channels."""
     rng = torch.Generator().manual_seed(seed)
     direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=rng), dim=-1)
@@ -24,8 +26,9 @@ def scene(n: int, seed: int = 0, scale: float = 0.12, dtype: torch.dtype = torch
 
 def views(n: int, width: int, height: int, dtype: torch.dtype = torch.float64) -> dict[str, object]:
     """n cameras around the ball, as keyword arguments of `rasterization`."""
-    cameras: Cameras = make_cameras(torch.linspace(-10, 50, n), torch.arange(n) * 100.0, 2.6, 42.0, width, height)
-    return {"viewmats": cameras.viewmats.to(dtype), "Ks": cameras.Ks.to(dtype), "width": width, "height": height}
+    cameras = make_cameras(torch.linspace(-10, 50, n), torch.arange(n) * 100.0, 2.6, 42.0, width, height)
+    matrices = {"viewmats": cameras.viewmats.to(dtype), "Ks": cameras.Ks.to(dtype)}
+    return {**matrices, "width": width, "height": height}
 
 
 def composite_naively(
@@ -75,7 +78,6 @@ def rasterize_naively(
         channels = torch.cat([colors, depths[c, :, None]], dim=-1)
         background = torch.cat([backgrounds[c], backgrounds.new_zeros(1)])
         visible = (radii[c] > 0).all(dim=-1) & (opacities >= 1 / 255)
-        images.append(
-            composite_naively(means2d[c], conics[c], opacities, channels, depths[c], visible, background, width, height)
-        )
+        screen = (means2d[c], conics[c], opacities, channels, depths[c], visible)
+        images.append(composite_naively(*screen, background, width, height))
     return torch.stack([x[0] for x in images]), torch.stack([x[1] for x in images])

@@ -1,4 +1,4 @@
-"""What a start is: a coloured point cloud in the world frame (z up, the object within a ball about the origin)."""
+"""What a start is: a coloured point cloud in the world frame (z up, the object about the origin)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class PointCloud:
         if len(self.positions) == 0:
             raise TraceBenchError("A point cloud needs at least one point; mend the init that made it.")
         if not bool(torch.isfinite(self.positions).all() and torch.isfinite(self.colors).all()):
-            raise TraceBenchError("A point cloud has NaN or infinite values; mend the init or the file it was read from.")
+            raise TraceBenchError(
+                "A point cloud has NaN or infinite values; mend the init or the file it was read from."
+            )
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -24,7 +24,8 @@ SH_COLUMNS = ("f_dc_0", "f_dc_1", "f_dc_2")
 class PlyPoints:
     """The vertices of `path`; grey where the file has no colours.
 
-    radius: centre the bounding box on the origin and scale the cloud into this ball; None keeps the coordinates.
+    radius: centre the bounding box on the origin and scale the cloud into this ball; None keeps the file's
+        frame.
     max_points: draw this many at random where the file has more; None keeps all.
     """
 
@@ -34,14 +35,15 @@ class PlyPoints:
 
     def __call__(self, rng: StepRng, device: torch.device | str = "cpu") -> PointCloud:
         vertices = read_vertices(Path(self.path).expanduser())
-        positions = np.stack([vertices[c].astype(np.float32) for c in ("x", "y", "z")], axis=-1)
-        cloud = PointCloud(torch.from_numpy(positions), torch.from_numpy(read_colors(vertices)))
+        cloud = PointCloud(
+            torch.from_numpy(_table(vertices, ("x", "y", "z"))), torch.from_numpy(read_colors(vertices))
+        )
         positions, colors = cloud.positions, cloud.colors
         if self.radius is not None:
             positions = positions - 0.5 * (positions.amin(dim=0) + positions.amax(dim=0))
             furthest = positions.norm(dim=-1).max()
             if furthest == 0.0:
-                raise TraceBenchError(f"All points of {self.path} are the same, so that no radius can be given to them.")
+                raise TraceBenchError(f"All points of {self.path} are the same; leave init.radius at null.")
             positions = positions * (self.radius / furthest)
         if self.max_points is not None and len(positions) > self.max_points:
             chosen = torch.randperm(len(positions), generator=rng.generator("init_subset"))[: self.max_points]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RandomBall:
-    """`n` points uniform in the ball of `radius` about the origin; each colour channel in 0.5 +- color_spread."""
+    """`n` points uniform in the ball of `radius` about the origin; colour channels in 0.5 +- color_spread."""
 
     n: int = 2500
     radius: float = 0.8
@@ -40,6 +40,6 @@ def near_grey(n: int, spread: float, rng: StepRng) -> torch.Tensor:
 def check_cloud(name: str, n: int, radius: float, color_spread: float) -> None:
     if n < 1 or radius <= 0.0 or not 0.0 <= color_spread <= 0.5:
         raise TraceBenchError(
-            f"init={name} needs n >= 1, radius > 0 and color_spread in [0, 0.5], but got n={n}, radius={radius}, "
-            f"color_spread={color_spread}."
+            f"init={name} needs n >= 1, radius > 0 and color_spread in [0, 0.5], but got n={n}, "
+            f"radius={radius}, color_spread={color_spread}."
         )

@@ -32,4 +32,5 @@ class Sphere:
         turn = index * math.pi * (3.0 - math.sqrt(5.0))
         ring = torch.sqrt(1.0 - z * z)
         points = torch.stack([ring * torch.cos(turn), ring * torch.sin(turn), z], dim=-1)
-        return PointCloud((self.radius * points).float(), near_grey(self.n, self.color_spread, rng)).to(device)
+        colors = near_grey(self.n, self.color_spread, rng)
+        return PointCloud((self.radius * points).float(), colors).to(device)

@@ -1,4 +1,4 @@
-"""What a 3D (or 2D) representation is to the core: something that renders, takes gradients and can be saved."""
+"""What a representation, 3D or 2D, is to the core: it renders, takes gradients and can be saved."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Render:
 class Representation(ABC):
     """One asset that is being made.
 
-    Made by `_target_(points=PointCloud | None, resolution=pixels, latent_shape=(C, h, w), seed=int, device=..., **hyper)`;
-    every representation declares all five and says which of them it has no use for.
+    Made by `_target_(points=PointCloud | None, resolution=pixels, latent_shape=(C, h, w), seed=int,
+    device=..., **hyper)`; every representation declares all five and says which of them it has no use for.
 
     One step of the core, in this order:
         render = r.render(cameras, background)
@@ -53,7 +53,7 @@ class Representation(ABC):
     def regularisation(self, render: Render, progress: Progress) -> Tensor:
         """Weighted sum of the representation's own losses on this render, a scalar."""
 
-    def pre_backward(self, render: Render) -> None:
+    def pre_backward(self, render: Render) -> None:  # noqa: B027 - nothing to do is a fine default
         """Called between render and backward, to retain what only the backward pass fills in."""
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """Growing and pruning 3D Gaussians (3DGS's rules with GaussianDreamer's and TraCe's numbers, methods.md 9.1).
 
-Steps are those of a run of `reference_steps` and are scaled to the actual run: with 1700 there, 300 steps in fact and
-events at 400, 500, ..., 800, a run densifies at 71, 88, 106, 124 and 141.
+Steps are those of a run of `reference_steps` and are scaled to the actual run: with 1700 there, 300 steps in
+fact and events at 400, 500, ..., 800, a run densifies at 71, 88, 106, 124 and 141.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ MODES = ("normalised", "raw", "off")
 class DensifySettings:
     """When and by which measure; world units as in the scene, steps as in the reference run.
 
-    mode: what the screen-space gradient is compared with. `raw`: `threshold` itself, as released, which depends on
-    each method's gradient scale (trap T3). `normalised`: `threshold` times the batch's RMS latent gradient. `off`:
-    the count never changes.
+    mode: what the screen-space gradient is compared with. `raw`: `threshold` itself, as released, which
+        depends on
+    each method's gradient scale (trap T3). `normalised`: `threshold` times the batch's RMS latent gradient.
+    `off`: the count never changes.
     """
 
     mode: str = "normalised"
-    threshold: float = 0.02  # of the mean norm of d(loss)/d(screen position in [-1, 1]); 0.0002 in raw mode
+    threshold: float = 0.02  # of the mean norm of d(loss) / d(screen position in [-1, 1])
     start: int = 300  # events at multiples of `every` in (start, stop)
     stop: int = 900  # statistics are gathered before it
     every: int = 100
@@ -39,14 +40,18 @@ class DensifySettings:
     prune_opacity: float = 0.05
     prune_scale: float = 0.4  # longest axis above which a Gaussian is pruned ...
     prune_scale_after: int = 500  # ... at events after this step
+    max_growth: float | None = 0.5  # share that grows at one event at most, the strongest first; None: all
     max_gaussians: int = 100_000
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise TraceBenchError(f"representation.densify.mode={self.mode!r} is not one of {', '.join(MODES)}.")
-        for name in ("threshold", "every", "split_scale", "prune_scale", "max_gaussians"):
-            if getattr(self, name) <= 0:
-                raise TraceBenchError(f"representation.densify.{name} must be above 0, but is {getattr(self, name)}.")
+            raise TraceBenchError(
+                f"representation.densify.mode={self.mode!r} is not one of {', '.join(MODES)}."
+            )
+        for name in ("threshold", "every", "split_scale", "prune_scale", "max_growth", "max_gaussians"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise TraceBenchError(f"representation.densify.{name} must be above 0, but is {value}.")
         if not 0 <= self.prune_opacity < 1:
             raise TraceBenchError(
                 f"representation.densify.prune_opacity must be in [0, 1), but is {self.prune_opacity}."
@@ -67,7 +72,9 @@ class Densifier:
         s = self.settings
         if s.mode == "off":
             return None
-        due = [r for r in range(0, s.stop, s.every) if r > s.start and self._scaled(r, progress.n) == progress.k]
+        due = [
+            r for r in range(0, s.stop, s.every) if r > s.start and self._scaled(r, progress.n) == progress.k
+        ]
         return due[-1] if due else None
 
     def _scaled(self, step: int, n: int) -> int:
@@ -75,7 +82,7 @@ class Densifier:
 
     @torch.no_grad()
     def observe(self, info: dict[str, Any], progress: Progress, grad_rms: Tensor) -> None:
-        """Add this step's gradients: all views' summed first, then one norm and one count a visible Gaussian."""
+        """Add this step's gradients: the views' sum first, then one norm and one count a visible Gaussian."""
         s = self.settings
         if s.mode == "off" or progress.k >= self._scaled(s.stop, progress.n):
             return
@@ -92,7 +99,11 @@ class Densifier:
 
     @torch.no_grad()
     def run(
-        self, params: dict[str, torch.nn.Parameter], optimizers: dict[str, torch.optim.Optimizer], event: int, step: int
+        self,
+        params: dict[str, torch.nn.Parameter],
+        optimizers: dict[str, torch.optim.Optimizer],
+        event: int,
+        step: int,
     ) -> None:
         """Clone, split and prune in place; parameters are replaced, their optimisers follow."""
         from gsplat.strategy.ops import duplicate, remove, split
@@ -114,18 +125,20 @@ class Densifier:
             faint = faint | (params["scales"].exp().amax(dim=-1) > s.prune_scale)
         if faint.all():
             raise TraceBenchError(
-                f"Every Gaussian would be pruned at step {step} (opacity below {s.prune_opacity} or size above "
-                f"{s.prune_scale}); lower representation.losses.sparsity or representation.densify.prune_opacity."
+                f"Every Gaussian would be pruned at step {step} (opacity below {s.prune_opacity} or size "
+                f"above {s.prune_scale}); lower representation.losses.sparsity or densify.prune_opacity."
             )
         if faint.any():
             remove(params, optimizers, self.stats, faint)
         self.stats = {}
 
     def _chosen(self, n: int) -> Tensor:
-        """Which of the n Gaussians grow [n]: those over the threshold, the strongest first while there is room."""
+        """Which of the n Gaussians grow [n]: those over the threshold, the strongest where room is short."""
         mean = self.stats["grad2d"] / self.stats["count"].clamp(min=1)
         chosen = mean > self.settings.threshold
         room = max(0, self.settings.max_gaussians - n)
+        if self.settings.max_growth is not None:
+            room = min(room, int(self.settings.max_growth * n))
         if int(chosen.sum()) > room:
             strongest = torch.sort(mean, descending=True, stable=True).indices[:room]
             chosen = torch.zeros_like(chosen).index_fill_(0, strongest, True)

@@ -1,4 +1,4 @@
-"""3D Gaussians (Kerbl et al. 2023), SH degree 0, as GaussianDreamer and TraCe optimise them (methods.md 9.1)."""
+"""3D Gaussians (Kerbl et al. 2023), SH degree 0, as GaussianDreamer and TraCe train them (methods.md 9.1)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ OPACITY_FROM = ("depth", "alpha")
 
 
 class Gaussians(Representation):
-    """Parameters as gsplat names them: means [N, 3], quats [N, 4] wxyz, scales [N, 3] (log), opacities [N] (logit),
-    sh0 [N, 1, 3].
+    """N Gaussians with gsplat's parameters.
+
+    means [N, 3], quats [N, 4] wxyz, scales [N, 3] (log), opacities [N] (logit), sh0 [N, 1, 3].
 
     Args:
         points: the start; `resolution` and `latent_shape` have no bearing on Gaussians.
@@ -37,12 +38,12 @@ class Gaussians(Representation):
         lr: learning rate of each parameter; those not named keep the paper's.
         means_lr_final: what the position's learning rate tends to, log-linearly, at `means_lr_steps`.
         means_lr_steps: a step of the reference run.
-        reference_steps: length of the run that step numbers refer to; they scale with the actual length. None: the
-            numbers are taken as they stand.
+        reference_steps: length of the run that step numbers refer to; they scale with the actual length.
+            None: the numbers are taken as they stand.
         opacity: of each Gaussian at the start.
         losses: weights of `sparsity`, mean sqrt(o^2 + 0.01), and `opaque`, binary entropy of o.
-        opacity_from: what those losses take for o: `alpha`, or `depth`, accumulated depth over its maximum, which
-            the released code has in its stead (trap T6).
+        opacity_from: what those losses take for o: `alpha`, or `depth`, accumulated depth over its maximum,
+            which the released code has in its stead (trap T6).
         densify: fields of `DensifySettings`.
     """
 
@@ -67,18 +68,23 @@ class Gaussians(Representation):
         self.lr = merged("lr", LEARNING_RATES, lr)
         self.losses = merged("losses", LOSSES, losses)
         if opacity_from not in OPACITY_FROM:
-            raise TraceBenchError(f"representation.opacity_from={opacity_from!r} is not one of {', '.join(OPACITY_FROM)}.")
+            known = ", ".join(OPACITY_FROM)
+            raise TraceBenchError(f"representation.opacity_from={opacity_from!r} is not one of {known}.")
         if not 0.0 < opacity < 1.0:
             raise TraceBenchError(f"representation.opacity must be between 0 and 1, but is {opacity}.")
         if min(means_lr_final, means_lr_steps, self.lr["means"]) <= 0:
-            raise TraceBenchError("representation.lr.means, means_lr_final and means_lr_steps must be above 0.")
+            raise TraceBenchError(
+                "representation.lr.means, means_lr_final and means_lr_steps must be above 0."
+            )
         self.means_lr = (means_lr_final, means_lr_steps)
         self.reference_steps = reference_steps
         self.opacity_from = opacity_from
         settings = DensifySettings(**merged("densify", vars(DensifySettings()), densify))
         self.densifier = Densifier(settings, reference_steps, seed)
         if points is None:
-            raise TraceBenchError("Gaussians need a start; choose init=random, init=sphere or init=pointcloud.")
+            raise TraceBenchError(
+                "Gaussians need a start; choose init=random, init=sphere or init=pointcloud."
+            )
         if len(points) > settings.max_gaussians and settings.mode != "off":
             raise TraceBenchError(
                 f"The init has {len(points)} points, more than representation.densify.max_gaussians="
@@ -103,7 +109,8 @@ class Gaussians(Representation):
         backgrounds = background.expand(len(cameras), 3)
         colors = bounded(0.5 + SH_C0 * p["sh0"][:, 0])  # [N, 3]
         if with_normals:
-            colors = torch.cat([colors.expand(len(cameras), -1, -1), self._normals(cameras)], dim=-1)  # [C, N, 6]
+            per_camera = colors.expand(len(cameras), -1, -1)
+            colors = torch.cat([per_camera, self._normals(cameras)], dim=-1)  # [C, N, 6]
             backgrounds = torch.cat([backgrounds, torch.zeros_like(backgrounds)], dim=-1)
         image, alpha, info = rasterization_on(self.device)(
             p["means"], p["quats"], p["scales"].exp(), p["opacities"].sigmoid(), colors,
@@ -121,7 +128,8 @@ class Gaussians(Representation):
         """Each Gaussian's shortest axis, turned towards the camera: [C, N, 3], world space."""
         from gsplat.utils import normalized_quat_to_rotmat
 
-        axes = normalized_quat_to_rotmat(torch.nn.functional.normalize(self.params["quats"], dim=-1))  # columns
+        quats = torch.nn.functional.normalize(self.params["quats"], dim=-1)
+        axes = normalized_quat_to_rotmat(quats)  # [N, 3, 3], the axes its columns
         shortest = self.params["scales"].argmin(dim=-1)
         normals = axes.gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]  # [N, 3]
         away = self.params["means"] - cameras.c2w[:, None, :3, 3]  # [C, N, 3]
@@ -145,7 +153,7 @@ class Gaussians(Representation):
             render.info["means2d"].retain_grad()
 
     def post_backward(self, render: Render, progress: Progress, grad_rms: Tensor) -> None:
-        """A step that densifies replaces the parameters and leaves the optimisers unstepped, as released (trap T5)."""
+        """A step that densifies replaces the parameters, and no optimiser steps, as released (trap T5)."""
         self.densifier.observe(render.info, progress, grad_rms)
         event = self.densifier.event(progress)
         if event is not None:
@@ -175,16 +183,16 @@ class Gaussians(Representation):
         self._own({name: value.clone() for name, value in state["params"].items()})
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-        self.densifier.stats = {name: value.to(self.device).clone() for name, value in state["densify"].items()}
+        self.densifier.stats = {k: value.to(self.device).clone() for k, value in state["densify"].items()}
 
     def export(self, folder: Path) -> list[Path]:
         """`asset.ply` for splat viewers, and `asset.safetensors` with the parameters as they are."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {name: param.detach().cpu().contiguous() for name, param in self.params.items()}
         ply, safe = folder / "asset.ply", folder / "asset.safetensors"
         write_splat_ply(ply, tensors)
-        save_file(tensors, safe, metadata={"format": "gsplat", "scales": "log", "opacities": "logit", "quats": "wxyz"})
+        safe.write_bytes(save(tensors, metadata={"scales": "log", "opacities": "logit", "quats": "wxyz"}))
         return [ply, safe]
 
 

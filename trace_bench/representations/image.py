@@ -1,4 +1,4 @@
-"""A flat canvas, latent or RGB: the shortest proof that a method works (threestudio's 2-D playground, methods.md 13)."""
+"""A flat canvas, latent or RGB (threestudio's 2-D playground): the shortest proof that a method works."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ MODES = ("latent", "rgb")
 
 
 class Image(Representation):
-    """One picture for every camera: latents [C, h, w] drawn from N(0, I), or RGB [H, W, 3] drawn from U(0, 1).
+    """One picture for every camera: latents [C, h, w] from N(0, I), or RGB [H, W, 3] from U(0, 1).
 
     Args:
         points: no bearing on a picture, nor has the background, since it covers everything.
         resolution: H = W in rgb mode.
         latent_shape: (C, h, w) in latent mode.
         seed: of the canvas's first values.
-        warmup: share of the run in which the learning rate rises linearly to `lr`; after it, a cosine falls that
-            would reach zero at 1.5 times the run.
+        warmup: share of the run in which the learning rate rises linearly to `lr`; after it, a cosine falls
+            that would reach zero at 1.5 times the run.
     """
 
     views_matter: ClassVar[bool] = False
@@ -53,7 +53,8 @@ class Image(Representation):
             raise TraceBenchError(f"representation.mode={mode!r} is not one of {', '.join(MODES)}.")
         if lr <= 0.0 or not 0.0 <= warmup < 1.0:
             raise TraceBenchError(
-                f"The image needs lr > 0 and warmup in [0, 1), but has lr={lr} and warmup={warmup}; mend representation."
+                f"The image needs lr > 0 and warmup in [0, 1), but has lr={lr} and warmup={warmup}; mend "
+                "representation.lr or representation.warmup."
             )
         self.mode, self.lr, self.warmup = mode, lr, warmup
         generator = StepRng(seed, -1).generator("canvas")
@@ -97,14 +98,14 @@ class Image(Representation):
         self.optimizers["canvas"].load_state_dict(state["optimizer"])
 
     def export(self, folder: Path) -> list[Path]:
-        """`asset.safetensors` with the canvas, and in rgb mode `asset.png`; only a prior can decode latents."""
+        """`asset.safetensors` with the canvas, and in rgb mode `asset.png`; latents have to be decoded."""
         from PIL import Image as Picture
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         canvas = self.canvas.detach().cpu()
         paths = [folder / "asset.safetensors"]
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"latents" if self.mode == "latent" else "rgb": canvas.contiguous()}, paths[0])
+        paths[0].write_bytes(save({"latents" if self.mode == "latent" else "rgb": canvas.contiguous()}))
         if self.mode == "rgb":
             paths.append(folder / "asset.png")
             Picture.fromarray((canvas.clamp(0.0, 1.0) * 255.0).round().byte().numpy()).save(paths[1])
@@ -112,7 +113,7 @@ class Image(Representation):
 
 
 def lr_factor(progress: Progress, warmup: float) -> float:
-    """Linear over the first `warmup` of the run, then the cosine that would reach zero at 1.5 times the run."""
+    """Linear over the first `warmup` of the run, then the cosine that would reach zero at 1.5 runs."""
     rise = warmup * progress.n
     if progress.k < rise:
         return min(1.0, (progress.k + 1) / rise)

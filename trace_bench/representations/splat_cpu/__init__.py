@@ -1,7 +1,8 @@
 """Gaussian splatting on the CPU: `rasterization` with gsplat's signature, conventions and `info` dict.
 
 projection.py   3D Gaussians -> screen-space ellipses, and its gradient
-compositing.py  ellipses -> pixels, front to back, and its gradient
+bands.py        ellipses -> pixels, front to back, and its gradient
+compositing.py  the same as an autograd function
 api.py          gsplat's function around the two
 
 The kernels compute in float64 whatever the tensors' dtype, do no more work than there are covered pixels, and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -59,13 +60,14 @@ def rasterization(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Render [C, H, W, X] and alphas [C, H, W, 1] of C cameras, and gsplat's `info`.
 
-    X is D, 1 (render_mode D, ED) or D + 1 (RGB+D, RGB+ED); D is accumulated, ED expected z-depth. Gradients reach
-    means, quats, scales, opacities, colors and backgrounds; `info["means2d"]` ([C, N, 2], packed [nnz, 2]) retains
-    its own on request, and carries `absgrad` where asked. `tile_size` and `channel_chunk` steer gsplat's kernels and
-    have no bearing on the result; `info` lacks the entries that describe tiles.
+    X is D, 1 (render_mode D, ED) or D + 1 (RGB+D, RGB+ED); D is accumulated, ED expected z-depth. Gradients
+    reach means, quats, scales, opacities, colors and backgrounds; `info["means2d"]` ([C, N, 2], or [nnz, 2]
+    where packed) retains its own on request, and carries `absgrad` where asked. `tile_size` and
+    `channel_chunk` steer gsplat's kernels and have no bearing here; `info` lacks the entries on tiles.
     """
     _refuse(sh_degree=sh_degree, sparse_grad=sparse_grad, rasterize_mode=rasterize_mode, **others)
     _check(means, quats, scales, opacities, colors, viewmats, Ks, backgrounds, render_mode)
+    finite = all(math.isfinite(float(x.detach().sum())) for x in (means, quats, scales, opacities, colors))
     n_cameras = len(viewmats)
     limits = tuple(map(float, (width, height, near_plane, far_plane, radius_clip, eps2d)))
     means2d, depths, conics, radii = Projection.apply(means, quats, scales, opacities, viewmats, Ks, limits)
@@ -84,6 +86,8 @@ def rasterization(
     rendered, alphas = Compositing.apply(
         means2d, conics, features, opacities, behind, depths.detach(), radii, starts, (width, height), absgrad
     )
+    if not finite:
+        rendered = rendered * math.nan  # the kernels leave such Gaussians out, which would hide them
     if render_mode.endswith("ED"):
         expected = rendered[..., -1:] / alphas.clamp(min=1e-10)
         rendered = torch.cat([rendered[..., :-1], expected], dim=-1)
@@ -121,21 +125,23 @@ def _refuse(**given: Any) -> None:
     for name, value in given.items():
         if name == "rolling_shutter":  # an enum whose first value is the global shutter
             if getattr(value, "name", value) != "GLOBAL":
-                raise TraceBenchError("The CPU rasteriser has no rolling shutter; leave it out or render on CUDA.")
+                raise TraceBenchError(
+                    "The CPU rasteriser has no rolling shutter; leave it out or render on CUDA."
+                )
         elif name not in ONLY:
             raise TraceBenchError(f"rasterization has no argument {name!r}; see gsplat's documentation.")
         elif (value is None) != (ONLY[name] is None) or (value is not None and value != ONLY[name]):
             raise TraceBenchError(
-                f"The CPU rasteriser does {name}={ONLY[name]!r} only; leave the argument out or render on CUDA."
+                f"The CPU rasteriser does {name}={ONLY[name]!r} only; leave it out or render on CUDA."
             )
 
 
 def _check(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
-    backgrounds: Tensor | None, render_mode: str,
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor,
+    viewmats: Tensor, Ks: Tensor, backgrounds: Tensor | None, render_mode: str,
 ) -> None:  # fmt: skip
     n, c = (means.shape[0] if means.dim() == 2 else -1), len(viewmats)
-    wanted = {
+    wanted: dict[str, tuple[Tensor, list[tuple[int, ...]]]] = {
         "means": (means, [(n, 3)]),
         "quats": (quats, [(n, 4)]),
         "scales": (scales, [(n, 3)]),
@@ -150,11 +156,13 @@ def _check(
     for name, (tensor, shapes) in wanted.items():
         if tuple(tensor.shape) not in shapes:
             allowed = " or ".join(map(str, shapes))
-            raise TraceBenchError(f"rasterization got {name} of shape {tuple(tensor.shape)}, but takes {allowed}.")
+            raise TraceBenchError(
+                f"rasterization got {name} of shape {tuple(tensor.shape)}, but takes {allowed}."
+            )
         if tensor.device.type != "cpu" or tensor.dtype not in {torch.float32, torch.float64}:
             raise TraceBenchError(
-                f"The CPU rasteriser takes float32 or float64 tensors on the CPU, but {name} is {tensor.dtype} on "
-                f"{tensor.device}; convert it, or call gsplat.rasterization for CUDA."
+                f"The CPU rasteriser takes float32 or float64 CPU tensors, but {name} is {tensor.dtype} "
+                f"on {tensor.device}; convert it, or call gsplat.rasterization for CUDA."
             )
     if viewmats.requires_grad or Ks.requires_grad:
         raise TraceBenchError("The CPU rasteriser has no gradient for cameras; detach viewmats and Ks.")

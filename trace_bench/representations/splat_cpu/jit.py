@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def kernel(function: F) -> F:
-    """Compile with numba, without the GIL; kept on disk between processes wherever a folder can be written."""
+    """Compile with numba, free of the GIL; kept on disk between processes where a folder can be written."""
     options = {"nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(function, cache=True, **options)
@@ -22,9 +22,10 @@ def kernel(function: F) -> F:
 
 
 def run_jobs(n_jobs: int, call: Callable[[int, int], None]) -> None:
-    """Run call(first, last) over all jobs on `torch.get_num_threads()` threads; jobs must not share what they write.
+    """Run call(begin, end) over all jobs on `torch.get_num_threads()` threads.
 
-    Threads live for one call: nothing is left behind that a fork could find dead.
+    Jobs must not share what they write. Threads live for one call: nothing is left behind that a fork could
+    find dead.
     """
     n_threads = min(torch.get_num_threads(), n_jobs)
     if n_threads <= 1:

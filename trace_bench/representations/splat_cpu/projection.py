@@ -1,4 +1,4 @@
-"""EWA projection of 3D Gaussians to the screen, and its gradient (gsplat's `fully_fused_projection`, pinhole).
+"""EWA projection of 3D Gaussians to the screen, and its gradient (gsplat's pinhole projection).
 
 Written for one Gaussian and one camera: p = R m + t, V = R Rot(q) diag(s), A = J V with J the Jacobian of the
 perspective division (its x/z and y/z clamped to 1.3 times the field of view), cov2d = A A^T + eps2d I.
@@ -17,6 +17,7 @@ from trace_bench.representations.splat_cpu.jit import kernel
 
 ALPHA_THRESHOLD = 1.0 / 255.0  # a Gaussian is not drawn where it is fainter than this
 MAX_EXTENT = 3.33  # standard deviations
+MAX_RADIUS = 1e9  # pixels, so that it fits into an int32
 
 
 @kernel
@@ -35,10 +36,12 @@ def _rotation_vjp(q, inv, v_rot, v_q):
     """Gradient of `_rotation`: v_rot [3, 3] -> v_q [4], through the normalisation."""
     w, x, y, z = q[0] * inv, q[1] * inv, q[2] * inv, q[3] * inv
     v = v_rot
-    v_w = 2 * (x * (v[2, 1] - v[1, 2]) + y * (v[0, 2] - v[2, 0]) + z * (v[1, 0] - v[0, 1]))
-    v_x = 2 * (-2 * x * (v[1, 1] + v[2, 2]) + y * (v[1, 0] + v[0, 1]) + z * (v[2, 0] + v[0, 2]) + w * (v[2, 1] - v[1, 2]))
-    v_y = 2 * (x * (v[1, 0] + v[0, 1]) - 2 * y * (v[0, 0] + v[2, 2]) + z * (v[2, 1] + v[1, 2]) + w * (v[0, 2] - v[2, 0]))
-    v_z = 2 * (x * (v[2, 0] + v[0, 2]) + y * (v[2, 1] + v[1, 2]) - 2 * z * (v[0, 0] + v[1, 1]) + w * (v[1, 0] - v[0, 1]))
+    yz, zx, xy = v[2, 1] + v[1, 2], v[0, 2] + v[2, 0], v[1, 0] + v[0, 1]  # symmetric parts
+    wx, wy, wz = v[2, 1] - v[1, 2], v[0, 2] - v[2, 0], v[1, 0] - v[0, 1]  # antisymmetric parts
+    v_w = 2 * (x * wx + y * wy + z * wz)
+    v_x = 2 * (w * wx + y * xy + z * zx - 2 * x * (v[1, 1] + v[2, 2]))
+    v_y = 2 * (w * wy + x * xy + z * yz - 2 * y * (v[0, 0] + v[2, 2]))
+    v_z = 2 * (w * wz + x * zx + y * yz - 2 * z * (v[0, 0] + v[1, 1]))
     along = v_w * w + v_x * x + v_y * y + v_z * z
     v_q[0], v_q[1] = (v_w - along * w) * inv, (v_x - along * x) * inv
     v_q[2], v_q[3] = (v_y - along * y) * inv, (v_z - along * z) * inv
@@ -83,26 +86,28 @@ def project(means, quats, scales, opacities, viewmats, Ks, limits, means2d, dept
     width, height, near, far, radius_clip, eps2d = limits
     rot, V, A, p = np.empty((3, 3)), np.empty((3, 3)), np.empty((2, 3)), np.empty(3)
     for g in range(means.shape[0]):
-        if opacities[g] < ALPHA_THRESHOLD:
+        if not opacities[g] >= ALPHA_THRESHOLD:
             continue
         extent = min(MAX_EXTENT, math.sqrt(2.0 * math.log(opacities[g] / ALPHA_THRESHOLD)))
         _rotation(quats[g], rot)
         for c in range(viewmats.shape[0]):
             _to_camera(means[g], viewmats[c], p)
-            if p[2] < near or p[2] > far:
+            if not near <= p[2] <= far:  # nor if it is NaN
                 continue
             _footprint(rot, scales[g], viewmats[c], _jacobian(p, Ks[c], width, height), V, A)
             xx = A[0, 0] * A[0, 0] + A[0, 1] * A[0, 1] + A[0, 2] * A[0, 2] + eps2d
             xy = A[0, 0] * A[1, 0] + A[0, 1] * A[1, 1] + A[0, 2] * A[1, 2]
             yy = A[1, 0] * A[1, 0] + A[1, 1] * A[1, 1] + A[1, 2] * A[1, 2] + eps2d
             det = xx * yy - xy * xy
-            if det <= 0.0:
+            if not det > 0.0:
                 continue
-            radius_x, radius_y = math.ceil(extent * math.sqrt(xx)), math.ceil(extent * math.sqrt(yy))
+            radius_x = min(np.ceil(extent * math.sqrt(xx)), MAX_RADIUS)
+            radius_y = min(np.ceil(extent * math.sqrt(yy)), MAX_RADIUS)
             x = Ks[c, 0, 0] * p[0] / p[2] + Ks[c, 0, 2]
             y = Ks[c, 1, 1] * p[1] / p[2] + Ks[c, 1, 2]
-            outside = x + radius_x <= 0 or x - radius_x >= width or y + radius_y <= 0 or y - radius_y >= height
-            if outside or (radius_x <= radius_clip and radius_y <= radius_clip):
+            if x + radius_x <= 0 or x - radius_x >= width or y + radius_y <= 0 or y - radius_y >= height:
+                continue
+            if radius_x <= radius_clip and radius_y <= radius_clip:
                 continue
             means2d[c, g, 0], means2d[c, g, 1], depths[c, g] = x, y, p[2]
             conics[c, g, 0], conics[c, g, 1], conics[c, g, 2] = yy / det, -xy / det, xx / det
@@ -143,12 +148,14 @@ def _perspective_vjp(p, K, jac, v_jac, v_xy, v_depth, v_p):
 
 @kernel
 def project_vjp(
-    means, quats, scales, viewmats, Ks, limits, conics, radii, v_means2d, v_depths, v_conics, v_means, v_quats, v_scales
-):
-    """Gradients of `project`, summed over the cameras in their order; v_means, v_quats, v_scales start at zero."""
+    means, quats, scales, viewmats, Ks, limits, conics, radii,
+    v_means2d, v_depths, v_conics, v_means, v_quats, v_scales,
+):  # fmt: skip
+    """Add the gradients of `project`, cameras in their order, to v_means, v_quats and v_scales."""
     width, height = limits[0], limits[1]
     rot, V, A, p = np.empty((3, 3)), np.empty((3, 3)), np.empty((2, 3)), np.empty(3)
-    v_A, v_p, v_jac, v_M, v_rot = np.empty((2, 3)), np.empty(3), np.empty(4), np.empty((3, 3)), np.empty((3, 3))
+    v_M, v_rot, v_A = np.empty((3, 3)), np.empty((3, 3)), np.empty((2, 3))
+    v_p, v_jac = np.empty(3), np.empty(4)
     for g in range(means.shape[0]):
         inv = _rotation(quats[g], rot)
         v_M[:] = 0.0
@@ -186,8 +193,9 @@ def double(tensor: Tensor) -> np.ndarray:
 
 
 class Projection(torch.autograd.Function):
-    """means [N, 3], quats [N, 4], scales [N, 3] -> means2d [C, N, 2], depths [C, N], conics [C, N, 3], radii [C, N, 2].
+    """means [N, 3], quats [N, 4], scales [N, 3] of N Gaussians to C screens.
 
+    Returns means2d [C, N, 2], depths [C, N], conics [C, N, 3] and radii [C, N, 2] (int32, zero: not seen).
     `opacities` [N] only bound the radii, as in gsplat: no gradient passes through that bound.
     """
 

@@ -1,0 +1,236 @@
+"""Front-to-back compositing of screen-space Gaussians as in gsplat, and its exact gradient.
+
+A pixel is drawn by every Gaussian whose alpha = min(0.999, opacity exp(-sigma)) there is at least 1/255,
+nearest first, until the transmittance would fall to 1e-4. Images are cut into bands of BAND rows, the unit of
+parallel work: a band holds the depth-ordered list of the Gaussians that touch it, its pixels belong to it
+alone, and gradients are kept per (band, Gaussian) and summed in that order. The result thus does not depend
+on the number of threads.
+
+Along a row exp(-sigma) is a recurrence: sigma(x + 1) - sigma(x) is linear in x, so each pixel costs two
+multiplications where it would cost an exponential.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from trace_bench.representations.splat_cpu.jit import kernel
+from trace_bench.representations.splat_cpu.projection import ALPHA_THRESHOLD
+
+BAND = 8  # rows
+ALPHA_MAX = 0.999
+TRANSMITTANCE_MIN = 1e-4
+TOLERANCE = 1.0 + 1e-9  # opacity exp(-sigma) above the opacity by more: sigma < 0, a conic broken by rounding
+N_GEOMETRY = 8  # columns of a gradient row before the colours: x, y, |x|, |y|, conic a, b, c, opacity
+
+
+@kernel
+def list_bands(means2d, radii, order, starts, height):
+    """Depth-ordered Gaussians of every band: (ids [n], offsets [n_images * n_bands + 1]).
+
+    order [M]: flat indices, nearest first within each image; starts [n_images + 1]: where each image begins.
+    """
+    n_bands = (height + BAND - 1) // BAND
+    n_images = len(starts) - 1
+    first, last = np.empty(len(order), np.int32), np.empty(len(order), np.int32)
+    offsets = np.zeros(n_images * n_bands + 1, np.int64)
+    for image in range(n_images):
+        for i in range(starts[image], starts[image + 1]):
+            g = order[i]
+            first[i] = 0
+            last[i] = -1
+            if radii[g, 0] > 0 and radii[g, 1] > 0:
+                first[i] = int(max(0.0, np.floor(means2d[g, 1] - radii[g, 1]))) // BAND
+                last[i] = int(min(height - 1.0, np.ceil(means2d[g, 1] + radii[g, 1]))) // BAND
+            for band in range(first[i], last[i] + 1):
+                offsets[image * n_bands + band + 1] += 1
+    offsets = np.cumsum(offsets)
+    ids, cursor = np.empty(offsets[-1], np.int64), offsets.copy()
+    for image in range(n_images):
+        for i in range(starts[image], starts[image + 1]):
+            for band in range(first[i], last[i] + 1):
+                job = image * n_bands + band
+                ids[cursor[job]] = order[i]
+                cursor[job] += 1
+    return ids, offsets
+
+
+@kernel
+def _rows(y, radius, row_begin, row_end):
+    """Rows of the band that the Gaussian's box covers."""
+    begin = max(float(row_begin), np.floor(y - radius))
+    return int(begin), int(min(float(row_end), np.ceil(y + radius)))
+
+
+@kernel
+def _span(x, radius, conic, dy, reach, width):
+    """Columns [begin, end) of a row whose centres lie within sigma <= reach / 2 and within the box."""
+    a, b, c = conic[0], conic[1], conic[2]
+    discriminant = b * b * dy * dy - a * (c * dy * dy - reach)
+    if not (discriminant >= 0.0 and a > 0.0):
+        return 0, 0
+    middle, half = x - b * dy / a - 0.5, math.sqrt(discriminant) / a
+    begin = max(0.0, np.ceil(max(middle - half, x - radius - 0.5)))
+    end = min(float(width), np.floor(min(middle + half, x + radius - 0.5)) + 1.0)
+    return int(begin), int(end)
+
+
+@kernel
+def _enter(conic, opacity, dx, dy):
+    """opacity exp(-sigma) at (dx, dy), and the factor to the next column."""
+    raw = opacity * math.exp(-0.5 * (conic[0] * dx * dx + conic[2] * dy * dy) - conic[1] * dx * dy)
+    return raw, math.exp(-conic[0] * (dx + 0.5) - conic[1] * dy)
+
+
+@kernel
+def _draw_row(raw, ratio, decay, most, begin, end, color_g, color, transmittance):
+    """Composite one row of one Gaussian; color [W, D] and transmittance [W] are the image's row."""
+    c0, c1, c2, c3 = color_g[0], color_g[1], color_g[2], color_g[3]
+    for u in range(max(0, begin), end):
+        before = transmittance[u]
+        if before > 0.0 and raw <= most:
+            alpha = min(ALPHA_MAX, raw)
+            after = before * (1.0 - alpha)
+            if after <= TRANSMITTANCE_MIN:
+                transmittance[u] = -before
+            else:
+                weight = alpha * before
+                color[u, 0] += weight * c0
+                color[u, 1] += weight * c1
+                color[u, 2] += weight * c2
+                color[u, 3] += weight * c3
+                for k in range(4, len(color_g)):
+                    color[u, k] += weight * color_g[k]
+                transmittance[u] = after
+        raw *= ratio
+        ratio *= decay
+
+
+@kernel
+def composite(
+    job_begin, job_end, ids, offsets, means2d, conics, opacities, radii, colors, color, transmittance
+):
+    """Fill color [I, H, W, D] (zero before) and transmittance [I, H, W] (one before) of the given bands.
+
+    D is at least 4. A pixel that is full carries the negative of its transmittance.
+    """
+    height, width = transmittance.shape[1], transmittance.shape[2]
+    n_bands = (height + BAND - 1) // BAND
+    for job in range(job_begin, job_end):
+        image, row = job // n_bands, (job % n_bands) * BAND
+        for entry in range(offsets[job], offsets[job + 1]):
+            g = ids[entry]
+            x, y, conic, opacity = means2d[g, 0], means2d[g, 1], conics[g], opacities[g]
+            reach, decay = 2.0 * math.log(opacity / ALPHA_THRESHOLD), math.exp(-conic[0])
+            most = opacity * TOLERANCE
+            row_begin, row_end = _rows(y, radii[g, 1], row, min(row + BAND, height))
+            for v in range(row_begin, row_end):
+                dy = v + 0.5 - y
+                begin, end = _span(x, radii[g, 0], conic, dy, reach, width)
+                if begin < end:
+                    raw, ratio = _enter(conic, opacity, begin + 0.5 - x, dy)
+                    _draw_row(
+                        raw, ratio, decay, most, begin, end,
+                        colors[g], color[image, v], transmittance[image, v],
+                    )  # fmt: skip
+
+
+@kernel
+def _add_moments(zeroth, first, second, conic, dy, v_g):
+    """Gradient of a row's sigma = a dx^2 / 2 + b dx dy + c dy^2 / 2 from its moments in dx."""
+    v_g[0] -= conic[0] * first + conic[1] * dy * zeroth
+    v_g[1] -= conic[1] * first + conic[2] * dy * zeroth
+    v_g[4] += 0.5 * second
+    v_g[5] += dy * first
+    v_g[6] += 0.5 * dy * dy * zeroth
+    v_g[7] -= zeroth
+
+
+@kernel
+def _draw_row_vjp(
+    raw, ratio, decay, most, begin, end, x, conic, dy, color_g, v_color, tail, transmittance, v_g, absgrad
+):
+    """Gradient of `_draw_row`, replaying it; adds to v_g [N_GEOMETRY + D].
+
+    tail [W]: what the pixel's loss owes to all that lies behind. With v = d loss / d color,
+    d loss / d alpha = T (c . v) - tail / (1 - alpha).
+    """
+    c0, c1, c2, c3 = color_g[0], color_g[1], color_g[2], color_g[3]
+    g0, g1, g2, g3 = 0.0, 0.0, 0.0, 0.0
+    zeroth, first, second = 0.0, 0.0, 0.0  # moments in dx of d loss / d sigma
+    for u in range(max(0, begin), end):
+        before = transmittance[u]
+        if before > 0.0 and raw <= most:
+            alpha = min(ALPHA_MAX, raw)
+            after = before * (1.0 - alpha)
+            if after <= TRANSMITTANCE_MIN:
+                transmittance[u] = -before
+            else:
+                weight = alpha * before
+                v0, v1, v2, v3 = v_color[u, 0], v_color[u, 1], v_color[u, 2], v_color[u, 3]
+                seen = (c0 * v0 + c1 * v1) + (c2 * v2 + c3 * v3)
+                g0, g1, g2, g3 = g0 + weight * v0, g1 + weight * v1, g2 + weight * v2, g3 + weight * v3
+                for k in range(4, len(color_g)):
+                    seen += color_g[k] * v_color[u, k]
+                    v_g[N_GEOMETRY + k] += weight * v_color[u, k]
+                behind = tail[u] - weight * seen
+                tail[u] = behind
+                transmittance[u] = after
+                if raw <= ALPHA_MAX:
+                    dx = u + 0.5 - x
+                    v_sigma = raw * (behind / (1.0 - alpha) - before * seen)
+                    zeroth += v_sigma
+                    first += v_sigma * dx
+                    second += v_sigma * dx * dx
+                    if absgrad:
+                        v_g[2] += abs(v_sigma * (conic[0] * dx + conic[1] * dy))
+                        v_g[3] += abs(v_sigma * (conic[1] * dx + conic[2] * dy))
+        raw *= ratio
+        ratio *= decay
+    _add_moments(zeroth, first, second, conic, dy, v_g)
+    v_g[N_GEOMETRY] += g0
+    v_g[N_GEOMETRY + 1] += g1
+    v_g[N_GEOMETRY + 2] += g2
+    v_g[N_GEOMETRY + 3] += g3
+
+
+@kernel
+def composite_vjp(
+    job_begin, job_end, ids, offsets, means2d, conics, opacities, radii, colors,
+    v_color, tail, transmittance, v_entries, absgrad,
+):  # fmt: skip
+    """Gradient of `composite` per entry of `ids`: v_entries [n, N_GEOMETRY + D], zero before.
+
+    v_color [I, H, W, D]; tail [I, H, W] is used up; transmittance [I, H, W] is one before.
+    """
+    height, width = transmittance.shape[1], transmittance.shape[2]
+    n_bands = (height + BAND - 1) // BAND
+    for job in range(job_begin, job_end):
+        image, row = job // n_bands, (job % n_bands) * BAND
+        for entry in range(offsets[job], offsets[job + 1]):
+            g = ids[entry]
+            x, y, conic, opacity = means2d[g, 0], means2d[g, 1], conics[g], opacities[g]
+            reach, decay = 2.0 * math.log(opacity / ALPHA_THRESHOLD), math.exp(-conic[0])
+            most, v_g = opacity * TOLERANCE, v_entries[entry]
+            row_begin, row_end = _rows(y, radii[g, 1], row, min(row + BAND, height))
+            for v in range(row_begin, row_end):
+                dy = v + 0.5 - y
+                begin, end = _span(x, radii[g, 0], conic, dy, reach, width)
+                if begin < end:
+                    raw, ratio = _enter(conic, opacity, begin + 0.5 - x, dy)
+                    _draw_row_vjp(
+                        raw, ratio, decay, most, begin, end, x, conic, dy,
+                        colors[g], v_color[image, v], tail[image, v], transmittance[image, v], v_g, absgrad,
+                    )  # fmt: skip
+            v_g[7] /= opacity
+
+
+@kernel
+def sum_entries(ids, v_entries, v_gaussians):
+    """Add each entry's gradient to its Gaussian's, in the order of the entries."""
+    for entry in range(len(ids)):
+        g = ids[entry]
+        for k in range(v_entries.shape[1]):
+            v_gaussians[g, k] += v_entries[entry, k]
