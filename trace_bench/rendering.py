@@ -19,7 +19,7 @@ from trace_bench.cameras import Cameras, EvaluationRig
 from trace_bench.manifest import RENDERS, write_json
 from trace_bench.representations.base import Representation
 
-TURNTABLE, PREVIEW = "turntable.mp4", "preview.png"
+TURNTABLE, PREVIEW, PICTURE = "turntable.mp4", "preview.png", "asset.png"
 PREVIEW_VIEWS = 8
 FILM_SECONDS = 4.0
 FILM_MIN_PIXELS = 256
@@ -44,7 +44,7 @@ def write_renders(
 ) -> tuple[list[str], int]:
     """Render the rig and write renders/, preview.png and turntable.mp4 into the run folder.
 
-    A representation whose views do not matter (an image) has the one picture and no film.
+    A representation whose views do not matter (an image) has the one picture, asset.png, and no film.
 
     Returns: names of the files but the single pictures, and the number of views.
     """
@@ -57,16 +57,17 @@ def write_renders(
     _write_pictures(views, partial)
     _write_cameras(cameras[0 : len(views.rgb)], partial / "cameras.json")
     np.savez_compressed(partial / "geometry.npz", alpha=views.alpha, depth=views.depth)
-    preview, film = folder / f".partial.{PREVIEW}", folder / f".partial.{TURNTABLE}"
-    _preview(views).save(preview)
-    preview.replace(folder / PREVIEW)
+    _preview(views).save(partial / PREVIEW)
     if turns:
-        write_film(views.rgb, film)
-        film.replace(folder / TURNTABLE)
+        write_film(views.rgb, partial / TURNTABLE)
+    else:
+        Image.fromarray(views.rgb[0]).save(partial / PICTURE)
+    beside = [PREVIEW, TURNTABLE if turns else PICTURE]
+    for name in beside:
+        (partial / name).replace(folder / name)
     shutil.rmtree(folder / RENDERS, ignore_errors=True)
     partial.replace(folder / RENDERS)
-    names = [f"{RENDERS}/cameras.json", f"{RENDERS}/geometry.npz", PREVIEW, *([TURNTABLE] if turns else [])]
-    return names, len(views.rgb)
+    return [f"{RENDERS}/cameras.json", f"{RENDERS}/geometry.npz", *beside], len(views.rgb)
 
 
 @torch.no_grad()

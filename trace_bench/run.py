@@ -110,6 +110,7 @@ class Attempt:
             prior = load_prior(self.job, device)
             prior.check_prompt(self.spec.prompt.text)
             method = make_method(self.job, prior)
+            prior.check_prompt(method.negative_prompt)
         with self.watch.phase("init"):
             representation = make_representation(self.job, prior, device)
         if checkpoint is not None:
@@ -126,7 +127,8 @@ class Attempt:
         manifest.n_primitives, manifest.peak_memory_gb = representation.n_primitives, peak_memory_gb(device)
         manifest.prior = describe_prior(prior)
         manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
-        manifest.files, manifest.views = [CONFIG, METRICS, LOG, *exported, *rendered], views
+        manifest.files = list(dict.fromkeys([CONFIG, METRICS, LOG, *exported, *rendered]))
+        manifest.views = views
         return True
 
     def _distil(self, prior: Prior, method: Method, representation: Representation) -> bool:
