@@ -20,7 +20,12 @@ def add_lora(unet: torch.nn.Module, rank: int) -> None:
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS))
     width = unet.time_embedding.linear_1.out_features
-    unet.class_embedding = TimestepEmbedding(CAMERA_DIM, width).to(unet.device)
+    unet.class_embedding = TimestepEmbedding(CAMERA_DIM, width).to(unet.device, _trained_dtype(unet.dtype))
+
+
+def _trained_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What trains is kept in single precision, or in double where its network is."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 class LoraAdapter:
@@ -34,8 +39,9 @@ class LoraAdapter:
         counter: Work,
         rank: int,
         seed: int,
+        time_ids: Tensor | None = None,
     ) -> None:
-        self.denoiser = Denoiser(unet, prediction_type, alphas_cumprod, counter)
+        self.denoiser = Denoiser(unet, prediction_type, alphas_cumprod, counter, time_ids)
         self._trained = {name: p for name, p in unet.named_parameters() if p.requires_grad}
         self._reset(rank, seed)
 
@@ -43,7 +49,7 @@ class LoraAdapter:
         """Down-projections N(0, 1/rank), up-projections zero, camera MLP as PyTorch's Linear."""
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self._trained.items():
-            parameter.data = parameter.data.float()
+            parameter.data = parameter.data.to(_trained_dtype(parameter.dtype))
             if "lora_B" in name:
                 parameter.data.zero_()
             elif "lora_A" in name:

@@ -14,7 +14,12 @@ class Denoiser:
     """Calls a diffusers UNet in its own dtype and counts the items that pass, forward and backward."""
 
     def __init__(
-        self, unet: torch.nn.Module, prediction_type: str, alphas_cumprod: Tensor, counter: Work
+        self,
+        unet: torch.nn.Module,
+        prediction_type: str,
+        alphas_cumprod: Tensor,
+        counter: Work,
+        time_ids: Tensor | None = None,  # [1, 6], SDXL's size conditioning
     ) -> None:
         if prediction_type not in ("epsilon", "v_prediction"):
             raise TraceBenchError(
@@ -25,6 +30,7 @@ class Denoiser:
         self.is_v = prediction_type == "v_prediction"
         self.alphas_cumprod = alphas_cumprod
         self.counter = counter
+        self.time_ids = time_ids
         self._dtype = next(unet.parameters()).dtype
 
     def predict(
@@ -36,12 +42,22 @@ class Denoiser:
             t,
             encoder_hidden_states=text.tokens.to(self._dtype),
             class_labels=class_labels,
+            added_cond_kwargs=self._added(text),
             return_dict=False,
         )[0].to(x_t.dtype)
         self.counter.unet_fwd += x_t.shape[0]
         if out.requires_grad:
             out.register_hook(self._count_backward)
         return out
+
+    def _added(self, text: TextEmbedding) -> dict[str, Tensor] | None:
+        """SDXL's further conditioning; None for a UNet that has none."""
+        if self.time_ids is None or text.pooled is None:
+            return None
+        return {
+            "text_embeds": text.pooled.to(self._dtype),
+            "time_ids": self.time_ids.expand(len(text), -1).to(self._dtype),
+        }
 
     def _count_backward(self, grad: Tensor) -> None:
         self.counter.unet_bwd += grad.shape[0]

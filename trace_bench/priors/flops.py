@@ -19,6 +19,14 @@ def _tflop(call: Callable[[], object]) -> float:
     return counter.get_total_flops() / 1e12
 
 
+def _added(unet: UNet2DConditionModel) -> dict[str, torch.Tensor] | None:
+    """SDXL's pooled text and size conditioning, on the current device; None for other UNets."""
+    if unet.config.addition_embed_type != "text_time":
+        return None
+    width = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
+    return {"text_embeds": torch.empty(1, width), "time_ids": torch.empty(1, 6)}
+
+
 @cache
 def unit_tflop(
     unet_config: str, vae_config: str, text_length: int, resolution: int, rank: int = 4
@@ -35,7 +43,8 @@ def unit_tflop(
         t = torch.empty(1, dtype=torch.int64)
         text = torch.empty(1, text_length, unet.config.cross_attention_dim)
         rgb = torch.empty(1, 3, resolution, resolution, requires_grad=True)
-        unet_fwd = _tflop(lambda: unet(latents, t, encoder_hidden_states=text))
+        added = _added(unet)
+        unet_fwd = _tflop(lambda: unet(latents, t, encoder_hidden_states=text, added_cond_kwargs=added))
         encode_fwd = _tflop(lambda: vae.encode(rgb.detach()))
         encode_both = _tflop(lambda: vae.encode(rgb).latent_dist.mean.sum().backward())
         decode = _tflop(lambda: vae.decode(latents))
@@ -43,7 +52,9 @@ def unit_tflop(
         camera = torch.empty(1, CAMERA_DIM)
 
         def lora() -> torch.Tensor:
-            return unet(latents, t, encoder_hidden_states=text, class_labels=camera).sample
+            return unet(
+                latents, t, encoder_hidden_states=text, class_labels=camera, added_cond_kwargs=added
+            ).sample
 
         with torch.no_grad():
             lora_fwd = _tflop(lora)

@@ -7,6 +7,7 @@ import json
 import os
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from trace_bench.errors import TraceBenchError
 
@@ -63,6 +64,23 @@ def _from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
 def _mirror_note(repo: str) -> str:
     originals = [original for original, mirror in MIRRORS.items() if mirror == repo]
     return f" (a mirror of {originals[0]})" if originals else ""
+
+
+def file_patterns(components: list[str], variant: str | None) -> list[str]:
+    """What to fetch of a hub repository: configs, tokenizers, and the components' weights in this variant."""
+    weights = f"*.{variant}.safetensors" if variant else "*.safetensors"
+    patterns = ["scheduler*/*.json", "tokenizer*/*", "model_index.json"]
+    for component in components:
+        patterns += [f"{component}/*.json", f"{component}/{weights}"]
+    return patterns
+
+
+def scheduler_config(folder: Path) -> dict[str, Any]:
+    """The scheduler's config in `folder`."""
+    path = folder / "scheduler_config.json"
+    if not path.is_file():
+        raise TraceBenchError(f"{path} is missing; a Stable-Diffusion-format folder has one.")
+    return json.loads(path.read_text())
 
 
 def weight_files(folder: Path, components: list[str], variant: str | None) -> list[Path]:

@@ -1,0 +1,299 @@
+"""What the priors in diffusers' folder format share: loading, images, noise, adapter and cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load, save
+from torch import Tensor
+from transformers import CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from trace_bench.errors import TraceBenchError
+from trace_bench.priors.adapter import LoraAdapter, add_lora
+from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance
+from trace_bench.priors.denoiser import Denoiser
+from trace_bench.priors.flops import unit_tflop
+from trace_bench.priors.weights import (
+    cache_dir,
+    file_patterns,
+    resolve,
+    scheduler_config,
+    weight_files,
+    weights_sha256,
+    write_atomic,
+)
+from trace_bench.schedules import scaled_linear_alphas_cumprod
+
+
+class LatentDiffusionPrior(ABC):
+    """A frozen latent diffusion model; subclasses say how text becomes conditioning.
+
+    Args:
+        repo: folder, `pkg://` folder or hub repository with unet, vae, text encoders, tokenizers, scheduler.
+        revision: commit of `repo`; unused for folders.
+        resolution: pixels a side that the VAE sees; renders of another size are resized bilinearly.
+        dtype, vae_dtype: torch dtypes of the networks; latents and gradients stay float32 outside them.
+        variant: file variant, such as fp16, where the repository has one.
+        adapter_repo, adapter_revision, adapter_unet, adapter_scheduler: the model under the LoRA of VSD and
+            TraCe and the folders of its UNet and scheduler; `repo` where not given.
+        compile: run UNet and VAE encoder through torch.compile.
+        device: where everything lives.
+    """
+
+    #: Folders of the text encoders, in the order of their embeddings' channels.
+    TEXT_ENCODERS: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    #: What the UNet is told of size and crop, [1, 6]; None where it does not ask.
+    time_ids: Tensor | None = None
+
+    def __init__(
+        self,
+        repo: str,
+        *,
+        revision: str | None = None,
+        resolution: int = 512,
+        dtype: str = "float32",
+        vae_dtype: str | None = None,
+        variant: str | None = None,
+        adapter_repo: str | None = None,
+        adapter_revision: str | None = None,
+        adapter_unet: str = "unet",
+        adapter_scheduler: str = "scheduler",
+        compile: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.repo, self.revision, self.variant = repo, revision, variant
+        self.resolution = resolution
+        self.device = torch.device(device)
+        self.dtype = _dtype(dtype)
+        self.vae_dtype = _dtype(vae_dtype or dtype)
+        self.compile = compile
+        self.adapter_repo = adapter_repo or repo
+        self.adapter_revision = adapter_revision if adapter_repo else revision
+        self.adapter_unet, self.adapter_scheduler = adapter_unet, adapter_scheduler
+        self.counter = Work()
+
+        components = ["unet", "vae", *self.TEXT_ENCODERS]
+        self.folder = resolve(repo, revision, file_patterns(components, variant))
+        self.files = weight_files(self.folder, components, variant)
+        scheduler = scheduler_config(self.folder / "scheduler")
+        self.alphas_cumprod = self._alphas_cumprod(scheduler)
+        unet = self._load(UNet2DConditionModel, self.folder, "unet", self.dtype)
+        self._denoiser = Denoiser(
+            unet, scheduler["prediction_type"], self.alphas_cumprod, self.counter, self.time_ids
+        )
+        self._vae = self._load(AutoencoderKL, self.folder, "vae", self.vae_dtype)
+        if compile:
+            unet.compile_repeated_blocks(fullgraph=True)
+            self._vae.encoder.compile()
+        side = resolution // 2 ** (len(self._vae.config.block_out_channels) - 1)
+        self.latent_shape = (self._vae.config.latent_channels, side, side)
+
+    def _load(self, cls: type, folder: Path, subfolder: str, dtype: torch.dtype) -> torch.nn.Module:
+        """One component, frozen, in evaluation mode, on the device, with its files in this variant if any."""
+        names = [p.name for p in weight_files(folder, [subfolder], self.variant)]
+        variant = self.variant if any(f".{self.variant}." in name for name in names) else None
+        with _quiet():
+            model = cls.from_pretrained(
+                folder, subfolder=subfolder, torch_dtype=dtype, variant=variant, use_safetensors=True
+            )
+        model = model.to(self.device).eval().requires_grad_(False)
+        if self.device.type == "cuda":
+            model = model.to(memory_format=torch.channels_last)
+        return model
+
+    def _alphas_cumprod(self, config: dict) -> Tensor:
+        """The noise schedule of a scheduler's config, in single precision or better: [T]."""
+        if config["beta_schedule"] != "scaled_linear":
+            raise TraceBenchError(
+                f"beta_schedule {config['beta_schedule']!r} is not supported; "
+                "Stable Diffusion has scaled_linear."
+            )
+        n, dtype = config["num_train_timesteps"], torch.promote_types(self.dtype, torch.float32)
+        abar = scaled_linear_alphas_cumprod(config["beta_start"], config["beta_end"], n, dtype)
+        return abar.to(self.device)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of every weight file that shapes an asset: the prior's and the adapter base's."""
+        paths = list(self.files)
+        paths += weight_files(self._adapter_folder(), [self.adapter_unet], self.variant)
+        return weights_sha256(paths)
+
+    def describe(self) -> dict[str, str | None]:
+        """What the manifest records of the prior."""
+        return {
+            "repo": self.repo,
+            "revision": self.revision,
+            "adapter_repo": self.adapter_repo,
+            "adapter_revision": self.adapter_revision,
+            "sha256": self.sha256,
+        }
+
+    # --- text ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer, loaded when first needed."""
+        return CLIPTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
+
+    def check_prompt(self, text: str) -> None:
+        """Raise where the tokenizer has no token for a word of `text`, naming the words."""
+        unk = self.tokenizer.unk_token_id
+        words = text.replace(",", " ").split()
+        unknown = [w for w in words if unk in self.tokenizer(w, add_special_tokens=False).input_ids]
+        if unknown:
+            named = ", ".join(repr(word) for word in dict.fromkeys(unknown))
+            raise TraceBenchError(
+                f"The prior {self.repo} never saw the word{'s' if ',' in named else ''} {named} of the "
+                f"prompt {text!r}; use its vocabulary, or a prior for open text such as prior=sd21."
+            )
+
+    def embed(self, texts: Sequence[str]) -> TextEmbedding:
+        """Conditioning of each text, padded to the encoders' full length: B = len(texts), cached on disk."""
+        key = weights_sha256(weight_files(self.folder, list(self.TEXT_ENCODERS), self.variant))
+        paths = [
+            cache_dir() / "embeddings" / key / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
+            for text in texts
+        ]
+        missing = [i for i, path in enumerate(paths) if not path.is_file()]
+        computed = dict(zip(missing, self._encode_text([texts[i] for i in missing]), strict=True))
+        for i, row in computed.items():
+            write_atomic(paths[i], save(row))
+        rows = [computed[i] if i in computed else load(path.read_bytes()) for i, path in enumerate(paths)]
+        fields = {
+            name: torch.stack([row[name] for row in rows]).to(self.device, torch.float32) for name in rows[0]
+        }
+        return TextEmbedding(**fields)
+
+    @abstractmethod
+    def _encode_text(self, texts: list[str]) -> list[dict[str, Tensor]]:
+        """The fields of `TextEmbedding` for each text, on the CPU, without a batch dimension."""
+
+    def _token_ids(self, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+        """Token numbers, padded to the tokenizer's full length: [B, L]."""
+        ids = tokenizer(
+            texts,
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        return ids.to(self.device)
+
+    # --- images -------------------------------------------------------------------------------------------
+
+    def encode(self, rgb: Tensor, noise: Tensor) -> Tensor:
+        """Scaled latents of one posterior draw: [B, C, h, w] of rgb [B, 3, H, W] in [0, 1]."""
+        size = (self.resolution, self.resolution)
+        if rgb.shape[-2:] != size:
+            rgb = torch.nn.functional.interpolate(rgb, size, mode="bilinear", align_corners=False)
+        posterior = self._vae.encode((2.0 * rgb - 1.0).to(self.vae_dtype)).latent_dist
+        latents = (posterior.mean.float() + posterior.std.float() * noise) * self._vae.config.scaling_factor
+        self.counter.vae_enc_fwd += rgb.shape[0]
+        if latents.requires_grad:
+            latents.register_hook(self._count_encoder_backward)
+        return latents
+
+    def _count_encoder_backward(self, grad: Tensor) -> None:
+        self.counter.vae_enc_bwd += grad.shape[0]
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """rgb [B, 3, H, W] in [0, 1] of scaled latents [B, C, h, w]."""
+        self.counter.vae_dec += latents.shape[0]
+        image = self._vae.decode((latents / self._vae.config.scaling_factor).to(self.vae_dtype)).sample
+        return (image.float() / 2.0 + 0.5).clamp(0.0, 1.0)
+
+    # --- noise --------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def eps(self, latents: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
+        """Noise prediction, v-prediction converted: [B, C, h, w]."""
+        return self._denoiser.to_eps(self._denoiser.predict(latents, t, text), latents, t)
+
+    def eps_cfg(
+        self,
+        latents: Tensor,
+        t: Tensor,
+        cond: TextEmbedding,
+        uncond: TextEmbedding,
+        guidance_scale: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Guided, conditional and unconditional prediction from one call of 2 B items."""
+        pair = self.eps(torch.cat([latents, latents]), torch.cat([t, t]), TextEmbedding.cat([cond, uncond]))
+        eps_cond, eps_uncond = pair.chunk(2)
+        return classifier_free_guidance(eps_cond, eps_uncond, guidance_scale), eps_cond, eps_uncond
+
+    # --- adapter ------------------------------------------------------------------------------------------
+
+    def _adapter_folder(self) -> Path:
+        return resolve(
+            self.adapter_repo, self.adapter_revision, file_patterns([self.adapter_unet], self.variant)
+        )
+
+    @cached_property
+    def _adapter_base(self) -> tuple[torch.nn.Module, str, list[int]]:
+        folder = self._adapter_folder()
+        scheduler = scheduler_config(folder / self.adapter_scheduler)
+        if not torch.allclose(self._alphas_cumprod(scheduler), self.alphas_cumprod):
+            raise TraceBenchError(
+                f"{self.adapter_repo} has another noise schedule than {self.repo}; "
+                "an adapter needs a base with the same one."
+            )
+        unet = self._load(UNet2DConditionModel, folder, self.adapter_unet, self.dtype)
+        return unet, scheduler["prediction_type"], []
+
+    def adapter(self, rank: int, seed: int) -> LoraAdapter:
+        """A fresh LoRA adapter with camera conditioning; the one before it is gone."""
+        unet, prediction_type, ranks = self._adapter_base
+        if ranks != [rank]:
+            if ranks:
+                unet.delete_adapters("default")
+            add_lora(unet, rank)
+            ranks[:] = [rank]
+        return LoraAdapter(
+            unet, prediction_type, self.alphas_cumprod, self.counter, rank, seed, self.time_ids
+        )
+
+    # --- cost ---------------------------------------------------------------------------------------------
+
+    def tflop(self, work: Work) -> float:
+        """TFLOP of counted work (FLOP = 2 multiply-adds; convolutions, matrix products and attention)."""
+        unit = unit_tflop(
+            json.dumps(dict(self._denoiser.unet.config), default=str, sort_keys=True),
+            json.dumps(dict(self._vae.config), default=str, sort_keys=True),
+            self.tokenizer.model_max_length,
+            self.resolution,
+        )
+        return sum(count * unit[name] for name, count in work.as_dict().items())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bar for each component: they load in a fraction of a second to a few seconds."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TraceBenchError(
+            f"dtype {name!r} is not a floating-point type of torch; use float32 or bfloat16."
+        )
+    return dtype
