@@ -3,36 +3,44 @@
     python scripts/train_tiny_prior.py --work outputs/tiny_training --export trace_bench/models
     python scripts/train_tiny_prior.py --stages clip,evaluate --threads 2
 
-Stages, in order: data, prior (vae, latents, unet, unet_v), clip, evaluate (and export). Every stage goes on from its last
-checkpoint; a finished one is read back. Logs (.log for eyes, .jsonl for machines), checkpoints and sample grids are in
-the work folder.
+Stages, in order: data, prior (autoencoder, latents, unet, unet_v, decoder), clip, evaluate. Every stage goes
+on from its last checkpoint; a finished one is read back. Logs (.log for eyes, .jsonl for machines),
+checkpoints and sample grids are in the work folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from diffusers import AutoencoderKL
+from open_clip import CLIP
+from transformers import CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from scripts.tiny_prior.cards import clip_card, prior_card
+from scripts.tiny_prior.clip import train_clip
 from scripts.tiny_prior.common import Settings
 from scripts.tiny_prior.data import Views, make_views
-from scripts.tiny_prior.export import export_prior
+from scripts.tiny_prior.evaluate import evaluate_clip, evaluate_prior, write_results
+from scripts.tiny_prior.export import export_clip, export_prior
 from scripts.tiny_prior.tokenizer import new_tokenizer
-from scripts.tiny_prior.unet import Denoiser, Latents, train_denoiser
-from scripts.tiny_prior.vae import encode_views, train_vae
+from scripts.tiny_prior.unet import Denoiser, Latents, Stage, train_denoiser
+from scripts.tiny_prior.vae import encode_views, refine_decoder, train_vae
 
 STAGES = ("data", "prior", "clip", "evaluate")
 
 
-def start_helpers(settings: Settings, threads: int) -> list[subprocess.Popen[bytes]]:
+def start_helpers(settings: Settings) -> list[subprocess.Popen[bytes]]:
     """Start the other workers, which run this same command with a rank, and meet them."""
     if settings.workers == 1:
         return []
@@ -52,6 +60,15 @@ def meet(settings: Settings, port: int) -> None:
     dist.init_process_group("gloo", init_method=address, rank=settings.rank, world_size=settings.workers)
 
 
+@dataclass
+class Prior:
+    """The trained parts of the tiny prior."""
+
+    vae: AutoencoderKL
+    eps: Denoiser
+    v: Denoiser
+
+
 def train_autoencoder(settings: Settings, views: Views) -> AutoencoderKL:
     """The autoencoder on all workers; the helpers' own copies end here and the finished one is read back."""
     vae = train_vae(settings, views)
@@ -61,39 +78,65 @@ def train_autoencoder(settings: Settings, views: Views) -> AutoencoderKL:
     return vae
 
 
-def train_prior(settings: Settings, views: Views) -> None:
+def train_prior(settings: Settings, views: Views, tokenizer: CLIPTokenizer) -> Prior:
     """Autoencoder, both UNets and the text encoder, exported whenever something usable is new."""
     vae = train_autoencoder(settings, views)
     if settings.rank == 0:
         encode_views(settings, vae, views)
     if settings.workers > 1:
         dist.barrier()
-    latents = Latents(*encode_views(settings, vae, views))
-    tokenizer, prior = new_tokenizer(), settings.export / "tiny_prior"
+    latents, folder = Latents(*encode_views(settings, vae, views)), settings.export / "tiny_prior"
 
-    def interim(denoiser: Denoiser) -> None:
-        export_prior(prior, tokenizer, vae, denoiser, denoiser.unet)
+    def train(stage: Stage, interim: Callable[[Denoiser], None]) -> Denoiser:
+        return train_denoiser(settings, views, latents, vae, tokenizer, stage, interim)
 
-    eps = train_denoiser(
-        settings, views, latents, vae, tokenizer, "unet", settings.unet_steps, 1e-3, None, interim
+    eps = train(
+        Stage("unet", settings.unet_steps, 1e-3),
+        lambda denoiser: export_prior(folder, tokenizer, vae, denoiser, denoiser.unet),
+    )
+    v = train(
+        Stage("unet_v", settings.unet_v_steps, 5e-4, eps.state_dict()),
+        lambda denoiser: export_prior(folder, tokenizer, vae, eps, denoiser.unet),
+    )
+    vae = refine_decoder(settings, vae, views)
+    if settings.rank == 0:
+        export_prior(folder, tokenizer, vae, eps, v.unet)
+    return Prior(vae, eps, v)
+
+
+def finish(settings: Settings, prior: Prior, clip: CLIP, tokenizer: CLIPTokenizer) -> None:
+    """Score both models and export them with their cards."""
+    clip_result = evaluate_clip(settings, clip, tokenizer)
+    prior_result = evaluate_prior(settings, prior.eps, prior.v, prior.vae, clip, tokenizer)
+    write_results(settings, {"clip": clip_result, "prior": prior_result})
+    samples = settings.work / "samples.png"
+    shutil.copy(settings.work / "samples_held_in_epsilon_cfg7.5.png", samples)
+    export_prior(
+        settings.export / "tiny_prior", tokenizer, prior.vae, prior.eps, prior.v.unet,
+        prior_card(settings, prior_result), [samples, settings.work / "samples_views.png"],
     )  # fmt: skip
-    train_denoiser(
-        settings, views, latents, vae, tokenizer, "unet_v", settings.unet_v_steps, 5e-4, eps.state_dict(),
-        lambda denoiser: export_prior(prior, tokenizer, vae, eps, denoiser.unet),
-    )  # fmt: skip
+    export_clip(settings.export / "tiny_clip", clip, tokenizer, clip_card(settings, clip_result))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("outputs/tiny_training"), help="checkpoints, logs, grids")
-    parser.add_argument("--export", type=Path, default=Path("trace_bench/models"), help="where the model folders go")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("outputs/tiny_training"), help="checkpoints, logs, grids"
+    )
+    parser.add_argument(
+        "--export", type=Path, default=Path("trace_bench/models"), help="where the model folders go"
+    )
     parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated, of " + ", ".join(STAGES))
     parser.add_argument("--threads", type=int, default=2, help="shared out among the workers")
-    parser.add_argument("--workers", type=int, default=1, help="processes that share every batch of the prior's stages")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes that share every batch of the prior's stages"
+    )
     parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    for name in ("seed", "views", "vae_steps", "unet_steps", "unet_v_steps", "clip_steps"):
+    for name in ("seed", "views", "vae_steps", "decoder_steps", "unet_steps", "unet_v_steps", "clip_steps"):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(Settings, name))
     options = vars(parser.parse_args())
     threads, port, stages = options.pop("threads"), options.pop("port"), options.pop("stages").split(",")
@@ -103,15 +146,23 @@ def main() -> None:
     torch.set_num_threads(max(threads // settings.workers, 1))
     torch.set_flush_denormal(True)
     views = make_views(settings)
+    tokenizer = new_tokenizer()
     if settings.rank > 0:
         meet(settings, port)
-        train_prior(settings, views)
+        train_prior(settings, views, tokenizer)
         return
     if "prior" in stages:
-        helpers = start_helpers(settings, threads)
-        train_prior(settings, views)
+        helpers = start_helpers(settings)
+        train_prior(settings, views, tokenizer)
         for helper in helpers:
             helper.wait()
+    alone = replace(settings, workers=1)
+    torch.set_num_threads(threads)
+    if "clip" in stages:
+        clip = train_clip(alone, views, tokenizer)
+        export_clip(settings.export / "tiny_clip", clip, tokenizer, None)
+    if "evaluate" in stages:
+        finish(alone, train_prior(alone, views, tokenizer), train_clip(alone, views, tokenizer), tokenizer)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The tiny CLIP in open_clip's format: a small ResNet and a small text tower, trained on augmented true renders.
+"""The tiny CLIP in open_clip's format: a small ResNet and a small text tower, trained on augmented true
+renders.
 
-It will score renders of Gaussian splats, so it is trained on blurred, noisy, shifted and blotched pictures. Besides the
-usual contrast within a batch of distinct captions, every picture is told from captions that differ in one word, and
-from the three other view phrases of its own caption.
+It will score renders of Gaussian splats, so it is trained on blurred, noisy, shifted and blotched pictures.
+Besides the usual contrast within a batch of distinct captions, every picture is told from captions that
+differ in one word, and from the three other view phrases of its own caption.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def new_clip(settings: Settings, tokenizer: CLIPTokenizer) -> open_clip.CLIP:
 
 
 def near_captions(prompts: list[str]) -> list[np.ndarray]:
-    """For each prompt, the indices of prompts that differ in one attribute, or have the two colours swapped."""
+    """For each prompt, the indices of prompts that differ in one attribute or have the colours swapped."""
     parsed = [parse(p)[0] for p in prompts]
     rows = np.array([(c.name, c.color or "", c.base or "", c.base_color or "") for c in parsed])
     swapped = rows[:, [0, 3, 2, 1]]
@@ -114,7 +115,9 @@ class Batches:
         picks = torch.rand(n, HARD, generator=g)
         hard = torch.tensor([[self.near[c][int(u * len(self.near[c]))] for u in row]
                              for c, row in zip(caption.tolist(), picks.tolist(), strict=True)])  # fmt: skip
-        ending = torch.where(torch.rand(n, generator=g) < 0.45, self.phrase[item], torch.tensor(len(VIEW_PHRASES)))
+        ending = torch.where(
+            torch.rand(n, generator=g) < 0.45, self.phrase[item], torch.tensor(len(VIEW_PHRASES))
+        )
         texts = torch.cat([self.tables[ending, caption], self.tables[ending[:, None], hard].flatten(0, 1)])
         images = augment(self.views.composite(item, random_backgrounds(n, g)), g)
         batch = {
@@ -132,20 +135,28 @@ def clip_loss(model: open_clip.CLIP, batch: dict[str, Tensor]) -> tuple[Tensor, 
     n, m, scale = len(image), len(batch["texts"]), model.logit_scale.exp()
     logits = scale * image @ text[:m].T
     own = torch.arange(n, device=image.device)
-    twin = (batch["caption"][:n, None] == batch["caption"][None]) & (own[:, None] != torch.arange(m, device=image.device))
+    twin = (batch["caption"][:n, None] == batch["caption"][None]) & (
+        own[:, None] != torch.arange(m, device=image.device)
+    )
     logits = logits.masked_fill(twin, -1e4)
     loss = 0.5 * (F.cross_entropy(logits, own) + F.cross_entropy(logits[:, :n].T, own))
     phrased = text[m:].view(-1, len(VIEW_PHRASES), text.shape[-1])
     ranking = scale * torch.einsum("nd,npd->np", image[: len(phrased)], phrased)
     loss = loss + PHRASE_WEIGHT * F.cross_entropy(ranking, batch["phrase"])
-    return loss, (logits.argmax(1) == own).float().mean(), (ranking.argmax(1) == batch["phrase"]).float().mean()
+    return (
+        loss,
+        (logits.argmax(1) == own).float().mean(),
+        (ranking.argmax(1) == batch["phrase"]).float().mean(),
+    )
 
 
 def train_clip(settings: Settings, views: Views, tokenizer: CLIPTokenizer) -> open_clip.CLIP:
     """Train, or read back, the tiny CLIP; returns the averaged weights in evaluation mode."""
     path = settings.work / "clip.pt"
     model = new_clip(settings, tokenizer).train()
-    optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True
+    )
     average, start = Average(model, 0.995), 0
     if (stored := load_if_there(path)) is not None:
         model.load_state_dict(stored["model"])
@@ -168,9 +179,19 @@ def train_clip(settings: Settings, views: Views, tokenizer: CLIPTokenizer) -> op
         last = step == settings.clip_steps - 1
         if (step + 1) % 50 == 0 or last:
             rate = (time.time() - began) / (step + 1 - start)
-            log(step=step + 1, loss=loss.item(), top1=accuracy.item(), view=views_right.item(), seconds_per_step=rate)
+            log(
+                step=step + 1,
+                loss=loss.item(),
+                top1=accuracy.item(),
+                view=views_right.item(),
+                seconds_per_step=rate,
+            )
         if last or time.time() - saved > settings.checkpoint_seconds:
-            state = {"model": model.state_dict(), "average": average.shadow, "optimizer": optimizer.state_dict()}
+            state = {
+                "model": model.state_dict(),
+                "average": average.shadow,
+                "optimizer": optimizer.state_dict(),
+            }
             save_atomic({**state, "step": step + 1}, path)
             saved = time.time()
     model.load_state_dict(average.shadow)
@@ -178,11 +199,23 @@ def train_clip(settings: Settings, views: Views, tokenizer: CLIPTokenizer) -> op
 
 
 def write_clip(folder: Path, model: open_clip.CLIP, tokenizer: CLIPTokenizer) -> None:
-    """open_clip's local folder: configuration with preprocessing, fp16 safetensors; the tokenizer comes beside it."""
+    """open_clip's local folder: configuration with preprocessing, fp16 safetensors; the tokenizer comes
+    beside it.
+    """
     config = {
         "model_cfg": model_config(len(tokenizer)),
-        "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"},
+        "preprocess_cfg": {
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+            "interpolation": "bicubic",
+            "resize_mode": "shortest",
+        },
     }
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in model.state_dict().items()}
-    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    state = {
+        k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
+        for k, v in model.state_dict().items()
+    }
+    path = folder / "open_clip_model.safetensors"
+    save_file(state, path, metadata={"format": "pt"})
+    path.chmod(0o644)

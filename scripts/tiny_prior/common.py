@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,18 +25,21 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     views: int = 40_000
-    vae_steps: int = 3_000
-    unet_steps: int = 11_000
-    unet_v_steps: int = 2_500
-    clip_steps: int = 2_500
+    vae_steps: int = 2_400
+    decoder_steps: int = 1_000
+    unet_steps: int = 7_000
+    unet_v_steps: int = 1_200
+    clip_steps: int = 1_800
     checkpoint_seconds: float = 90.0
-    interim_export_seconds: float = 900.0
+    interim_export_seconds: float = 600.0
     workers: int = 1
     rank: int = 0
 
 
 def seeded(settings: Settings, *names: object) -> torch.Generator:
-    """A generator that depends on the seed and the names only, so that a resumed stage draws what it would have."""
+    """A generator that depends on the seed and the names only, so that a resumed stage draws what it would
+    have.
+    """
     text = "/".join(map(str, (settings.seed, *names)))
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
 
@@ -55,9 +57,9 @@ class Log:
         shown = "  ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
         line = f"{time.strftime('%H:%M:%S')} [{self.stage}] {shown}"
         print(line, flush=True)
-        with open(f"{self._path}.log", "a") as f:
+        with Path(f"{self._path}.log").open("a") as f:
             f.write(line + "\n")
-        with open(f"{self._path}.jsonl", "a") as f:
+        with Path(f"{self._path}.jsonl").open("a") as f:
             f.write(json.dumps({"time": time.time(), **values}) + "\n")
 
 
@@ -65,7 +67,7 @@ def save_atomic(value: Any, path: Path) -> None:
     """torch.save that never leaves half a file behind."""
     temporary = path.with_name(path.name + ".part")
     torch.save(value, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_if_there(path: Path) -> Any | None:
@@ -110,7 +112,9 @@ def save_grid(images: Tensor, columns: int, path: Path, scale: int = 1) -> None:
     rows = [np.concatenate(list(pixels[i : i + columns]), axis=1) for i in range(0, len(pixels), columns)]
     sheet = Image.fromarray(np.concatenate(rows, axis=0))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(path, optimize=True)
+    sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(
+        path, optimize=True
+    )
 
 
 def share(batch: tuple[Tensor, ...], settings: Settings) -> tuple[Tensor, ...]:

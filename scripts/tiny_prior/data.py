@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -76,7 +75,7 @@ def random_backgrounds(n: int, generator: torch.Generator) -> Tensor:
 
 
 def _draw_captions(prompts: list[str], n: int, generator: torch.Generator) -> np.ndarray:
-    """[n] prompt indices after MIXTURE; within a kind, evenly, but objects with a face half as often again."""
+    """[n] prompt indices after MIXTURE; within a kind evenly, but objects with a front half as often again."""
     weights = np.zeros(len(prompts))
     kinds = [parse(p)[0].kind for p in prompts]
     for kind, share in MIXTURE.items():
@@ -107,7 +106,9 @@ def make_views(settings: Settings) -> Views:
     rgba = np.empty((settings.views, 4, RESOLUTION, RESOLUTION), np.uint8)
 
     def render(i: int) -> None:
-        picture = scene_from_prompt(prompts[caption[i]]).render_arrays(c2w[i], focal[i], RESOLUTION, RESOLUTION)[0]
+        picture = scene_from_prompt(prompts[caption[i]]).render_arrays(
+            c2w[i], focal[i], RESOLUTION, RESOLUTION
+        )[0]
         rgba[i] = np.round(picture.transpose(2, 0, 1) * 255.0).clip(0, 255).astype(np.uint8)
 
     with ThreadPoolExecutor(max(torch.get_num_threads(), 1)) as pool:
@@ -118,5 +119,5 @@ def make_views(settings: Settings) -> Views:
     phrase = [view_phrase(a, e) for a, e in zip(azimuth, elevation, strict=True)]
     temporary = path.with_suffix(".part.npz")
     np.savez(temporary, rgba=rgba, caption=caption, phrase=np.array(phrase), meta=json.dumps(meta))
-    os.replace(temporary, path)
+    temporary.replace(path)
     return Views(torch.from_numpy(rgba), caption, phrase, prompts)

@@ -1,4 +1,6 @@
-"""How good the tiny models are, with figures and grids: each function returns plain numbers for the model cards."""
+"""How good the tiny models are, with figures and grids: each function returns plain numbers for the model
+cards.
+"""
 
 from __future__ import annotations
 
@@ -51,12 +53,17 @@ def embed_images(model: open_clip.CLIP, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def embed_texts(model: open_clip.CLIP, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    return torch.cat([model.encode_text(part, normalize=True) for part in token_table(tokenizer, texts).split(256)])
+    return torch.cat(
+        [model.encode_text(part, normalize=True) for part in token_table(tokenizer, texts).split(256)]
+    )
 
 
-def ranked_first(model: open_clip.CLIP, tokenizer: CLIPTokenizer, images: Tensor, prompts: list[str],
-                 g: torch.Generator) -> dict[str, Any]:  # fmt: skip
-    """Share of pictures whose caption scores highest among 32, and among all captions of the grammar, by kind too."""
+def ranked_first(
+    model: open_clip.CLIP, tokenizer: CLIPTokenizer, images: Tensor, prompts: list[str], g: torch.Generator
+) -> dict[str, Any]:
+    """Share of pictures whose caption scores highest among 32, and among all captions of the grammar, by kind
+    too.
+    """
     everything = [c.text for c in all_captions()]
     place = {text: i for i, text in enumerate(everything)}
     scores = embed_images(model, images) @ embed_texts(model, tokenizer, everything).T
@@ -83,8 +90,9 @@ def true_views(prompts: list[str], g: torch.Generator) -> tuple[Tensor, list[str
     return torch.stack(views).permute(0, 3, 1, 2), [view_phrase(a, e) for a, e in angles]
 
 
-def views_right(model: open_clip.CLIP, tokenizer: CLIPTokenizer, images: Tensor, prompts: list[str],
-                phrases: list[str]) -> float:  # fmt: skip
+def views_right(
+    model: open_clip.CLIP, tokenizer: CLIPTokenizer, images: Tensor, prompts: list[str], phrases: list[str]
+) -> float:
     """Share of pictures whose own view phrase scores highest among the four (chance is 0.25)."""
     texts = embed_texts(model, tokenizer, [f"{p}, {v}" for p in prompts for v in VIEW_PHRASES])
     texts = texts.view(len(prompts), len(VIEW_PHRASES), -1)
@@ -116,8 +124,14 @@ def evaluate_clip(settings: Settings, model: open_clip.CLIP, tokenizer: CLIPToke
     return result
 
 
-def evaluate_prior(settings: Settings, eps: Denoiser, v: Denoiser, vae: AutoencoderKL, model: open_clip.CLIP,
-                   tokenizer: CLIPTokenizer) -> dict[str, Any]:  # fmt: skip
+def evaluate_prior(
+    settings: Settings,
+    eps: Denoiser,
+    v: Denoiser,
+    vae: AutoencoderKL,
+    model: open_clip.CLIP,
+    tokenizer: CLIPTokenizer,
+) -> dict[str, Any]:
     """The prior's samples before the judge, DDIM with 50 steps, and the grids of the model card."""
     log, result = Log(settings, "evaluate"), {}
     runs = (
@@ -129,20 +143,26 @@ def evaluate_prior(settings: Settings, eps: Denoiser, v: Denoiser, vae: Autoenco
         prompts = draw_prompts(training_prompts() if name == "held_in" else held_out_prompts(), n, g)
         denoiser = eps if kind == "epsilon" else v
         images = torch.cat([
-            sample(denoiser, vae, tokenizer, prompts[i : i + 64], scale, g, kind).cpu() for i in range(0, n, 64)
+            sample(denoiser, vae, tokenizer, prompts[i : i + 64], scale, g, kind).cpu()
+            for i in range(0, n, 64)
         ])  # fmt: skip
         key = f"{name}_{kind}_cfg{scale:g}"
         result[key] = ranked_first(model, tokenizer, images, prompts, g)
         shown = np.linspace(0, n - 1, 64).astype(int)
         save_grid(images[shown], 16, settings.work / f"samples_{key}.png", 1)
-        log(run=key, **{k: x for k, x in result[key].items() if isinstance(x, float)}, seconds=time.time() - began)
+        log(
+            run=key,
+            **{k: x for k, x in result[key].items() if isinstance(x, float)},
+            seconds=time.time() - began,
+        )
     result["views"] = _evaluate_views(settings, eps, vae, model, tokenizer)
     log(run="views", **result["views"])
     return result
 
 
-def _evaluate_views(settings: Settings, eps: Denoiser, vae: AutoencoderKL, model: open_clip.CLIP,
-                    tokenizer: CLIPTokenizer) -> dict[str, float]:  # fmt: skip
+def _evaluate_views(
+    settings: Settings, eps: Denoiser, vae: AutoencoderKL, model: open_clip.CLIP, tokenizer: CLIPTokenizer
+) -> dict[str, float]:
     """Samples of the objects with a front under each view phrase: is the view the one asked for?"""
     pool = [p for p in training_prompts() if scene_from_prompt(p).has_front]
     names = sorted({parse(p)[0].name for p in pool})

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+from open_clip import CLIP
 from transformers import CLIPTokenizer
 
+from scripts.tiny_prior.clip import write_clip
 from scripts.tiny_prior.unet import Denoiser, scheduler
 
 
@@ -23,8 +24,8 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
     fresh.mkdir(parents=True)
     write(fresh)
     if target.exists():
-        os.replace(target, old)
-    os.replace(fresh, target)
+        target.replace(old)
+    fresh.replace(target)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -39,16 +40,34 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 def _half(module: torch.nn.Module) -> torch.nn.Module:
     """A half-precision copy; the training weights stay as they are."""
-    copy = type(module).from_config(module.config) if hasattr(type(module), "from_config") else type(module)(module.config)
+    copy = (
+        type(module).from_config(module.config)
+        if hasattr(type(module), "from_config")
+        else type(module)(module.config)
+    )
     copy.load_state_dict(module.state_dict())
     return copy.half().eval()
 
 
-def export_prior(target: Path, tokenizer: CLIPTokenizer, vae: AutoencoderKL, eps: Denoiser,
-                 v_unet: UNet2DConditionModel, card: str | None = None, pictures: list[Path] | None = None) -> None:  # fmt: skip
+def export_prior(
+    target: Path,
+    tokenizer: CLIPTokenizer,
+    vae: AutoencoderKL,
+    eps: Denoiser,
+    v_unet: UNet2DConditionModel,
+    card: str | None = None,
+    pictures: list[Path] | None = None,
+) -> None:
     """The Stable-Diffusion-format folder, with the v UNet and its scheduler beside the usual parts."""
     noise = scheduler("epsilon").config
-    keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "set_alpha_to_one", "steps_offset")
+    keys = (
+        "num_train_timesteps",
+        "beta_start",
+        "beta_end",
+        "beta_schedule",
+        "set_alpha_to_one",
+        "steps_offset",
+    )
     pndm = PNDMScheduler(**{k: noise[k] for k in keys}, skip_prk_steps=True, prediction_type="epsilon")
     pndm.register_to_config(clip_sample=False)
 
@@ -62,7 +81,8 @@ def export_prior(target: Path, tokenizer: CLIPTokenizer, vae: AutoencoderKL, eps
         scheduler("v_prediction").save_pretrained(folder / "scheduler_v")
         index = {
             "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.21.0",
-            "feature_extractor": [None, None], "image_encoder": [None, None], "requires_safety_checker": False,
+            "feature_extractor": [None, None], "image_encoder": [None, None],
+            "requires_safety_checker": False,
             "safety_checker": [None, None], "scheduler": ["diffusers", "PNDMScheduler"],
             "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
             "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
@@ -72,5 +92,17 @@ def export_prior(target: Path, tokenizer: CLIPTokenizer, vae: AutoencoderKL, eps
             (folder / "README.md").write_text(card)
         for picture in pictures or []:
             shutil.copy(picture, folder / picture.name)
+
+    replace_folder(target, write)
+
+
+def export_clip(target: Path, model: CLIP, tokenizer: CLIPTokenizer, card: str | None) -> None:
+    """open_clip's local folder."""
+
+    def write(folder: Path) -> None:
+        write_clip(folder, model, tokenizer)
+        save_tokenizer(tokenizer, folder)
+        if card is not None:
+            (folder / "README.md").write_text(card)
 
     replace_folder(target, write)

@@ -1,12 +1,13 @@
 """A CLIPTokenizer in which every word of the toy grammar is exactly one token.
 
-Letters stay in the vocabulary too, so that a foreign word comes out as several pieces (or as the unknown token): a word
-is known exactly when it is one token.
+Letters stay in the vocabulary too, so that a foreign word comes out as several pieces (or as the unknown
+token): a word is known exactly when it is one token.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from transformers import CLIPTokenizer
 
@@ -20,7 +21,7 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
     pieces = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges: list[tuple[str, str]] = []
     while True:
-        pairs = Counter(pair for word in pieces for pair in zip(word, word[1:], strict=False))
+        pairs = Counter(pair for word in pieces for pair in pairwise(word))
         if not pairs:
             return merges
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
@@ -34,7 +35,9 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
 
 
 def new_tokenizer() -> CLIPTokenizer:
-    """The tokenizer of both tiny models; pads with "!" (id 0) as SD 2.1 does, and the end mark has the highest id."""
+    """The tokenizer of both tiny models; pads with "!" (id 0) as SD 2.1 does, and the end mark has the
+    highest id.
+    """
     words = vocabulary()
     merges = learn_merges(words)
     letters = sorted({letter for word in words for letter in word} | set("abcdefghijklmnopqrstuvwxyz"))

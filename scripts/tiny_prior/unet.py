@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -34,7 +35,8 @@ SNR_CAP = 5.0  # min-SNR weighting
 PREVIEW = (
     "a red cube", "a blue torus", "a green cone on a yellow cube", "a duck, front view", "a duck, side view",
     "a duck, back view", "a red car, front view", "a red car, side view", "a blue house, front view",
-    "a blue house, back view", "a penguin, front view", "a penguin, back view", "a purple mushroom", "a snowman",
+    "a blue house, back view", "a penguin, front view", "a penguin, back view", "a purple mushroom",
+    "a snowman",
     "a pink ice cream cone", "an orange star",
 )  # fmt: skip
 
@@ -46,15 +48,17 @@ class Denoiser(nn.Module):
         super().__init__()
         self.text = CLIPTextModel(
             CLIPTextConfig(
-                vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=2,
-                num_attention_heads=4, max_position_embeddings=MAX_LENGTH, projection_dim=WIDTH, hidden_act="gelu",
+                vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=4 * WIDTH, projection_dim=WIDTH,
+                num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=MAX_LENGTH, hidden_act="gelu",
                 bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
             )
         )  # fmt: skip
-        # No attention at 16 x 16: it took half of the time on a CPU, and the two lower levels carry the layout.
+        # No attention at 16 x 16: it took half of the time on a CPU, and the two lower levels carry the
+        # layout.
         self.unet = UNet2DConditionModel(
-            sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 64, 96),
+            sample_size=16, in_channels=4, out_channels=4,
+            layers_per_block=1, block_out_channels=(32, 64, 96),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
             cross_attention_dim=WIDTH, attention_head_dim=8, norm_num_groups=8, use_linear_projection=True,
@@ -68,7 +72,9 @@ class Denoiser(nn.Module):
 
 @dataclass
 class Latents:
-    """Cached posteriors: scaled mean and std [M, 4, 16, 16] float16; item i shows view i modulo the number of views."""
+    """Cached posteriors: scaled mean and std [M, 4, 16, 16] float16; item i shows view i modulo the number of
+    views.
+    """
 
     mean: Tensor
     std: Tensor
@@ -91,7 +97,9 @@ def token_table(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 class Batches:
     """Noisy latents, timesteps, tokens and targets of step k, from the seed and k alone."""
 
-    def __init__(self, settings: Settings, views: Views, latents: Latents, tokenizer: CLIPTokenizer, stage: str) -> None:
+    def __init__(
+        self, settings: Settings, views: Views, latents: Latents, tokenizer: CLIPTokenizer, stage: str
+    ) -> None:
         self.settings, self.stage, self.latents = settings, stage, latents
         self.v_prediction = stage == "unet_v"
         self.alphas = scheduler("epsilon").alphas_cumprod
@@ -120,8 +128,16 @@ class Batches:
 
 
 @torch.no_grad()
-def sample(model: Denoiser, vae: AutoencoderKL, tokenizer: CLIPTokenizer, texts: list[str], guidance_scale: float,
-           generator: torch.Generator, prediction_type: str = "epsilon", steps: int = 50) -> Tensor:  # fmt: skip
+def sample(
+    model: Denoiser,
+    vae: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    texts: list[str],
+    guidance_scale: float,
+    generator: torch.Generator,
+    prediction_type: str = "epsilon",
+    steps: int = 50,
+) -> Tensor:
     """DDIM samples [N, 3, 64, 64] in [0, 1]."""
     device = next(model.parameters()).device
     ddim = scheduler(prediction_type)
@@ -141,61 +157,118 @@ def new_denoiser(settings: Settings, tokenizer: CLIPTokenizer) -> Denoiser:
     return Denoiser(tokenizer).to(settings.device)
 
 
-def train_denoiser(settings: Settings, views: Views, latents: Latents, vae: AutoencoderKL, tokenizer: CLIPTokenizer,
-                   stage: str, steps: int, peak: float, start_from: dict[str, Tensor] | None,
-                   interim: Callable[[Denoiser], None]) -> Denoiser:  # fmt: skip
-    """Train ``unet`` (with its text encoder) or ``unet_v`` (text frozen) and return the averaged weights."""
-    path = settings.work / f"{stage}.pt"
+@dataclass
+class Stage:
+    """``unet`` trains the text encoder along; ``unet_v`` starts from both and keeps the text encoder."""
+
+    name: str
+    steps: int
+    peak_rate: float
+    start_from: dict[str, Tensor] | None = None
+
+
+@dataclass
+class Training:
+    """What a stage's checkpoint holds."""
+
+    model: Denoiser
+    optimizer: torch.optim.Optimizer
+    average: Average
+    step: int
+
+    def save(self, path: Path) -> None:
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        save_atomic({**state, "average": self.average.shadow, "step": self.step}, path)
+
+    def averaged(self, settings: Settings, tokenizer: CLIPTokenizer) -> Denoiser:
+        """A copy with the averaged weights, for sampling."""
+        copy = new_denoiser(settings, tokenizer).eval()
+        copy.load_state_dict(self.average.shadow)
+        return copy
+
+
+def _resume(settings: Settings, tokenizer: CLIPTokenizer, stage: Stage) -> Training:
+    """A new training, or the stored one where it stopped."""
     model = new_denoiser(settings, tokenizer).train()
-    if start_from is not None:
-        model.load_state_dict(start_from)
+    if stage.start_from is not None:
+        model.load_state_dict(stage.start_from)
         model.text.requires_grad_(False)
     trainable = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    average, start = Average(model, 0.9985), 0
-    if (stored := load_if_there(path)) is not None:
+    optimizer = torch.optim.AdamW(
+        trainable, stage.peak_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
+    training = Training(model, optimizer, Average(model, 0.9985), 0)
+    if (stored := load_if_there(settings.work / f"{stage.name}.pt")) is not None:
         model.load_state_dict(stored["model"])
-        average.shadow, start = stored["average"], stored["step"]
         optimizer.load_state_dict(stored["optimizer"])
-    averaged = new_denoiser(settings, tokenizer).eval()
-    if start >= steps:
-        averaged.load_state_dict(average.shadow)
-        return averaged
-    batches = Batches(settings, views, latents, tokenizer, stage)
-    log, began, saved, exported = Log(settings, stage), time.time(), time.time(), time.time()
-    log(event="start", step=start, steps=steps, parameters=sum(p.numel() for p in model.unet.parameters()))
-    mean_loss, mean_mse = 0.0, 0.0
-    for step in range(start, steps):
-        noisy, t, tokens, target, weight = share(batches(step), settings)
-        set_learning_rate(optimizer, learning_rate(step, steps, peak, 200, 0.55))
-        squared = (model(noisy, t, tokens) - target).square()
-        loss = (weight * squared).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(trainable, settings)
-        torch.nn.utils.clip_grad_norm_(trainable, 1.0, foreach=True)
-        optimizer.step()
-        average.update(model, step)
-        mean_loss += loss.item() / 100
-        mean_mse += squared.mean().item() / 100
-        if (step + 1) % 100 == 0:
-            rate = (time.time() - began) / (step + 1 - start)
-            log(step=step + 1, loss=mean_loss, mse=mean_mse, seconds_per_step=rate, minutes_left=(steps - step) * rate / 60)
-            mean_loss = mean_mse = 0.0
-        if settings.rank > 0:
-            continue
-        now, last = time.time(), step == steps - 1
-        if last or now - saved > settings.checkpoint_seconds:
-            state = {"model": model.state_dict(), "average": average.shadow, "optimizer": optimizer.state_dict()}
-            save_atomic({**state, "step": step + 1}, path)
+        training.average.shadow, training.step = stored["average"], stored["step"]
+    return training
+
+
+def _advance(training: Training, batch: tuple[Tensor, ...], settings: Settings) -> tuple[float, float]:
+    """One optimiser step; returns the weighted loss and the plain MSE."""
+    noisy, t, tokens, target, weight = share(batch, settings)
+    squared = (training.model(noisy, t, tokens) - target).square()
+    loss = (weight * squared).mean()
+    training.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    trainable = [p for p in training.model.parameters() if p.requires_grad]
+    average_gradients(trainable, settings)
+    torch.nn.utils.clip_grad_norm_(trainable, 1.0, foreach=True)
+    training.optimizer.step()
+    training.average.update(training.model, training.step)
+    training.step += 1
+    return loss.item(), squared.mean().item()
+
+
+def train_denoiser(
+    settings: Settings,
+    views: Views,
+    latents: Latents,
+    vae: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    stage: Stage,
+    interim: Callable[[Denoiser], None],
+) -> Denoiser:
+    """Train a stage to its end and return the averaged weights; ``interim`` gets them now and then on the
+    way.
+    """
+    path, training = settings.work / f"{stage.name}.pt", _resume(settings, tokenizer, stage)
+    if training.step >= stage.steps:
+        return training.averaged(settings, tokenizer)
+    batches = Batches(settings, views, latents, tokenizer, stage.name)
+    log, start = Log(settings, stage.name), training.step
+    began = saved = exported = time.time()
+    log(event="start", step=start, steps=stage.steps)
+    sums = [0.0, 0.0]
+    while training.step < stage.steps:
+        rate = learning_rate(training.step, stage.steps, stage.peak_rate, 200, 0.55)
+        set_learning_rate(training.optimizer, rate)
+        losses = _advance(training, batches(training.step), settings)
+        sums = [a + b for a, b in zip(sums, losses, strict=True)]
+        step, now = training.step, time.time()
+        if step % 100 == 0:
+            pace = (now - began) / (step - start)
+            left = (stage.steps - step) * pace / 60
+            log(step=step, loss=sums[0] / 100, mse=sums[1] / 100, seconds_per_step=pace, minutes_left=left)
+            sums = [0.0, 0.0]
+        last = step == stage.steps
+        if settings.rank == 0 and (last or now - saved > settings.checkpoint_seconds):
+            training.save(path)
             saved = now
-        if last or now - exported > settings.interim_export_seconds:
-            averaged.load_state_dict(average.shadow)
-            kind = "v_prediction" if stage == "unet_v" else "epsilon"
-            images = sample(averaged, vae, tokenizer, list(PREVIEW), 5.0, seeded(settings, "preview"), kind, 30)
-            save_grid(images, 8, settings.work / f"{stage}_{step + 1:06d}.png", 2)
+        if settings.rank == 0 and (last or now - exported > settings.interim_export_seconds):
+            averaged = training.averaged(settings, tokenizer)
+            _preview(settings, averaged, vae, tokenizer, stage.name, step)
             interim(averaged)
             exported = now
     log(event="done", seconds=time.time() - began)
-    averaged.load_state_dict(average.shadow)
-    return averaged
+    return training.averaged(settings, tokenizer)
+
+
+def _preview(
+    settings: Settings, model: Denoiser, vae: AutoencoderKL, tokenizer: CLIPTokenizer, stage: str, step: int
+) -> None:
+    """A grid of the same captions and noise every time."""
+    kind = "v_prediction" if stage == "unet_v" else "epsilon"
+    images = sample(model, vae, tokenizer, list(PREVIEW), 5.0, seeded(settings, "preview"), kind, 30)
+    save_grid(images, 8, settings.work / f"{stage}_{step:06d}.png", 2)

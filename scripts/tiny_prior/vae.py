@@ -25,14 +25,19 @@ from scripts.tiny_prior.common import (
 from scripts.tiny_prior.data import Views, random_backgrounds
 
 KL_WEIGHT = 2e-3  # per latent element, against a loss per pixel value
-CROP, CROPS, FULL = 32, 32, 8  # crops of 32 px in batches of 32 first, whole pictures in batches of 8 at the end
+CROP, CROPS, FULL = (
+    32,
+    32,
+    8,
+)  # crops of 32 px in batches of 32 first, whole pictures in batches of 8 at the end
 WHOLE_FROM = 0.65  # GroupNorm sees other statistics in crops, so the last third is trained on whole pictures
 PEAK_RATE = 2.5e-3
 
 
 def new_vae() -> AutoencoderKL:
     return AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=4, sample_size=64, layers_per_block=1, norm_num_groups=8,
+        in_channels=3, out_channels=3, latent_channels=4, sample_size=64, layers_per_block=1,
+        norm_num_groups=8,
         block_out_channels=(16, 32, 32), mid_block_add_attention=False,
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
     )  # fmt: skip
@@ -47,17 +52,27 @@ def _batch(views: Views, step: int, settings: Settings, whole: bool) -> Tensor:
         return images
     # The sum of two uniform draws prefers the middle, where the object is.
     corner = (torch.rand(n, 2, 2, generator=generator).sum(-1) * (64 - CROP) / 2).long()
-    return torch.stack([im[:, y : y + CROP, x : x + CROP] for im, (y, x) in zip(images, corner.tolist(), strict=True)])
+    return torch.stack(
+        [im[:, y : y + CROP, x : x + CROP] for im, (y, x) in zip(images, corner.tolist(), strict=True)]
+    )
 
 
 def _loss(vae: AutoencoderKL, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(loss, MSE, KL per element, mean posterior std); the picture loss is L1 + MSE + L1 of the edges."""
+    """(loss, MSE, KL per element, mean posterior std)."""
     posterior = vae.encode(images).latent_dist
     decoded = vae.decode(posterior.mean + posterior.std * noise).sample
-    squared = F.mse_loss(decoded, images)
-    edges = sum(F.l1_loss(decoded.diff(dim=d), images.diff(dim=d)) for d in (2, 3))
+    picture, squared = _picture_loss(decoded, images)
     kl = 0.5 * (posterior.mean**2 + posterior.var - 1.0 - posterior.logvar).mean()
-    return F.l1_loss(decoded, images) + squared + 0.5 * edges + KL_WEIGHT * kl, squared, kl, posterior.std.mean()
+    return picture + KL_WEIGHT * kl, squared, kl, posterior.std.mean()
+
+
+def _picture_loss(decoded: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """(L1 + MSE + half the L1 of the edges, MSE)."""
+    squared = F.mse_loss(decoded, images)
+    edges = F.l1_loss(decoded.diff(dim=2), images.diff(dim=2)) + F.l1_loss(
+        decoded.diff(dim=3), images.diff(dim=3)
+    )
+    return F.l1_loss(decoded, images) + squared + 0.5 * edges, squared
 
 
 def train_vae(settings: Settings, views: Views) -> AutoencoderKL:
@@ -77,7 +92,9 @@ def train_vae(settings: Settings, views: Views) -> AutoencoderKL:
     log, began, saved = Log(settings, "vae"), time.time(), time.time()
     for step in range(start, settings.vae_steps):
         images = _batch(views, step, settings, step >= WHOLE_FROM * settings.vae_steps).to(settings.device)
-        noise = torch.randn(len(images), 4, *(s // 4 for s in images.shape[2:]), generator=seeded(settings, "vae_z", step))
+        noise = torch.randn(
+            len(images), 4, *(s // 4 for s in images.shape[2:]), generator=seeded(settings, "vae_z", step)
+        )
         set_learning_rate(optimizer, learning_rate(step, settings.vae_steps, PEAK_RATE, 100, 0.3))
         loss, squared, kl, std = _loss(vae, *share((images, noise.to(settings.device)), settings))
         optimizer.zero_grad(set_to_none=True)
@@ -87,9 +104,18 @@ def train_vae(settings: Settings, views: Views) -> AutoencoderKL:
         optimizer.step()
         if step % 100 == 0 or step == settings.vae_steps - 1:
             rate = (time.time() - began) / (step - start + 1)
-            log(step=step, loss=loss.item(), mse=squared.item(), kl=kl.item(), std=std.item(), seconds_per_step=rate)
+            log(
+                step=step,
+                loss=loss.item(),
+                mse=squared.item(),
+                kl=kl.item(),
+                std=std.item(),
+                seconds_per_step=rate,
+            )
         if settings.rank == 0 and time.time() - saved > settings.checkpoint_seconds:
-            save_atomic({"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, path)
+            save_atomic(
+                {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, path
+            )
             saved = time.time()
     if settings.rank > 0:
         return vae.eval()
@@ -99,8 +125,56 @@ def train_vae(settings: Settings, views: Views) -> AutoencoderKL:
         {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": settings.vae_steps,
          "scaling_factor": factor, "mse": squared}, path,
     )  # fmt: skip
-    log(event="done", mse=squared, psnr=10 * math.log10(4.0 / squared), scaling_factor=factor, seconds=time.time() - began)
+    log(
+        event="done",
+        mse=squared,
+        psnr=10 * math.log10(4.0 / squared),
+        scaling_factor=factor,
+        seconds=time.time() - began,
+    )
     return vae
+
+
+def refine_decoder(settings: Settings, vae: AutoencoderKL, views: Views) -> AutoencoderKL:
+    """Train the decoder further with the encoder frozen: crisper pictures, and the UNets' latents stay what
+    they are.
+    """
+    path, factor = settings.work / "vae_decoder.pt", vae.config["scaling_factor"]
+    parts = torch.nn.ModuleList([vae.decoder, vae.post_quant_conv])
+    vae.requires_grad_(False)
+    parts.requires_grad_(True)
+    optimizer = torch.optim.AdamW(parts.parameters(), 1e-3, betas=(0.9, 0.99), weight_decay=1e-4)
+    start = 0
+    if (stored := load_if_there(path)) is not None:
+        parts.load_state_dict(stored["model"])
+        optimizer.load_state_dict(stored["optimizer"])
+        start = stored["step"]
+    log, began, saved = Log(settings, "vae_decoder"), time.time(), time.time()
+    for step in range(start, settings.decoder_steps):
+        images = _batch(views, settings.vae_steps + step, settings, whole=True)
+        noise = torch.randn(len(images), 4, 16, 16, generator=seeded(settings, "decoder_z", step))
+        images, noise = share((images.to(settings.device), noise.to(settings.device)), settings)
+        set_learning_rate(optimizer, learning_rate(step, settings.decoder_steps, 1e-3, 50, 0.2))
+        with torch.no_grad():
+            posterior = vae.encode(images).latent_dist
+        decoded = vae.decode(posterior.mean + posterior.std * noise).sample
+        loss, squared = _picture_loss(decoded, images)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(list(parts.parameters()), settings)
+        optimizer.step()
+        if (step + 1) % 100 == 0:
+            rate = (time.time() - began) / (step - start + 1)
+            log(step=step + 1, loss=loss.item(), mse=squared.item(), seconds_per_step=rate)
+        last = step == settings.decoder_steps - 1
+        if settings.rank == 0 and (last or time.time() - saved > settings.checkpoint_seconds):
+            state = {"model": parts.state_dict(), "optimizer": optimizer.state_dict()}
+            save_atomic({**state, "step": step + 1}, path)
+            saved = time.time()
+    if settings.rank == 0 and start < settings.decoder_steps:
+        squared = _measure(vae.eval(), views, settings)[1]
+        log(event="done", mse=squared, psnr=10 * math.log10(4.0 / squared), scaling_factor=factor)
+    return vae.eval()
 
 
 @torch.no_grad()
@@ -117,8 +191,12 @@ def _measure(vae: AutoencoderKL, views: Views, settings: Settings) -> tuple[floa
 
 
 @torch.no_grad()
-def encode_views(settings: Settings, vae: AutoencoderKL, views: Views, copies: int = 1) -> tuple[Tensor, Tensor]:
-    """Scaled posterior (mean, std) [copies * N, 4, 16, 16] float16 of every view, each copy on another background."""
+def encode_views(
+    settings: Settings, vae: AutoencoderKL, views: Views, copies: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Scaled posterior (mean, std) [copies * N, 4, 16, 16] float16 of every view, each copy on another
+    background.
+    """
     path = settings.work / "latents.pt"
     stored = load_if_there(path)
     if stored is not None:
