@@ -29,7 +29,7 @@ from trace_bench.parts import (
     tflop_of,
 )
 from trace_bench.priors.base import Prior, Work
-from trace_bench.priors.text import embed_prompt
+from trace_bench.priors.text import PromptText, embed_prompt
 from trace_bench.progress import METRICS, Reporter
 from trace_bench.record import CONFIG, LOG, Record
 from trace_bench.rendering import write_renders
@@ -111,13 +111,14 @@ class Attempt:
             prior.check_prompt(self.spec.prompt.text)
             method = make_method(self.job, prior)
             prior.check_prompt(method.negative_prompt)
+            text = embed_prompt(prior, self.spec.prompt.text, method.negative_prompt)
         with self.watch.phase("init"):
             representation = make_representation(self.job, prior, device)
         if checkpoint is not None:
             method.load_state_dict(checkpoint.method)
             representation.load_state_dict(checkpoint.representation)
             self.step, self.cost = checkpoint.step, Work(**checkpoint.cost)
-        if not self._distil(prior, method, representation):
+        if not self._distil(prior, method, representation, text):
             return False
         with self.watch.phase("render"):
             exported = self._export(representation)
@@ -131,10 +132,9 @@ class Attempt:
         manifest.views = views
         return True
 
-    def _distil(self, prior: Prior, method: Method, representation: Representation) -> bool:
+    def _distil(self, prior: Prior, method: Method, representation: Representation, text: PromptText) -> bool:
         """The core, from `self.step` to the end or to where it is asked to stop, and a checkpoint there."""
-        job, text = self.job, embed_prompt(prior, self.spec.prompt.text, method.negative_prompt)
-        done_before, counted = self.cost, replace(prior.counter)
+        job, done_before, counted = self.job, self.cost, replace(prior.counter)
         label = f"{self.spec.identity.method}: {self.spec.prompt.text[:40]}"
         with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"]) as reporter:
             kept_step, kept_time = self.step, time.monotonic()

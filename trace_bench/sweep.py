@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ from trace_bench.planning import check_composes, make_plan, readable_overrides
 if TYPE_CHECKING:  # imports torch
     from trace_bench.run import Outcome
 
-EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED = 1, 2, 75  # 75 is sysexits' "try again"
+EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED, EXIT_INTERRUPTED = 1, 2, 75, 130  # 75: sysexits' "try again"
+log = logging.getLogger(__name__)
 PICTURES = ("preview.png", "turntable.mp4", "renders")
 _LISTED = 12
 _ended: dict[Path, Outcome] = {}  # what this process did itself
@@ -44,9 +46,16 @@ def run_job(cfg: DictConfig) -> None:
     """
     from trace_bench.run import make_asset
 
-    job = Job.from_config(cfg, HydraConfig.get().runtime.choices)
+    try:
+        job = Job.from_config(cfg, HydraConfig.get().runtime.choices)
+        runs = runs_of(job)
+    except (
+        TraceBenchError
+    ) as error:  # on another machine than the one that planned it, such as a missing file
+        log.error("%s", error)
+        raise SystemExit(EXIT_MISTAKE) from error
     with listening() as stop:
-        for spec in runs_of(job):
+        for spec in runs:
             outcome = _ended[spec.folder] = make_asset(spec, stop)
             if stop():
                 raise SystemExit(stop.exit_code)
@@ -77,6 +86,8 @@ def main(argv: Sequence[str]) -> int:
             _hand_over(args, argv, overrides)
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else EXIT_FAILED
+        except KeyboardInterrupt:  # a second Ctrl-C, or one between two runs
+            code = EXIT_INTERRUPTED
     verdict = _verdict(plan, before)
     return code or verdict
 
