@@ -75,7 +75,7 @@ def random_backgrounds(n: int, generator: torch.Generator) -> Tensor:
 
 
 def _draw_captions(prompts: list[str], n: int, generator: torch.Generator) -> np.ndarray:
-    """[n] prompt indices after MIXTURE; within a kind evenly, but objects with a front half as often again."""
+    """[n] prompt indices after MIXTURE; within a kind evenly, objects with a front half as often again."""
     weights = np.zeros(len(prompts))
     kinds = [parse(p)[0].kind for p in prompts]
     for kind, share in MIXTURE.items():

@@ -48,8 +48,9 @@ class Denoiser(nn.Module):
         super().__init__()
         self.text = CLIPTextModel(
             CLIPTextConfig(
-                vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=4 * WIDTH, projection_dim=WIDTH,
-                num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=MAX_LENGTH, hidden_act="gelu",
+                vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=4 * WIDTH,
+                projection_dim=WIDTH, num_hidden_layers=2, num_attention_heads=4,
+                max_position_embeddings=MAX_LENGTH, hidden_act="gelu",
                 bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
             )
