@@ -30,9 +30,8 @@ def parts(n=6):
 
 
 def densifier(reference_steps=None, seed=0, **settings):
-    return Densifier(
-        DensifySettings(**{"threshold": 1.0, "max_growth": None, **settings}), reference_steps, seed
-    )
+    settings = DensifySettings(**{"threshold": 1.0, "max_growth": None, **settings})
+    return Densifier(settings, reference_steps, (4, 8, 16), seed)
 
 
 def with_stats(densifier, grads):
@@ -89,6 +88,25 @@ def test_normalised_is_blind_to_the_scale_of_the_gradient_and_raw_is_not():
         small.observe(info_of(grad, radii), Progress(0, 1700), torch.tensor(0.5))
         large.observe(info_of(1000 * grad, radii), Progress(0, 1700), torch.tensor(500.0))
         assert torch.allclose(small.stats["grad2d"], large.stats["grad2d"]) == equal
+
+
+def test_normalised_is_per_latent_cell_and_rms():
+    d = densifier()  # latents of 8 rows and 16 columns for 32 x 64 pixels: 4 pixels a cell
+    d.observe(
+        info_of(torch.tensor([[[3.0, 4.0]]]), torch.ones(1, 1, 2)), Progress(0, 1700), torch.tensor(2.0)
+    )
+    torch.testing.assert_close(d.stats["grad2d"], torch.tensor([5.0 * 4.0 / 2.0]))
+
+
+def test_prune_mode_removes_and_never_grows():
+    params, optimizers = parts(4)
+    with torch.no_grad():
+        params["opacities"][0] = torch.tensor(0.04).logit()
+    d = densifier(mode="prune")
+    d.observe(info_of(torch.ones(1, 4, 2), torch.ones(1, 4, 2)), Progress(0, 1700), torch.tensor(1.0))
+    assert d.stats == {}
+    d.run(params, optimizers, event=400, step=400)
+    assert len(params["means"]) == 3
 
 
 def test_small_ones_are_cloned_and_large_ones_split():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from trace_bench.cameras import CameraRange, EvaluationRig, make_cameras, sample_cameras
@@ -40,7 +42,7 @@ def one_step(gaussians, k, n, seed=0, scale=1.0):
     )
     gaussians.pre_backward(render)
     target = rng.uniform("target", tuple(render.rgb.shape))
-    loss = scale * ((render.rgb - target) ** 2).sum() + gaussians.regularisation(render, Progress(k, n))
+    loss = scale * ((render.rgb - target) ** 2).sum() + gaussians.regularisation(render, Progress(k, n), torch.ones(()))
     loss.backward()
     gaussians.post_backward(render, Progress(k, n), torch.tensor(scale))
     return render
@@ -115,7 +117,10 @@ def test_regularisation():
         c = o.clamp(1e-3, 1 - 1e-3)
         entropy = -(c * c.log() + (1 - c) * (1 - c).log()).mean()
         expected = 2.0 * (o**2 + 0.01).sqrt().mean() + 3.0 * entropy
-        torch.testing.assert_close(gaussians.regularisation(render, Progress(0, 10)), expected)
+        rms = torch.tensor(0.3)
+        torch.testing.assert_close(gaussians.regularisation(render, Progress(0, 10), rms), expected)
+        gaussians.losses_mode = "normalised"  # in units of the gradient of a view, which is B times the batch's
+        torch.testing.assert_close(gaussians.regularisation(render, Progress(0, 10), rms), 0.6 * expected)
 
 
 def test_learning_rate_of_the_position():
@@ -139,6 +144,30 @@ def test_every_parameter_trains_with_its_learning_rate():
         else:  # Adam's first step is lr wherever there is a gradient
             assert moved.max() == pytest.approx(lr, rel=1e-3)
         assert param.grad is None
+
+
+def test_the_step_that_densifies_is_no_step_of_the_optimisers():
+    """Trap T5: what survives stays as it was, and Adam does not count the step."""
+    settings = {"start": 0, "every": 1, "stop": 3, "prune_opacity": 0.0}  # events at 1 and 2
+    gaussians = make(reference_steps=None, densify={**settings, "mode": "prune"})
+    one_step(gaussians, 0, 9)
+    before = gaussians.state_dict()
+    for k in (1, 2, 3):
+        one_step(gaussians, k, 9)
+        equal = [torch.equal(gaussians.params[name], value) for name, value in before["params"].items()]
+        counts = {int(o.state[gaussians.params[n]]["step"]) for n, o in gaussians.optimizers.items()}
+        assert (all(equal), counts) == ((True, {1}) if k < 3 else (False, {2}))
+
+
+def test_the_yaml_says_what_the_constructor_does():
+    path = Path(__file__).parents[2] / "conf/representation/gaussians.yaml"
+    hyper = yaml.safe_load(path.read_text())
+    for key in ("_target_", "display_name", "citation"):
+        del hyper[key]
+    default, written = make(), make(**hyper)
+    for name in ("lr", "losses", "means_lr", "reference_steps", "opacity_from"):
+        assert getattr(default, name) == getattr(written, name), name
+    assert default.densifier.settings == written.densifier.settings
 
 
 def test_colours_never_get_stuck_outside():
@@ -182,11 +211,16 @@ def test_state_survives_a_safe_torch_file(tmp_path):
 
 
 def test_state_is_a_copy():
-    gaussians = make()
-    state = gaussians.state_dict()
-    kept = state["params"]["means"].clone()
-    one_step(gaussians, 0, 1700)
-    assert torch.equal(state["params"]["means"], kept)
+    """What trains on after a state was taken or loaded leaves the state alone."""
+    first = make()
+    one_step(first, 0, 1700)
+    state = first.state_dict()
+    one_step(first, 1, 1700)
+    for _ in range(2):
+        second = make()
+        second.load_state_dict(state)
+        one_step(second, 1, 1700)
+        assert all(torch.equal(first.params[name], second.params[name]) for name in first.params)
 
 
 def test_export(tmp_path):

@@ -36,7 +36,7 @@ class Representation(ABC):
     One step of the core, in this order:
         render = r.render(cameras, background)
         r.pre_backward(render)
-        (distillation surrogate + r.regularisation(render, progress)).backward()
+        (distillation surrogate + r.regularisation(render, progress, grad_rms)).backward()
         r.post_backward(render, progress, grad_rms)
     """
 
@@ -50,8 +50,12 @@ class Representation(ABC):
         """Render B cameras over `background` ([3] or [B, 3], in [0, 1]); differentiable."""
 
     @abstractmethod
-    def regularisation(self, render: Render, progress: Progress) -> Tensor:
-        """Weighted sum of the representation's own losses on this render, a scalar."""
+    def regularisation(self, render: Render, progress: Progress, grad_rms: Tensor) -> Tensor:
+        """Weighted sum of the representation's own losses on this render, a scalar.
+
+        grad_rms: scalar, root mean square of the method's d(loss)/d(latents) of this batch, for weights that are
+            relative to it.
+        """
 
     def pre_backward(self, render: Render) -> None:  # noqa: B027 - nothing to do is a fine default
         """Called between render and backward, to retain what only the backward pass fills in."""

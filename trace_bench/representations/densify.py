@@ -6,6 +6,7 @@ fact and events at 400, 500, ..., 800, a run densifies at 71, 88, 106, 124 and 1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +19,22 @@ from trace_bench.seeding import StepRng
 if TYPE_CHECKING:
     from trace_bench.schedules import Progress
 
-MODES = ("normalised", "raw", "off")
+MODES = ("normalised", "raw", "prune", "off")
 
 
 @dataclass(frozen=True)
 class DensifySettings:
     """When and by which measure; world units as in the scene, steps as in the reference run.
 
-    mode: what the screen-space gradient is compared with. `raw`: `threshold` itself, as released, which
-        depends on
-    each method's gradient scale (trap T3). `normalised`: `threshold` times the batch's RMS latent gradient.
-    `off`: the count never changes.
+    mode: which screen-space gradient `threshold` is compared with.
+        normalised: d(loss) / d(position in cells of the latent) over the batch's RMS latent gradient, which
+            neither the method's scale nor the resolution changes (trap T3).
+        raw: d(loss) / d(position in [-1, 1]), as released (0.0002); it scales with the method's gradient.
+        prune: nothing grows. off: nothing grows or goes.
     """
 
     mode: str = "normalised"
-    threshold: float = 0.02  # of the mean norm of d(loss) / d(screen position in [-1, 1])
+    threshold: float = 0.1  # of the mean norm over the steps in which a Gaussian was seen
     start: int = 300  # events at multiples of `every` in (start, stop)
     stop: int = 900  # statistics are gathered before it
     every: int = 100
@@ -61,11 +63,19 @@ class DensifySettings:
 class Densifier:
     """Statistics of the screen-space gradient, and the events that act on them."""
 
-    def __init__(self, settings: DensifySettings, reference_steps: int | None, seed: int) -> None:
+    def __init__(
+        self, settings: DensifySettings, reference_steps: int | None, latent_shape: Sequence[int], seed: int
+    ) -> None:
         self.settings = settings
+        self.latent_size = (latent_shape[-1], latent_shape[-2])  # columns, rows
         self.reference_steps = reference_steps
         self.seed = seed
         self.stats: dict[str, Tensor] = {}  # grad2d [N] summed norms, count [N] steps in which it was seen
+
+    @property
+    def grows(self) -> bool:
+        """Whether statistics are needed."""
+        return self.settings.mode in {"normalised", "raw"}
 
     def event(self, progress: Progress) -> int | None:
         """The reference run's step whose event falls on this one, if any."""
@@ -84,11 +94,12 @@ class Densifier:
     def observe(self, info: dict[str, Any], progress: Progress, grad_rms: Tensor) -> None:
         """Add this step's gradients: the views' sum first, then one norm and one count a visible Gaussian."""
         s = self.settings
-        if s.mode == "off" or progress.k >= self._scaled(s.stop, progress.n):
+        if not self.grows or progress.k >= self._scaled(s.stop, progress.n):
             return
         grad = info["means2d"].grad  # [C, N, 2] per pixel
-        half = grad.new_tensor([info["width"] / 2.0, info["height"] / 2.0])  # pixels -> [-1, 1]
-        norm = (grad.sum(dim=0) * half).norm(dim=-1)
+        units = (2, 2) if s.mode == "raw" else self.latent_size  # across the screen
+        pixels = grad.new_tensor([info["width"] / units[0], info["height"] / units[1]])  # a unit's
+        norm = (grad.sum(dim=0) * pixels).norm(dim=-1)
         if s.mode == "normalised":
             norm = norm / grad_rms.clamp(min=1e-30)
         visible = (info["radii"] > 0).all(dim=-1).any(dim=0)
@@ -106,11 +117,19 @@ class Densifier:
         step: int,
     ) -> None:
         """Clone, split and prune in place; parameters are replaced, their optimisers follow."""
-        from gsplat.strategy.ops import duplicate, remove, split
+        if self.grows and self.stats:  # in runs of a few steps an event may fall where statistics have ended
+            self._grow(params, optimizers, step)
+        self._prune(params, optimizers, event, step)
+        self.stats = {}
 
-        s = self.settings
+    def _grow(
+        self, params: dict[str, torch.nn.Parameter], optimizers: dict[str, torch.optim.Optimizer], step: int
+    ) -> None:
+        """Clone the small and split the large ones of those chosen."""
+        from gsplat.strategy.ops import duplicate, split
+
         chosen = self._chosen(len(params["means"]))
-        small = params["scales"].exp().amax(dim=-1) <= s.split_scale
+        small = params["scales"].exp().amax(dim=-1) <= self.settings.split_scale
         clone, halve = chosen & small, chosen & ~small
         if clone.any():
             duplicate(params, optimizers, self.stats, clone)
@@ -120,6 +139,18 @@ class Densifier:
             with torch.random.fork_rng(devices=devices):  # gsplat draws from the global generator
                 torch.manual_seed(StepRng(self.seed, step).generator("densify_split").initial_seed())
                 split(params, optimizers, self.stats, halve)
+
+    def _prune(
+        self,
+        params: dict[str, torch.nn.Parameter],
+        optimizers: dict[str, torch.optim.Optimizer],
+        event: int,
+        step: int,
+    ) -> None:
+        """Remove the faint, and at late events the huge ones."""
+        from gsplat.strategy.ops import remove
+
+        s = self.settings
         faint = params["opacities"].sigmoid() < s.prune_opacity
         if event > s.prune_scale_after:
             faint = faint | (params["scales"].exp().amax(dim=-1) > s.prune_scale)
@@ -130,7 +161,6 @@ class Densifier:
             )
         if faint.any():
             remove(params, optimizers, self.stats, faint)
-        self.stats = {}
 
     def _chosen(self, n: int) -> Tensor:
         """Which of the n Gaussians grow [n]: those over the threshold, the strongest where room is short."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PARAMS = ("means", "quats", "scales", "opacities", "sh0")
 LEARNING_RATES = {"means": 2e-4, "quats": 1e-3, "scales": 5e-3, "opacities": 0.01, "sh0": 0.0125}
 LOSSES = {"sparsity": 1.0, "opaque": 0.0}
+LOSSES_MODES = ("raw", "normalised")
 OPACITY_FROM = ("depth", "alpha")
 
 
@@ -33,7 +35,8 @@ class Gaussians(Representation):
     means [N, 3], quats [N, 4] wxyz, scales [N, 3] (log), opacities [N] (logit), sh0 [N, 1, 3].
 
     Args:
-        points: the start; `resolution` and `latent_shape` have no bearing on Gaussians.
+        points: the start; `resolution` has no bearing on Gaussians.
+        latent_shape: (C, h, w), the unit of length of the normalised densification statistic.
         seed: of the random offsets of split Gaussians.
         lr: learning rate of each parameter; those not named keep the paper's.
         means_lr_final: what the position's learning rate tends to, log-linearly, at `means_lr_steps`.
@@ -42,6 +45,8 @@ class Gaussians(Representation):
             None: the numbers are taken as they stand.
         opacity: of each Gaussian at the start.
         losses: weights of `sparsity`, mean sqrt(o^2 + 0.01), and `opaque`, binary entropy of o.
+        losses_mode: `raw` weights as they stand, or `normalised`: in units of the RMS latent gradient of a view, so
+            that one weight means the same for methods whose gradients differ in size (trap T3).
         opacity_from: what those losses take for o: `alpha`, or `depth`, accumulated depth over its maximum,
             which the released code has in its stead (trap T6).
         densify: fields of `DensifySettings`.
@@ -61,6 +66,7 @@ class Gaussians(Representation):
         reference_steps: int | None = 1700,
         opacity: float = 0.1,
         losses: Mapping[str, float] | None = None,
+        losses_mode: str = "raw",
         opacity_from: str = "depth",
         densify: Mapping[str, Any] | None = None,
     ) -> None:
@@ -70,6 +76,9 @@ class Gaussians(Representation):
         if opacity_from not in OPACITY_FROM:
             known = ", ".join(OPACITY_FROM)
             raise TraceBenchError(f"representation.opacity_from={opacity_from!r} is not one of {known}.")
+        if losses_mode not in LOSSES_MODES:
+            known = ", ".join(LOSSES_MODES)
+            raise TraceBenchError(f"representation.losses_mode={losses_mode!r} is not one of {known}.")
         if not 0.0 < opacity < 1.0:
             raise TraceBenchError(f"representation.opacity must be between 0 and 1, but is {opacity}.")
         if min(means_lr_final, means_lr_steps, self.lr["means"]) <= 0:
@@ -78,9 +87,9 @@ class Gaussians(Representation):
             )
         self.means_lr = (means_lr_final, means_lr_steps)
         self.reference_steps = reference_steps
-        self.opacity_from = opacity_from
+        self.losses_mode, self.opacity_from = losses_mode, opacity_from
         settings = DensifySettings(**merged("densify", vars(DensifySettings()), densify))
-        self.densifier = Densifier(settings, reference_steps, seed)
+        self.densifier = Densifier(settings, reference_steps, latent_shape, seed)
         if points is None:
             raise TraceBenchError(
                 "Gaussians need a start; choose init=random, init=sphere or init=pointcloud."
@@ -136,7 +145,7 @@ class Gaussians(Representation):
         facing = (away * normals).sum(dim=-1, keepdim=True) > 0
         return torch.where(facing, -normals, normals)
 
-    def regularisation(self, render: Render, progress: Progress) -> Tensor:
+    def regularisation(self, render: Render, progress: Progress, grad_rms: Tensor) -> Tensor:
         if self.opacity_from == "alpha":
             o = render.alpha
         else:
@@ -146,10 +155,10 @@ class Gaussians(Representation):
         if self.losses["opaque"]:
             inside = o.clamp(1e-3, 1.0 - 1e-3)
             loss = loss + self.losses["opaque"] * torch.nn.functional.binary_cross_entropy(inside, inside)
-        return loss
+        return loss * grad_rms * len(render.alpha) if self.losses_mode == "normalised" else loss
 
     def pre_backward(self, render: Render) -> None:
-        if self.densifier.settings.mode != "off":
+        if self.densifier.grows:
             render.info["means2d"].retain_grad()
 
     def post_backward(self, render: Render, progress: Progress, grad_rms: Tensor) -> None:
@@ -175,14 +184,14 @@ class Gaussians(Representation):
     def state_dict(self) -> dict[str, Any]:
         return {
             "params": {name: param.detach().clone() for name, param in self.params.items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "optimizers": {name: deepcopy(o.state_dict()) for name, o in self.optimizers.items()},
             "densify": {name: value.clone() for name, value in self.densifier.stats.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._own({name: value.clone() for name, value in state["params"].items()})
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            optimizer.load_state_dict(deepcopy(state["optimizers"][name]))
         self.densifier.stats = {k: value.to(self.device).clone() for k, value in state["densify"].items()}
 
     def export(self, folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -80,7 +81,7 @@ class Image(Representation):
             return Render(None, alpha, depth, normal, latents=canvas)
         return Render(bounded(canvas), alpha, depth, normal)
 
-    def regularisation(self, render: Render, progress: Progress) -> Tensor:
+    def regularisation(self, render: Render, progress: Progress, grad_rms: Tensor) -> Tensor:
         """None: zero."""
         return self.canvas.new_zeros(())
 
@@ -90,12 +91,13 @@ class Image(Representation):
         self.canvas.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"canvas": self.canvas.detach().clone(), "optimizer": self.optimizers["canvas"].state_dict()}
+        optimizer = deepcopy(self.optimizers["canvas"].state_dict())
+        return {"canvas": self.canvas.detach().clone(), "optimizer": optimizer}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         with torch.no_grad():
             self.canvas.copy_(state["canvas"])
-        self.optimizers["canvas"].load_state_dict(state["optimizer"])
+        self.optimizers["canvas"].load_state_dict(deepcopy(state["optimizer"]))
 
     def export(self, folder: Path) -> list[Path]:
         """`asset.safetensors` with the canvas, and in rgb mode `asset.png`; latents have to be decoded."""
