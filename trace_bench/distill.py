@@ -139,10 +139,10 @@ def _step(
     representation.pre_backward(render)
     latents = encode(prior, render, rng, method.encode_depth_probability)
     distilled = method.step(latents.detach(), text, view, progress, rng)
-    regularisation = representation.regularisation(render, progress)
+    grad_rms = distilled.grad.square().mean().sqrt() / n
+    regularisation = representation.regularisation(render, progress, grad_rms)
     loss = (latents * distilled.grad).sum() / n + regularisation
     loss.backward()
-    grad_rms = distilled.grad.square().mean().sqrt() / n
     values = {"latents": latents.detach(), "latent gradient": distilled.grad, "loss": loss.detach()}
     if render.rgb is not None:
         values["render"] = render.rgb.detach()

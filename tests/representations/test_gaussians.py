@@ -165,7 +165,7 @@ def test_the_yaml_says_what_the_constructor_does():
     for key in ("_target_", "display_name", "citation"):
         del hyper[key]
     default, written = make(), make(**hyper)
-    for name in ("lr", "losses", "means_lr", "reference_steps", "opacity_from"):
+    for name in ("lr", "losses", "losses_mode", "means_lr", "reference_steps", "opacity_from"):
         assert getattr(default, name) == getattr(written, name), name
     assert default.densifier.settings == written.densifier.settings
 

@@ -1,0 +1,110 @@
+"""Where the time of a step goes, method by method: `python -m benchmarks.step [prior=tiny] [representation=...]`.
+
+Prints milliseconds a step of each method and what share of it the renderer, the encoder, the method and the
+optimiser take, as ratios to SDS in one run. The harness's own share is what is left. Takes the overrides of
+`python -m trace_bench`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from trace_bench.cameras import CameraRange
+from trace_bench.config import Job
+from trace_bench.config_path import conf_dir
+from trace_bench.distill import distill
+from trace_bench.parts import load_prior, make_method, make_representation, resolve_device
+from trace_bench.priors.text import embed_prompt
+from trace_bench.seeding import Rng
+
+METHODS = ("sds", "vsd", "trace")
+WARM_UP, MEASURED = 5, 40
+
+
+class Stopwatch:
+    """Seconds by part of the step; waits for the device around each part."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        self.wait()
+        start = time.perf_counter()
+        yield
+        self.wait()
+        self.seconds[name] += time.perf_counter() - start
+
+    def wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name):
+                return call(*args, **kwargs)
+
+        return timed
+
+
+def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, float]]:
+    """(seconds a step, seconds a step by part)."""
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        cfg = compose("config", [f"method={method_name}", *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    job = Job.from_config(cfg, HydraConfig.get().runtime.choices)
+    device = resolve_device(job.device)
+    prior = load_prior(job, device)
+    method = make_method(job, prior)
+    representation = make_representation(job, prior, device)
+    text = embed_prompt(prior, OmegaConf.to_container(cfg.prompt_set.prompts)[0], method.negative_prompt)  # type: ignore[index]
+    watch = Stopwatch(device)
+    representation.render = watch.wrap("render", representation.render)  # type: ignore[method-assign]
+    representation.post_backward = watch.wrap("optimise", representation.post_backward)  # type: ignore[method-assign]
+    prior.encode = watch.wrap("encode", prior.encode)  # type: ignore[method-assign]
+    method.step = watch.wrap("method", method.step)  # type: ignore[method-assign]
+    began = 0.0
+
+    def on_step(k: int, log: dict[str, float]) -> None:
+        nonlocal began
+        if k + 1 == WARM_UP:
+            watch.wait()
+            watch.seconds.clear()
+            began = time.perf_counter()
+
+    ranges = {key: tuple(value) for key, value in job.cameras.items()}
+    distill(
+        prior, method, representation, text, CameraRange(**ranges), steps=WARM_UP + MEASURED,
+        views_per_step=job.views_per_step, resolution=job.resolution, background=job.background,
+        rng=Rng(job.seed), log_every=WARM_UP + MEASURED, on_step=on_step,
+    )  # fmt: skip
+    watch.wait()
+    del prior.encode  # the wrapped one; the prior is shared
+    total = (time.perf_counter() - began) / MEASURED
+    return total, {name: seconds / MEASURED for name, seconds in watch.seconds.items()}
+
+
+def main(overrides: list[str]) -> None:
+    """One line a method."""
+    rows = {name: measure(name, overrides) for name in METHODS}
+    base = rows["sds"][0]
+    print(f"{'method':8} {'ms/step':>8} {'x sds':>6}   share of the step")
+    for name, (total, parts) in rows.items():
+        shares = "  ".join(f"{part} {100 * seconds / total:.0f} %" for part, seconds in parts.items())
+        rest = 100 * (1 - sum(parts.values()) / total)
+        print(f"{name:8} {1e3 * total:8.1f} {total / base:6.2f}   {shares}  backward and harness {rest:.0f} %")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
