@@ -42,7 +42,8 @@ def one_step(gaussians, k, n, seed=0, scale=1.0):
     )
     gaussians.pre_backward(render)
     target = rng.uniform("target", tuple(render.rgb.shape))
-    loss = scale * ((render.rgb - target) ** 2).sum() + gaussians.regularisation(render, Progress(k, n), torch.ones(()))
+    loss = scale * ((render.rgb - target) ** 2).sum()
+    loss = loss + gaussians.regularisation(render, Progress(k, n), torch.tensor(scale))
     loss.backward()
     gaussians.post_backward(render, Progress(k, n), torch.tensor(scale))
     return render
@@ -119,7 +120,7 @@ def test_regularisation():
         expected = 2.0 * (o**2 + 0.01).sqrt().mean() + 3.0 * entropy
         rms = torch.tensor(0.3)
         torch.testing.assert_close(gaussians.regularisation(render, Progress(0, 10), rms), expected)
-        gaussians.losses_mode = "normalised"  # in units of the gradient of a view, which is B times the batch's
+        gaussians.losses_mode = "normalised"  # in units of a view's gradient, which is B times the batch's
         torch.testing.assert_close(gaussians.regularisation(render, Progress(0, 10), rms), 0.6 * expected)
 
 

@@ -27,7 +27,8 @@ def step(image, k, n, towards=0.3):
     render = image.render(CAMERAS, BLACK)
     image.pre_backward(render)
     canvas = render.latents if render.rgb is None else render.rgb
-    loss = ((canvas - towards) ** 2).sum() / len(CAMERAS) + image.regularisation(render, Progress(k, n), torch.ones(()))
+    loss = ((canvas - towards) ** 2).sum() / len(CAMERAS)
+    loss = loss + image.regularisation(render, Progress(k, n), torch.ones(()))
     loss.backward()
     image.post_backward(render, Progress(k, n), torch.ones(()))
     return loss.item()

@@ -53,8 +53,8 @@ class Representation(ABC):
     def regularisation(self, render: Render, progress: Progress, grad_rms: Tensor) -> Tensor:
         """Weighted sum of the representation's own losses on this render, a scalar.
 
-        grad_rms: scalar, root mean square of the method's d(loss)/d(latents) of this batch, for weights that are
-            relative to it.
+        grad_rms: scalar, root mean square of the method's d(loss)/d(latents) of this batch, for weights that
+            are relative to it.
         """
 
     def pre_backward(self, render: Render) -> None:  # noqa: B027 - nothing to do is a fine default
