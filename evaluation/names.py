@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
+from omegaconf import OmegaConf
 
 from trace_bench.config_path import conf_dir
 
@@ -15,6 +15,6 @@ def display_names() -> dict[str, dict[str, str]]:
     for group in ("method", "representation"):
         names[group] = {}
         for path in sorted((Path(conf_dir()) / group).glob("*.yaml")):
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            names[group][path.stem] = str(content.get("display_name", path.stem))
+            name = OmegaConf.select(OmegaConf.load(path), "display_name")
+            names[group][path.stem] = str(name or path.stem)
     return names

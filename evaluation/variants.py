@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # OmegaConf lets it through
 
 SAME = [
     "prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps",
@@ -57,8 +59,8 @@ def _differing(part: pd.DataFrame, configs: dict[Hashable, dict[str, str]]) -> l
 def _flat_config(path: Path) -> dict[str, str]:
     """config.yaml as dotted keys; nothing where it cannot be read."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, YAMLError, OmegaConfBaseException):
         return {}
     return {key: value for key, value in _flat(content or {}, "") if not key.startswith(SKIPPED)}
 

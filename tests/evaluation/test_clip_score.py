@@ -9,8 +9,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-import yaml
 from conftest import save_clip
+from omegaconf import OmegaConf
 from PIL import Image
 from run_folders import draw, only_run, write_run
 
@@ -168,7 +168,7 @@ def test_a_prompt_that_is_cut_is_said_so(clip_folder, caplog):
 
 
 def test_the_declared_captions_are_32_different_toy_captions():
-    declared = yaml.safe_load((Path(conf_dir()) / "metric" / "clip_score.yaml").read_text())
-    captions = declared["models"]["tiny"]["captions"]
+    declared = OmegaConf.load(Path(conf_dir()) / "metric" / "clip_score.yaml")
+    captions = list(declared.models.tiny.captions)
     assert len(captions) == len(set(captions)) == 32
     assert [parse(caption)[0].text for caption in captions] == captions

