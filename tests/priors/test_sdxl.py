@@ -9,11 +9,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from sd_checkpoint import TEXT_WIDTH, make_sdxl_checkpoint
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
 from trace_bench.priors.base import TextEmbedding, Work
 from trace_bench.priors.flops import unit_tflop
 from trace_bench.priors.sdxl import StableDiffusionXLPrior
 from trace_bench.priors.text import embed_prompt
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 PROMPT, NEGATIVE = "a red cube, front view", "blurry"
 T = torch.tensor([20, 500, 980])

@@ -1,0 +1,33 @@
+"""The methods as conf/ has them, built as a run builds them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from trace_bench.config import build
+from trace_bench.methods.base import Method
+from trace_bench.priors.base import Prior
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+NAMES = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+
+
+@cache
+def composed(name: str, prior: str) -> dict[str, Any]:
+    """The method's part of the config that `method=name prior=prior` composes to."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=[f"method={name}", f"prior={prior}"])
+    spec = OmegaConf.to_container(cfg.method, resolve=True)
+    assert isinstance(spec, dict)
+    return {str(key): value for key, value in spec.items()}
+
+
+def configured(name: str, prior: Prior, world: str = "sd21", **changes: Any) -> Method:
+    """`name` with the paper's settings (world sd21) or the toy world's (world tiny)."""
+    spec = composed(name, world) | changes
+    return build("method", spec, prior, guidance_scale=spec["guidance_scale"], seed=0)
