@@ -45,8 +45,8 @@ class Gaussians(Representation):
             None: the numbers are taken as they stand.
         opacity: of each Gaussian at the start.
         losses: weights of `sparsity`, mean sqrt(o^2 + 0.01), and `opaque`, binary entropy of o.
-        losses_mode: `raw` weights as they stand, or `normalised`: in units of a view's RMS latent gradient, so
-            that one weight means the same for methods whose gradients differ in size (trap T3).
+        losses_mode: `raw` weights as they stand, or `normalised`: in units of a view's RMS latent gradient,
+            so that one weight means the same for methods whose gradients differ in size (trap T3).
         opacity_from: what those losses take for o: `alpha`, or `depth`, accumulated depth over its maximum,
             which the released code has in its stead (trap T6).
         densify: fields of `DensifySettings`.
