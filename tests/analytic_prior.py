@@ -27,7 +27,7 @@ def make(device: torch.device | str = "cpu", bad_prompt: str | None = None) -> A
 broken_calls = 0
 
 
-def broken(device: torch.device | str = "cpu") -> AnalyticPrior:
+def broken(device: torch.device | str = "cpu", bad_prompt: str | None = None) -> AnalyticPrior:
     """A prior whose weights are not there."""
     global broken_calls  # noqa: PLW0603  counts across runs
     broken_calls += 1

@@ -37,8 +37,10 @@ def claim(folder: Path) -> Iterator[None]:
         yield
     finally:
         # Removed while held: whoever opened the old file meanwhile sees that it is gone and tries again.
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        try:
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
 
 def _acquire(path: Path) -> int:

@@ -18,7 +18,7 @@ from trace_bench.prompts import Prompt, PromptSet, load_prompt_set
 
 #: Settings of a prior that change how fast it computes, not what.
 EXECUTION = ("compile",)
-_COMPONENTS = ("unet", "vae", "text_encoder")
+_COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
