@@ -1,4 +1,4 @@
-"""Cameras: the world's axes, OpenGL and OpenCV poses, intrinsics, and the distributions they are drawn from."""
+"""Cameras: the world's axes, OpenGL and OpenCV poses, intrinsics, and the distributions they come from."""
 
 from __future__ import annotations
 

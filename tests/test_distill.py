@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from sd_checkpoint import make_checkpoint
+
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import DistillResult, NonFiniteError, background_colour, distill
 from trace_bench.inits.base import PointCloud
@@ -49,9 +49,7 @@ def make_method(name: str, prior: StableDiffusionPrior) -> Method:
 
 def make_representation(name: str, prior: StableDiffusionPrior) -> Representation:
     generator = torch.Generator().manual_seed(0)
-    points = PointCloud(
-        torch.rand(40, 3, generator=generator) - 0.5, torch.rand(40, 3, generator=generator)
-    )
+    points = PointCloud(torch.rand(40, 3, generator=generator) - 0.5, torch.rand(40, 3, generator=generator))
     if name == "gaussians":
         return Gaussians(points, 16, prior.latent_shape, 0, "cpu")
     return Image(None, 16, prior.latent_shape, 0, "cpu", mode=name)
@@ -152,9 +150,7 @@ def test_non_finite_values_stop_the_run_and_are_named(
     monkeypatch.setattr(method, "step", bad)
     logged: list[int] = []
     with pytest.raises(NonFiniteError, match="latent gradient became non-finite at step 2"):
-        run(
-            prior, method, make_representation("rgb", prior), on_step=lambda k, log: logged.append(k)
-        )
+        run(prior, method, make_representation("rgb", prior), on_step=lambda k, log: logged.append(k))
     assert logged == [0, 1]
 
 

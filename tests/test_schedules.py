@@ -1,4 +1,4 @@
-"""Noise schedule, bridge and scheduled scalars against the check values of the method specification (section 12)."""
+"""Noise schedule, bridge and scheduled scalars against the specification's check values (section 12)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from trace_bench.bridge import Bridge
 from trace_bench.schedules import (
     Progress,

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -123,9 +123,9 @@ class Job:
     steps: int
     views_per_step: int
     resolution: int
-    background: str
+    background: Literal["random", "black", "white"]
     cameras: dict[str, list[float]]  # CameraRange
-    rig: dict[str, float]  # EvaluationRig
+    rig: dict[str, Any]  # EvaluationRig
     output_root: str
     device: str
     force: bool
@@ -158,7 +158,7 @@ class Job:
     def from_config(cfg: DictConfig, choices: Mapping[str, Any]) -> Job:
         """The job that a composed config describes; `choices` is hydra.runtime.choices."""
         try:
-            own = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+            own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
             data: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
             raise TraceBenchError(unresolved(error)) from error
@@ -237,7 +237,7 @@ def parameters(target: Callable[..., Any]) -> list[str] | None:
     for cls in target.__mro__:
         if "__init__" not in vars(cls) or cls is object:
             continue
-        found = inspect.signature(cls.__init__).parameters.values()
+        found = inspect.signature(vars(cls)["__init__"]).parameters.values()
         names += [
             p.name for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"
         ]

@@ -168,8 +168,8 @@ def encode(prior: Prior, render: Render, rng: StepRng, depth_probability: float 
 
 
 def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
-    """Depth [B, H, W, 1] as a grey picture [B, H, W, 3] of disparity, 1 at each view's nearest point, 0 where it
-    is empty; where next to nothing is hit depth says nothing and is left out."""
+    """Depth [B, H, W, 1] as a grey picture [B, H, W, 3] of disparity, 1 at each view's nearest point, 0 where
+    it is empty; where next to nothing is hit depth says nothing and is left out."""
     disparity = alpha / torch.where(alpha > 1e-3, depth, torch.ones_like(depth))
     nearest = disparity.detach().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
     return (disparity / nearest).expand(-1, -1, -1, 3)

@@ -6,7 +6,6 @@ import os
 import platform
 import socket
 import subprocess
-import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -51,7 +50,7 @@ def describe_environment(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "cpu": _cpu_name(),
-        "cpus": os.process_cpu_count() if sys.version_info >= (3, 13) else len(os.sched_getaffinity(0)),
+        "cpus": len(os.sched_getaffinity(0)),
         **_device(device),
         "slurm": {key.removeprefix("SLURM_").lower(): os.environ[key] for key in SLURM if key in os.environ},
     }

@@ -52,7 +52,7 @@ def _expand(overrides: Sequence[str], multirun: bool, extra: Sequence[str]) -> l
         if swept:
             raise TraceBenchError(f"{swept[0].input_line} asks for several runs; add -m to sweep over them.")
         return [list(overrides)]
-    fixed = [item.input_line for item in parsed if not item.is_sweep_override()]
+    fixed = [str(item.input_line) for item in parsed if not item.is_sweep_override()]
     sweeper = _compose([*extra, *fixed]).hydra.sweeper
     try:
         params: Any = OmegaConf.to_container(sweeper.get("params") or OmegaConf.create(), resolve=True)

@@ -24,7 +24,8 @@ def targets(arguments: list[str]) -> list[tuple[str, str | None, str | None]]:
     unknown = set(values) - {"prior", "repo", "revision", "variant"}
     if unknown or not ({"prior", "repo"} & set(values)):
         raise TraceBenchError(
-            f"prefetch takes prior=NAME, or repo=OWNER/NAME with revision= and variant=, not {' '.join(arguments)!r}."
+            "prefetch takes prior=NAME, or repo=OWNER/NAME with revision= and variant=, "
+            f"not {' '.join(arguments)!r}."
         )
     for name in filter(None, values.get("prior", "").split(",")):
         path = Path(conf_dir()) / "prior" / f"{name}.yaml"

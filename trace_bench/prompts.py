@@ -109,7 +109,9 @@ def load_prompt_set(name: str, spec: Mapping[str, Any]) -> PromptSet:
         texts, source, sha256 = list(spec["prompts"]), "config", None
     else:
         if not spec.get("file"):
-            raise TraceBenchError("prompt_set.file has no value; add prompt_set.file=mine.txt to the command.")
+            raise TraceBenchError(
+                "prompt_set.file has no value; add prompt_set.file=mine.txt to the command."
+            )
         data, source = _read(name, spec)
         sha256 = hashlib.sha256(data).hexdigest()
         if spec.get("sha256") and sha256 != spec["sha256"]:

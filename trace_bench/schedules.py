@@ -65,7 +65,7 @@ def scheduled(spec: float | Sequence[float], fraction: float) -> float:
     """A scalar that changes over the run.
 
     `spec` is a constant or threestudio's four entries (p0, v0, v1, p1): linear from v0 at fraction p0 of the
-    run to v1 at fraction p1, constant outside. With p0 = p1 it is a switch: v0 up to and including p0, then v1.
+    run to v1 at fraction p1, constant outside. With p0 = p1 it is a switch: v0 up to p0 included, then v1.
     """
     if isinstance(spec, int | float):
         return float(spec)

@@ -124,7 +124,9 @@ def _status(run: RunSpec) -> str:
 
 def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
     """Print how the runs ended, where the pictures are and what failed; the exit code says the same."""
-    done, failed, rest = [], [], []
+    done: list[Path] = []
+    failed: list[Path] = []
+    rest: list[Path] = []
     for run in plan:
         outcome = _ended.get(run.folder)
         status = outcome.status if outcome is not None else _status(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+
 from trace_bench.cameras import Cameras, make_cameras
 from trace_bench.priors.analytic import AnalyticPrior, Gaussian
 from trace_bench.priors.text import PromptText, embed_prompt

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exact import D, SHAPE, exact_eps_cfg, exact_prior, exact_text, sd_abar
+from exact import SHAPE, D, exact_eps_cfg, exact_prior, exact_text, sd_abar
+
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.methods.base import Method
@@ -21,8 +22,8 @@ RANGE = CameraRange(distance=(2.0, 2.0), fovy_deg=(45.0, 45.0), elevation_deg=(0
 
 
 def end_of_run(method: Method, steps: int = 800) -> np.ndarray:
-    """The canvas after a run of four views a step, as a flat vector; the last fifth of the run is averaged, so
-    that what is left of the noise does not count."""
+    """The canvas after a run of four views a step, as a flat vector; the last fifth of the run is averaged,
+    so that what is left of the noise does not count."""
     canvas = Image(None, 2, SHAPE, seed=0, device="cpu", mode="latent", lr=0.05)
     late: list[torch.Tensor] = []
 

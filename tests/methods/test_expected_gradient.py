@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from exact import D, SHAPE, cameras, exact_eps_cfg, exact_prior, exact_text, sd_abar
+from exact import SHAPE, D, cameras, exact_eps_cfg, exact_prior, exact_text, sd_abar
+
 from trace_bench.bridge import Bridge
 from trace_bench.methods.base import Method
 from trace_bench.methods.sds import SDS
@@ -58,10 +59,7 @@ def test_sds(z: torch.Tensor) -> None:
     method = SDS(prior, guidance_scale=SCALE)
     steps = np.arange(20, 981)
     expected = np.mean(
-        [
-            (1 - sd_abar(t)) * exact_eps_cfg(prior, np.sqrt(sd_abar(t)) * z.numpy(), t, SCALE)
-            for t in steps
-        ],
+        [(1 - sd_abar(t)) * exact_eps_cfg(prior, np.sqrt(sd_abar(t)) * z.numpy(), t, SCALE) for t in steps],
         axis=0,
     )
     assert_equal_in_mean(method, z, expected)

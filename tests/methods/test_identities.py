@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from exact import D, SHAPE, cameras, exact_prior, exact_text
+from exact import SHAPE, D, cameras, exact_prior, exact_text
 from torch import Tensor
+
 from trace_bench.bridge import Bridge
 from trace_bench.methods.sds import SDS
 from trace_bench.methods.trace import TraCe
@@ -65,8 +66,8 @@ def test_vsd_without_guidance_and_with_the_prior_as_adapter_vanishes(latents: Te
 
 
 def test_trace_with_a_perfect_adapter_is_the_direct_transport(latents: Tensor) -> None:
-    """Section 6.4: with e_phi = E[b_t | x_t], here b_t itself, Algorithm 1 leaves (x_rndr - x0_pred) / sigma_t
-    and the released sign leaves nothing."""
+    """Section 6.4: with e_phi = E[b_t | x_t], here b_t itself, Algorithm 1 leaves
+    (x_rndr - x0_pred) / sigma_t and the released sign leaves nothing."""
     prior = exact_prior()
     text, rng, view = exact_text(prior), Rng(0).at(3), cameras(4)
     for grad_form in ("alg1", "released"):
@@ -99,7 +100,7 @@ def test_trace_pulls_the_render_towards_its_target() -> None:
 
 
 def test_lora_targets_agree_where_they_should(latents: Tensor) -> None:
-    """The epsilon loss equals a_t^2 times the consistent velocity loss; the released target is another one."""
+    """The epsilon loss equals a_t^2 times the consistent velocity loss; the released target is another."""
     prior = exact_prior()
     t = torch.full((4,), 250)
     a, _ = alpha_sigma(prior.alphas_cumprod, t)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from sd_checkpoint import make_checkpoint
+
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 
 

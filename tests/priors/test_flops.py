@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from trace_bench.priors.flops import unit_tflop
 
 SD21_UNET = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from trace_bench.cameras import make_cameras
 from trace_bench.errors import TraceBenchError
 from trace_bench.priors.base import Work
@@ -33,9 +34,7 @@ def test_eps_is_the_unet_s_output(prior: StableDiffusionPrior, latents: torch.Te
     assert torch.equal(prior.eps(latents, T, text), direct)
 
 
-def test_v_prediction_is_converted_at_the_edge(
-    checkpoints: tuple[Path, Path], latents: torch.Tensor
-) -> None:
+def test_v_prediction_is_converted_at_the_edge(checkpoints: tuple[Path, Path], latents: torch.Tensor) -> None:
     prior = StableDiffusionPrior(str(checkpoints[1]), resolution=16)
     text = prior.embed([PROMPT]).expand(3)
     with torch.no_grad():
@@ -193,7 +192,7 @@ def test_missing_repository_names_mirror_and_prefetch() -> None:
 
 @pytest.mark.parametrize("repo", ["./no/such/folder", "pkg://trace_bench/models/none"])
 def test_missing_folder(repo: str) -> None:
-    with pytest.raises(TraceBenchError, match="no (model )?folder"):
+    with pytest.raises(TraceBenchError, match=r"no (model )?folder"):
         StableDiffusionPrior(repo)
 
 

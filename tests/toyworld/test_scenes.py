@@ -1,4 +1,4 @@
-"""The toy world's truth: distances, normals, depth, surface points, light, and that scenes fill their ball."""
+"""The toy world's truth: distances, normals, depth, surface points, light, and scenes fill their ball."""
 
 from __future__ import annotations
 

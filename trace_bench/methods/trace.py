@@ -102,7 +102,8 @@ class TraCe(Method):
             self.adapter.check_trains()
 
         sigma = self.bridge.std_fwd[t].view(-1, 1, 1, 1)
-        weight = {"one": 1.0, "sigma": sigma, "sigma2": sigma**2}[self.weighting]
+        weights: dict[str, Tensor | float] = {"one": 1.0, "sigma": sigma, "sigma2": sigma**2}
+        weight = weights[self.weighting]
         if self.grad_form == "alg1":
             return Distilled(weight * (eps_phi - (x_t - latents) / sigma), log)
         return Distilled(weight * (b_t - eps_phi), log)

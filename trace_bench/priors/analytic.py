@@ -59,7 +59,7 @@ class AnalyticPrior:
         self.counter = Work()
 
     def _index(self, text: str) -> int:
-        name = text if text in self.names else text.split(",")[0]
+        name = text if text in self.names else text.split(",", maxsplit=1)[0]
         if name not in self.names:
             raise TraceBenchError(
                 f"The analytic prior has no distribution named {text!r}; it has {self.names}."

@@ -29,7 +29,7 @@ def cache_dir() -> Path:
 
 
 def resolve(repo: str, revision: str | None, patterns: list[str]) -> Path:
-    """The local folder of a model: a folder, `pkg://package/sub/folder`, or a hub repository at a revision."""
+    """The local folder of a model: a folder, `pkg://package/sub/folder`, or a hub repository."""
     if repo.startswith(PACKAGED):
         package, _, rest = repo.removeprefix(PACKAGED).partition("/")
         folder = Path(str(files(package))) / rest
@@ -128,6 +128,6 @@ def write_atomic(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.write_bytes(data)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError:
         return

@@ -75,8 +75,8 @@ class Part:
         lengths = tuple(
             v if (self.kind == sdf.STAR and i == 1) else v * scale for i, v in enumerate(self.lengths)
         )
-        at = tuple(float(scale * (a + o)) for a, o in zip(self.at, offset, strict=True))
-        return replace(self, lengths=lengths, at=at)
+        x, y, z = (float(scale * (a + o)) for a, o in zip(self.at, offset, strict=True))
+        return replace(self, lengths=lengths, at=(x, y, z))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,11 @@ class Solid:
 
 
 def _solid(
-    kind: int, lengths: tuple[float, ...], bottom: float, top: float, turn: tuple[float, ...] = (0, 0, 0)
+    kind: int,
+    lengths: tuple[float, ...],
+    bottom: float,
+    top: float,
+    turn: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Solid:
     return Solid(lambda color: Part(kind, lengths, color, turn=turn), bottom, top)
 
