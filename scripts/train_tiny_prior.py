@@ -133,6 +133,9 @@ def main() -> None:
     parser.add_argument(
         "--workers", type=int, default=1, help="processes that share every batch of the prior's stages"
     )
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile the UNet: a quarter off each step"
+    )
     parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")

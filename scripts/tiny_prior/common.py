@@ -32,6 +32,7 @@ class Settings:
     clip_steps: int = 1_800
     checkpoint_seconds: float = 90.0
     interim_export_seconds: float = 600.0
+    compile: bool = False
     workers: int = 1
     rank: int = 0
 

@@ -237,6 +237,8 @@ def train_denoiser(
     path, training = settings.work / f"{stage.name}.pt", _resume(settings, tokenizer, stage)
     if training.step >= stage.steps:
         return training.averaged(settings, tokenizer)
+    if settings.compile:
+        training.model.unet.compile()
     batches = Batches(settings, views, latents, tokenizer, stage.name)
     log, start = Log(settings, stage.name), training.step
     began = saved = exported = time.time()
