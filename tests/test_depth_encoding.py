@@ -1,0 +1,70 @@
+"""Methods that ask for it get the depth encoded in place of the colours in some of the steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from trace_bench.distill import depth_picture, encode
+from trace_bench.priors.analytic import AnalyticPrior, Gaussian
+from trace_bench.representations.base import Render
+from trace_bench.seeding import Rng
+
+SIDE = 2
+
+
+@pytest.fixture
+def prior() -> AnalyticPrior:
+    """Its latents are 2 x - 1 of the picture itself."""
+    d = 3 * SIDE**2
+    return AnalyticPrior({"": Gaussian(torch.zeros(d), torch.eye(d))}, (3, SIDE, SIDE), torch.float32)
+
+
+def view(depth: Tensor) -> Render:
+    """Two views: the first sees depth 2, 4 and nothing, the second depth 3 and nothing."""
+    alpha = torch.tensor([[[1.0, 1.0], [0.0, 0.5]], [[1.0, 0.0], [0.0, 0.0]]]).unsqueeze(-1)
+    return Render(rgb=torch.full((2, SIDE, SIDE, 3), 0.25), alpha=alpha, depth=depth)
+
+
+def depths(requires_grad: bool) -> Tensor:
+    values = [[[2.0, 4.0], [0.0, 2.0]], [[3.0, 0.0], [0.0, 0.0]]]
+    return torch.tensor(values).unsqueeze(-1).requires_grad_(requires_grad)
+
+
+def test_depth_picture_is_disparity_of_each_view() -> None:
+    depth = depths(requires_grad=True)
+    picture = depth_picture(depth, view(depth).alpha)
+    assert picture.shape == (2, SIDE, SIDE, 3)
+    assert torch.equal(picture[..., 0], picture[..., 2])
+    assert picture[0, ..., 0].flatten().tolist() == [1.0, 0.5, 0.0, 0.5]
+    assert picture[1, ..., 0].flatten().tolist() == [1.0, 0.0, 0.0, 0.0]
+    picture.sum().backward()
+    assert depth.grad is not None
+    assert torch.isfinite(depth.grad).all()
+    assert (depth.grad[0, 0, 1] < 0).all()  # nearer is brighter
+    assert not depth.grad[1, 1].any()  # where nothing is hit, depth has no say
+
+
+def test_an_empty_view_is_black() -> None:
+    empty = torch.zeros(1, SIDE, SIDE, 1)
+    assert not depth_picture(empty, empty).any()
+
+
+def test_depth_is_encoded_in_its_share_of_the_steps(prior: AnalyticPrior) -> None:
+    depth = depths(requires_grad=True)
+    render = view(depth)
+    colours = encode(prior, render, Rng(0).at(0), 0.0)
+    assert torch.equal(colours, torch.full_like(colours, -0.5))
+    of_depth = [
+        not torch.equal(encode(prior, render, Rng(0).at(k), 0.2).detach(), colours) for k in range(2000)
+    ]
+    assert sum(of_depth) / 2000 == pytest.approx(0.2, abs=0.03)
+    encoded = encode(prior, render, Rng(0).at(of_depth.index(True)), 0.2)
+    assert torch.allclose(encoded[0, 0], torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    assert encoded.requires_grad
+
+
+def test_a_representation_without_depth_keeps_its_colours(prior: AnalyticPrior) -> None:
+    render = view(depths(requires_grad=False))
+    assert torch.equal(encode(prior, render, Rng(0).at(0), 1.0), encode(prior, render, Rng(0).at(0), 0.0))
