@@ -126,11 +126,11 @@ def test_paper_protocol_takes_each_methods_own_budget(method):
 
 
 def test_what_the_toy_protocol_changes_in_a_method_stays_in_the_toy_protocol():
-    assert job("method=sds").scale == 15
-    assert job("method=trace_official").scale == job("method=trace").scale == 10
+    assert job("method=sds").scale == 7.5
+    assert job("method=trace_official").scale == job("method=trace").scale == 5
     assert job("method=sds", "prior=sd21").scale == 101
     assert job("method=sds", "guidance_scale=3").scale == 3
-    assert job("method=sds", "guidance_scale=null").scale == 15
+    assert job("method=sds", "guidance_scale=null").scale == 7.5
     toy, paper = job(), job("prior=sd21")
     assert toy.representation["lr"]["means"] > paper.representation["lr"]["means"]
 
@@ -262,12 +262,12 @@ def names(runs):
 
 def test_a_sweep_goes_through_the_whole_set_by_every_method(model):
     found = names(plan(model, "method=sds,vsd,trace"))
-    assert found[:3] == [("sds", 0, 15), ("vsd", 0, 7.5), ("trace", 0, 10)]
+    assert found[:3] == [("sds", 0, 7.5), ("vsd", 0, 7.5), ("trace", 0, 5)]
     assert len(set(found)) == 24
 
 
 def test_without_m_there_is_one_run(model):
-    assert names(plan(model, "method=sds", multirun=False)) == [("sds", 0, 15)]
+    assert names(plan(model, "method=sds", multirun=False)) == [("sds", 0, 7.5)]
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_a_hub_repository_needs_a_commit():
 
 def test_folder_name(model):
     (run,) = make_plan([f"prior.repo={model}", "method=sds", "seed=3", "output_root=out"], False)
-    assert str(run.folder).startswith("out/runs/sds/gaussians/toy/0-a-red-cube/cfg15-seed3-")
+    assert str(run.folder).startswith("out/runs/sds/gaussians/toy/0-a-red-cube/cfg7.5-seed3-")
     assert run.folder.name.endswith(run.fingerprint[:8])
     (run,) = make_plan([f"prior.repo={model}", "guidance_scale=7.5", "prompt=" + "long " * 99], False)
     assert run.folder.name.startswith("cfg7.5-seed0-")
