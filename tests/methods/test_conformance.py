@@ -121,7 +121,7 @@ def test_every_hyper_parameter_names_its_source(path: Path) -> None:
 
 def shares_its_source(line: str) -> bool:
     """t_max stands below t_min, which names the source of both; the paper's numbers name it above."""
-    return line.strip().startswith(("t_max: 500", "minutes:", "elo:"))
+    return line.strip().startswith(("t_max: 500", "minutes:", "elo:", "image_reward:"))
 
 
 @pytest.mark.parametrize(
