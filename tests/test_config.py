@@ -345,7 +345,7 @@ SAME = {
     "log_every": 3,
     "checkpoint.every_steps": 5,
     "rig.n_views": 4,
-    "guidance_scale": 10.0,
+    "guidance_scale": 5.0,
     "prior.compile": True,
     "method.citation": "x",
     "method.paper": None,
