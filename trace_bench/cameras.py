@@ -109,7 +109,7 @@ def sample_cameras(
     width: int,
     height: int,
 ) -> Cameras:
-    """Draw n cameras as GaussianDreamer does (methods.md 9.2).
+    """Draw n cameras as GaussianDreamer does.
 
     The azimuth is stratified over the batch; the elevation is, with even chances, uniform in angle or uniform
     on the sphere's band; distance and field of view are uniform.

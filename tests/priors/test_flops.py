@@ -1,4 +1,4 @@
-"""Counted TFLOP against the figures for SD 2.1 (spec: methods, section 15.1)."""
+"""Counted TFLOP against the known figures of SD 2.1."""
 
 from __future__ import annotations
 

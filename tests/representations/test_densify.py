@@ -53,7 +53,7 @@ def events(n, reference_steps=1700, **settings):
 
 
 def test_events_are_those_of_the_reference_run_scaled():
-    """methods.md 9.1: k in {400, 500, 600, 700, 800}."""
+    """GaussianDreamer and TraCe: k in {400, 500, 600, 700, 800}."""
     absolute = {400: 400, 500: 500, 600: 600, 700: 700, 800: 800}
     assert events(1700) == absolute
     assert events(5000, reference_steps=None) == absolute

@@ -125,7 +125,7 @@ def test_regularisation():
 
 
 def test_learning_rate_of_the_position():
-    """methods.md 9.1: 1.9230e-4 at step 1700, whatever number of steps stands for the 1700."""
+    """GaussianDreamer and TraCe: 1.9230e-4 at step 1700, whatever number of steps stands for the 1700."""
     assert make().means_lr_at(Progress(0, 1700)) == pytest.approx(2e-4)
     assert make().means_lr_at(Progress(1700, 1700)) == pytest.approx(1.9230e-4, rel=1e-4)
     assert make().means_lr_at(Progress(85, 170)) == pytest.approx(make().means_lr_at(Progress(850, 1700)))

@@ -1,4 +1,4 @@
-"""Growing and pruning 3D Gaussians (3DGS's rules with GaussianDreamer's and TraCe's numbers, methods.md 9.1).
+"""Growing and pruning 3D Gaussians (3DGS's rules with GaussianDreamer's and TraCe's numbers).
 
 Steps are those of a run of `reference_steps` and are scaled to the actual run: with 1700 there, 300 steps in
 fact and events at 400, 500, ..., 800, a run densifies at 71, 88, 106, 124 and 141.

@@ -1,4 +1,4 @@
-"""3D Gaussians (Kerbl et al. 2023), SH degree 0, as GaussianDreamer and TraCe train them (methods.md 9.1)."""
+"""3D Gaussians (Kerbl et al. 2023), SH degree 0, as GaussianDreamer and TraCe train them."""
 
 from __future__ import annotations
 

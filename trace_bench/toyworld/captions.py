@@ -102,7 +102,7 @@ def vocabulary() -> list[str]:
 
 def view_phrase(azimuth_deg: float, elevation_deg: float, front: float = 45.0, back: float = 45.0,
                 overhead: float = 60.0) -> str:  # fmt: skip
-    """threestudio's phrase for a camera (methods.md 0.5): side, then front, then back, then overhead wins."""
+    """threestudio's phrase for a camera: side, then front, then back, then overhead wins."""
     azimuth = (azimuth_deg + 180.0) % 360.0 - 180.0
     phrase = "side view"
     if abs(azimuth) < front:
