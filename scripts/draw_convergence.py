@@ -1,0 +1,125 @@
+"""Draw where each method takes a point of the plane, on data with a known score: docs/images/convergence.png.
+
+    python scripts/draw_convergence.py [FILE]
+
+The data of the prompt and of the empty text are Gaussians. Every method starts from the same eight points and
+runs with the toy world's settings through the same core as any other run.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from matplotlib.axes import Axes
+from matplotlib.patches import Ellipse
+from omegaconf import OmegaConf
+
+from trace_bench.cameras import CameraRange
+from trace_bench.config import build
+from trace_bench.config_path import conf_dir
+from trace_bench.distill import distill
+from trace_bench.methods.base import Method
+from trace_bench.priors.analytic import AnalyticPrior, Gaussian
+from trace_bench.priors.text import embed_prompt
+from trace_bench.representations.image import Image
+from trace_bench.seeding import Rng
+
+METHODS = [
+    *("sds", "csd", "vsd", "sdi", "ism", "consistent3d", "dreamer_xl"),
+    *("trace", "trace_official", "trace_official_trained"),
+]
+SHAPE = (1, 1, 2)
+STARTS, STEPS, VIEWS = 8, 400, 4
+STILL = CameraRange(distance=(2.0, 2.0), fovy_deg=(45.0, 45.0), elevation_deg=(0.0, 0.0))
+
+
+def two_gaussians() -> AnalyticPrior:
+    """The prompt's data lie narrowly beside the middle of the empty text's."""
+    turn = torch.tensor([[0.8, -0.6], [0.6, 0.8]])
+    narrow = turn @ torch.diag(torch.tensor([0.16, 0.02])) @ turn.T
+    prompt = Gaussian(torch.tensor([0.9, 0.5]), narrow)
+    return AnalyticPrior({"y": prompt, "": Gaussian(torch.zeros(2), torch.eye(2))}, SHAPE, torch.float32)
+
+
+def method_of(name: str, prior: AnalyticPrior, seed: int) -> tuple[Method, str]:
+    """The method with its toy settings, its adapter learning as fast as one of twelve numbers may."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", overrides=[f"method={name}", "prior=tiny"])
+    spec = OmegaConf.to_container(cfg.method, resolve=True)
+    assert isinstance(spec, dict)
+    if "lora_lr" in spec:
+        spec["lora_lr"] = 0.01
+    return build("method", spec, prior, guidance_scale=spec["guidance_scale"], seed=seed), spec[
+        "display_name"
+    ]
+
+
+def path_of(name: str, seed: int) -> tuple[np.ndarray, str]:
+    """Every tenth position of the canvas over one run, the start included: [n, 2]."""
+    prior = two_gaussians()
+    method, title = method_of(name, prior, seed)
+    canvas = Image(None, 2, SHAPE, seed=seed, device="cpu", mode="latent", lr=0.03)
+    canvas.canvas.data.mul_(1.5)
+    points = [canvas.canvas.detach().reshape(2).numpy().copy()]
+
+    def remember(k: int, log: dict[str, float]) -> None:
+        if k % 10 == 9:
+            points.append(canvas.canvas.detach().reshape(2).numpy().copy())
+
+    distill(
+        prior,
+        method,
+        canvas,
+        embed_prompt(prior, "y", ""),
+        STILL,
+        steps=STEPS,
+        views_per_step=VIEWS,
+        resolution=2,
+        background="black",
+        rng=Rng(seed),
+        on_step=remember,
+    )
+    return np.stack(points), title
+
+
+def ellipses(axes: Axes, gaussian: Gaussian, colour: str) -> None:
+    """One and two standard deviations."""
+    variances, directions = np.linalg.eigh(gaussian.covariance.numpy())
+    angle = np.degrees(np.arctan2(directions[1, 1], directions[0, 1]))
+    for deviations in (1, 2):
+        width, height = 2 * deviations * np.sqrt(variances[::-1])
+        mean = tuple(gaussian.mean.tolist())
+        axes.add_patch(Ellipse(mean, width, height, angle=angle, fill=False, color=colour, lw=0.8))
+
+
+def draw(file: Path) -> None:
+    """One panel a method."""
+    prior = two_gaussians()
+    figure, panels = plt.subplots(2, 5, figsize=(14, 6), sharex=True, sharey=True, layout="constrained")
+    for name, axes in zip(METHODS, panels.flat, strict=True):
+        ellipses(axes, prior.gaussians[0], "tab:blue")
+        ellipses(axes, prior.gaussians[1], "0.75")
+        ends = []
+        for seed in range(STARTS):
+            path, title = path_of(name, seed)
+            axes.plot(*path.T, color="tab:orange", lw=0.7)
+            axes.plot(*path[0], "o", color="0.5", ms=2.5)
+            ends.append(path[-1])
+        axes.plot(*np.stack(ends).T, "o", color="tab:red", ms=4, mec="white", mew=0.5, ls="")
+        axes.set_title(title, fontsize=10)
+        axes.set_aspect("equal")
+        axes.set_xlim(-3, 3)
+        axes.set_ylim(-2.6, 2.6)
+        spread = np.stack(ends).std(0)
+        print(f"{name}: ends at {np.stack(ends).mean(0).round(2)} +- {spread.round(2)}", flush=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
+
+
+if __name__ == "__main__":
+    draw(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images/convergence.png"))
