@@ -54,7 +54,8 @@ class PromptText:
 
     def view(self, name: str, n: int) -> TextEmbedding:
         """The prompt with one view's phrase, for `n` cameras."""
-        return self.views[[VIEWS.index(name)]].expand(n)
+        row = VIEWS.index(name)
+        return self.views[row : row + 1].expand(n)
 
     def interpolated(self, cameras: Cameras) -> TextEmbedding:
         """Between front and side, or side and back, linearly in the azimuth (LucidDreamer); without overhead:
