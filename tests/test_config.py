@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from trace_bench.config import RULES, Job, build, check_settings
 from trace_bench.config_path import conf_dir
@@ -29,9 +30,14 @@ def job(*overrides):
     return Job.from_config(cfg, cfg.hydra.runtime.choices)
 
 
+def toy_scale(method):
+    """The guidance scale that the toy protocol gives a method."""
+    return OmegaConf.load(CONF / "protocol_method" / f"toy_{method}.yaml").method.guidance_scale
+
+
 @functools.cache
 def base_job():
-    return job()
+    return job("method=trace", "guidance_scale=10")
 
 
 def changed(made, key, value):
@@ -126,11 +132,11 @@ def test_paper_protocol_takes_each_methods_own_budget(method):
 
 
 def test_what_the_toy_protocol_changes_in_a_method_stays_in_the_toy_protocol():
-    assert job("method=sds").scale == 7.5
-    assert job("method=trace_official").scale == job("method=trace").scale == 5
+    assert job("method=sds").scale == toy_scale("sds") != 101
+    assert job("method=trace_official").scale == job("method=trace").scale == toy_scale("trace")
     assert job("method=sds", "prior=sd21").scale == 101
     assert job("method=sds", "guidance_scale=3").scale == 3
-    assert job("method=sds", "guidance_scale=null").scale == 7.5
+    assert job("method=sds", "guidance_scale=null").scale == toy_scale("sds")
     toy, paper = job(), job("prior=sd21")
     assert toy.representation["lr"]["means"] > paper.representation["lr"]["means"]
 
@@ -262,12 +268,12 @@ def names(runs):
 
 def test_a_sweep_goes_through_the_whole_set_by_every_method(model):
     found = names(plan(model, "method=sds,vsd,trace"))
-    assert found[:3] == [("sds", 0, 7.5), ("vsd", 0, 7.5), ("trace", 0, 5)]
+    assert found[:3] == [(name, 0, toy_scale(name)) for name in ("sds", "vsd", "trace")]
     assert len(set(found)) == 24
 
 
 def test_without_m_there_is_one_run(model):
-    assert names(plan(model, "method=sds", multirun=False)) == [("sds", 0, 7.5)]
+    assert names(plan(model, "method=sds", multirun=False)) == [("sds", 0, toy_scale("sds"))]
 
 
 @pytest.mark.parametrize(
@@ -345,7 +351,7 @@ SAME = {
     "log_every": 3,
     "checkpoint.every_steps": 5,
     "rig.n_views": 4,
-    "guidance_scale": 5.0,
+    "guidance_scale": 10.0,
     "prior.compile": True,
     "method.citation": "x",
     "method.paper": None,
@@ -390,7 +396,8 @@ def test_what_changes_the_asset_changes_the_fingerprint(model):
 
 def test_a_composed_choice_has_the_fingerprint_of_what_it_chose(model):
     base = changed(base_job(), "prior.repo", str(model))
-    assert plan(model, multirun=False)[0].fingerprint == fingerprint(base)
+    same = plan(model, "method=trace", "guidance_scale=10", multirun=False)
+    assert same[0].fingerprint == fingerprint(base)
     assert fingerprint(job("method=trace_official", f"prior.repo={model}")) != fingerprint(base)
 
 
@@ -422,8 +429,10 @@ def test_a_hub_repository_needs_a_commit():
 
 
 def test_folder_name(model):
-    (run,) = make_plan([f"prior.repo={model}", "method=sds", "seed=3", "output_root=out"], False)
-    assert str(run.folder).startswith("out/runs/sds/gaussians/toy/0-a-red-cube/cfg7.5-seed3-")
+    (run,) = make_plan(
+        [f"prior.repo={model}", "method=sds", "guidance_scale=12.0", "seed=3", "output_root=out"], False
+    )
+    assert str(run.folder).startswith("out/runs/sds/gaussians/toy/0-a-red-cube/cfg12-seed3-")
     assert run.folder.name.endswith(run.fingerprint[:8])
     (run,) = make_plan([f"prior.repo={model}", "guidance_scale=7.5", "prompt=" + "long " * 99], False)
     assert run.folder.name.startswith("cfg7.5-seed0-")

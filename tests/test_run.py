@@ -32,6 +32,7 @@ QUICK = [
     "representation=image",
     "method=sds",
     f"steps={STEPS}",
+    "guidance_scale=5",
     "log_every=3",
     "checkpoint.every_steps=4",
 ]
@@ -125,7 +126,7 @@ def test_one_asset(command, out, capsys):
 def test_the_config_in_the_folder_is_what_ran(command, out):
     command("seed=5")
     cfg = OmegaConf.load(folders(out)[0] / "config.yaml")
-    assert (cfg.seed, cfg.prompt, cfg.choices.method, cfg.guidance_scale) == (5, "a red cube", "sds", 7.5)
+    assert (cfg.seed, cfg.prompt, cfg.choices.method, cfg.guidance_scale) == (5, "a red cube", "sds", 5)
 
 
 def test_metrics_have_a_row_an_interval(command, out):

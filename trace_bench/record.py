@@ -121,6 +121,8 @@ class Record:
         }
         manifest.environment = describe_environment(device)
         (self.folder / ERROR).unlink(missing_ok=True)
+        for leftover in self.folder.glob(".*.partial"):
+            remove(leftover)
         write_manifest(self.folder, manifest)
         settings = {**vars(job), "prompt": self.spec.prompt.text, "prompt_id": self.spec.prompt.prompt_id}
         write_atomic(self.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(settings)))
@@ -181,9 +183,13 @@ class Record:
 def clear(folder: Path) -> None:
     """Empty a run folder, but for the claim on it."""
     for path in folder.iterdir():
-        if path.name == CLAIM:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        if path.name != CLAIM:
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a whole folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

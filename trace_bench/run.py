@@ -83,7 +83,8 @@ def _attempt(record: Record, should_stop: Callable[[], bool]) -> Outcome:
         record.fail(error, attempt.step)
         return Outcome("failed", record.folder, sentence(error))
     except BaseException:  # a second Ctrl-C
-        record.close("preempted")
+        if record.manifest.status == "running":
+            record.close("preempted")
         raise
     if finished:
         log.info("%s: %s", record.manifest.run.prompt, record.folder)
