@@ -11,7 +11,7 @@ help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 bench: $(VENV)/.installed  ## make 3D assets with sds, vsd and trace, score them, print the tables and the pictures
-	$(PY) -m trace_bench -m method=sds,vsd,trace prompt_set=toy
+	$(PY) -m trace_bench -m method=sds,vsd,trace prompt_set=toy hydra/launcher=local
 	$(PY) -m evaluation.score
 	$(PY) -m evaluation.contact_sheet
 	$(PY) -m evaluation.tables

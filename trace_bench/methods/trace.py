@@ -83,7 +83,7 @@ class TraCe(Method):
         self.bridge = Bridge.symmetric().to(prior.device, prior.alphas_cumprod.dtype)
         self._t_weights = dreamtime_weights(t_min, t_max, m1=980, m2=20, s1=1, s2=1)
         self.adapter = prior.adapter(lora_rank, self.seed)
-        self.optimizer = torch.optim.Adam(self.adapter.parameters(), lr=lora_lr)
+        self.optimizer = torch.optim.Adam(self.adapter.parameters(), lr=lora_lr, fused=True)
 
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng

@@ -55,6 +55,7 @@ class VSD(Method):
             betas=(lora_betas[0], lora_betas[1]),
             eps=lora_eps,
             weight_decay=lora_weight_decay,
+            fused=True,
         )
 
     def step(
