@@ -1,4 +1,4 @@
-"""Where the time of a step goes, method by method: `python -m benchmarks.step [prior=tiny] [representation=...]`.
+"""Where the time of a step goes, by method: `python -m benchmarks.step [prior=tiny] [representation=...]`.
 
 Prints milliseconds a step of each method and what share of it the renderer, the encoder, the method and the
 optimiser take, as ratios to SDS in one run. The harness's own share is what is left. Takes the overrides of
@@ -103,7 +103,9 @@ def main(overrides: list[str]) -> None:
     for name, (total, parts) in rows.items():
         shares = "  ".join(f"{part} {100 * seconds / total:.0f} %" for part, seconds in parts.items())
         rest = 100 * (1 - sum(parts.values()) / total)
-        print(f"{name:8} {1e3 * total:8.1f} {total / base:6.2f}   {shares}  backward and harness {rest:.0f} %")
+        print(
+            f"{name:8} {1e3 * total:8.1f} {total / base:6.2f}   {shares}  backward and harness {rest:.0f} %"
+        )
 
 
 if __name__ == "__main__":

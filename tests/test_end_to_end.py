@@ -1,4 +1,4 @@
-"""Whole runs on a random checkpoint with SD 2.1's classes and config keys, through the command and its run folder."""
+"""Whole runs on a random checkpoint with SD 2.1's classes and config keys, through the command."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sd_checkpoint import make_checkpoint
+
 from trace_bench.config_path import conf_dir
 from trace_bench.sweep import main
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import multiprocessing
 import os
 import random
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from trace_bench.checkpoint import CHECKPOINT
+from trace_bench.identity import RunSpec
 from trace_bench.interrupt import SIGNALS, StopRequest, listening
 from trace_bench.manifest import read_manifest
 from trace_bench.planning import make_plan
@@ -21,7 +24,7 @@ from trace_bench.run import make_asset
 from trace_bench.sweep import main
 
 TESTS = Path(__file__).parent
-STEPS = 150
+STEPS = 100
 QUICK = [
     "prior=analytic",
     "representation=image",
@@ -38,8 +41,17 @@ def arguments(out, *more):
     return ["--config-dir", str(TESTS / "conf"), *QUICK, f"output_root={out}", *more]
 
 
-def plan(out, *more, multirun=False):
-    return make_plan([*QUICK, f"output_root={out}", *more], multirun, str(TESTS / "conf"))
+@functools.cache
+def planned(*more):
+    return make_plan([*QUICK, *more], "prompt=0,1,2" in more, str(TESTS / "conf"))
+
+
+def plan(out, *more):
+    """The runs of a command; three prompts are a sweep."""
+    return [
+        RunSpec(dataclasses.replace(run.job, output_root=str(out)), run.prompt, run.prompt_set)
+        for run in planned(*more)
+    ]
 
 
 def _command(argv):
@@ -88,7 +100,7 @@ STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGKILL, signal.S
 def test_stopped_at_any_step_and_given_again(tmp_path, whole, signum):
     (run,) = plan(tmp_path)
     process = start(tmp_path)
-    wait_for_step(run.folder, random_step.randrange(STEPS - 50))
+    wait_for_step(run.folder, random_step.randrange(STEPS - 30))
     os.kill(process.pid, signum)
     process.join(120)
     manifest = read_manifest(run.folder)
@@ -107,9 +119,9 @@ def test_stopped_at_any_step_and_given_again(tmp_path, whole, signum):
 
 
 def test_a_signal_ends_the_sweep_and_the_same_command_does_the_rest(tmp_path, whole):
-    runs = plan(tmp_path, "prompt=0,1,2", multirun=True)
+    runs = plan(tmp_path, "prompt=0,1,2")
     process = start(tmp_path, "-m", "prompt=0,1,2")
-    wait_for_step(runs[1].folder, random_step.randrange(STEPS - 50))
+    wait_for_step(runs[1].folder, random_step.randrange(STEPS - 30))
     os.kill(process.pid, signal.SIGTERM)
     process.join(120)
     assert process.exitcode == 128 + signal.SIGTERM
@@ -125,7 +137,7 @@ def test_a_signal_ends_the_sweep_and_the_same_command_does_the_rest(tmp_path, wh
 
 
 def test_two_sweeps_over_the_same_runs_share_the_work(tmp_path, whole):
-    runs = plan(tmp_path, "prompt=0,1,2", multirun=True)
+    runs = plan(tmp_path, "prompt=0,1,2")
     both = [start(tmp_path, "-m", "prompt=0,1,2"), start(tmp_path, "-m", "prompt=2,1,0")]
     for process in both:
         process.join(120)

@@ -1,4 +1,4 @@
-"""Noise schedule, bridge and scheduled scalars against check values that were worked out independently in numpy."""
+"""Noise schedule, bridge and scheduled scalars against check values worked out in numpy."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class CameraRange:
 def sample_cameras(
     n: int,
     rng: UniformSource,
-    range: CameraRange,  # noqa: A002
+    range: CameraRange,
     width: int,
     height: int,
 ) -> Cameras:

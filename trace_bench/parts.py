@@ -94,7 +94,7 @@ def peak_memory_gb(device: torch.device) -> float:
 
 
 def free_memory() -> None:
-    """Let go of what the last run held, so that an error keeps no GPU memory alive."""
-    gc.collect()
+    """Let go of what the last run held on the GPU, so that an error keeps no memory alive."""
     if torch.cuda.is_initialized():
+        gc.collect()
         torch.cuda.empty_cache()

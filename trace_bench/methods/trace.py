@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trace_bench.bridge import Bridge
 from trace_bench.cameras import Cameras
-from trace_bench.methods.base import Distilled, Method
+from trace_bench.methods.base import Distilled, Method, check_choice
 from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.schedules import (
@@ -70,15 +70,17 @@ class TraCe(Method):
     ) -> None:
         super().__init__(prior, guidance_scale=guidance_scale, **common)
         self.guidance_scale: float = guidance_scale
-        self.grad_form = grad_form
-        self.weighting = weighting
+        self.grad_form = check_choice("grad_form", grad_form, ("alg1", "released"))
+        self.weighting = check_choice("weighting", weighting, ("one", "sigma", "sigma2"))
         self.x0_noise = x0_noise
         self.x0_min, self.x0_early, self.x0_late = x0_steps
         self.x0_switch = x0_switch
-        self.t_min, self.t_max, self.t_sampling = t_min, t_max, t_sampling
+        self.t_min, self.t_max = t_min, t_max
+        self.t_sampling = check_choice("t_sampling", t_sampling, ("ramp", "uniform"))
         self.train_lora = train_lora
-        self.lora_target = lora_target
-        self.lora_text = lora_text
+        targets = ("bridge_noise", "velocity", "released_velocity")
+        self.lora_target = check_choice("lora_target", lora_target, targets)
+        self.lora_text = check_choice("lora_text", lora_text, ("view_dependent", "plain"))
         self.camera_dropout = camera_dropout
         self.bridge = Bridge.symmetric().to(prior.device, prior.alphas_cumprod.dtype)
         self._t_weights = dreamtime_weights(t_min, t_max, m1=980, m2=20, s1=1, s2=1)
