@@ -70,6 +70,7 @@ def test_every_method_with_every_protocol(method):
         assert made.choices["method"] == method
         assert made.choices["prior"] == prior
         assert made.steps >= 1
+        assert prior != "tiny" or made.method["negative_prompt"] == ""  # it has no words for what is ugly
         check_settings("method", made.method)
 
 
@@ -141,11 +142,6 @@ def test_what_the_toy_protocol_changes_in_a_method_stays_in_the_toy_protocol():
     assert toy.representation["lr"]["means"] > paper.representation["lr"]["means"]
 
 
-def test_the_tiny_prior_never_meets_words_that_it_does_not_know():
-    for method in options("method"):
-        assert job(f"method={method}").method["negative_prompt"] == ""
-
-
 # --- mistakes --------------------------------------------------------------------------------------------
 
 MISTAKES = [
@@ -172,11 +168,11 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("overrides", "says"), MISTAKES, ids=[" ".join(case[0]) for case in MISTAKES])
 def test_a_mistake_is_one_sentence(overrides, says, model):
-    for multirun in (False, True):
-        with pytest.raises(TraceBenchError) as refusal:
-            make_plan([f"prior.repo={model}", *overrides], multirun)
-        assert says in str(refusal.value)
-        assert "\n" not in str(refusal.value)
+    multirun = MISTAKES.index((overrides, says)) % 2 == 1  # half of them in a sweep
+    with pytest.raises(TraceBenchError) as refusal:
+        make_plan([f"prior.repo={model}", *overrides], multirun)
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_sweep_without_m_is_refused(model):
@@ -293,7 +289,7 @@ def test_prompt_on_the_command_line_replaces_the_sets_sweep(model, prompt, ids):
     assert [i for _, i, _ in names(plan(model, "method=sds", prompt))] == ids
 
 
-@pytest.mark.parametrize(("per_job", "jobs"), [(1, 8), (3, 3), (8, 1), (100, 1)])
+@pytest.mark.parametrize(("per_job", "jobs"), [(3, 3), (100, 1)])
 def test_prompts_per_job(model, per_job, jobs):
     from trace_bench.planning import _expand
 
