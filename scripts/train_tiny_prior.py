@@ -1,11 +1,11 @@
 """Train the tiny diffusion prior and the tiny CLIP from the toy world and a seed.
 
     python scripts/train_tiny_prior.py --work outputs/tiny_training --export trace_bench/models
-    python scripts/train_tiny_prior.py --stages clip,evaluate --threads 2
+    python scripts/train_tiny_prior.py --stages clip,evaluate,export --threads 2
 
-Stages, in order: data, prior (autoencoder, latents, unet, unet_v, decoder), clip, evaluate. Every stage goes
-on from its last checkpoint; a finished one is read back. Logs (.log for eyes, .jsonl for machines),
-checkpoints and sample grids are in the work folder.
+Stages, in order: data, prior (autoencoder, latents, unet, unet_v, decoder), clip, evaluate, export. Every
+stage goes on from its last checkpoint; a finished one is read back. Logs (.log for eyes, .jsonl for
+machines), checkpoints and sample grids are in the work folder.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from scripts.tiny_prior.cards import clip_card, prior_card
 from scripts.tiny_prior.clip import train_clip
 from scripts.tiny_prior.common import Settings
 from scripts.tiny_prior.data import Views, make_views
-from scripts.tiny_prior.evaluate import evaluate_clip, evaluate_prior, write_results
+from scripts.tiny_prior.evaluate import evaluate_clip, evaluate_prior, read_results, write_results
 from scripts.tiny_prior.export import export_clip, export_prior
 from scripts.tiny_prior.tokenizer import new_tokenizer
 from scripts.tiny_prior.unet import Denoiser, Latents, Stage, train_denoiser
 from scripts.tiny_prior.vae import encode_views, refine_decoder, train_vae
 
-STAGES = ("data", "prior", "clip", "evaluate")
+STAGES = ("data", "prior", "clip", "evaluate", "export")
 
 
 def start_helpers(settings: Settings) -> list[subprocess.Popen[bytes]]:
@@ -104,18 +104,22 @@ def train_prior(settings: Settings, views: Views, tokenizer: CLIPTokenizer) -> P
     return Prior(vae, eps, v)
 
 
-def finish(settings: Settings, prior: Prior, clip: CLIP, tokenizer: CLIPTokenizer) -> None:
-    """Score both models and export them with their cards."""
-    clip_result = evaluate_clip(settings, clip, tokenizer)
-    prior_result = evaluate_prior(settings, prior.eps, prior.v, prior.vae, clip, tokenizer)
-    write_results(settings, {"clip": clip_result, "prior": prior_result})
-    samples = settings.work / "samples.png"
+def evaluate(settings: Settings, prior: Prior, clip: CLIP, tokenizer: CLIPTokenizer) -> None:
+    """Score both models and draw the grids of their cards."""
+    judge = evaluate_clip(settings, clip, tokenizer)
+    made = evaluate_prior(settings, prior.eps, prior.v, prior.vae, clip, tokenizer)
+    write_results(settings, {"clip": judge, "prior": made})
+
+
+def export(settings: Settings, prior: Prior, clip: CLIP, tokenizer: CLIPTokenizer) -> None:
+    """The folders that the package ships, with cards that carry the scores."""
+    scores, samples = read_results(settings), settings.work / "samples.png"
     shutil.copy(settings.work / "samples_held_in_epsilon_cfg7.5.png", samples)
+    card, pictures = prior_card(settings, scores["prior"]), [samples, settings.work / "samples_views.png"]
     export_prior(
-        settings.export / "tiny_prior", tokenizer, prior.vae, prior.eps, prior.v.unet,
-        prior_card(settings, prior_result), [samples, settings.work / "samples_views.png"],
+        settings.export / "tiny_prior", tokenizer, prior.vae, prior.eps, prior.v.unet, card, pictures
     )  # fmt: skip
-    export_clip(settings.export / "tiny_clip", clip, tokenizer, clip_card(settings, clip_result))
+    export_clip(settings.export / "tiny_clip", clip, tokenizer, clip_card(settings, scores["clip"]))
 
 
 def main() -> None:
@@ -164,8 +168,12 @@ def main() -> None:
     if "clip" in stages:
         clip = train_clip(alone, views, tokenizer)
         export_clip(settings.export / "tiny_clip", clip, tokenizer, None)
-    if "evaluate" in stages:
-        finish(alone, train_prior(alone, views, tokenizer), train_clip(alone, views, tokenizer), tokenizer)
+    if {"evaluate", "export"} & set(stages):
+        prior, clip = train_prior(alone, views, tokenizer), train_clip(alone, views, tokenizer)
+        if "evaluate" in stages:
+            evaluate(alone, prior, clip, tokenizer)
+        if "export" in stages:
+            export(alone, prior, clip, tokenizer)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,9 @@ four in: {views} (chance 25 %).
 *Rows: front, side, back, overhead view.*
 
 ## Limits
-It knows the words of the toy grammar and nothing else. Small features (eyes, windows) are soft.
+It knows the words of the toy grammar and nothing else. Small features (eyes, windows) are soft and outlines wobble, more
+so at high guidance. How far a view phrase is obeyed is in the scores above: read them before measuring the Janus problem
+with it, and note that the judge itself names the view of a true render only about as well as its own card says.
 
 Licence: Apache-2.0.
 """

@@ -216,6 +216,4 @@ def write_clip(folder: Path, model: open_clip.CLIP, tokenizer: CLIPTokenizer) ->
         k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
         for k, v in model.state_dict().items()
     }
-    path = folder / "open_clip_model.safetensors"
-    save_file(state, path, metadata={"format": "pt"})
-    path.chmod(0o644)
+    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})

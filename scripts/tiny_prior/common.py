@@ -26,7 +26,7 @@ class Settings:
     device: str = "cpu"
     views: int = 40_000
     vae_steps: int = 2_400
-    decoder_steps: int = 1_000
+    decoder_steps: int = 700
     unet_steps: int = 7_000
     unet_v_steps: int = 1_200
     clip_steps: int = 1_800

@@ -178,3 +178,7 @@ def _evaluate_views(
 
 def write_results(settings: Settings, result: dict[str, Any]) -> None:
     (settings.work / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def read_results(settings: Settings) -> dict[str, Any]:
+    return json.loads((settings.work / "evaluation.json").read_text())

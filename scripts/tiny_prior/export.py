@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from open_clip import CLIP
+from torch.nn import Module
 from transformers import CLIPTokenizer
 
 from scripts.tiny_prior.clip import write_clip
@@ -23,6 +25,7 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     fresh.mkdir(parents=True)
     write(fresh)
+    _readable(fresh)
     if target.exists():
         target.replace(old)
     fresh.replace(target)
@@ -38,15 +41,19 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
 
 
-def _half(module: torch.nn.Module) -> torch.nn.Module:
-    """A half-precision copy; the training weights stay as they are."""
-    copy = (
-        type(module).from_config(module.config)
-        if hasattr(type(module), "from_config")
-        else type(module)(module.config)
-    )
-    copy.load_state_dict(module.state_dict())
-    return copy.half().eval()
+def _half(module: Module) -> Any:
+    """A half-precision copy; the training weights stay as they are.
+
+    Copied as it is and not rebuilt from its config: diffusers' ``from_config`` puts back the default of every
+    value that was registered after construction, the autoencoder's scaling factor among them.
+    """
+    return copy.deepcopy(module).half().eval()
+
+
+def _readable(folder: Path) -> None:
+    """safetensors writes files that only their owner may read."""
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)
 
 
 def export_prior(
