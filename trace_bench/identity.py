@@ -113,11 +113,12 @@ def _is_folder(repo: str) -> bool:
 
 
 def _folder_sha256(repo: str, spec: Mapping[str, Any]) -> str:
-    """Hash of the weights in a local model folder, wherever it lies."""
+    """Hash of weights and configs (a VAE's scaling factor is one) in a model folder, wherever it lies."""
     folder = resolve(repo, None, [])
     wanted = [*_COMPONENTS, *([spec["adapter_unet"]] if spec.get("adapter_unet") else [])]
     present = [name for name in wanted if (folder / name).is_dir()]
-    return weights_sha256(weight_files(folder, present, spec.get("variant")))
+    weights = weight_files(folder, present, spec.get("variant"))
+    return weights_sha256([*weights, *sorted(folder.glob("*/*.json"))])
 
 
 def _essence(spec: Mapping[str, Any]) -> dict[str, Any]:
