@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from trace_bench import run, sweep
-from trace_bench.checkpoint import CHECKPOINT, load_checkpoint
+from trace_bench.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from trace_bench.claim import CLAIM, claim
 from trace_bench.errors import TraceBenchError
 from trace_bench.identity import RunSpec
@@ -417,6 +417,17 @@ def test_a_damaged_checkpoint_starts_the_run_over_and_says_so(out, whole, how):
     assert asset(made.folder) == asset(whole())
     assert rows(made.folder) == rows(whole())
     assert "is damaged" in (made.folder / "log.txt").read_text()
+
+
+def test_a_checkpoint_that_does_not_fit_starts_the_run_over_and_says_so(out, whole):
+    """The code may have changed what a state holds."""
+    first = make_asset(spec(out), stop_at(6))
+    found = load_checkpoint(first.folder, spec(out).fingerprint)
+    save_checkpoint(first.folder, dataclasses.replace(found, representation={"pixels": torch.zeros(3)}))
+    made = make_asset(spec(out))
+    assert made.status == "done"
+    assert asset(made.folder) == asset(whole())
+    assert "does not fit this version (KeyError" in (made.folder / "log.txt").read_text()
 
 
 def test_a_damaged_manifest_starts_the_run_over_and_touches_no_other(command, out, capsys):

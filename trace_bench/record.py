@@ -130,15 +130,15 @@ class Record:
     def checkpoint(self) -> Checkpoint | None:
         """Where to go on, None for the start."""
         try:
-            checkpoint = load_checkpoint(self.folder, self.spec.fingerprint)
+            return load_checkpoint(self.folder, self.spec.fingerprint)
         except CheckpointError as error:
-            log.warning("%s The run starts from scratch.", error)
-            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+            self.distrust_checkpoint(str(error))
             return None
-        if checkpoint is not None:
-            self.watch.go_on_from(checkpoint.seconds)
-            log.info("Going on at step %d of %d: %s", checkpoint.step, self.spec.job.steps, self.folder)
-        return checkpoint
+
+    def distrust_checkpoint(self, why: str) -> None:
+        """Remove a checkpoint that cannot be gone on from."""
+        log.warning("%s The run starts from scratch.", why)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def close(self, status: Status) -> None:
         """Write how the attempt ended; `done` only after everything that the manifest names."""

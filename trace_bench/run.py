@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from trace_bench.cameras import CameraRange, EvaluationRig
 from trace_bench.checkpoint import Checkpoint, first_non_finite, save_checkpoint
 from trace_bench.claim import BusyError, claim
@@ -110,15 +112,12 @@ class Attempt:
         with self.watch.phase("load"):
             prior = load_prior(self.job, device)
             prior.check_prompt(self.spec.prompt.text)
-            method = make_method(self.job, prior)
+        method, representation = self._parts(prior, device)
+        if checkpoint is not None and not self._restore(checkpoint, method, representation):
+            method, representation = self._parts(prior, device)
+        with self.watch.phase("load"):
             prior.check_prompt(method.negative_prompt)
             text = embed_prompt(prior, self.spec.prompt.text, method.negative_prompt)
-        with self.watch.phase("init"):
-            representation = make_representation(self.job, prior, device)
-        if checkpoint is not None:
-            method.load_state_dict(checkpoint.method)
-            representation.load_state_dict(checkpoint.representation)
-            self.step, self.cost = checkpoint.step, Work(**checkpoint.cost)
         if not self._distil(prior, method, representation, text):
             return False
         with self.watch.phase("render"):
@@ -131,6 +130,23 @@ class Attempt:
         manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
         manifest.files = list(dict.fromkeys([CONFIG, METRICS, LOG, *exported, *rendered]))
         manifest.views = views
+        return True
+
+    def _parts(self, prior: Prior, device: torch.device) -> tuple[Method, Representation]:
+        with self.watch.phase("init"):
+            return make_method(self.job, prior), make_representation(self.job, prior, device)
+
+    def _restore(self, checkpoint: Checkpoint, method: Method, representation: Representation) -> bool:
+        """Go on from a checkpoint; False, and its removal, where another version of the code wrote it."""
+        try:
+            method.load_state_dict(checkpoint.method)
+            representation.load_state_dict(checkpoint.representation)
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            self.record.distrust_checkpoint(f"The checkpoint does not fit this version ({sentence(error)}).")
+            return False
+        self.watch.go_on_from(checkpoint.seconds)
+        self.step, self.cost = checkpoint.step, Work(**checkpoint.cost)
+        log.info("Going on at step %d of %d: %s", self.step, self.job.steps, self.folder)
         return True
 
     def _distil(self, prior: Prior, method: Method, representation: Representation, text: PromptText) -> bool:
