@@ -87,6 +87,7 @@ RULES: dict[str, Rule] = {
     "output_root": Rule("the name of a folder", lambda v: isinstance(v, str) and bool(v.strip())),
     "force": _FLAG,
     "prompts_per_job": _integer(1),
+    "detach": _FLAG,
     "on_error": _one_of("continue", "stop"),
     "device": Rule(
         "auto, cpu, cuda or cuda:N", lambda v: bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(v)))
@@ -129,6 +130,7 @@ class Job:
     output_root: str
     device: str
     force: bool
+    detach: bool
     on_error: str
     prompts_per_job: int
     log_every: int
@@ -160,6 +162,7 @@ class Job:
         try:
             own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
             data: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+            data.pop("launch", None)  # defaults that the launcher brought along, taken up by now
         except OmegaConfBaseException as error:
             raise TraceBenchError(unresolved(error)) from error
         known = [f.name for f in fields(Job) if f.name != "choices"]

@@ -39,6 +39,16 @@ def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None =
     return list({run.folder: run for run in runs}.values())
 
 
+def launcher_of(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
+    """The settings of the launcher that a command asks for; the swept keys have no say in them."""
+    fixed = [item.input_line for item in _parse(overrides) if not item.is_sweep_override()]
+    launcher: Any = _compose([*_search_path(config_dir), *map(str, fixed)]).hydra.launcher
+    try:
+        return OmegaConf.to_container(launcher, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise TraceBenchError(unresolved(error)) from error
+
+
 def check_composes(overrides: Sequence[str], config_dir: str | None = None) -> None:
     """Raise one sentence where the config cannot be composed."""
     _compose([*_search_path(config_dir), *overrides])

@@ -9,7 +9,7 @@ import unicodedata
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,16 @@ class PromptSet:
     prompts: tuple[Prompt, ...]
     source: str  # file name, or "config" where the texts stand in the YAML
     sha256: str | None  # of the file
+    whole: int | None = None  # how many prompts the set has, where this is a part of it
+
+    @property
+    def count(self) -> int:
+        """How many prompts the whole set has."""
+        return len(self.prompts) if self.whole is None else self.whole
+
+    def only(self, prompts: Sequence[Prompt]) -> PromptSet:
+        """The set with some of its prompts, for a job that needs no others."""
+        return replace(self, prompts=tuple(prompts), whole=self.count)
 
     def select(self, wanted: Any) -> list[Prompt]:
         """The prompts meant by an index, a range "0-9", "0,3,5-7", a text, or a list of these, each once."""

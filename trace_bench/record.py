@@ -117,7 +117,7 @@ class Record:
         manifest.prompt_source = {
             "file": prompts.source,
             "sha256": prompts.sha256,
-            "count": len(prompts.prompts),
+            "count": prompts.count,
         }
         manifest.environment = describe_environment(device)
         (self.folder / ERROR).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,7 +26,9 @@ from trace_bench.errors import TraceBenchError
 from trace_bench.identity import RunSpec, runs_of
 from trace_bench.interrupt import listening
 from trace_bench.manifest import ManifestError, is_done, read_manifest
-from trace_bench.planning import check_composes, make_plan, readable_overrides
+from trace_bench.planning import check_composes, launcher_of, make_plan, readable_overrides
+from trace_bench.submission import is_slurm, submit, wait
+from trace_bench.worker import make_assets
 
 if TYPE_CHECKING:  # imports torch
     from trace_bench.run import Outcome
@@ -35,6 +38,7 @@ log = logging.getLogger(__name__)
 PICTURES = ("preview.png", "turntable.mp4", "renders")
 _LISTED = 12
 _ended: dict[Path, Outcome] = {}  # what this process did itself
+_slurm_reasons: dict[Path, str] = {}  # why a Slurm job did not finish a run
 _NOT_RUNS = ("help", "hydra_help", "version", "shell_completion", "info", "cfg", "experimental_rerun")
 
 
@@ -55,18 +59,19 @@ def run_job(cfg: DictConfig) -> None:
         log.error("%s", error)
         raise SystemExit(EXIT_MISTAKE) from error
     with listening() as stop:
-        for spec in runs:
-            outcome = _ended[spec.folder] = make_asset(spec, stop)
-            if stop():
-                raise SystemExit(stop.exit_code)
-            if outcome.status == "failed" and job.on_error == "stop":
-                raise SystemExit(EXIT_FAILED)
+        for outcome in make_assets(runs, stop):
+            _ended[outcome.folder] = outcome
+    if stop():
+        raise SystemExit(stop.exit_code)
+    if job.on_error == "stop" and outcome.status == "failed":
+        raise SystemExit(EXIT_FAILED)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code: 0 when everything that was asked for is there."""
     args = get_args_parser().parse_intermixed_args(list(argv))  # flags may stand between the overrides
     _ended.clear()
+    _slurm_reasons.clear()
     try:
         overrides = readable_overrides(args.overrides, args.multirun)
         if any(getattr(args, name, None) for name in _NOT_RUNS):
@@ -83,13 +88,48 @@ def main(argv: Sequence[str]) -> int:
     code = 0
     if len(before) < len(plan):
         try:
-            _hand_over(args, argv, overrides)
+            missing = [run for run in plan if run.folder not in before]
+            if not _runs_on_slurm(plan, missing, overrides, args):
+                _hand_over(args, argv, overrides)
+            elif plan[0].job.detach:
+                return 0
+        except TraceBenchError as error:
+            print(f"trace_bench: {error}", file=sys.stderr)
+            return EXIT_MISTAKE
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else EXIT_FAILED
         except KeyboardInterrupt:  # a second Ctrl-C, or one between two runs
             code = EXIT_INTERRUPTED
     verdict = _verdict(plan, before)
     return code or verdict
+
+
+def _runs_on_slurm(
+    plan: Sequence[RunSpec], missing: Sequence[RunSpec], overrides: Sequence[str], args: argparse.Namespace
+) -> bool:
+    """Submit the missing runs, and wait for them unless detach=true; False where the launcher is another."""
+    job = plan[0].job
+    launcher = launcher_of(overrides, args.config_dir) if args.multirun else {}
+    if not is_slurm(launcher):
+        if job.detach:
+            raise TraceBenchError("detach=true needs -m and hydra/launcher=slurm_a100 or another for Slurm.")
+        if not args.multirun and any(item.startswith("hydra/launcher=") for item in overrides):
+            raise TraceBenchError("hydra/launcher=... takes effect in a sweep; add -m.")
+        return False
+    if job.detach and job.on_error == "stop":
+        raise TraceBenchError("on_error=stop needs somebody who looks on; leave out detach=true.")
+    submission = submit(plan, missing, launcher, sys.argv)
+    follow = f"python -m trace_bench.status output_root={shlex.quote(job.output_root)}"
+    print(f"Follow it with: {follow} --watch", flush=True)
+    if job.detach:
+        return True
+    try:
+        wait(submission)
+    except KeyboardInterrupt:
+        print("\nThe jobs go on without this command; scancel ends them.", file=sys.stderr)
+        raise
+    _slurm_reasons.update(submission.reasons)
+    return True
 
 
 def _check_settings(jobs: Iterable[Job]) -> None:
@@ -142,7 +182,8 @@ def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
         print(f"Failed: {folder}\n  {_reason(folder)}", file=sys.stderr)
     for folder in rest:
         outcome = _ended.get(folder)
-        print(f"Not finished: {folder}\n  {outcome.message if outcome else ''}".rstrip(), file=sys.stderr)
+        why = outcome.message if outcome else _slurm_reasons.get(folder, "")
+        print(f"Not finished: {folder}\n  {why}".rstrip(), file=sys.stderr)
     if failed:
         return EXIT_FAILED
     return EXIT_UNFINISHED if rest else 0
