@@ -1,0 +1,82 @@
+"""`python -m evaluation.gpteval3d`: a tournament among our methods, a new method against the published
+one, or Elo from a file of comparisons (mode=tournament, new_method, elo).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from evaluation.command import command, load_metrics, output_root
+from evaluation.gpteval3d import session
+from evaluation.gpteval3d.published import Published
+from evaluation.gpteval3d.rating import Rules
+from evaluation.gpteval3d.recompute import recompute
+from evaluation.gpteval3d.result import finish
+from evaluation.gpteval3d.tournament import assemble
+from evaluation.runs import find_runs
+from trace_bench.config_path import conf_dir
+from trace_bench.errors import TraceBenchError
+from trace_bench.manifest import write_json
+
+MODES = ("tournament", "new_method", "elo")
+
+
+def elo_of_file(settings: Mapping[str, Any]) -> int:
+    """mode=elo: JSON on the standard output, and in a file."""
+    if not settings.get("comparisons"):
+        raise TraceBenchError("mode=elo needs a file: add comparisons=FILE to the command.")
+    path = Path(str(settings["comparisons"])).expanduser()
+    anchors = Path(str(settings["anchors"])).expanduser() if settings.get("anchors") else None
+    rules = Rules(float(settings["draw"]), int(settings["seed"]), int(settings["bootstrap"]))
+    result = recompute(path, anchors, settings["anchor"], float(settings["anchor_elo"]), rules)
+    output = (
+        settings.get("output")
+        or Path(str(settings["output_root"])) / session.FOLDER / f"{path.stem}.elo.json"
+    )
+    target = Path(str(output)).expanduser()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_json(target, result)
+    print(json.dumps(result, indent=2, ensure_ascii=False))
+    print(f"Written: {target}", file=sys.stderr)
+    return 0
+
+
+def play(config: DictConfig, settings: Mapping[str, Any]) -> int:
+    """mode=tournament and mode=new_method."""
+    root = output_root(config)
+    published = Published.from_config(settings["published"], root / session.FOLDER / "published")
+    runs, problems = find_runs(root)
+    for problem in problems:
+        print(f"Problem: {problem}", file=sys.stderr)
+    tournament = assemble(settings, runs, root, published)
+    if settings["judge"]["kind"] == "clip":
+        metric = load_metrics(config)["clip_score"]
+        judged: session.Judged | None = session.judge_by_clip(settings, tournament, root, metric)
+    else:
+        judged = session.judge_by_model(settings, tournament, root, published)
+    if judged is None:
+        return 0
+    return finish(settings, tournament, judged) or (1 if problems else 0)
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="gpteval3d")
+@command
+def main(config: DictConfig) -> int:
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    if settings["mode"] not in MODES:
+        raise TraceBenchError(f"mode={settings['mode']} is not known; there are {', '.join(MODES)}.")
+    for key, known in (("orders", ("both", "one")), ("aggregate", ("choices", "fractional", "majority"))):
+        if settings[key] not in known:
+            raise TraceBenchError(f"{key}={settings[key]} is not known; there are {', '.join(known)}.")
+    return elo_of_file(settings) if settings["mode"] == "elo" else play(config, settings)
+
+
+if __name__ == "__main__":
+    main()

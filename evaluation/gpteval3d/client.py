@@ -1,0 +1,309 @@
+"""Asks an OpenAI-compatible server: many questions at a time, patiently, and each of them once.
+
+One policy for everything that can go wrong, in this order:
+- the server has no use for the request (other 4xx, an empty account): the run stops and says so;
+- it declines this one question (content policy): stored as refused;
+- 408, 409, 425, 429, 5xx, no connection, a time-out, a body that is no chat completion: asked again after an
+  exponential delay with full jitter, and not before the server's Retry-After; after `retries` of these the
+  question stays unanswered until the command is given again.
+An answer is on the disk before the next request leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from evaluation.gpteval3d.cost import Budget, Price, counted, input_tokens, most_usd
+from evaluation.gpteval3d.keys import OPENAI
+from evaluation.gpteval3d.limits import RateLimit, retry_after, sleep_unless
+from evaluation.gpteval3d.questions import Question
+from evaluation.gpteval3d.settings import JudgeSettings
+from evaluation.gpteval3d.store import AnswerStore, readings
+from trace_bench.errors import TraceBenchError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_AGAIN = {408, 409, 425, 429}
+_DECLINED = {"content_filter", "content_policy_violation", "invalid_prompt"}
+_HOPELESS = {"insufficient_quota", "billing_hard_limit_reached"}
+_LONGEST_WAIT_S = 600.0
+_FAILED_IN_A_ROW = 8
+
+
+@dataclass
+class Session:
+    """What came of asking."""
+
+    why_stopped: str | None = None  # None: every question was tried
+    signal: int | None = None
+    failures: Counter[str] = field(default_factory=Counter)  # requests, by reason
+    given_up: int = 0  # questions
+
+
+class _Stop(Exception):
+    """End the session; its message says why."""
+
+
+class _Failed(Exception):
+    """A request that may be tried again."""
+
+    def __init__(self, reason: str, perhaps_paid: bool, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason, self.perhaps_paid, self.wait = reason, perhaps_paid, wait
+
+
+class Asker:
+    """Works through questions with `settings.concurrency` requests at a time."""
+
+    def __init__(
+        self, settings: JudgeSettings, key: str, store: AnswerStore, budget: Budget, price: Price
+    ) -> None:
+        self.settings, self.store, self.budget, self.price = settings, store, budget, price
+        self._key = key
+        self._rate = RateLimit(settings.requests_per_minute, settings.tokens_per_minute)
+        self._session = Session()
+        self._in_a_row = 0
+        self._jitter = random.Random()
+
+    def run(self, questions: Sequence[Question]) -> Session:
+        """Ask what is not settled yet; SIGINT and SIGTERM let requests under way finish, a second one does
+        not.
+        """
+        asyncio.run(self._run(questions))
+        return self._session
+
+    async def _run(self, questions: Sequence[Question]) -> None:
+        from openai import AsyncOpenAI
+
+        self._stop = asyncio.Event()
+        open_questions = [question for question in questions if self._needed(question)]
+        waiting = iter(open_questions)
+        async with AsyncOpenAI(
+            api_key=self._key,
+            base_url=self.settings.base_url or OPENAI,
+            max_retries=0,
+            timeout=self.settings.timeout_s,
+        ) as client:
+            with tqdm(total=len(open_questions), desc="asking", unit="question", disable=None) as bar:
+                workers = [
+                    asyncio.create_task(self._work(client, waiting, bar))
+                    for _ in range(min(self.settings.concurrency, len(open_questions)))
+                ]
+                with _Signals(self, workers):
+                    ended = await asyncio.gather(*workers, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    def _needed(self, question: Question) -> int:
+        answers = self.store.answers.get(question.key, [])
+        return readings(answers, self.settings.choices, len(question.ensemble.criteria))[1]
+
+    def interrupt(self, number: int) -> bool:
+        """Begin no more requests; returns whether this was asked for before."""
+        again = self._session.signal is not None
+        self._session.signal = number
+        self._end(f"stopped by {signal.Signals(number).name}")
+        return again
+
+    def _end(self, why: str) -> None:
+        self._session.why_stopped = self._session.why_stopped or why
+        self._stop.set()
+
+    async def _work(self, client: AsyncOpenAI, waiting: Iterator[Question], bar: tqdm[Any]) -> None:
+        """One worker: questions one after the other."""
+        for question in waiting:
+            if self._stop.is_set():
+                return
+            try:
+                await self._settle(client, question)
+            except (_Stop, TraceBenchError) as why:  # TraceBenchError: a render that cannot be read
+                self._end(str(why).rstrip("."))
+            except BaseException:
+                self._stop.set()
+                raise
+            bar.update(1)
+
+    async def _settle(self, client: AsyncOpenAI, question: Question) -> None:
+        """Ask until every choice is there, or the patience is at its end."""
+        delays = 0
+        while (needed := self._needed(question)) and not self._stop.is_set():
+            try:
+                await self._ask(client, question, needed)
+                self._in_a_row = delays = 0
+            except _Failed as failed:
+                self._session.failures[failed.reason] += 1
+                if failed.wait > _LONGEST_WAIT_S:
+                    raise _Stop(
+                        f"the server asks to wait {failed.wait:.0f} s; give the command again then"
+                    ) from None
+                if delays >= self.settings.retries:
+                    self._give_up(failed)
+                    return
+                ceiling = min(self.settings.backoff_max_s, self.settings.backoff_s * 2**delays)
+                delays += 1
+                self._rate.pause(failed.wait)
+                await sleep_unless(self._stop, max(failed.wait, self._jitter.uniform(0.0, ceiling)))
+
+    def _give_up(self, failed: _Failed) -> None:
+        """Leave a question unanswered; the session, when this goes on and on."""
+        self._session.given_up += 1
+        self._in_a_row += 1
+        if self._in_a_row >= _FAILED_IN_A_ROW:
+            raise _Stop(f"the server does not answer ({failed.reason})")
+
+    async def _ask(self, client: AsyncOpenAI, question: Question, choices: int) -> None:
+        """One request and its record."""
+        settings = self.settings
+        tokens = input_tokens(question, settings.tile_px, settings.detail, self.price)
+        await sleep_unless(self._stop, self._rate.reserve(tokens))
+        messages = await asyncio.to_thread(question.messages, settings.tile_px, settings.detail)
+        if self._stop.is_set():
+            return
+        most = most_usd(tokens, choices, settings.max_output_tokens, self.price)
+        if not self.budget.reserve(most):
+            raise _Stop(
+                f"the budget of {self.budget.limit:g} USD does not cover another request "
+                f"({self.budget.spent:.2f} spent, up to {most:.2f} for the next)"
+            )
+        attempt = self.store.attempts[question.key]
+        record = {"key": question.key, "attempt": attempt}
+        self.store.write(record | {"event": "sent", "choices": choices, "usd": round(most, 8)})
+        try:
+            answer = await self._send(client, messages, choices, attempt)
+        except _Failed as failed:
+            self.budget.settle(most, most if failed.perhaps_paid else 0.0)
+            reason = {"reason": failed.reason, "perhaps_paid": failed.perhaps_paid}
+            self.store.write(record | {"event": "failed"} | reason)
+            raise
+        except _Stop:
+            self.budget.settle(most, 0.0)
+            self.store.write(record | {"event": "failed", "reason": "rejected", "perhaps_paid": False})
+            raise
+        self.budget.settle(most, counted([answer["usage"]], self.price)[2])
+        known = self.store.models
+        self.store.write(record | {"event": "answer"} | answer)
+        self._check_model(answer["model"], known)
+
+    def _check_model(self, model: str | None, known: Sequence[str]) -> None:
+        """Stop when another model begins to answer than did so far."""
+        expected = [self.settings.returned] if self.settings.returned else known
+        if model and expected and model not in expected:
+            raise _Stop(
+                f"{self.settings.model} now answers as {model}, but earlier answers are by {expected[0]}, "
+                "and answers "
+                "of different judges are never mixed: name a dated model with judge.model=..., or go on "
+                "with one "
+                "of them with judge.returned=..."
+            )
+
+    async def _send(
+        self, client: AsyncOpenAI, messages: list[dict[str, Any]], choices: int, attempt: int
+    ) -> dict[str, Any]:
+        """The answer to a request, as it is stored."""
+        import openai
+
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self.settings.timeout_s):
+                raw = await client.chat.completions.with_raw_response.create(
+                    messages=messages,  # type: ignore[arg-type]
+                    n=choices,
+                    **self.settings.request(attempt),
+                )
+        except (openai.APITimeoutError, TimeoutError):
+            raise _Failed("time-out", perhaps_paid=True) from None
+        except openai.APIConnectionError as error:
+            refused = type(error.__cause__).__name__ in {"ConnectError", "ConnectTimeout"}
+            raise _Failed("no connection", perhaps_paid=not refused) from None
+        except openai.APIStatusError as error:
+            return self._on_status(error, choices)
+        try:
+            body = json.loads(raw.content)
+            answer = _read_body(body, choices, self.settings.model)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise _Failed("malformed answer", perhaps_paid=True) from None
+        return answer | {"request_id": raw.request_id, "seconds": round(time.monotonic() - began, 3)}
+
+    def _on_status(self, error: Any, choices: int) -> dict[str, Any]:
+        """What an error status means; returns only where the question itself was declined."""
+        status, code = int(error.status_code), str(error.code or "")
+        if status == 400 and code in _DECLINED:
+            declined = {"text": None, "refusal": code, "finish_reason": "content_filter"}
+            return {
+                "model": None,
+                "usage": {},
+                "choices": [declined] * choices,
+                "request_id": error.request_id,
+            }
+        if code not in _HOPELESS and (status in _AGAIN or status >= 500):
+            raise _Failed(f"HTTP {status}", perhaps_paid=False, wait=retry_after(error.response.headers))
+        raise _Stop(f"the server rejects the request (HTTP {status}): {self._said(error)}")
+
+    def _said(self, error: Any) -> str:
+        """The server's own words, short and without the key."""
+        if int(error.status_code) in {401, 403}:
+            return "the key is not accepted; check the variable that judge.api_key_env names"
+        return self.store.redact(" ".join(str(error.message).split()))[:300]
+
+
+class _Signals:
+    """SIGINT and SIGTERM while requests are under way."""
+
+    def __init__(self, asker: Asker, workers: Sequence[asyncio.Task[None]]) -> None:
+        self._asker, self._workers = asker, workers
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._on, number)
+
+    def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.remove_signal_handler(number)
+
+    def _on(self, number: int) -> None:
+        if self._asker.interrupt(number):
+            for worker in self._workers:
+                worker.cancel()
+
+
+def _read_body(body: Mapping[str, Any], choices: int, model: str) -> dict[str, Any]:
+    """Model, usage and choices of a chat completion; anything else raises."""
+    found = []
+    for choice in body["choices"][:choices]:
+        message = choice["message"]
+        text = message.get("content")
+        if isinstance(text, list):  # some servers send parts
+            text = "".join(str(part["text"]) for part in text if part.get("type") == "text")
+        if text is not None and not isinstance(text, str):
+            raise TypeError
+        refusal, reason = message.get("refusal"), choice.get("finish_reason")
+        found.append(
+            {
+                "text": text,
+                "refusal": None if refusal is None else str(refusal),
+                "finish_reason": None if reason is None else str(reason),
+            }
+        )
+    if not found:
+        raise KeyError("choices")
+    usage = body.get("usage") or {}
+    counts = {key: int(usage[key]) for key in ("prompt_tokens", "completion_tokens") if key in usage}
+    return {
+        "model": str(body.get("model") or model),
+        "fingerprint": body.get("system_fingerprint"),
+        "usage": counts,
+        "choices": found,
+    }

@@ -1,0 +1,106 @@
+"""Tokens and money: estimated before a tournament, reserved before a request, counted after an answer.
+
+Pictures are counted by the tile rule of the GPT-4o family: fitted into 2048 x 2048, the short side
+brought down to 768, then `image_base` + `image_tile` for every 512-pixel tile that is begun (detail=low:
+`image_base` alone). Text is taken at four bytes a token. The answers' own usage is what is counted in
+the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.gpteval3d import mosaic
+from evaluation.gpteval3d.instructions import prompt_part
+from evaluation.gpteval3d.questions import Question
+from trace_bench.errors import TraceBenchError
+
+ANSWER_TOKENS = 250  # a usual answer, for the estimate
+_BYTES_PER_TOKEN = 4
+_CAUTION = 2  # input tokens are reserved at so many times the estimate
+
+
+@dataclass(frozen=True)
+class Price:
+    """USD a million tokens, and how pictures are counted."""
+
+    input: float | None
+    output: float | None
+    image_base: int = 85
+    image_tile: int = 170
+
+    @staticmethod
+    def of(model: str, prices: Mapping[str, Any]) -> Price:
+        """The entry of the longest name that the model's begins with; without one, tokens but no money."""
+        names = sorted((name for name in prices["models"] if model.startswith(name)), key=len)
+        return Price(**prices["models"][names[-1]]) if names else Price(None, None)
+
+    def usd(self, tokens_in: float, tokens_out: float) -> float:
+        """0 where no price is known."""
+        return ((self.input or 0.0) * tokens_in + (self.output or 0.0) * tokens_out) / 1e6
+
+    @property
+    def known(self) -> bool:
+        return self.input is not None and self.output is not None
+
+
+def image_tokens(width: int, height: int, detail: str, price: Price) -> int:
+    """Input tokens of a picture."""
+    if detail == "low":
+        return price.image_base
+    scale = min(1.0, 2048 / max(width, height))
+    scale *= min(1.0, 768 / (min(width, height) * scale))
+    tiles = math.ceil(round(width * scale, 6) / 512) * math.ceil(round(height * scale, 6) / 512)
+    return price.image_base + price.image_tile * tiles
+
+
+def input_tokens(question: Question, tile_px: int, detail: str, price: Price) -> int:
+    """Estimate for one request."""
+    text = len(question.instruction.encode()) + len(prompt_part(question.prompt).encode())
+    ensemble = question.ensemble
+    size = mosaic.size(ensemble.views, ensemble.rgb, ensemble.normal, tile_px)
+    return math.ceil(text / _BYTES_PER_TOKEN) + image_tokens(*size, detail, price)
+
+
+def most_usd(tokens_in: int, choices: int, max_output_tokens: int, price: Price) -> float:
+    """What a request can cost at most."""
+    return price.usd(_CAUTION * tokens_in, choices * max_output_tokens)
+
+
+def counted(usage: Iterable[Mapping[str, Any]], price: Price) -> tuple[int, int, float]:
+    """(input tokens, output tokens, USD) of stored answers."""
+    tokens_in = tokens_out = 0
+    for entry in usage:
+        tokens_in += int(entry.get("prompt_tokens") or 0)
+        tokens_out += int(entry.get("completion_tokens") or 0)
+    return tokens_in, tokens_out, price.usd(tokens_in, tokens_out)
+
+
+class Budget:
+    """USD that may be spent on a judge's answers, those of earlier sessions included."""
+
+    def __init__(self, limit: float | None, price: Price, spent: float, model: str) -> None:
+        if limit is not None and not price.known:
+            raise TraceBenchError(
+                f"budget={limit:g} is in USD, but no price of {model} is known: add "
+                f"judge.prices.models.{model}="
+                "{input: ..., output: ...} (USD a million tokens)."
+            )
+        if limit is not None and limit < 0:
+            raise TraceBenchError(f"budget={limit:g} must not be negative.")
+        self.limit, self.spent, self.reserved = limit, spent, 0.0
+
+    def reserve(self, usd: float) -> bool:
+        """Set money aside for a request; false where the limit could be passed."""
+        if self.limit is not None and self.spent + self.reserved + usd > self.limit:
+            return False
+        self.reserved += usd
+        return True
+
+    def settle(self, reserved: float, paid: float) -> None:
+        """Turn what was set aside into what it cost."""
+        self.reserved -= reserved
+        self.spent += paid

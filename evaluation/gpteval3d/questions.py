@@ -1,0 +1,96 @@
+"""A question to the judge: two assets, one on each side, a kind of question, and the key of its answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.gpteval3d import mosaic
+from evaluation.gpteval3d.contestants import Asset, Contestant, PictureHashes
+from evaluation.gpteval3d.instructions import prompt_part
+from evaluation.gpteval3d.plan import Comparison, Ensemble
+from trace_bench.errors import TraceBenchError
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request's content; a comparison asked in both orders is two of these."""
+
+    key: str  # SHA-256 of everything that the answer depends on
+    comparison: int  # index in the plan
+    left: str  # contestants' names
+    right: str
+    prompt_id: str
+    prompt: str
+    ensemble: Ensemble
+    instruction: str
+    assets: tuple[Asset, Asset]
+
+    def picture(self, tile_px: int) -> bytes:
+        """PNG."""
+        ensemble = self.ensemble
+        left, right = (_pictures(asset, ensemble) for asset in self.assets)
+        return mosaic.png(mosaic.draw(left, right, ensemble.views, tile_px))
+
+    def messages(self, tile_px: int, detail: str) -> list[dict[str, Any]]:
+        """Chat messages: the instruction, the text prompt as data, the picture."""
+        url = "data:image/png;base64," + base64.b64encode(self.picture(tile_px)).decode()
+        content = [
+            {"type": "text", "text": self.instruction},
+            {"type": "text", "text": prompt_part(self.prompt)},
+            {"type": "image_url", "image_url": {"url": url, "detail": detail}},
+        ]
+        return [{"role": "user", "content": content}]
+
+
+def _pictures(asset: Asset, ensemble: Ensemble) -> list[Any]:
+    there = asset.views()
+    if there < ensemble.views:
+        raise TraceBenchError(
+            f"{asset.folder} has {there} view{'s' if there != 1 else ''}, but a question shows "
+            f"{ensemble.views}: leave out "
+            "such runs (runs.representation=...), or give ensembles of your own."
+        )
+    return asset.pictures(mosaic.view_ids(there, ensemble.views), ensemble.rgb, ensemble.normal)
+
+
+def make_questions(
+    comparisons: Sequence[Comparison],
+    contestants: Mapping[str, Contestant],
+    prompts: Mapping[str, str],
+    ensembles: Sequence[Ensemble],
+    instructions: Mapping[Ensemble, str],
+    judge: str,
+    both_orders: bool,
+) -> list[Question]:
+    """The questions of a plan to a judge (the hash of its identity)."""
+    hashes, questions = PictureHashes(), []
+    for i, comparison in enumerate(comparisons):
+        ensemble = ensembles[comparison.ensemble]
+        sides = [(comparison.left, comparison.right), (comparison.right, comparison.left)]
+        for left, right in sides if both_orders else sides[:1]:
+            assets = (
+                contestants[left].assets[comparison.prompt_id],
+                contestants[right].assets[comparison.prompt_id],
+            )
+            identity = {
+                "judge": judge,
+                "instruction": instructions[ensemble],
+                "prompt": prompts[comparison.prompt_id],
+                "criteria": ensemble.criteria,
+                "views": ensemble.views,
+                "left": hashes(_pictures(assets[0], ensemble)),
+                "right": hashes(_pictures(assets[1], ensemble)),
+            }
+            key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+            questions.append(
+                Question(
+                    key, i, left, right, comparison.prompt_id, prompts[comparison.prompt_id], ensemble,
+                    instructions[ensemble], assets,
+                )
+            )  # fmt: skip
+    return questions

@@ -1,0 +1,132 @@
+"""From games to the rows of a result: Elo, its interval, and what went into it, for every contestant."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from evaluation.gpteval3d.comparisons import Game
+from evaluation.gpteval3d.elo import START, cluster_matrices, fit
+from evaluation.gpteval3d.intervals import bootstrap
+from trace_bench.errors import TraceBenchError
+
+SHAKY = 0.025  # share of regularised or undefined replicates beyond which an interval is marked
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How games become Elo."""
+
+    draw: float = (
+        1.0  # wins that a draw counts for both sides; 1 as in the published code, 1/2 by another custom
+    )
+    seed: int = 0  # of the bootstrap
+    replicates: int = 1000
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One contestant by one criterion."""
+
+    contestant: str
+    criterion: str
+    elo: float | None
+    ci_low: float | None
+    ci_high: float | None
+    comparisons: int
+    wins: int
+    draws: int
+    losses: int
+    frozen: bool
+    regularised: bool
+    note: str | None
+
+    def row(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def rate(
+    games: Sequence[Game],
+    frozen: Mapping[str, float],
+    criterion: str,
+    contestants: Sequence[str],
+    rules: Rules,
+) -> list[Rating]:
+    """Ratings of all contestants by one criterion with the scores of `frozen` held."""
+    names = list(dict.fromkeys([*frozen, *contestants, *(name for g in games for name in (g.left, g.right))]))
+    index = {name: i for i, name in enumerate(names)}
+    triples = [(index[g.left], index[g.right], float(g.result)) for g in games]
+    labels = [g.cluster if g.cluster is not None else f"\0{k}" for k, g in enumerate(games)]
+    order = {label: c for c, label in enumerate(dict.fromkeys(labels))}
+    clusters = np.array([order[label] for label in labels], int)
+    matrices = cluster_matrices(
+        triples, len(names), clusters, max(1, len(order)), [g.weight for g in games], rules.draw
+    )
+    held = {index[name]: score for name, score in frozen.items()}
+    found = fit(matrices.sum(axis=0)[None], held)
+    spread = bootstrap(matrices, held, rules.seed, rules.replicates) if len(order) > 1 else None
+    tally = _tally(games)
+    notes = _notes(
+        bool(found.regularised[0]), spread.regularised if spread else 0.0, spread.undefined if spread else 0.0
+    )
+    ratings = []
+    for name, i in index.items():
+        elo = float(found.elo[0, i])
+        undefined = math.isnan(elo)
+        low, high = (spread.low[i], spread.high[i]) if spread else (math.nan, math.nan)
+        held_here = name in frozen
+        why = "no chain of comparisons links it with a frozen score" if undefined else None
+        ratings.append(
+            Rating(
+                name, criterion, None if undefined else elo, None if undefined else _number(low),
+                None if undefined else _number(high), sum(tally[name].values()), tally[name]["win"],
+                tally[name]["draw"], tally[name]["loss"], held_here,
+                bool(found.regularised[0]) and not held_here, why if undefined or held_here else notes,
+            )
+        )  # fmt: skip
+    return ratings
+
+
+def _notes(regularised: bool, replicates: float, undefined: float) -> str | None:
+    """What a reader of a free score has to know."""
+    notes = []
+    if regularised:
+        notes.append("somebody never lost or never won, so half a win was added to both sides of every pair")
+    elif replicates > SHAKY:
+        notes.append(f"{replicates:.0%} of the bootstrap's replicates needed half a win added to every pair")
+    if undefined > SHAKY:
+        notes.append(f"up to {undefined:.0%} of the bootstrap's replicates leave a score undefined")
+    return "; ".join(notes) or None
+
+
+def _tally(games: Sequence[Game]) -> dict[str, Counter[str]]:
+    """Wins, draws and losses by name."""
+    words = {-1: ("win", "loss"), 0: ("draw", "draw"), 1: ("loss", "win")}
+    tally: dict[str, Counter[str]] = defaultdict(Counter)
+    for game in games:
+        for name, word in zip((game.left, game.right), words[game.result], strict=True):
+            tally[name][word] += 1
+    return tally
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def pick_anchor(names: Sequence[str], wanted: str | None) -> str:
+    """The contestant whose score is fixed: the wanted one, else dreamfusion or sds where they play."""
+    there = ", ".join(names)
+    if wanted is not None:
+        if wanted not in names:
+            raise TraceBenchError(f"anchor={wanted} plays no game; name one of {there}.")
+        return wanted
+    for name in ("dreamfusion", "sds"):
+        if name in names:
+            return name
+    raise TraceBenchError(
+        f"Elo needs a contestant whose score is fixed at {START:g}: name it with anchor=..., one of {there}."
+    )

@@ -1,0 +1,83 @@
+"""mode=elo: Elo from a file of comparisons alone, without a judge and without runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evaluation.gpteval3d.comparisons import Games, Scores, read_comparisons, read_scores
+from evaluation.gpteval3d.elo import START
+from evaluation.gpteval3d.rating import Rating, Rules, pick_anchor, rate
+from trace_bench.errors import TraceBenchError
+
+SCHEMA_VERSION = 1
+
+
+def recompute(
+    comparisons: Path,
+    anchors: Path | None,
+    anchor: str | None,
+    anchor_elo: float = START,
+    rules: Rules | None = None,
+) -> dict[str, Any]:
+    """Scores by criterion, as JSON. `anchors` is the file of frozen scores; else one contestant is fixed."""
+    games = read_comparisons(comparisons)
+    rules = rules or Rules()
+    if anchors is not None:
+        frozen = _frozen(games, read_scores(anchors), anchors)
+    else:
+        name = pick_anchor(_names(games), anchor)
+        frozen = {criterion: {name: anchor_elo} for criterion in games}
+    ratings = [
+        rating
+        for criterion, items in games.items()
+        if items or anchors is not None
+        for rating in rate(items, frozen[criterion], criterion, [], rules)
+    ]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "mode": "elo",
+        "comparisons": _describe(comparisons),
+        "anchors": None if anchors is None else _describe(anchors),
+        "anchor": None if anchors is not None else {"contestant": name, "elo": anchor_elo},
+        "draw": rules.draw,
+        "scores": _table(ratings),
+        "rows": [rating.row() for rating in ratings],
+    }
+
+
+def _names(games: Games) -> list[str]:
+    return list(dict.fromkeys(name for items in games.values() for g in items for name in (g.left, g.right)))
+
+
+def _frozen(games: Games, scores: Scores, path: Path) -> Scores:
+    """The frozen scores of every criterion that was judged."""
+    if set(scores) == {""}:
+        if len(games) > 1:
+            raise TraceBenchError(
+                f"{path} holds one table of scores, but the comparisons have {len(games)} criteria: give one "
+                "{method: Elo} for each."
+            )
+        scores = {next(iter(games)): scores[""]}
+    missing = [criterion for criterion, items in games.items() if items and criterion not in scores]
+    if missing:
+        raise TraceBenchError(f"{path} has no scores for the criterion {', '.join(missing)}.")
+    if all({g.left, g.right} <= set(scores[criterion]) for criterion, items in games.items() for g in items):
+        raise TraceBenchError(
+            f"{path} already has a score for everybody who was compared: leave out those to be computed."
+        )
+    return {criterion: scores.get(criterion, {}) for criterion in games if scores.get(criterion)}
+
+
+def _describe(path: Path) -> dict[str, str]:
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _table(ratings: list[Rating]) -> Mapping[str, dict[str, float | None]]:
+    """{criterion: {method: Elo}}, best first; a file of it can serve as anchors."""
+    table: dict[str, dict[str, float | None]] = {}
+    for rating in sorted(ratings, key=lambda r: -(r.elo if r.elo is not None else float("-inf"))):
+        table.setdefault(rating.criterion, {})[rating.contestant] = rating.elo
+    return table

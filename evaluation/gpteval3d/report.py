@@ -1,0 +1,97 @@
+"""elo.json, whose format docs/gpteval3d.md describes, and the tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.gpteval3d.criteria import CRITERIA, LABELS
+from evaluation.runs import read_json
+from trace_bench.errors import TraceBenchError
+from trace_bench.manifest import write_json
+
+SCHEMA_VERSION = 1
+ELO = "elo.json"
+
+
+def save(folder: Path, judge: Mapping[str, Any], tournament: Mapping[str, Any]) -> Path:
+    """Put a tournament into the judge's elo.json, in the place of an earlier one of its name."""
+    path = folder / ELO
+    others: list[Any] = []
+    if path.exists():
+        content = read_json(path)
+        if content.get("schema_version") != SCHEMA_VERSION or content["judge"]["id"] != judge["id"]:
+            raise TraceBenchError(f"{path} belongs to another judge or version: move it away.")
+        others = [entry for entry in content["tournaments"] if entry["name"] != tournament["name"]]
+    entries = sorted([*others, tournament], key=lambda entry: entry["name"])
+    write_json(path, {"schema_version": SCHEMA_VERSION, "judge": dict(judge), "tournaments": entries})
+    return path
+
+
+def markdown(tournament: Mapping[str, Any]) -> str:
+    """Contestants by criteria: Elo and its interval, best first by the first criterion."""
+    rows = tournament["rows"]
+    criteria = [name for name in CRITERIA if any(row["criterion"] == name for row in rows)]
+    cells = {(row["contestant"], row["criterion"]): row for row in rows}
+    names = list(dict.fromkeys(row["contestant"] for row in rows))
+
+    def score(name: str) -> float:
+        elo = cells[name, criteria[0]]["elo"]
+        return float("-inf") if elo is None else elo
+
+    names.sort(key=score, reverse=True)
+    head = ["Contestant", *(LABELS[name] for name in criteria)]
+    body = [[name, *(_cell(cells.get((name, c))) for c in criteria)] for name in names]
+    table = _aligned(head, body)
+    remarks = [*tournament["notes"], *dict.fromkeys(row["note"] for row in rows if row["note"])]
+    return "\n".join(
+        [tournament["caption"], "", *table, *([""] if remarks else []), *(f"- {r}." for r in remarks)]
+    )
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    """1067.5 [988.0, 1155.5]; = for frozen, * for regularised, a dash for undefined."""
+    if row is None or row["elo"] is None:
+        return "—"
+    if row["frozen"]:
+        return f"= {row['elo']:.1f}"
+    mark = " *" if row["regularised"] else ""
+    interval = "" if row["ci_low"] is None else f" [{row['ci_low']:.0f}, {row['ci_high']:.0f}]"
+    return f"{row['elo']:.1f}{interval}{mark}"
+
+
+def _aligned(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
+    lines = [
+        "| "
+        + " | ".join(
+            t.rjust(w) if i else t.ljust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True))
+        )
+        + " |"
+        for row in [head, *body]
+    ]
+    rule = "| " + " | ".join("-" * (w - 1) + ":" if i else "-" * w for i, w in enumerate(widths)) + " |"
+    return [lines[0], rule, *lines[1:]]
+
+
+def of_answers(counts: Mapping[str, Any]) -> str:
+    """The judge's conduct in one line."""
+
+    def share(value: float | None) -> str:
+        return "—" if value is None else f"{value:.0%}"
+
+    interval = counts["left_share_ci"]
+    spread = f" [{share(interval[0])}, {share(interval[1])}]" if interval else ""
+    unusable = (
+        f"{counts['unparsable']} unparsable, {counts['refused']} refused, {counts['truncated']} cut off"
+    )
+    parts = [
+        f"{counts['answered']} of {counts['questions']} questions answered",
+        f"{counts['valid']} of {counts['choices']} choices valid ({unusable})",
+        f"draws {share(counts['draw_share'])}",
+        f"position bias: left wins {share(counts['left_share'])}{spread} of the decided",
+        f"both orders agree {share(counts['order_agreement'])}",
+        f"choices agree {share(counts['choice_agreement'])}",
+    ]
+    return "; ".join(parts)

@@ -1,0 +1,112 @@
+"""What a judged tournament comes to: ratings, comparisons.json, elo.json, and the words around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation.gpteval3d import outcomes, report
+from evaluation.gpteval3d.published import MADE_BY
+from evaluation.gpteval3d.rating import Rules, rate
+from evaluation.gpteval3d.session import Judged
+from evaluation.gpteval3d.tournament import Tournament
+from trace_bench.manifest import write_json
+
+
+def finish(config: Mapping[str, Any], tournament: Tournament, judged: Judged) -> int:
+    """Rate, write, print; the exit code says whether everything is settled."""
+    found = outcomes.verdicts(judged.answered, str(config["aggregate"]))
+    entry = _entry(config, tournament, judged, found)
+    records = outcomes.records(found, str(judged.judge["id"]))
+    write_json(judged.folder / tournament.name / "comparisons.json", records)
+    path = report.save(judged.folder, judged.judge, entry)
+    print(report.markdown(entry) if entry["rows"] else "There are no answers yet.")
+    print(f"\n{report.of_answers(entry['statistics'])}.\n\nWritten: {path}")
+    session = judged.session
+    if session.failures:
+        failed = ", ".join(f"{why} ({n})" for why, n in session.failures.most_common())
+        print(f"Requests that failed and were sent again: {failed}.")
+    if session.why_stopped:
+        print(f"Stopped: {session.why_stopped}.")
+    if session.signal is not None:
+        return 128 + session.signal
+    return 0 if entry["complete"] else 1
+
+
+def _entry(
+    config: Mapping[str, Any], tournament: Tournament, judged: Judged, found: Sequence[outcomes.Verdict]
+) -> dict[str, Any]:
+    """The tournament as elo.json has it."""
+    counts = outcomes.statistics(judged.answered, int(config["seed"]))
+    if judged.judge["kind"] == "clip":  # it does not look at sides
+        counts |= {"left_share": None, "left_share_ci": None}
+    complete = not any(item.missing for item in judged.answered)
+    anchor = {"contestant": tournament.anchor, "elo": float(config["anchor_elo"])}
+    return {
+        "name": tournament.name,
+        "mode": tournament.mode,
+        "prompt_set": tournament.field.prompt_set,
+        "prior": tournament.field.prior,
+        "seed": config["runs"]["seed"],
+        "prompts": len({c.prompt_id for c in judged.plan.comparisons}),
+        "anchor": None if tournament.new else anchor,
+        "complete": complete,
+        "caption": _caption(config, tournament, judged),
+        "notes": [*judged.plan.notes, *outcomes.notes(counts, complete), *_mixed(tournament, judged)],
+        "statistics": counts,
+        "rows": _rows(config, tournament, found),
+    }
+
+
+def _rows(
+    config: Mapping[str, Any], tournament: Tournament, found: Sequence[outcomes.Verdict]
+) -> list[dict[str, Any]]:
+    """Ratings of everybody by every criterion that was asked."""
+    rules = Rules(float(config["draw"]), int(config["seed"]), int(config["bootstrap"]))
+    ratings = []
+    for criterion, games in outcomes.games(found).items():
+        if tournament.new:
+            frozen = tournament.published[criterion]
+            ratings += rate([], frozen, criterion, [], rules)
+            for name in tournament.new:  # by itself: another one's luck is none of its business
+                own = [game for game in games if name in (game.left, game.right)]
+                ratings += [r for r in rate(own, frozen, criterion, [name], rules) if r.contestant == name]
+        else:
+            held = {str(tournament.anchor): float(config["anchor_elo"])}
+            ratings += rate(games, held, criterion, list(tournament.contestants), rules)
+    rows = []
+    for rating in ratings:
+        who = tournament.contestants.get(rating.contestant)
+        absent: dict[str, Any] = {"method": rating.contestant, "representation": None, "settings": {}}
+        rows.append({"contestant": rating.contestant} | (who.describe() if who else absent) | rating.row())
+    return rows
+
+
+def _caption(config: Mapping[str, Any], tournament: Tournament, judged: Judged) -> str:
+    """Judge, questions, aggregation and intervals in words."""
+    judge = judged.judge
+    who = f"{judge['name']}, instructions {judge['instructions']}"
+    how = "each in both orders" if config["orders"] == "both" else "each in one order, sides balanced"
+    if judge["kind"] == "clip":
+        who, how = str(judge["name"]), "won by the higher CLIP score, which is no judge of anything else"
+    fixed = f"{tournament.anchor} = {float(config['anchor_elo']):g}"
+    if tournament.new:
+        fixed = "published scores held"
+    asked = f"{len(judged.plan.comparisons)} comparisons, {how}"
+    where = f"prompt set {tournament.field.prompt_set}, prior {tournament.field.prior}"
+    draw = f"a draw counts {float(config['draw']):g} for both sides"
+    return (
+        f"Elo (Bradley-Terry, {fixed}) by {who}: {asked}; {where}; {draw}; aggregation "
+        f"{config['aggregate']}; 95 % intervals by bootstrap over prompts."
+    )
+
+
+def _mixed(tournament: Tournament, judged: Judged) -> list[str]:
+    """What there is to say of two judges on one scale."""
+    if not tournament.new:
+        return []
+    name = judged.judge["name"]
+    return [
+        f"the published scores were given by {MADE_BY}, the new ones by {name}: two judges on one scale",
+        "the intervals take the published scores as exact, which they are not",
+    ]

@@ -1,0 +1,155 @@
+"""A tournament put before a judge: the CLIP score, or a model that is asked or whose cost is estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from evaluation.gpteval3d.client import Asker, Session
+from evaluation.gpteval3d.clip_judge import ClipJudge
+from evaluation.gpteval3d.cost import ANSWER_TOKENS, Budget, Price, counted, input_tokens
+from evaluation.gpteval3d.keys import OPENAI, api_key, redactor
+from evaluation.gpteval3d.outcomes import Answered
+from evaluation.gpteval3d.plan import Plan
+from evaluation.gpteval3d.published import MADE_BY, Published
+from evaluation.gpteval3d.questions import Question, make_questions
+from evaluation.gpteval3d.settings import JudgeSettings, folder_name, identity_hash
+from evaluation.gpteval3d.store import AnswerStore, readings
+from evaluation.gpteval3d.tournament import Tournament, instruction_texts, plan
+from evaluation.metric import Metric
+from trace_bench.errors import TraceBenchError
+
+FOLDER = "gpteval3d"
+ANSWERS = "answers.jsonl"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a judge said, who it is, and how the session ended."""
+
+    folder: Path
+    judge: Mapping[str, Any]
+    answered: Sequence[Answered]
+    plan: Plan
+    session: Session = field(default_factory=Session)
+
+
+def judge_by_clip(config: Mapping[str, Any], tournament: Tournament, root: Path, metric: Metric) -> Judged:
+    """All comparisons by the CLIP score."""
+    if tournament.mode == "new_method":
+        raise TraceBenchError(
+            f"judge=clip cannot join scores that {MADE_BY} gave: take mode=tournament, or another judge."
+        )
+    judge = ClipJudge(metric, float(config["judge"]["tie_margin"]))
+    judge.prepare(list(tournament.contestants.values()))
+    folder = root / FOLDER / judge.folder
+    made = plan(tournament, int(config["seed"]), folder / tournament.name)
+    texts = dict.fromkeys(tournament.ensembles, "CLIP score")
+    questions = _questions(tournament, made, texts, identity_hash(judge.identity), both=False)
+    answered = [
+        Answered(q, [("valid", (judge.compare(*q.assets),) * len(q.ensemble.criteria))], 0) for q in questions
+    ]
+    return Judged(folder, {"id": folder.name, **judge.describe()}, answered, made)
+
+
+def judge_by_model(
+    config: Mapping[str, Any], tournament: Tournament, root: Path, published: Published
+) -> Judged | None:
+    """Ask a vision-language model; with dry_run=true only say what that would take."""
+    settings = JudgeSettings.from_config(config["judge"])
+    family, texts = instruction_texts(config, tournament, published)
+    identity = settings.identity(family)
+    folder = root / FOLDER / folder_name(settings.model, identity)
+    price = Price.of(settings.model, config["judge"]["prices"])
+    dry = bool(config["dry_run"])
+    key = "" if dry else api_key(settings.api_key_env, settings.base_url)
+    made = plan(tournament, int(config["seed"]), folder / tournament.name, write=not dry)
+    questions = _questions(tournament, made, texts, identity_hash(identity), both=config["orders"] == "both")
+    store = AnswerStore(folder / ANSWERS, redactor(key) if key else str, settings.returned)
+    if dry:
+        print(estimate(questions, store, settings, config["judge"]["prices"], made))
+        return None
+    with store.claimed():
+        store = AnswerStore(folder / ANSWERS, redactor(key), settings.returned)
+        _one_model(store, settings)
+        spent = counted(store.usage, price)[2] + store.perhaps_paid + sum(store.open.values())
+        budget = Budget(_number(config["budget"]), price, spent, settings.model)
+        session = Asker(settings, key, store, budget, price).run(questions)
+    answered = [_read(question, store, settings.choices) for question in questions]
+    tokens_in, tokens_out, usd = counted(store.usage, price)
+    judge = {
+        "id": folder.name,
+        "kind": "openai",
+        "name": (store.models or [settings.model])[0],
+        "model": settings.model,
+        "server": urlsplit(settings.base_url or OPENAI).hostname,
+        **{key: value for key, value in identity.items() if key != "model"},
+        "spent": {
+            "input_tokens": tokens_in,
+            "output_tokens": tokens_out,
+            "usd": round(usd, 4) if price.known else None,
+        },
+    }
+    return Judged(folder, judge, answered, made, session)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _one_model(store: AnswerStore, settings: JudgeSettings) -> None:
+    """Refuse to go on from the answers of two models."""
+    if len(store.models) > 1:
+        raise TraceBenchError(
+            f"{store.path} holds answers by {', '.join(store.models)}, which are never mixed: say whose "
+            "count with "
+            "judge.returned=..."
+        )
+
+
+def _questions(
+    tournament: Tournament, made: Plan, texts: Mapping[Any, str], judge: str, both: bool
+) -> list[Question]:
+    return make_questions(
+        made.comparisons,
+        tournament.contestants,
+        tournament.field.prompts,
+        tournament.ensembles,
+        texts,
+        judge,
+        both,
+    )
+
+
+def _read(question: Question, store: AnswerStore, choices: int) -> Answered:
+    found, missing = readings(store.answers.get(question.key, []), choices, len(question.ensemble.criteria))
+    return Answered(question, found, missing)
+
+
+def estimate(
+    questions: Sequence[Question],
+    store: AnswerStore,
+    settings: JudgeSettings,
+    prices: Mapping[str, Any],
+    made: Plan,
+) -> str:
+    """Calls, tokens and money, without asking anybody."""
+    price = Price.of(settings.model, prices)
+    left = [q for q in questions if _read(q, store, settings.choices).missing]
+    tokens_in = sum(input_tokens(q, settings.tile_px, settings.detail, price) for q in left)
+    tokens_out = len(left) * settings.choices * ANSWER_TOKENS
+    usd = f"about {price.usd(tokens_in, tokens_out):.2f} USD, by the prices of {prices['as_of']}"
+    unknown = f"no price of {settings.model} is known; judge.prices.models takes it"
+    done = len(questions) - len(left)
+    lines = [
+        f"Comparisons: {len(made.comparisons)}, in {len(questions)} questions, {done} already answered.",
+        f"Requests: {len(left)}, for {settings.choices} choices each, to {settings.model}.",
+        f"Server: {settings.base_url or OPENAI}.",
+        f"Tokens: about {tokens_in:,} in and {tokens_out:,} out.",
+        f"Cost: {usd if price.known else unknown}.",
+        *(f"Note: {note}." for note in made.notes),
+    ]
+    return "\n".join(lines)

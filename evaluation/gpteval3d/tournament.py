@@ -1,0 +1,155 @@
+"""Who plays whom about what: the parts of a tournament, from the config and the run folders."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.gpteval3d.comparisons import Scores
+from evaluation.gpteval3d.contestants import Contestant, Field, find_field, published_contestant
+from evaluation.gpteval3d.instructions import VERSION, own_instruction
+from evaluation.gpteval3d.plan import Comparison, Ensemble, Pair, Plan, make_plan, read_ensembles
+from evaluation.gpteval3d.published import Published
+from evaluation.gpteval3d.rating import pick_anchor
+from evaluation.runs import Run, read_json
+from trace_bench.errors import TraceBenchError
+from trace_bench.manifest import write_json
+
+PUBLISHED = "tournament-v0"
+_PLAN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Tournament:
+    """Everything but the judge."""
+
+    name: str  # of its folder below the judge's
+    mode: str
+    field: Field
+    contestants: dict[str, Contestant]  # everybody with assets
+    new: list[str]  # whose scores are sought against frozen ones; empty in a tournament
+    prompts: dict[Pair, list[str]]  # what each pair can be compared on
+    ensembles: list[Ensemble]
+    published: Scores  # frozen scores; empty in a tournament
+    anchor: str | None
+
+
+def assemble(config: Mapping[str, Any], runs: Sequence[Run], root: Path, published: Published) -> Tournament:
+    """Read who there is; mistakes of the config take one sentence."""
+    field = find_field(runs, root, config["runs"])
+    ours = {contestant.name: contestant for contestant in field.contestants}
+    ensembles = read_ensembles(config["ensembles"])
+    name = str(config.get("name") or field.name)
+    if config["mode"] == "new_method":
+        return _against_published(config, field, ours, ensembles, published, name)
+    if len(ours) < 2:
+        raise TraceBenchError(
+            f"A tournament needs two contestants, but there is only {', '.join(ours)} with prompt set "
+            f"{field.prompt_set}: "
+            "make runs of another method, or take mode=new_method."
+        )
+    pairs = {(a, b): _common(ours[a], ours[b], field.prompts) for a, b in itertools.combinations(ours, 2)}
+    anchor = pick_anchor(list(ours), config.get("anchor"))
+    return Tournament(name, "tournament", field, ours, [], _nonempty(pairs), ensembles, {}, anchor)
+
+
+def _against_published(
+    config: Mapping[str, Any], field: Field, ours: dict[str, Contestant], ensembles: list[Ensemble],
+    published: Published, name: str,
+) -> Tournament:  # fmt: skip
+    """Each of our contestants against the published methods."""
+    texts = published.prompts()
+    wrong = [id_ for id_, text in field.prompts.items() if int(id_) >= len(texts) or texts[int(id_)] != text]
+    if wrong:
+        raise TraceBenchError(
+            "mode=new_method needs runs of the published prompts (runs.prompt_set=gpteval3d), but prompt "
+            f"{wrong[0]} of "
+            f"{field.prompt_set} is another text."
+        )
+    scores = published.scores()
+    known = list(next(iter(scores.values())))
+    taken = [contestant for contestant in ours if contestant in known]
+    if taken:
+        raise TraceBenchError(
+            f"{', '.join(taken)} is the name of a published method: rename the config of ours."
+        )
+    opponents = list(config.get("opponents") or known)
+    unknown = [opponent for opponent in opponents if opponent not in known]
+    if unknown:
+        raise TraceBenchError(f"opponents={unknown[0]} has no published score; there are {', '.join(known)}.")
+    folders = published.method_folders(opponents)
+    theirs = {n: published_contestant(n, folder, field.prompts) for n, folder in folders.items()}
+    pairs = {(a, b): _common(ours[a], theirs[b], field.prompts) for a in ours for b in theirs}
+    return Tournament(
+        f"{name}-vs-{PUBLISHED}", "new_method", field, ours | theirs, list(ours), _nonempty(pairs),
+        ensembles, scores, None,
+    )  # fmt: skip
+
+
+def _common(one: Contestant, other: Contestant, prompts: Mapping[str, str]) -> list[str]:
+    return [id_ for id_ in prompts if id_ in one.assets and id_ in other.assets]
+
+
+def _nonempty(pairs: dict[Pair, list[str]]) -> dict[Pair, list[str]]:
+    found = {pair: ids for pair, ids in pairs.items() if ids}
+    if not found:
+        raise TraceBenchError("No two contestants have a prompt in common: there is nothing to compare.")
+    return found
+
+
+def instruction_texts(
+    config: Mapping[str, Any], tournament: Tournament, published: Published
+) -> tuple[str, dict[Ensemble, str]]:
+    """(the family's name, the text of each kind of question): the published ones, or our own."""
+    choice = config["instructions"]
+    if choice == "auto":
+        choice = "published" if published.folder is not None or tournament.mode == "new_method" else "own"
+    if choice == "own":
+        return VERSION, {
+            e: own_instruction(e.criteria, e.views, e.rgb, e.normal) for e in tournament.ensembles
+        }
+    if choice != "published":
+        raise TraceBenchError(f"instructions={choice} is not known; there are auto, own and published.")
+    nameless = [i for i, e in enumerate(tournament.ensembles) if not e.instruction]
+    if nameless:
+        raise TraceBenchError(
+            f"ensembles[{nameless[0]}] names no published instruction; take instructions=own."
+        )
+    return PUBLISHED, {e: published.instruction(str(e.instruction)) for e in tournament.ensembles}
+
+
+def plan(tournament: Tournament, seed: int, folder: Path, write: bool = True) -> Plan:
+    """The plan in `folder`, made and written where there is none for these contestants and prompts.
+
+    A new one keeps what it can of an old one, whose answers are paid for.
+    """
+    path = folder / "plan.json"
+    asked = _inputs(tournament, seed)
+    old = read_json(path) if path.exists() else {}
+    comparisons = [Comparison(**entry) for entry in old.get("comparisons", [])]
+    if old.get("schema_version") == _PLAN_VERSION and old.get("inputs") == asked:
+        return Plan(comparisons, list(old["notes"]))
+    known = {c.seen(tournament.ensembles) for c in comparisons if c.ensemble < len(tournament.ensembles)}
+    parts = [tournament.prompts]
+    if tournament.new:  # the published numbers are those of one new method
+        parts = [{p: ids for p, ids in tournament.prompts.items() if p[0] == name} for name in tournament.new]
+    plans = [make_plan(tournament.ensembles, part, seed, known) for part in parts if part]
+    notes = list(dict.fromkeys(note for made in plans for note in made.notes))
+    made = Plan([comparison for part in plans for comparison in part.comparisons], notes)
+    if write:
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"comparisons": [asdict(c) for c in made.comparisons], "notes": notes}
+        write_json(path, {"schema_version": _PLAN_VERSION, "inputs": asked} | content)
+    return made
+
+
+def _inputs(tournament: Tournament, seed: int) -> str:
+    """Hash of everything that a plan follows from."""
+    pairs = sorted([*pair, *ids] for pair, ids in tournament.prompts.items())
+    content = [seed, pairs, [asdict(ensemble) for ensemble in tournament.ensembles]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
