@@ -1,0 +1,64 @@
+"""Which cells of the cube hold anything (Müller et al. 2022, appendix E.2): rays skip the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trace_bench.errors import TraceBenchError
+from trace_bench.seeding import StepRng
+
+
+@dataclass(frozen=True)
+class OccupancySettings:
+    """The defaults are nerfacc's (Li et al. 2023), which threestudio uses."""
+
+    resolution: int = 32  # cells a side
+    every: int = 16  # steps from update to update
+    threshold: float = 0.01  # optical depth of one sample, or the grid's mean if that is less
+    decay: float = 0.95  # what an update leaves of the largest value seen so far
+
+    def __post_init__(self) -> None:
+        if min(self.resolution, self.every) < 1 or self.threshold < 0 or not 0 <= self.decay <= 1:
+            raise TraceBenchError(
+                "representation.occupancy needs resolution and every of at least 1, threshold of at least 0 "
+                f"and decay in [0, 1], but has {vars(self)}."
+            )
+
+
+class OccupancyGrid:
+    """Running maximum of density x step in every cell of the cube of half side `radius`."""
+
+    def __init__(self, settings: OccupancySettings, radius: float, device: torch.device | str) -> None:
+        self.settings, self.radius = settings, radius
+        n = settings.resolution
+        self.values = torch.zeros(n**3, device=device)
+        self.occupied = torch.ones(n**3, dtype=torch.bool, device=device)
+        ticks = torch.arange(n, device=device)
+        self._cells = torch.stack(torch.meshgrid(ticks, ticks, ticks, indexing="ij"), dim=-1).view(-1, 3)
+
+    @torch.no_grad()
+    def update(self, density: Callable[[Tensor], Tensor], step: float, rng: StepRng) -> None:
+        """Look at a random point of every cell."""
+        s = self.settings
+        jitter = rng.uniform("nerf_occupancy", (1, *self._cells.shape), self.values.device)[0]
+        points = ((self._cells + jitter) * (2.0 / s.resolution) - 1.0) * self.radius
+        self.values = torch.maximum(s.decay * self.values, step * density(points))
+        self.occupied = self.values > self.values.mean().clamp(max=s.threshold)
+
+    def at(self, positions: Tensor) -> Tensor:
+        """Whether the cells of positions [3, ...] in the cube are occupied: bool [...]."""
+        n = self.settings.resolution
+        x, y, z = ((positions + self.radius) * (n / (2.0 * self.radius))).long().clamp_(0, n - 1)
+        return self.occupied[x.mul_(n).add_(y).mul_(n).add_(z)]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"values": self.values.clone(), "occupied": self.occupied.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.values, self.occupied = (
+            state[name].to(self.values.device).clone() for name in ("values", "occupied")
+        )

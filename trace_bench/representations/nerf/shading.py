@@ -1,0 +1,52 @@
+"""Diffuse shading under a random point light while training (Poole et al., DreamFusion, 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trace_bench.errors import TraceBenchError
+from trace_bench.seeding import StepRng
+
+AMBIENT, DIFFUSE = 0.1, 0.9  # threestudio
+LIGHT_DISTANCE = (0.8, 1.5)
+LIGHT_SPREAD = 1.0  # of the light's position about the camera's
+
+
+@dataclass(frozen=True)
+class ShadingSettings:
+    """When a step is shaded; one draw for the whole batch, as in threestudio."""
+
+    diffuse: float = 0.0  # probability of a shaded step; 0: never, and no normals are computed for it
+    textureless: float = 0.0  # probability that a shaded step shows white albedo
+    ambient_until: float = 0.0  # share of the run without shading
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0.0 <= value <= 1.0:
+                raise TraceBenchError(f"representation.shading.{name} must be in [0, 1], but is {value}.")
+
+    def at(self, fraction: float, rng: StepRng) -> str:
+        """albedo, diffuse or textureless, for a step at this fraction of the run."""
+        if fraction < self.ambient_until or not rng.chance("nerf_diffuse", self.diffuse):
+            return "albedo"
+        return "textureless" if rng.chance("nerf_textureless", self.textureless) else "diffuse"
+
+
+def light_positions(cameras_at: Tensor, rng: StepRng) -> Tensor:
+    """One light a view, about the camera's direction (DreamFusion): [B, 3] for camera positions [B, 3]."""
+    device, shape = cameras_at.device, tuple(cameras_at.shape)
+    about = cameras_at + LIGHT_SPREAD * rng.randn("nerf_light_direction", shape, device)
+    low, high = LIGHT_DISTANCE
+    distance = low + (high - low) * rng.uniform("nerf_light_distance", (shape[0], 1), device)
+    return torch.nn.functional.normalize(about, dim=-1) * distance
+
+
+def shade(albedo: Tensor, normals: Tensor, positions: Tensor, lights: Tensor, kind: str) -> Tensor:
+    """Lambert's colour of samples: all [M, 3], `lights` the light's position for each sample."""
+    towards = torch.nn.functional.normalize(lights - positions, dim=-1)
+    cosine = (normals * towards).sum(dim=-1, keepdim=True).clamp(min=0.0)
+    light = (AMBIENT + DIFFUSE * cosine).expand(-1, 3)
+    return light if kind == "textureless" else albedo * light
