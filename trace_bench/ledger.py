@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ def write_plan(root: Path, command: Sequence[str], runs: Sequence[str]) -> str:
     """Note that a command has been given; returns the time of it."""
     folder, issued = folder_of(root, runs), utc_now()
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / PLAN, {"command": " ".join(command), "issued": issued, "runs": list(runs)})
+    write_json(folder / PLAN, {"command": shlex.join(command), "issued": issued, "runs": list(runs)})
     return issued
 
 

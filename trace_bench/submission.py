@@ -7,7 +7,6 @@ MaxArraySize, and hangs or gives up on jobs that Slurm killed.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from trace_bench import ledger, slurm
+from trace_bench.config import Job
 from trace_bench.errors import TraceBenchError
 from trace_bench.identity import RunSpec
-from trace_bench.manifest import ManifestError, read_manifest
+from trace_bench.manifest import ManifestError, is_done, read_manifest
 from trace_bench.worker import Work
 
 POLL_S = (1.0, 30.0)  # how often Slurm is asked while waiting: a twentieth of the time waited, within these
@@ -81,13 +81,22 @@ def pack(runs: Iterable[RunSpec]) -> list[tuple[RunSpec, ...]]:
     keys: dict[int, str] = {}
     for run in runs:
         if id(run.job) not in keys:
-            keys[id(run.job)] = json.dumps(vars(run.job) | {"prompt": None}, sort_keys=True)
+            keys[id(run.job)] = _key(run.job)
         groups.setdefault(keys[id(run.job)], []).append(run)
     packs = []
     for group in groups.values():
         size = group[0].job.prompts_per_job
         packs += [tuple(group[start : start + size]) for start in range(0, len(group), size)]
     return packs
+
+
+def _key(job: Job) -> str:
+    """What runs of one job have in common: all settings but the prompt, and the files that go with it."""
+    settings = vars(job) | {"prompt": None}
+    for group in ("method", "init"):
+        inputs = settings[group].get("inputs") or {}
+        settings[group] = {key: value for key, value in settings[group].items() if key not in inputs}
+    return json.dumps(settings, sort_keys=True)
 
 
 def lanes(count: int, size: int, parallelism: int) -> list[tuple[int, int, int | None]]:
@@ -188,7 +197,7 @@ def wait(submission: Submission) -> None:
 
 def _note_end(submission: Submission, job_id: str, runs: Sequence[RunSpec]) -> None:
     """Keep why a job ended where it leaves unfinished runs behind."""
-    unfinished = [run for run in runs if _status(run) not in ("done", "failed")]
+    unfinished = [run for run in runs if status_of(run) not in ("done", "failed")]
     if unfinished:
         state = slurm.how_it_ended(job_id) or "an end that Slurm no longer knows"
         for run in unfinished:
@@ -200,15 +209,18 @@ def _stops(submission: Submission, open_jobs: Mapping[str, Sequence[RunSpec]]) -
     runs = next(iter(open_jobs.values()))
     if runs[0].job.on_error != "stop":
         return False
-    return any(_status(run) == "failed" for runs in submission.jobs.values() for run in runs)
+    return any(status_of(run) == "failed" for runs in submission.jobs.values() for run in runs)
 
 
-def _status(run: RunSpec) -> str:
-    with contextlib.suppress(ManifestError, OSError):
+def status_of(run: RunSpec) -> str:
+    """What the run's folder says: done, failed, preempted, running, or missing."""
+    try:
         manifest = read_manifest(run.folder)
-        if manifest is not None:
-            return manifest.status
-    return "missing"
+    except (ManifestError, OSError):
+        return "missing"
+    if manifest is None or (manifest.status == "done" and not is_done(run.folder, manifest)):
+        return "missing"
+    return manifest.status
 
 
 def _name(run: RunSpec) -> str:

@@ -25,9 +25,8 @@ from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
 from trace_bench.identity import RunSpec, runs_of
 from trace_bench.interrupt import listening
-from trace_bench.manifest import ManifestError, is_done, read_manifest
 from trace_bench.planning import check_composes, launcher_of, make_plan, readable_overrides
-from trace_bench.submission import is_slurm, submit, wait
+from trace_bench.submission import is_slurm, status_of, submit, wait
 from trace_bench.worker import make_assets
 
 if TYPE_CHECKING:  # imports torch
@@ -80,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
             _hand_over(args, argv, overrides)
             return 0
         plan = make_plan(overrides, args.multirun, args.config_dir)
-        before = {run.folder for run in plan if not run.job.force and _status(run) == "done"}
+        before = {run.folder for run in plan if not run.job.force and status_of(run) == "done"}
         _check_settings(run.job for run in plan if run.folder not in before)
     except TraceBenchError as error:
         print(f"trace_bench: {error}", file=sys.stderr)
@@ -89,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     if len(before) < len(plan):
         try:
             missing = [run for run in plan if run.folder not in before]
-            if not _runs_on_slurm(plan, missing, overrides, args):
+            if not _runs_on_slurm(plan, missing, overrides, args, argv):
                 _hand_over(args, argv, overrides)
             elif plan[0].job.detach:
                 return 0
@@ -105,7 +104,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _runs_on_slurm(
-    plan: Sequence[RunSpec], missing: Sequence[RunSpec], overrides: Sequence[str], args: argparse.Namespace
+    plan: Sequence[RunSpec],
+    missing: Sequence[RunSpec],
+    overrides: Sequence[str],
+    args: argparse.Namespace,
+    argv: Sequence[str],
 ) -> bool:
     """Submit the missing runs, and wait for them unless detach=true; False where the launcher is another."""
     job = plan[0].job
@@ -118,7 +121,7 @@ def _runs_on_slurm(
         return False
     if job.detach and job.on_error == "stop":
         raise TraceBenchError("on_error=stop needs somebody who looks on; leave out detach=true.")
-    submission = submit(plan, missing, launcher, sys.argv)
+    submission = submit(plan, missing, launcher, ["python", "-m", "trace_bench", *argv])
     follow = f"python -m trace_bench.status output_root={shlex.quote(job.output_root)}"
     print(f"Follow it with: {follow} --watch", flush=True)
     if job.detach:
@@ -151,17 +154,6 @@ def _hand_over(args: argparse.Namespace, argv: Sequence[str], overrides: list[st
     hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(run_job)()
 
 
-def _status(run: RunSpec) -> str:
-    """What the run's folder says: done, failed, preempted, running, or missing."""
-    try:
-        manifest = read_manifest(run.folder)
-    except (ManifestError, OSError):
-        return "missing"
-    if manifest is None or (manifest.status == "done" and not is_done(run.folder, manifest)):
-        return "missing"
-    return manifest.status
-
-
 def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
     """Print how the runs ended, where the pictures are and what failed; the exit code says the same."""
     done: list[Path] = []
@@ -169,7 +161,7 @@ def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
     rest: list[Path] = []
     for run in plan:
         outcome = _ended.get(run.folder)
-        status = outcome.status if outcome is not None else _status(run)
+        status = outcome.status if outcome is not None else status_of(run)
         {"done": done, "skipped": done, "failed": failed}.get(status, rest).append(run.folder)
     if done:
         names = [name for name in PICTURES if (done[0] / name).exists()]

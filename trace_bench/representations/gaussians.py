@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from trace_bench import kernels
 from trace_bench.errors import TraceBenchError
 from trace_bench.export import SH_C0, write_splat_ply
 from trace_bench.representations.base import Render, Representation
@@ -240,6 +241,7 @@ def initial(points: PointCloud, opacity: float) -> dict[str, Tensor]:
 def rasterization_on(device: torch.device) -> Callable[..., tuple[Tensor, Tensor, dict[str, Any]]]:
     """gsplat's kernels on CUDA, ours elsewhere."""
     if device.type == "cuda":
+        kernels.load()
         from gsplat import rasterization
     else:
         from trace_bench.representations.splat_cpu import rasterization
