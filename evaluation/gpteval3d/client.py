@@ -12,17 +12,17 @@ An answer is on the disk before the next request leaves.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from evaluation.gpteval3d.completion import read_completion
 from evaluation.gpteval3d.cost import Budget, Price, counted, input_tokens, most_usd
 from evaluation.gpteval3d.keys import OPENAI
 from evaluation.gpteval3d.limits import RateLimit, retry_after, sleep_unless
@@ -87,18 +87,19 @@ class Asker:
         from openai import AsyncOpenAI
 
         self._stop = asyncio.Event()
-        open_questions = [question for question in questions if self._needed(question)]
-        waiting = iter(open_questions)
+        # by key: questions that show the same pictures have one answer
+        waiting = {question.key: question for question in questions if self._needed(question)}
+        queue = iter(waiting.values())
         async with AsyncOpenAI(
             api_key=self._key,
             base_url=self.settings.base_url or OPENAI,
             max_retries=0,
             timeout=self.settings.timeout_s,
         ) as client:
-            with tqdm(total=len(open_questions), desc="asking", unit="question", disable=None) as bar:
+            with tqdm(total=len(waiting), desc="asking", unit="question", disable=None) as bar:
                 workers = [
-                    asyncio.create_task(self._work(client, waiting, bar))
-                    for _ in range(min(self.settings.concurrency, len(open_questions)))
+                    asyncio.create_task(self._work(client, queue, bar))
+                    for _ in range(min(self.settings.concurrency, len(waiting)))
                 ]
                 with _Signals(self, workers):
                     ended = await asyncio.gather(*workers, return_exceptions=True)
@@ -121,9 +122,9 @@ class Asker:
         self._session.why_stopped = self._session.why_stopped or why
         self._stop.set()
 
-    async def _work(self, client: AsyncOpenAI, waiting: Iterator[Question], bar: tqdm[Any]) -> None:
+    async def _work(self, client: AsyncOpenAI, queue: Iterator[Question], bar: tqdm[Any]) -> None:
         """One worker: questions one after the other."""
-        for question in waiting:
+        for question in queue:
             if self._stop.is_set():
                 return
             try:
@@ -191,9 +192,10 @@ class Asker:
             self.budget.settle(most, 0.0)
             self.store.write(record | {"event": "failed", "reason": "rejected", "perhaps_paid": False})
             raise
-        self.budget.settle(most, counted([answer["usage"]], self.price)[2])
+        paid = counted([answer["usage"]], self.price)[2] if answer["usage"] else most
+        self.budget.settle(most, paid)
         known = self.store.models
-        self.store.write(record | {"event": "answer"} | answer)
+        self.store.write(record | {"event": "answer", "usd": round(paid, 8)} | answer)
         self._check_model(answer["model"], known)
 
     def _check_model(self, model: str | None, known: Sequence[str]) -> None:
@@ -201,11 +203,9 @@ class Asker:
         expected = [self.settings.returned] if self.settings.returned else known
         if model and expected and model not in expected:
             raise _Stop(
-                f"{self.settings.model} now answers as {model}, but earlier answers are by {expected[0]}, "
-                "and answers "
-                "of different judges are never mixed: name a dated model with judge.model=..., or go on "
-                "with one "
-                "of them with judge.returned=..."
+                f"{self.settings.model} now answers as {model}, earlier answers are by {expected[0]}, and "
+                "judges are never mixed: name a dated model with judge.model=..., or say whose answers count "
+                "with judge.returned=..."
             )
 
     async def _send(
@@ -229,11 +229,9 @@ class Asker:
             raise _Failed("no connection", perhaps_paid=not refused) from None
         except openai.APIStatusError as error:
             return self._on_status(error, choices)
-        try:
-            body = json.loads(raw.content)
-            answer = _read_body(body, choices, self.settings.model)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise _Failed("malformed answer", perhaps_paid=True) from None
+        answer = read_completion(raw.content, choices, self.settings.model)
+        if answer is None:
+            raise _Failed("malformed answer", perhaps_paid=True)
         return answer | {"request_id": raw.request_id, "seconds": round(time.monotonic() - began, 3)}
 
     def _on_status(self, error: Any, choices: int) -> dict[str, Any]:
@@ -243,7 +241,7 @@ class Asker:
             declined = {"text": None, "refusal": code, "finish_reason": "content_filter"}
             return {
                 "model": None,
-                "usage": {},
+                "usage": {"prompt_tokens": 0, "completion_tokens": 0},
                 "choices": [declined] * choices,
                 "request_id": error.request_id,
             }
@@ -277,33 +275,3 @@ class _Signals:
         if self._asker.interrupt(number):
             for worker in self._workers:
                 worker.cancel()
-
-
-def _read_body(body: Mapping[str, Any], choices: int, model: str) -> dict[str, Any]:
-    """Model, usage and choices of a chat completion; anything else raises."""
-    found = []
-    for choice in body["choices"][:choices]:
-        message = choice["message"]
-        text = message.get("content")
-        if isinstance(text, list):  # some servers send parts
-            text = "".join(str(part["text"]) for part in text if part.get("type") == "text")
-        if text is not None and not isinstance(text, str):
-            raise TypeError
-        refusal, reason = message.get("refusal"), choice.get("finish_reason")
-        found.append(
-            {
-                "text": text,
-                "refusal": None if refusal is None else str(refusal),
-                "finish_reason": None if reason is None else str(reason),
-            }
-        )
-    if not found:
-        raise KeyError("choices")
-    usage = body.get("usage") or {}
-    counts = {key: int(usage[key]) for key in ("prompt_tokens", "completion_tokens") if key in usage}
-    return {
-        "model": str(body.get("model") or model),
-        "fingerprint": body.get("system_fingerprint"),
-        "usage": counts,
-        "choices": found,
-    }

@@ -40,7 +40,7 @@ Scores = dict[str, dict[str, float]]  # criterion -> method -> Elo
 
 
 def read_comparisons(path: Path) -> Games:
-    """The games of a file by criterion; those of two judges in one file are refused."""
+    """The games of a file by its own names of the criteria; those of two judges in one file are refused."""
     content = _read(path)
     if isinstance(content, Mapping) and set(content) >= {"m1", "m2", "result"}:
         content = [content]
@@ -54,9 +54,7 @@ def read_comparisons(path: Path) -> Games:
         rows = list(items.values()) if isinstance(items, Mapping) else items
         if not isinstance(rows, list):
             raise TraceBenchError(f"{path}: criterion {key!r} is not a list of comparisons.")
-        games[criterion_name(key)] = [
-            _game(row, f"{path}: criterion {key!r}, entry {i}") for i, row in enumerate(rows)
-        ]
+        games[str(key)] = [_game(row, f"{path}: criterion {key!r}, entry {i}") for i, row in enumerate(rows)]
         judges |= {str(row["judge"]) for row in rows if row.get("judge")}
     if len(judges) > 1:
         raise TraceBenchError(

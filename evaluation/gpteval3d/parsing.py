@@ -17,7 +17,10 @@ from typing import Any, Literal
 Status = Literal["valid", "unparsable", "refused", "truncated"]
 
 RESULTS = {"1": -1, "2": 1, "3": 0}  # left is better, right is better, cannot decide
-_MARKS = " \t\r*_`~\"'“”‘’«».#>|()[]{}:<-–—"
+_MARKS = " \t\r*_`~#>|()[]{}:."
+_EMPTY = (
+    _MARKS + "\"'“”‘’«»-–—"
+)  # a line of these alone is none; around numbers a quotation mark is not taken off
 _LABEL = re.compile(r"(?:(?:my |the )?final )?(?:answers?|decisions?|verdicts?)[*_ \t]*[:：=]", re.IGNORECASE)
 _NUMBERS = re.compile(r"[123](?:(?:[ \t]*[,;/][ \t]*|[ \t]+)[123])*")
 _BREAKS = {code: f"\\u{code:04x}" for code in (0x7F, 0x85, 0x2028, 0x2029)}
@@ -25,10 +28,10 @@ _BREAKS = {code: f"\\u{code:04x}" for code in (0x7F, 0x85, 0x2028, 0x2029)}
 
 def parse_answer(text: str, criteria: int) -> tuple[int, ...] | None:
     """A result for each criterion (-1 left, 1 right, 0 a draw), or None where the answer breaks the rule."""
-    lines = [line for line in (raw.strip(_MARKS) for raw in text.split("\n")) if line]
+    lines = [line for line in text.split("\n") if line.strip(_EMPTY)]
     if not lines:
         return None
-    last = lines[-1]
+    last = lines[-1].strip(_MARKS)
     if label := _LABEL.match(last):
         last = last[label.end() :].strip(_MARKS)
     if not _NUMBERS.fullmatch(last):

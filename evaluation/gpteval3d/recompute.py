@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.gpteval3d.comparisons import Games, Scores, read_comparisons, read_scores
+from evaluation.gpteval3d.criteria import criterion_name
 from evaluation.gpteval3d.elo import START
 from evaluation.gpteval3d.rating import Rating, Rules, pick_anchor, rate
 from trace_bench.errors import TraceBenchError
@@ -36,6 +37,7 @@ def recompute(
         if items or anchors is not None
         for rating in rate(items, frozen[criterion], criterion, [], rules)
     ]
+    rows = [rating.row() | {"criterion": criterion_name(rating.criterion)} for rating in ratings]
     return {
         "schema_version": SCHEMA_VERSION,
         "mode": "elo",
@@ -44,7 +46,7 @@ def recompute(
         "anchor": None if anchors is not None else {"contestant": name, "elo": anchor_elo},
         "draw": rules.draw,
         "scores": _table(ratings),
-        "rows": [rating.row() for rating in ratings],
+        "rows": rows,
     }
 
 
@@ -53,22 +55,23 @@ def _names(games: Games) -> list[str]:
 
 
 def _frozen(games: Games, scores: Scores, path: Path) -> Scores:
-    """The frozen scores of every criterion that was judged."""
+    """The frozen scores of every criterion that was judged, by the names of the comparisons' file."""
     if set(scores) == {""}:
         if len(games) > 1:
             raise TraceBenchError(
                 f"{path} holds one table of scores, but the comparisons have {len(games)} criteria: give one "
                 "{method: Elo} for each."
             )
-        scores = {next(iter(games)): scores[""]}
-    missing = [criterion for criterion, items in games.items() if items and criterion not in scores]
+        scores = {criterion_name(next(iter(games))): scores[""]}
+    held = {criterion: scores.get(criterion_name(criterion), {}) for criterion in games}
+    missing = [criterion for criterion, items in games.items() if items and not held[criterion]]
     if missing:
         raise TraceBenchError(f"{path} has no scores for the criterion {', '.join(missing)}.")
-    if all({g.left, g.right} <= set(scores[criterion]) for criterion, items in games.items() for g in items):
+    if all({g.left, g.right} <= set(held[criterion]) for criterion, items in games.items() for g in items):
         raise TraceBenchError(
             f"{path} already has a score for everybody who was compared: leave out those to be computed."
         )
-    return {criterion: scores.get(criterion, {}) for criterion in games if scores.get(criterion)}
+    return {criterion: table for criterion, table in held.items() if table}
 
 
 def _describe(path: Path) -> dict[str, str]:

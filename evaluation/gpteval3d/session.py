@@ -75,11 +75,10 @@ def judge_by_model(
     with store.claimed():
         store = AnswerStore(folder / ANSWERS, redactor(key), settings.returned)
         _one_model(store, settings)
-        spent = counted(store.usage, price)[2] + store.perhaps_paid + sum(store.open.values())
-        budget = Budget(_number(config["budget"]), price, spent, settings.model)
+        budget = Budget(_number(config["budget"]), price, store.spent, settings.model)
         session = Asker(settings, key, store, budget, price).run(questions)
     answered = [_read(question, store, settings.choices) for question in questions]
-    tokens_in, tokens_out, usd = counted(store.usage, price)
+    tokens_in, tokens_out, _ = counted(store.usage, price)
     judge = {
         "id": folder.name,
         "kind": "openai",
@@ -90,7 +89,7 @@ def judge_by_model(
         "spent": {
             "input_tokens": tokens_in,
             "output_tokens": tokens_out,
-            "usd": round(usd, 4) if price.known else None,
+            "usd": round(store.spent, 4) if price.known else None,
         },
     }
     return Judged(folder, judge, answered, made, session)

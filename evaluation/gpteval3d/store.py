@@ -39,7 +39,7 @@ class AnswerStore:
         self.path, self.redact, self._returned = path, redact, returned
         self.answers: dict[str, list[Event]] = defaultdict(list)  # key -> answers in the order of asking
         self.open: dict[tuple[str, int], float] = {}  # sent and not closed -> estimated USD
-        self.perhaps_paid = 0.0  # USD of requests that failed after they may have been served
+        self.paid = 0.0  # USD of answers, and of requests that failed after they may have been served
         self.usage: list[dict[str, Any]] = []  # of all answers
         self.attempts: dict[str, int] = defaultdict(int)  # requests sent, by key
         for event in _events(path):
@@ -54,10 +54,16 @@ class AnswerStore:
         estimate = self.open.pop((key, attempt), 0.0)
         if event["event"] == "answer":
             self.usage.append(event.get("usage") or {})
+            self.paid += float(event["usd"])
             if self._returned is None or event["model"] in (None, self._returned):
                 self.answers[key].append(event)
         elif event.get("perhaps_paid"):
-            self.perhaps_paid += estimate
+            self.paid += estimate
+
+    @property
+    def spent(self) -> float:
+        """USD, requests that nobody knows the end of at their estimate."""
+        return self.paid + sum(self.open.values())
 
     @property
     def models(self) -> list[str]:
