@@ -22,9 +22,8 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
+from trace_bench.cache import cache_dir
 from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import utc_now, write_json
-from trace_bench.priors.weights import cache_dir
 
 NAME = "gsplat_cuda"
 ARCHITECTURES = "8.0;9.0+PTX"  # A100, H100 and what comes after
@@ -94,7 +93,9 @@ def build(
                 raise TraceBenchError(
                     f"Compiling gsplat's kernels left no {library}; see the messages above."
                 )
-            write_json(target / _STAMP, {"architectures": architectures, "built": utc_now()})
+            partial = target / f".{_STAMP}.partial"
+            partial.write_text(json.dumps({"architectures": architectures}), encoding="utf-8")
+            partial.replace(target / _STAMP)
     return library
 
 
@@ -106,8 +107,8 @@ def compile_gsplat(target: Path, architectures: str) -> None:
     except Exception as error:  # what the compiler says comes as RuntimeError, a lack of it as others
         raise TraceBenchError(
             f"gsplat's kernels cannot be compiled here ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); it takes a CUDA toolkit that fits torch and a C++ compiler: load "
-            "your cluster's modules for them."
+            f"{str(error).splitlines()[0]}); it takes a CUDA toolkit that fits torch and a C++ compiler: "
+            "load your cluster's modules for them."
         ) from error
     if _C is None:
         raise TraceBenchError(

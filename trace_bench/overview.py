@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trace_bench import slurm
+from trace_bench.cache import cache_dir
 from trace_bench.claim import CLAIM
 from trace_bench.ledger import Sweep, jobs_of
 from trace_bench.manifest import MANIFEST, Manifest, ManifestError, read_manifest
-from trace_bench.priors.weights import cache_dir, write_atomic
+from trace_bench.priors.weights import write_atomic
 
 #: `killed`: its manifest says running, but nobody is at work on it. `queued`: a Slurm job has it.
 State = Literal["done", "running", "preempted", "queued", "killed", "failed", "missing", "unreadable"]

