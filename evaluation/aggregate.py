@@ -25,9 +25,22 @@ LABELS = {
     "views_per_step": "Views a step", "resolution": "Resolution", "variant": "Settings",
 }  # fmt: skip
 #: What a run costs; declared here because it comes from the manifest, not from a metric.
-COST = (
+COST: tuple[Quantity, ...] = (
     Quantity("minutes", "Minutes", "wall-clock minutes a run, from the manifest", None, 2, "average"),
     Quantity("unet_items", "UNet items", "UNet batch items a run, forward + backward", None, 0, "average"),
+)
+MORE_COST: tuple[Quantity, ...] = (
+    Quantity(
+        "tflop", "TFLOP", "10^12 floating-point operations of the prior a run, counted", None, 2, "average"
+    ),
+    Quantity(
+        "peak_memory_gb",
+        "Peak GB",
+        "largest memory of a run (of the GPU where there is one)",
+        None,
+        2,
+        "average",
+    ),
 )
 
 
@@ -42,6 +55,9 @@ class Cell:
     std: float = math.nan  # over prompts, ddof 1
     count: int = 0  # the k of a count
     rank: int = 0  # 1 best, 2 second, 0 neither
+    by_prompt: Values = field(
+        default_factory=lambda: np.empty(0), compare=False, repr=False
+    )  # in a fixed order
 
     @property
     def complete(self) -> bool:
@@ -58,6 +74,7 @@ class Row:
     labels: dict[str, str]  # column -> text
     cells: list[Cell]
     runs: int
+    key: dict[str, Any] = field(default_factory=dict)  # the labels as the frame has them
 
 
 @dataclass(frozen=True)
@@ -131,7 +148,8 @@ def method_table(
     """Methods over all prompts: mean ± std over prompts of the mean over seeds."""
     settings = split_settings(panel.frame)
     found = groups(_per_prompt(panel.frame, settings, quantities), settings)
-    rows = [_row(key, part, settings, quantities, names, panel.prompts) for key, part in found]
+    expected = _expected(panel.frame, quantities, panel.prompts)
+    rows = [_row(key, part, settings, quantities, names, expected) for key, part in found]
     columns = {"method": "Method", "representation": "Representation"} | {
         name: LABELS[name] for name in settings
     }
@@ -146,7 +164,11 @@ def prompt_table(
     by_prompt = _per_prompt(panel.frame, settings, quantities).groupby(["prompt_id", "prompt"], sort=False)
     rows: list[Row] = []
     for (_, prompt), of_prompt in sorted(by_prompt, key=lambda item: natural(str(item[0][0]))):
-        found = [_row(key, part, settings, quantities, names, 1) for key, part in groups(of_prompt, settings)]
+        expected = _expected(of_prompt, quantities, 1)
+        found = [
+            _row(key, part, settings, quantities, names, expected)
+            for key, part in groups(of_prompt, settings)
+        ]
         rows += [replace(row, labels={"prompt": str(prompt)} | row.labels) for row in _ranked(found)]
     columns = {"prompt": "Prompt", "method": "Method", "representation": "Representation"}
     columns |= {name: LABELS[name] for name in settings}
@@ -163,13 +185,30 @@ def _per_prompt(frame: pd.DataFrame, settings: Sequence[str], quantities: Sequen
     size, there = found.size(), found[names].count()
     complete = there.eq(size, axis=0)
     sums = found[names].sum().where(complete).add_suffix("_sum")
-    return pd.concat([size.rename("runs"), found[names].mean().where(complete), sums], axis=1).reset_index()
+    applies = [_applies(quantity) for quantity in quantities if quantity.partial]
+    parts = [size.rename("runs"), found[names].mean().where(complete), sums, found[applies].min()]
+    return pd.concat(parts, axis=1).reset_index()
+
+
+def _applies(quantity: Quantity) -> str:
+    return f"{quantity.name}_applies"
+
+
+def _expected(frame: pd.DataFrame, quantities: Sequence[Quantity], prompts: int) -> dict[str, int]:
+    """Over how many of so many prompts each quantity has to be known: all that it is defined for."""
+    expected = dict.fromkeys((quantity.name for quantity in quantities), prompts)
+    for quantity in quantities:
+        if quantity.partial:
+            never = frame.loc[frame[_applies(quantity)] == 0, ["prompt_id", "prompt"]]
+            expected[quantity.name] -= len(never.drop_duplicates())
+    return expected
 
 
 def _row(
     key: Sequence[Any], prompts: pd.DataFrame, settings: Sequence[str], quantities: Sequence[Quantity],
-    names: Mapping[str, Mapping[str, str]], expected: int,
+    names: Mapping[str, Mapping[str, str]], expected: Mapping[str, int],
 ) -> Row:  # fmt: skip
+    prompts = prompts.sort_values(["prompt_id", "prompt"])
     runs = int(prompts["runs"].sum())
     cells = [
         _cell(
@@ -177,11 +216,12 @@ def _row(
             prompts[quantity.name].to_numpy(),
             prompts[f"{quantity.name}_sum"].to_numpy(),
             runs,
-            expected,
+            expected[quantity.name],
         )
         for quantity in quantities
     ]
-    return Row(row_labels(key, [*ROW, *settings], names), cells, runs)
+    columns = [*ROW, *settings]
+    return Row(row_labels(key, columns, names), cells, runs, dict(zip(columns, key, strict=True)))
 
 
 def groups(frame: pd.DataFrame, settings: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
@@ -218,9 +258,11 @@ def _text(value: Any) -> str:
 
 def _cell(quantity: Quantity, means: Values, sums: Values, runs: int, expected: int) -> Cell:
     """Over prompts: `means` [P] and `sums` [P] over seeds, nan where a prompt is not complete."""
-    cell = Cell(quantity, int(np.isfinite(means).sum()), expected)
+    known = np.isfinite(means)
+    cell = Cell(quantity, int(known.sum()), expected, by_prompt=means)
     if not cell.complete:
         return cell
+    means, sums = means[known], sums[known]
     if quantity.kind == "count":
         count = round(float(sums.sum()))
         return replace(cell, n=runs, expected=runs, count=count, mean=count / runs)

@@ -73,7 +73,10 @@ class ClipScore(Metric):
         self._missing: dict[str, str] = {}
 
     def applies(self, run: Run) -> bool:
-        return self.by_prior.get(run.identity.prior, self.default) is not None
+        return self.concerns(run.identity.prior)
+
+    def concerns(self, prior: str) -> bool:
+        return self.by_prior.get(prior, self.default) is not None
 
     def files(self, run: Run) -> list[Path]:
         return [run.rgb(view) for view in self._views(run)]

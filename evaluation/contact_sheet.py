@@ -33,7 +33,6 @@ from evaluation.names import display_names
 from evaluation.renders import open_rgb, pose
 from evaluation.runs import Run, natural
 from evaluation.truth import is_toy, truth
-from evaluation.variants import add_variants
 from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
 from trace_bench.manifest import read_manifest
@@ -130,7 +129,7 @@ def make_sheets(
     """Draw and save a sheet for each panel, the one with the most runs as contact_sheet.png."""
     if results.frame.empty:
         return [], []
-    frame = order_methods(add_variants(results.frame, root), order)
+    frame = order_methods(results.frame, order)
     paths, problems = [], []
     size: Callable[[Panel], int] = lambda panel: -len(panel.frame)  # noqa: E731
     for i, panel in enumerate(sorted(panels(frame), key=size)):

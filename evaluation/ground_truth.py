@@ -7,9 +7,12 @@ that turn.
 
     IoU          mean over views of |A and T| / |A or T|, silhouettes are alpha > 0.5
     ΔE           mean over views of the mean CIEDE2000 difference (sRGB, D65) over A and T; delta_e_76 is the
-    older CIE76 depth error  mean over views of the mean |z_A - z_T| over A and T, world units Chamfer
-    between the points back-projected from the asset's depth maps and those points of the true surface
-                 that at least one view sees: (mean A->T + mean T->A) / 2, world units
+                 older CIE76
+    depth error  mean over views of the mean |z_A - z_T| over A and T, world units
+    Chamfer      between the points back-projected from the asset's depth maps and those points of the true
+                 surface that at least one view sees: (mean A->T + mean T->A) / 2, world units
+    Janus        how much of the true front stands on the asset's back, where the object has a front
+                 (evaluation.janus)
 
 Objects of the toy world fill a ball of radius 0.8. An empty asset has IoU 0 and no other number.
 """
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 from skimage.color import deltaE_cie76, deltaE_ciede2000, rgb2lab
 
 from evaluation import geometry
+from evaluation.janus import janus
 from evaluation.metric import Metric, Quantity, Score, finite
 from evaluation.renders import chosen_views, load_views, pose, reduced_resolution
 from evaluation.runs import Run
@@ -41,7 +45,7 @@ SPACING = 0.02  # world units between points that are compared
 
 class GroundTruth(Metric):
     name: ClassVar[str] = "ground_truth"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"  # 2: Janus
     citation: ClassVar[str] = (
         "trace_bench toy world; Sharma et al. 2005 (CIEDE2000); Fan et al. 2017 (Chamfer distance)"
     )
@@ -52,7 +56,11 @@ class GroundTruth(Metric):
         Quantity(
             "chamfer", "Chamfer", "symmetric mean distance to the visible true surface, world units", False, 3
         ),
-    )
+        Quantity(
+            "janus", "Janus", "share of the true front on the back, where the object has a front", False, 2,
+            partial=True,
+        ),
+    )  # fmt: skip
 
     def __init__(
         self, views: int = 24, resolution: int = 64, azimuth_step_deg: float = 5.0, points: int = 20000
@@ -75,6 +83,9 @@ class GroundTruth(Metric):
     def applies(self, run: Run) -> bool:
         """Toy prompts whose asset is seen from several sides: a picture on a canvas has no shape."""
         return is_toy(run.prompt) and len(run.cameras) > 1
+
+    def concerns(self, prior: str) -> bool:
+        return prior == "tiny"  # toy prompts made with another prior are scored, but nobody misses the score
 
     def files(self, run: Run) -> list[Path]:
         chosen = [run.rgb(view) for view in chosen_views(run, self.views)]
@@ -109,7 +120,13 @@ class GroundTruth(Metric):
             values[name] = finite(found.mean()) if len(found) else None
         values["chamfer"] = finite(_chamfer(asset, target, true, cameras, turn, self.points))
         values |= {"azimuth_offset_deg": finite(turn), "iou_unturned": finite(unturned)}
-        return Score(values, rows, {"resolution": resolution, "colour_difference": "CIEDE2000, sRGB, D65"})
+        details = {"resolution": resolution, "colour_difference": "CIEDE2000, sRGB, D65"}
+        if not true.scene.has_front:
+            return Score(values, rows, details, inapplicable=("janus",))
+        shares = janus(asset.rgb, _turned(cameras, turn), true) if asset.alpha.max() > 0.5 else None
+        back, front = shares or (None, None)
+        values |= {"janus": finite(back, 4), "janus_front": finite(front, 4)}
+        return Score(values, rows, details)
 
 
 def _turned(cameras: list[dict[str, Any]], turn: float) -> list[tuple[float, float, float, float]]:

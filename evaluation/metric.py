@@ -40,6 +40,7 @@ class Quantity:
     higher_is_better: bool | None = None  # None: neither, nothing is marked as best
     decimals: int = 2
     kind: str = "mean"  # mean: mean ± std over prompts; average: mean alone; count: k/n of a yes-no value
+    partial: bool = False  # not defined for every prompt; its mean is over those for which it is
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Score:
     values: dict[str, float | None]
     rows: list[dict[str, Any]] = field(default_factory=list)  # one a view
     details: dict[str, Any] = field(default_factory=dict)
+    inapplicable: tuple[str, ...] = ()  # partial quantities that are not defined for this run
 
 
 class Metric(ABC):
@@ -64,6 +66,10 @@ class Metric(ABC):
     @abstractmethod
     def applies(self, run: Run) -> bool:
         """Whether the metric is defined for this run at all."""
+
+    def concerns(self, prior: str) -> bool:
+        """Whether a table of this prior's runs should say that a score is missing."""
+        return True
 
     @abstractmethod
     def files(self, run: Run) -> list[Path]:
@@ -130,6 +136,7 @@ def score_run(metric: Metric, run: Run, force: bool = False) -> bool:
         "run": of_run,
         "inputs": inputs,
         "values": score.values,
+        "inapplicable": list(score.inapplicable),
         "details": score.details,
         "rows": score.rows,
     }
@@ -146,7 +153,7 @@ def _stored(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def finite(value: float, digits: int = 6) -> float | None:
+def finite(value: float | None, digits: int = 6) -> float | None:
     """A plain float for JSON, rounded; None for what is not a number."""
-    value = float(value)
+    value = math.nan if value is None else float(value)
     return round(value, digits) if math.isfinite(value) else None

@@ -1,11 +1,15 @@
 """`python -m evaluation.score`: score every finished run under `output_root`, each metric once.
 
 A score is made again only where something that it depends on has changed (see `evaluation.metric`). A broken
-run folder stops nobody else: all are named at the end, and the exit code is 1.
+run folder stops nobody else: all are named at the end, and the exit code is 1. `shard=i/n` scores the i-th of
+n parts of the runs: which part a run is in follows from its folder's name alone, so that the parts, on
+however many machines and whenever they start, are together exactly what one process would have left.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -50,10 +54,29 @@ def score_all(runs: list[Run], metrics: dict[str, Metric], force: bool = False) 
     return outcome
 
 
-def report(outcome: Outcome, metrics: dict[str, Metric], runs: list[Run], not_done: int) -> None:
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """ "2/4" -> (2, 4); all runs are part 1 of 1."""
+    if text is None:
+        return 1, 1
+    match = re.fullmatch(r"(\d+)/(\d+)", str(text))
+    part, parts = (int(group) for group in match.groups()) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise TraceBenchError(f"shard={text} is none: write i/n with 1 <= i <= n, such as shard=2/4.")
+    return part, parts
+
+
+def in_shard(folder: str, part: int, parts: int) -> bool:
+    """Whether a run folder, relative to the output root, belongs to a part."""
+    return int(hashlib.sha256(folder.encode()).hexdigest(), 16) % parts == part - 1
+
+
+def report(
+    outcome: Outcome, metrics: dict[str, Metric], runs: list[Run], not_done: int, shard: str | None
+) -> None:
     """Say what was done, then what was not."""
     if not runs:
-        print("No finished runs: make some with `python -m trace_bench`.")
+        make = "make some with `python -m trace_bench`" if shard is None else f"none is in shard {shard}"
+        print(f"No finished runs: {make}.")
     for name in metrics if runs else ():
         new, old = outcome.computed[name], outcome.cached[name]
         print(f"{name}: {new} scored, {old} up to date, of {len(runs)} finished runs")
@@ -70,11 +93,13 @@ def report(outcome: Outcome, metrics: dict[str, Metric], runs: list[Run], not_do
 def main(config: DictConfig) -> int:
     root: Path = output_root(config)
     metrics = load_metrics(config)
+    part, parts = parse_shard(config.shard)
     runs, broken = find_runs(root)
+    runs = [run for run in runs if in_shard(run.folder.relative_to(root).as_posix(), part, parts)]
     done = [run for run in runs if run.manifest.status == "done"]
     outcome = score_all(done, metrics, bool(config.force))
     outcome.problems[:0] = broken
-    report(outcome, metrics, done, len(runs) - len(done))
+    report(outcome, metrics, done, len(runs) - len(done), config.shard)
     return 1 if outcome.problems else 0
 
 

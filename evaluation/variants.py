@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # OmegaConf lets it through
+import yaml
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # config.yaml is resolved: no interpolations
 SAME = [
     "prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps",
     "views_per_step", "resolution",
@@ -59,8 +58,8 @@ def _differing(part: pd.DataFrame, configs: dict[Hashable, dict[str, str]]) -> l
 def _flat_config(path: Path) -> dict[str, str]:
     """config.yaml as dotted keys; nothing where it cannot be read."""
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, YAMLError, OmegaConfBaseException):
+        content = yaml.load(path.read_bytes(), Loader=_LOADER)
+    except (OSError, yaml.YAMLError):
         return {}
     return {key: value for key, value in _flat(content or {}, "") if not key.startswith(SKIPPED)}
 

@@ -14,7 +14,7 @@ from evaluation import formats
 from evaluation.clip_score import ClipScore
 from evaluation.collect import collect
 from evaluation.ground_truth import GroundTruth
-from evaluation.tables import make_tables
+from evaluation.method_tables import make_tables
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = {"method": {"sds": "SDS", "vsd": "VSD", "trace": "TraCe"}, "representation": {"gaussians": "3DGS"}}
@@ -33,8 +33,13 @@ def clip(tmp_path) -> ClipScore:
 
 
 def tables(root, *metrics):
+    """Methods and prompts of each prompt set."""
+    return [table for table in all_tables(root, *metrics) if not table.name.startswith("cost-")]
+
+
+def all_tables(root, *metrics):
     metrics = {metric.name: metric for metric in (metrics or (TRUTH,))}
-    return make_tables(collect(root, metrics), metrics, NAMES, root, ORDER)
+    return make_tables(collect(root, metrics), metrics, NAMES, ORDER)
 
 
 def add(root, iou: float | None, prompt_id: int = 0, **identity):
@@ -81,7 +86,7 @@ def test_golden_tables(tmp_path, clip, kind, monkeypatch):
     monkeypatch.setattr("evaluation.collect._words", lambda metric, content: [metric.name, "judged by hand"])
     three_methods(tmp_path, clip)
     write = {"md": formats.markdown, "tex": formats.latex, "csv": formats.csv}[kind]
-    made = "\n".join(write(table) for table in tables(tmp_path, TRUTH, clip))
+    made = "\n".join(write(formats.grid(table)) for table in all_tables(tmp_path, TRUTH, clip))
     assert made == (GOLDEN / f"tables.{kind}").read_text()
 
 
@@ -107,7 +112,7 @@ def test_a_mean_over_an_incomplete_set_is_a_dash(tmp_path, count, expected):
     assert column(methods, "iou")[0] == ("— (3/110)" if count == 110 else "0.500 ± 0.000")
     assert ranks(methods, "iou") == [0, 0]  # nobody wins against a dash
     assert column(prompts, "iou") == ["0.500", "0.900", "0.500", "0.900", "0.500"]
-    frame = pd.read_csv(pd.io.common.StringIO(formats.csv(methods)))
+    frame = pd.read_csv(pd.io.common.StringIO(formats.csv(formats.grid(methods))))
     assert pd.isna(frame["iou_mean"][1])
     assert frame["iou_n"][1] == 2
 
@@ -210,7 +215,7 @@ def test_scores_that_do_not_belong_to_the_run_are_not_shown(tmp_path, how, monke
         (folder / "scores" / "ground_truth.json").write_text("[1, 2")
     else:
         path = folder / "scores" / "ground_truth.json"
-        path.write_text(path.read_text().replace('"version": "1"', '"version": "0"'))
+        path.write_text(path.read_text().replace('"version": "2"', '"version": "0"'))
     methods, _ = tables(tmp_path)
     assert column(methods, "iou") == ["— (0/1)", "0.600"]
     assert any(note.startswith("ground_truth: 1 of 2 runs have no score") for note in methods.notes)
@@ -227,7 +232,7 @@ def test_the_command_writes_what_it_prints(tmp_path, command):
     assert "1 runs are failed and not in the tables." in out
     written = [Path(line.strip()) for line in out.split("Written:\n")[1].splitlines()]
     assert [path.name for path in written][-1] == "results.parquet"
-    assert len(written) == 7
+    assert len(written) == 10
     assert (root / "tables" / "methods-toy-tiny.md").read_text() in out
     before = {path: path.read_bytes() for path in written}
     assert command("tables")[1] == out

@@ -1,0 +1,68 @@
+"""`python -m evaluation.figures figure=cfg_ablation`: PDF, PNG and the numbers as CSV under
+`output_root`/figures.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hydra
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
+
+from evaluation.collect import collect, save
+from evaluation.command import command, load_metrics, output_root
+from evaluation.figures import style
+from evaluation.figures.base import Data, Drawing, NothingToDraw
+from evaluation.names import display_names
+from trace_bench.config_path import conf_dir
+from trace_bench.errors import TraceBenchError
+
+
+def draw(name: str, settings: dict[str, Any], data: Data) -> Drawing:
+    """One figure of conf/figure/."""
+    settings = dict(settings)
+    try:
+        function = get_method(settings.pop("_target_"))
+    except Exception as error:
+        raise TraceBenchError(f"conf/figure/{name}.yaml must name a function by _target_: {error}") from error
+    try:
+        with style.style():
+            return function(data, **settings)
+    except TypeError as error:
+        if "unexpected keyword argument" in str(error):
+            raise TraceBenchError(f"conf/figure/{name}.yaml has a setting that is none: {error}.") from error
+        raise
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")
+@command
+def main(config: DictConfig) -> int:
+    root = output_root(config)
+    metrics = load_metrics(config)
+    results = collect(root, metrics)
+    save(results, root)
+    data = Data(results, metrics, display_names(), list(config.tables.methods), root)
+    figures: dict[str, Any] = OmegaConf.to_container(config.figures, resolve=True)  # type: ignore[assignment]
+    missing = 0
+    for name, settings in figures.items():
+        try:
+            drawing = draw(name, settings, data)
+        except NothingToDraw as error:
+            missing += 1
+            print(f"{name}: {error}")
+            continue
+        paths = style.save(drawing.figure, root / "figures", name)
+        if drawing.numbers is not None:
+            paths.append(paths[0].with_suffix(".csv"))
+            drawing.numbers.to_csv(paths[-1], index=False, lineterminator="\n")
+        print(f"{name}: {', '.join(str(path) for path in paths)}\n  {drawing.caption}")
+        for note in drawing.notes:
+            print(f"  {note}")
+    for problem in results.problems:
+        print(f"Problem: {problem}")
+    return 1 if results.problems or (missing and missing == len(figures)) else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What a figure is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from evaluation.aggregate import Panel, order_methods, panels
+from evaluation.collect import Results
+from evaluation.metric import Metric
+from trace_bench.errors import TraceBenchError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class NothingToDraw(TraceBenchError):
+    """The runs of a figure have not been made; says how to make them."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The tidy frame and what belongs to it."""
+
+    results: Results
+    metrics: Mapping[str, Metric]
+    names: Mapping[str, Mapping[str, str]]  # display names of methods and representations
+    order: Sequence[str]  # of methods
+    root: Path
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        return self.results.frame
+
+    def method(self, name: str) -> str:
+        return self.names.get("method", {}).get(name, name)
+
+    def representation(self, name: str) -> str:
+        return self.names.get("representation", {}).get(name, name)
+
+    def panels(self) -> list[Panel]:
+        """Runs that may be compared: one prompt set and prior each, the largest first."""
+        if self.runs.empty:
+            return []
+        return sorted(panels(order_methods(self.runs, self.order)), key=lambda panel: -len(panel.frame))
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture, the sentence below it, and the numbers in it."""
+
+    figure: Figure
+    caption: str
+    numbers: pd.DataFrame | None = None
+    notes: list[str] = field(default_factory=list)
