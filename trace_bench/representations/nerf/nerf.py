@@ -62,6 +62,7 @@ class NeRF(Representation):
         background: `learned`, an environment map that stands in for the given colour in training, or `given`.
         background_augment: probability, for each view, that the given colour is taken all the same.
         lr: learning rates of the grid, the networks and the background (Adam).
+        lr_left: share of them that is left at the end of the run; they fall log-linearly.
         weight_decay: decoupled, AdamW's.
         losses: weights of the terms in `losses.py`, each a number or a ramp [p0, v0, v1, p1] over the run.
         losses_mode: `raw` weights as they stand, or `normalised`: in units of a view's RMS latent gradient.
@@ -87,6 +88,7 @@ class NeRF(Representation):
         background_augment: float = 0.0,
         shading: Mapping[str, Any] | None = None,
         lr: Mapping[str, float] | None = None,
+        lr_left: float = 1.0,
         betas: Sequence[float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         losses: Mapping[str, Any] | None = None,
@@ -99,7 +101,8 @@ class NeRF(Representation):
                 "representation=gaussians."
             )
         self.lr = merged("lr", LEARNING_RATES, lr)
-        _check(background, losses_mode, samples_per_ray, background_augment, self.lr)
+        self.lr_left = lr_left
+        _check(background, losses_mode, samples_per_ray, background_augment, {**self.lr, "left": lr_left})
         self.device, self.seed = torch.device(device), seed
         self.shading = settings_from(ShadingSettings, "shading", shading)
         self.levels = settings_from(LevelSchedule, "levels", levels)
@@ -208,7 +211,8 @@ class NeRF(Representation):
         return total * grad_rms * len(render.alpha) if self.losses_mode == "normalised" else total
 
     def post_backward(self, render: Render, progress: Progress, grad_rms: Tensor) -> None:
-        for optimizer in self.optimizers.values():
+        for name, optimizer in self.optimizers.items():
+            optimizer.param_groups[0]["lr"] = self.lr[name] * self.lr_left**progress.fraction
             optimizer.step()
         for param in self.params.values():
             param.grad = None
