@@ -1,9 +1,11 @@
-"""What a start is: a coloured point cloud in the world frame (z up, the object about the origin)."""
+"""What a start is: a coloured point cloud in the world frame (z up, the front at +x, the object about the
+origin)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,7 +21,13 @@ class PointCloud:
     """Points to start a 3D representation from."""
 
     positions: Tensor  # [N, 3] float, world units
-    colors: Tensor  # [N, 3] float in [0, 1], RGB
+    colors: Tensor  # [N, 3] float, RGB, nominally in [0, 1]
+    #: where the points were Gaussians: their parameters, as export.read_splat_ply gives them
+    splats: Mapping[str, Tensor] | None = None
+    #: what making the start took elsewhere: in another run or system, or when the cache was filled
+    seconds: float = 0.0
+    #: what the manifest should know of it
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shapes = tuple(self.positions.shape), tuple(self.colors.shape)
@@ -39,10 +47,33 @@ class PointCloud:
         return len(self.positions)
 
     def to(self, device: torch.device | str) -> PointCloud:
-        return PointCloud(self.positions.to(device), self.colors.to(device))
+        splats = self.splats and {name: value.to(device) for name, value in self.splats.items()}
+        return replace(
+            self, positions=self.positions.to(device), colors=self.colors.to(device), splats=splats
+        )
+
+    def subset(self, max_points: int | None, rng: StepRng) -> PointCloud:
+        """At most `max_points` points, drawn at random; None keeps all."""
+        if max_points is None or len(self) <= max_points:
+            return self
+        chosen = torch.randperm(len(self), generator=rng.generator("init_subset"))[:max_points]
+        splats = self.splats and {name: value[chosen] for name, value in self.splats.items()}
+        return replace(self, positions=self.positions[chosen], colors=self.colors[chosen], splats=splats)
+
+
+def seconds_of(minutes: float) -> float:
+    """A declared time in seconds."""
+    if not 0.0 <= minutes < float("inf"):
+        raise TraceBenchError(f"init.minutes must be a number of at least 0, but is {minutes}.")
+    return 60.0 * minutes
 
 
 class Init(Protocol):
-    """A way to start, made from conf/init/*.yaml: called once a run, before the first step."""
+    """A way to start, made from conf/init/*.yaml: called once a run, before the first step.
 
-    def __call__(self, rng: StepRng, device: torch.device | str = "cpu") -> PointCloud: ...
+    One that gives no points has `gives_points = False`.
+    """
+
+    def __call__(
+        self, rng: StepRng, device: torch.device | str = "cpu", prompt: str = ""
+    ) -> PointCloud | None: ...

@@ -9,46 +9,53 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.export import SH_C0, read_vertices
-from trace_bench.inits.base import PointCloud
+from trace_bench.export import PLY_COLUMNS, SH_C0, read_splat_ply, read_vertices
+from trace_bench.inits.base import PointCloud, seconds_of
+from trace_bench.placement import Placement
 
 if TYPE_CHECKING:
     from trace_bench.seeding import StepRng
 
 COLOR_COLUMNS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
-SH_COLUMNS = ("f_dc_0", "f_dc_1", "f_dc_2")
+SH_COLUMNS = PLY_COLUMNS["sh0"]
 
 
 @dataclass(frozen=True)
 class PlyPoints:
     """The vertices of `path`; grey where the file has no colours.
 
-    radius: centre the bounding box on the origin and scale the cloud into this ball; None keeps the file's
-        frame.
+    keep_splats: 3D Gaussians go on with their own sizes, rotations and opacities; false takes them as points.
+    up, turn_deg, radius: how to place the cloud in our world (`Placement`); None keeps the file's size.
     max_points: draw this many at random where the file has more; None keeps all.
+    minutes: what making the file took, counted as the run's.
     """
 
     path: str
+    keep_splats: bool = True
+    up: str = "z"
+    turn_deg: float = 0.0
     radius: float | None = None
     max_points: int | None = None
+    minutes: float = 0.0
 
-    def __call__(self, rng: StepRng, device: torch.device | str = "cpu") -> PointCloud:
-        vertices = read_vertices(Path(self.path).expanduser())
+    def __call__(self, rng: StepRng, device: torch.device | str = "cpu", prompt: str = "") -> PointCloud:
+        path = Path(self.path).expanduser()
+        cloud = read_cloud(path, Placement(self.up, self.turn_deg, self.radius), self.keep_splats)
         cloud = PointCloud(
-            torch.from_numpy(_table(vertices, ("x", "y", "z"))), torch.from_numpy(read_colors(vertices))
+            cloud.positions, cloud.colors, cloud.splats, seconds_of(self.minutes), {"file": path.name}
         )
-        positions, colors = cloud.positions, cloud.colors
-        if self.radius is not None:
-            positions = positions - 0.5 * (positions.amin(dim=0) + positions.amax(dim=0))
-            furthest = positions.norm(dim=-1).max()
-            if furthest == 0.0:
-                raise TraceBenchError(f"All points of {self.path} are the same; leave init.radius at null.")
-            positions = positions * (self.radius / furthest)
-        if self.max_points is not None and len(positions) > self.max_points:
-            chosen = torch.randperm(len(positions), generator=rng.generator("init_subset"))[: self.max_points]
-            positions, colors = positions[chosen], colors[chosen]
-        return PointCloud(positions, colors).to(device)
+        return cloud.subset(self.max_points, rng).to(device)
+
+
+def read_cloud(path: Path, placement: Placement, keep_splats: bool) -> PointCloud:
+    """The vertices of a .ply, placed; as Gaussians where they are some and `keep_splats`."""
+    vertices = read_vertices(path)
+    colors = torch.from_numpy(read_colors(vertices))
+    if keep_splats and set(vertices.dtype.names or ()) >= {*SH_COLUMNS, *PLY_COLUMNS["scales"]}:
+        splats = placement.place_splats(read_splat_ply(path))
+        return PointCloud(splats["means"], colors, splats)
+    positions, _ = placement(torch.from_numpy(_table(vertices, PLY_COLUMNS["means"])))
+    return PointCloud(positions, colors)
 
 
 def read_colors(vertices: np.ndarray) -> np.ndarray:

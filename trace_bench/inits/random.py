@@ -25,7 +25,7 @@ class RandomBall:
     def __post_init__(self) -> None:
         check_cloud("random", self.n, self.radius, self.color_spread)
 
-    def __call__(self, rng: StepRng, device: torch.device | str = "cpu") -> PointCloud:
+    def __call__(self, rng: StepRng, device: torch.device | str = "cpu", prompt: str = "") -> PointCloud:
         generator = rng.generator("init_positions")
         direction = torch.nn.functional.normalize(torch.randn(self.n, 3, generator=generator), dim=-1)
         distance = self.radius * torch.rand(self.n, 1, generator=generator) ** (1 / 3)

@@ -26,7 +26,7 @@ class Sphere:
     def __post_init__(self) -> None:
         check_cloud("sphere", self.n, self.radius, self.color_spread)
 
-    def __call__(self, rng: StepRng, device: torch.device | str = "cpu") -> PointCloud:
+    def __call__(self, rng: StepRng, device: torch.device | str = "cpu", prompt: str = "") -> PointCloud:
         index = torch.arange(self.n, dtype=torch.float64)
         z = 1.0 - (2.0 * index + 1.0) / self.n
         turn = index * math.pi * (3.0 - math.sqrt(5.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,36 @@ def file_patterns(components: list[str], variant: str | None) -> list[str]:
     return patterns
 
 
+def missing_file(folder: Path, components: Iterable[str]) -> Path | None:
+    """The first file that these parts of a model folder lack, or None; a link to nothing counts as lacking."""
+    for name in components:
+        part = folder / name
+        if name.startswith("tokenizer"):
+            has_all_in_one = (part / "tokenizer.json").is_file()
+            needed = ["tokenizer_config.json", *(() if has_all_in_one else ("vocab.json", "merges.txt"))]
+        elif name.startswith("scheduler"):
+            needed = ["scheduler_config.json"]
+        else:
+            needed = ["config.json"]
+            if not any(path.is_file() for path in part.glob("*.safetensors")):
+                needed.append("*.safetensors")
+        needed += [path.name for path in part.glob("*") if path.is_symlink()]
+        for file in needed:
+            if not (part / file).is_file():
+                return part / file
+    return None
+
+
+def check_complete(folder: Path, components: Iterable[str], repo: str, revision: str | None) -> None:
+    """Name the file that is missing of a repository that is in the hub's cache only in part."""
+    lacking = missing_file(folder, components) if folder.parent.name == "snapshots" else None
+    if lacking is not None:
+        raise TraceBenchError(
+            f"{lacking} is missing, so the model {repo} is not complete here; on a machine with network run "
+            f"`python -m trace_bench.prefetch repo={repo} revision={revision or 'main'}`, then run again."
+        )
+
+
 def scheduler_config(folder: Path) -> dict[str, Any]:
     """The scheduler's config in `folder`."""
     path = folder / "scheduler_config.json"
@@ -98,11 +129,12 @@ def weights_sha256(paths: list[Path]) -> str:
     """One hash for a list of files, names and contents; file hashes are remembered by path, size and time."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(f"{path.parent.name}/{path.name}:{_file_sha256(path)}\n".encode())
+        digest.update(f"{path.parent.name}/{path.name}:{file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Hash of a file's content, remembered by path, size and time of the last change."""
     real = path.resolve()
     stat = real.stat()
     key = hashlib.sha256(f"{real}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()

@@ -1,0 +1,63 @@
+"""A start from another run's asset: its Gaussians as they are, or points on its mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from trace_bench.errors import TraceBenchError
+from trace_bench.external import asset_kind
+from trace_bench.inits.base import PointCloud
+from trace_bench.inits.mesh import surface_points
+from trace_bench.inits.pointcloud import read_cloud
+from trace_bench.manifest import Manifest, is_done, read_manifest
+from trace_bench.meshes.mesh import load_mesh
+from trace_bench.placement import Placement
+
+if TYPE_CHECKING:
+    from trace_bench.seeding import StepRng
+
+ASSET = "asset.ply"
+
+
+@dataclass(frozen=True)
+class PreviousRun:
+    """The asset of the run in `folder`, which has to be done; the time it took counts as this run's too.
+
+    keep_splats: Gaussians go on with their own sizes, rotations and opacities; false takes them as points.
+    n: points drawn on the surface where the asset is a mesh.
+    """
+
+    folder: str
+    keep_splats: bool = True
+    n: int = 10_000
+
+    def __call__(self, rng: StepRng, device: torch.device | str = "cpu", prompt: str = "") -> PointCloud:
+        folder = Path(self.folder).expanduser()
+        manifest = self._manifest(folder)
+        asset = folder / ASSET
+        if asset_kind(asset) == "gaussians":
+            cloud = read_cloud(asset, Placement(), self.keep_splats)
+        else:
+            cloud = surface_points(load_mesh(asset), self.n, rng)
+        notes = {
+            "run": manifest.fingerprint,
+            "method": manifest.run.method,
+            "representation": manifest.run.representation,
+            "cost": manifest.cost,
+        }
+        return replace(cloud, seconds=60.0 * (manifest.minutes or 0.0), notes=notes).to(device)
+
+    def _manifest(self, folder: Path) -> Manifest:
+        manifest = read_manifest(folder)
+        if manifest is None or not is_done(folder, manifest):
+            raise TraceBenchError(f"There is no finished run in {folder}; give init.folder one that is done.")
+        if ASSET not in manifest.files:
+            raise TraceBenchError(
+                f"The run in {folder} has no {ASSET} to start from: "
+                f"representation={manifest.run.representation} leaves none."
+            )
+        return manifest

@@ -1,0 +1,1 @@
+"""Triangle meshes that other systems made: files, surface points, pictures."""
