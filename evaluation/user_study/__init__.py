@@ -1,0 +1,1 @@
+"""The user study: two turntables side by side, three questions, percentages with intervals."""

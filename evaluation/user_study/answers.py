@@ -1,0 +1,186 @@
+"""Answer files: what the page hands to a rater, checked against the study's key before it counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluation.user_study.aspects import ASPECT_IDS, CHOICES
+from evaluation.user_study.page import FORMAT
+from evaluation.user_study.study import Study
+from trace_bench.errors import TraceBenchError
+from trace_bench.manifest import write_atomic
+
+ANSWERS = "answers"
+SCHEMA_VERSION = 1
+HEAD = ("format", "schema_version", "study", "rater", "session", "started", "saved", "finished")
+MAX_BYTES = 8_000_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answers to one screen."""
+
+    trial: int
+    left: str  # file names of the clips
+    right: str
+    choices: dict[str, str]  # aspect -> left, tie, right, unknown
+    ms: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A valid answer file."""
+
+    rater: str
+    session: str
+    saved: str
+    finished: bool
+    answers: list[Answer]
+    text: str
+
+    def by_trial(self) -> dict[int, dict[str, str]]:
+        return {answer.trial: answer.choices for answer in self.answers}
+
+
+@dataclass
+class Imported:
+    """What became of the files that were given."""
+
+    added: list[str] = field(default_factory=list)  # raters
+    renewed: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 over head and answers, as the page computes it (assets/session.js)."""
+    head = [
+        ("true" if content[name] else "false") if name == "finished" else str(content[name]) for name in HEAD
+    ]
+    lines = ["|".join(head)]
+    for a in content["answers"]:
+        choices = [str(a["choices"][aspect]) for aspect in ASPECT_IDS]
+        lines.append("|".join([str(a["trial"]), str(a["left"]), str(a["right"]), *choices, str(a["ms"])]))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def parse(path: Path, study: Study) -> Answers:
+    """Read an answer file.
+
+    Raises: TraceBenchError where it is no answer file, belongs to another study, was changed after it was
+        saved, or answers screens that the rater was not given.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError("it is too large")
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if content["format"] != FORMAT or content["schema_version"] != SCHEMA_VERSION:
+            raise ValueError("format and schema_version are not this version's")
+        answers = [_answer(entry) for entry in content["answers"]]
+        right = content["checksum"] == checksum(content)
+        head = [content[name] for name in ("study", "rater", "session", "saved")]
+        if not all(isinstance(value, str) and value for value in head):
+            raise ValueError("study, rater, session and saved must be texts")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        said = str(error).rstrip(".")
+        raise TraceBenchError(
+            f"{path} is not an answer file of the page ({said}): ask the rater for it again."
+        ) from error
+    if content["study"] != study.study_id:
+        raise TraceBenchError(
+            f"{path} answers study {content['study']}, not {study.study_id}: name it with study=NAME."
+        )
+    if not right:
+        raise TraceBenchError(
+            f"{path} was changed after it was saved (wrong checksum): ask the rater to download it again."
+        )
+    _check_against(path, study, content["rater"], answers)
+    finished = len(answers) == len(study.trials[content["rater"]])
+    return Answers(content["rater"], content["session"], content["saved"], finished, answers, text)
+
+
+def _answer(entry: Mapping[str, Any]) -> Answer:
+    choices = {str(aspect): str(choice) for aspect, choice in entry["choices"].items()}
+    if set(choices) != set(ASPECT_IDS) or not set(choices.values()) <= set(CHOICES):
+        raise ValueError(f"the choices of screen {entry['trial']} are not of this study")
+    for name in ("trial", "ms"):
+        if not isinstance(entry[name], int) or isinstance(entry[name], bool) or entry[name] < 0:
+            raise ValueError(f"{name} must be a number of at least 0")
+    return Answer(entry["trial"], str(entry["left"]), str(entry["right"]), choices, entry["ms"])
+
+
+def _check_against(path: Path, study: Study, rater: str, answers: list[Answer]) -> None:
+    """Whether these are screens that the rater was given, each once."""
+    if rater not in study.trials:
+        raise TraceBenchError(f"{path} is by {rater}, who is no rater of this study: compare raters.csv.")
+    trials, seen = study.trials[rater], set()
+    for answer in answers:
+        if answer.trial in seen:
+            raise TraceBenchError(
+                f"{path} answers screen {answer.trial} twice: ask the rater for the file again."
+            )
+        seen.add(answer.trial)
+        given = None
+        if answer.trial < len(trials):
+            trial = trials[answer.trial]
+            given = (study.clip(trial.prompt, trial.left), study.clip(trial.prompt, trial.right))
+        if (answer.left, answer.right) != given:
+            raise TraceBenchError(
+                f"{path} answers a screen {answer.trial} that rater {rater} was not given: "
+                "the file was edited, or the page is of another making of the study."
+            )
+
+
+def import_answers(source: Path, study: Study, folder: Path) -> Imported:
+    """Take over a file, or the JSON files of a folder, into the study's answers/.
+
+    A later file of the same session replaces the earlier one; another session of the same rater is refused.
+    """
+    if source.is_dir():
+        files = sorted(source.glob("*.json"))
+    elif source.is_file():
+        files = [source]
+    else:
+        raise TraceBenchError(
+            f"There is no file or folder {source}: name what the raters sent with answers=."
+        )
+    if not files:
+        raise TraceBenchError(f"{source} holds no .json files: name what the raters sent with answers=.")
+    target, imported = folder / ANSWERS, Imported()
+    target.mkdir(exist_ok=True)
+    for file in files:
+        try:
+            _take(parse(file, study), file, target, study, imported)
+        except TraceBenchError as error:
+            imported.problems.append(str(error))
+    return imported
+
+
+def _take(new: Answers, file: Path, target: Path, study: Study, imported: Imported) -> None:
+    path = target / f"{new.rater}.json"
+    if not path.exists():
+        imported.added.append(new.rater)
+        write_atomic(path, new.text)
+        return
+    old = parse(path, study)
+    if old.session != new.session:
+        raise TraceBenchError(
+            f"{file} is a second session of rater {new.rater}, who has answered already: "
+            f"only one counts, so remove this file, or {path} if it is to count instead."
+        )
+    if new.saved > old.saved and new.answers != old.answers:
+        imported.renewed.append(new.rater)
+        write_atomic(path, new.text)
+    else:
+        imported.known.append(new.rater)
+
+
+def load_answers(study: Study, folder: Path) -> list[Answers]:
+    """The answers that were imported, by rater; they are checked anew."""
+    return [parse(path, study) for path in sorted((folder / ANSWERS).glob("*.json"))]

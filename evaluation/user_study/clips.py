@@ -1,0 +1,64 @@
+"""The clips beside the page: turntables under names that tell nothing, and scrambled ones."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation.user_study.ordering import digest, shuffled
+from evaluation.user_study.scramble import write_scrambled
+from evaluation.user_study.selection import FILM, Prompt
+from evaluation.user_study.study import CLIPS, PAGE, SCRAMBLED, Clip, Study
+from trace_bench.errors import TraceBenchError
+from trace_bench.manifest import write_atomic
+
+DATE = 1_600_000_000  # of all clips alike; their own would tell which were made together
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def opaque(key: str, prompt: int, name: str) -> str:
+    """A clip's file name, which tells nothing to whoever does not have the key."""
+    return f"{digest(key, 'clip', prompt, name)[:16]}.mp4"
+
+
+def add_scrambled(study: Study, prompts: Sequence[Prompt], folder: Path) -> list[tuple[int, str]]:
+    """Make as many scrambled clips as a rater meets, of assets drawn at random.
+
+    Returns: (place of the prompt, method) of each.
+    """
+    target = folder / PAGE / CLIPS
+    target.mkdir(parents=True, exist_ok=True)
+    made: list[tuple[int, str]] = []
+    for place in shuffled(range(len(prompts)), study.key, "scrambled"):
+        if len(made) >= study.settings["attention"]["scrambled"]:
+            break
+        method = shuffled(study.methods, study.key, "scrambled", place)[0]
+        path = target / opaque(study.key, place, SCRAMBLED)
+        film = prompts[place].runs[method].folder / FILM
+        if write_scrambled(film, path, digest(study.key, "scramble", place)):
+            whole = study.clips[f"{place}/{method}"]
+            study.clips[f"{place}/{SCRAMBLED}"] = Clip(path.name, sha256(path), whole.run, whole.fingerprint)
+            made.append((place, method))
+    return made
+
+
+def copy_clips(study: Study, root: Path, folder: Path) -> None:
+    """Copy what the page plays and does not have yet; remove what it does not play."""
+    target = folder / PAGE / CLIPS
+    target.mkdir(parents=True, exist_ok=True)
+    names = {clip.file for clip in study.clips.values()}
+    for stray in target.iterdir():
+        if stray.name not in names:
+            stray.unlink()
+    for name, clip in study.clips.items():
+        path = target / clip.file
+        if not path.is_file() or sha256(path) != clip.sha256:
+            if name.endswith(f"/{SCRAMBLED}"):
+                raise TraceBenchError(f"{path} is missing or damaged: make the study again with force=true.")
+            write_atomic(path, (root / clip.run / FILM).read_bytes())
+        os.utime(path, (DATE, DATE))

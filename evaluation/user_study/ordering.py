@@ -1,0 +1,26 @@
+"""Random orders that depend on a key and on nothing else: no generator whose stream a library may change."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def digest(key: str, *parts: object) -> str:
+    """64 hexadecimal digits for `parts` under `key`."""
+    return hashlib.sha256("\n".join([key, *map(str, parts)]).encode()).hexdigest()
+
+
+def coin(key: str, *parts: object) -> int:
+    """0 or 1."""
+    return int(digest(key, *parts), 16) % 2
+
+
+def shuffled(items: Iterable[T], key: str, *purpose: object) -> list[T]:
+    """The items in an order that is random to whoever does not know the key."""
+    listed = list(items)
+    order = sorted(range(len(listed)), key=lambda i: digest(key, *purpose, i))
+    return [listed[i] for i in order]

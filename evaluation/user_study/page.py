@@ -1,0 +1,86 @@
+"""The raters' page: one index.html with everything in it but the clips beside it.
+
+It names prompts, clips by opaque names, and for each rater's code the screens; nothing in it tells a method.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from evaluation.user_study.aspects import ASPECTS, CHOICES
+from evaluation.user_study.study import INSTRUCTED, Study
+from trace_bench.manifest import write_atomic
+
+ASSETS = Path(__file__).with_name("assets")
+SCRIPTS = ("sha256.js", "session.js", "player.js", "page.js")
+FORMAT = "trace_bench user study answers"
+
+
+def page_data(study: Study, return_to: str | None) -> dict[str, Any]:
+    """What the page's script reads.
+
+    A screen is [prompt, left, right], places in the lists; in a check that instructs also the side.
+    """
+    clips = sorted(clip.file for clip in study.clips.values())
+    place = {name: i for i, name in enumerate(clips)}
+    return {
+        "format": FORMAT,
+        "study": study.study_id,
+        "return_to": return_to,
+        "aspects": [{k: asdict(aspect)[k] for k in ("id", "question", "hint")} for aspect in ASPECTS],
+        "choices": CHOICES,
+        "prompts": [prompt["text"] for prompt in study.prompts],
+        "clips": clips,
+        "raters": {
+            rater: [
+                [t.prompt, place[study.clip(t.prompt, t.left)], place[study.clip(t.prompt, t.right)]]
+                + ([t.expected] if t.kind == INSTRUCTED else [])
+                for t in trials
+            ]
+            for rater, trials in study.trials.items()
+        },
+    }
+
+
+def write_page(study: Study, folder: Path, wording: Mapping[str, Any]) -> Path:
+    """Write index.html into the folder that holds clips/."""
+    style = (ASSETS / "page.css").read_text(encoding="utf-8")
+    scripts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    script = "\n".join(['"use strict";', *scripts])
+    template = Template((ASSETS / "page.html").read_text(encoding="utf-8"))
+    text = template.substitute(
+        title=html.escape(str(wording["title"])),
+        policy=html.escape(_policy(style, script)),
+        style=style,
+        script=script,
+        data=_inline_json(page_data(study, wording["return_to"])),
+    )
+    path = folder / "index.html"
+    write_atomic(path, text)
+    return path
+
+
+def _inline_json(data: Mapping[str, Any]) -> str:
+    """JSON that cannot end the element that it stands in, whatever a prompt says."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing is loaded from anywhere but the page's own folder, and no script runs but ours."""
+
+    def source(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; script-src {source(script)}; style-src {source(style)}; "
+        "media-src 'self' file:; img-src data:; form-action 'none'; base-uri 'none'"
+    )

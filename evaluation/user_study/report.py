@@ -1,0 +1,67 @@
+"""preferences.json for the terminal: Tables 1 to 3 in the paper's form, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from evaluation.names import display_names
+from evaluation.user_study.aspects import ASPECTS
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """A table for each aspect."""
+    names = display_names()["method"]
+    ours = names.get(result["ours"], result["ours"])
+    head = ["Competitor", f"{ours} preferred", "Tie", "Competitor preferred", "Votes"]
+    lines = []
+    for aspect, agreed in zip(ASPECTS, result["agreement"], strict=True):
+        alpha = agreed["alpha"]["value"]
+        said = "no agreement to be computed" if alpha is None else f"Krippendorff's alpha {alpha:.2f}"
+        body = [
+            [
+                names.get(row["competitor"], row["competitor"]),
+                *(_cell(row["percent"][name]) for name in ("ours", "tie", "competitor")),
+                str(row["votes"]),
+            ]
+            for row in result["rows"]
+            if row["aspect"] == aspect.id
+        ]
+        lines += [f"Table {aspect.table}. User study: {aspect.title} ({said})", "", *_grid(head, body), ""]
+    return "\n".join(lines)
+
+
+def _cell(estimate: Mapping[str, float | None]) -> str:
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    if value is None:
+        return "—"
+    return f"{value:.2f}%" if low is None or high is None else f"{value:.2f}% [{low:.1f}, {high:.1f}]"
+
+
+def _grid(head: list[str], body: list[list[str]]) -> list[str]:
+    """Aligned Markdown; numbers to the right."""
+    widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = []
+    for first, *numbers in [head, rule, *body]:
+        cells = [first.ljust(widths[0]), *(t.rjust(w) for t, w in zip(numbers, widths[1:], strict=True))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def summary(result: Mapping[str, Any]) -> list[str]:
+    """What stands below the tables."""
+    raters, prompts, left = result["raters"], result["prompts"], result["left"]
+    lines = [
+        f"{raters['used']} raters of {raters['answered']} who answered ({raters['assigned']} codes).",
+        f"{prompts['used']} prompts of {prompts['planned']}.",
+        f"Brackets: {100 * result['interval']['level']:.0f} % {result['interval']['method']}.",
+    ]
+    if left["votes"]:
+        lines += [
+            f"Can't tell is counted as Tie: {_cell(result['unknown']['percent'])} of all votes.",
+            f"The left side got {_cell(left['percent'])} of the decided votes.",
+        ]
+    if raters["dropped"]:
+        lines += [result["attention_rule"]]
+    return lines + [f"Dropped: {entry['rater']}, {entry['reason']}." for entry in raters["dropped"]]

@@ -1,0 +1,140 @@
+"""Percentages of judgements, and how sure they are.
+
+Judgements are crossed: each rater judges many prompts, each prompt is judged by many raters. Intervals
+therefore come from resampling raters *and* prompts, both with replacement; a judgement weighs the product of
+how often its rater and its prompt were drawn (Owen, The pigeonhole bootstrap, Annals of Applied Statistics
+2007; rather too wide than too narrow). Raters and prompts are drawn once for all cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from evaluation.user_study.agreement import alpha, coincidences
+from evaluation.user_study.votes import OUTCOMES
+
+Floats = NDArray[np.float64]
+LEVEL = 0.95
+OURS, TIE, UNKNOWN, COMPETITOR = range(len(OUTCOMES))
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How often each rater and prompt was drawn in each replicate."""
+
+    raters: Floats  # [B, R]
+    prompts: Floats  # [B, P]
+
+    @staticmethod
+    def draw(raters: int, prompts: int, replicates: int, seed: int) -> Bootstrap:
+        rng = np.random.default_rng(seed)
+        draws = [rng.multinomial(n, np.full(n, 1 / n), replicates).astype(float) for n in (raters, prompts)]
+        return Bootstrap(*draws)
+
+    def totals(self, counts: Floats) -> Floats:
+        """Weighted sums over raters and prompts: [R, P, K] -> [B, K]."""
+        n, p, k = counts.shape
+        by_prompt = (self.raters @ counts.reshape(n, p * k)).reshape(-1, p, k)
+        return np.einsum("bp,bpk->bk", self.prompts, by_prompt)
+
+
+def tensor(frame: pd.DataFrame, raters: list[str], prompts: list[str]) -> Floats:
+    """Judgements by rater, prompt and outcome: [R, P, 4]."""
+    counts = np.zeros((len(raters), len(prompts), len(OUTCOMES)))
+    index = [
+        pd.Categorical(frame[column], categories=categories).codes
+        for column, categories in (("rater_id", raters), ("prompt_id", prompts), ("outcome", list(OUTCOMES)))
+    ]
+    np.add.at(counts, tuple(index), 1.0)
+    return counts
+
+
+def estimate(counts: Floats, bootstrap: Bootstrap, top: Floats, bottom: Floats) -> dict[str, float | None]:
+    """100 · (votes · top) / (votes · bottom) with its percentile interval, for weights [4] of the outcomes.
+
+    No value without votes; no interval with fewer than two raters or prompts behind it.
+    """
+    total = counts.sum((0, 1))
+    if total @ bottom == 0:
+        return {"value": None, "low": None, "high": None}
+    value = 100.0 * float(total @ top / (total @ bottom))
+    weighed = counts @ bottom
+    if (weighed.sum(1) > 0).sum() < 2 or (weighed.sum(0) > 0).sum() < 2:
+        return {"value": value, "low": None, "high": None}
+    drawn = bootstrap.totals(counts)
+    votes = drawn @ bottom
+    return {"value": value, **percentiles(100.0 * (drawn @ top)[votes > 0] / votes[votes > 0])}
+
+
+def percentiles(samples: Floats) -> dict[str, float | None]:
+    """The interval of bootstrap samples; replicates without a value are left out."""
+    samples = samples[np.isfinite(samples)]
+    if not len(samples):
+        return {"low": None, "high": None}
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {"low": float(low), "high": float(high)}
+
+
+def row(counts: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
+    """The statistics of one aspect and competitor, from its judgements [R, P, 4]."""
+    weights = np.eye(len(OUTCOMES))
+    everything, decided = weights.sum(0), weights[OURS] + weights[COMPETITOR]
+    ties = weights[TIE] + weights[UNKNOWN]
+    ours, tie, unknown, competitor = (int(n) for n in counts.sum((0, 1)))
+    votes = ours + tie + unknown + competitor
+    tops = {"ours": weights[OURS], "tie": ties, "competitor": weights[COMPETITOR]}
+    return {
+        "votes": votes,
+        "raters": int((counts.sum((1, 2)) > 0).sum()),
+        "prompts": int((counts.sum((0, 2)) > 0).sum()),
+        "counts": {"ours": ours, "tie": tie, "unknown": unknown, "competitor": competitor},
+        "percent": {name: estimate(counts, bootstrap, top, everything) for name, top in tops.items()},
+        "decided": {
+            "votes": ours + competitor,
+            "ours": estimate(counts, bootstrap, weights[OURS], decided),
+            **sign_test(ours, competitor),
+        },
+        "ties_as_half": estimate(counts, bootstrap, weights[OURS] + ties / 2, everything),
+    }
+
+
+def sign_test(ours: int, competitor: int) -> dict[str, Any]:
+    """Wilson's interval and the two-sided sign test of decided votes; both ignore that votes are crossed."""
+    if ours + competitor == 0:
+        return {"wilson": {"low": None, "high": None}, "sign_test_p": None}
+    test = binomtest(ours, ours + competitor)
+    wilson = test.proportion_ci(LEVEL, method="wilson")
+    return {
+        "wilson": {"low": 100.0 * float(wilson.low), "high": 100.0 * float(wilson.high)},
+        "sign_test_p": float(test.pvalue),
+    }
+
+
+def agreement(counts: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Krippendorff's alpha over ours, tie, competitor; unknown is a missing value.
+
+    Args:
+        counts: [P, C, 4], judgements of each prompt and competitor, which are the units.
+
+    The interval resamples prompts alone: a rater drawn twice would agree with himself.
+    """
+    prompts, competitors, _ = counts.shape
+    kept = counts[..., [OURS, TIE, COMPETITOR]].reshape(prompts * competitors, 3)
+    units = coincidences(kept)
+    value = float(alpha(units.sum(0)))
+    by_prompt = units.reshape(prompts, competitors, 9).sum(1)
+    interval: dict[str, float | None] = {"low": None, "high": None}
+    if np.isfinite(value) and (by_prompt.sum(1) > 0).sum() > 1:
+        interval = percentiles(alpha((bootstrap.prompts @ by_prompt).reshape(-1, 3, 3)))
+    rated = kept.sum(1) > 1
+    return {
+        "alpha": {"value": value if np.isfinite(value) else None, **interval},
+        "units": int(rated.sum()),
+        "votes": int(kept[rated].sum()),
+    }

@@ -1,0 +1,157 @@
+"""The study's key: what was shown to whom under which name. It stays with whoever runs the study.
+
+`study.json` holds the settings, prompts, clips and raters' codes, `assignment.csv` a row for each screen of
+each rater.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from evaluation.runs import read_json
+from evaluation.user_study.ordering import digest
+from trace_bench.errors import TraceBenchError
+from trace_bench.manifest import write_atomic, write_json
+
+SCHEMA_VERSION = 1
+STUDY, ASSIGNMENT, PAGE, CLIPS, RATERS = "study.json", "assignment.csv", "page", "clips", "raters.csv"
+COMPARISON, INSTRUCTED, SCRAMBLED = "comparison", "instructed", "scrambled"
+COLUMNS = ["rater", "trial", "kind", "prompt", "left", "right", "expected"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One screen. `left` and `right` are methods, or "scrambled" in an attention check of that kind."""
+
+    kind: str
+    prompt: int  # place in Study.prompts
+    left: str
+    right: str
+    expected: str = ""  # the side that an attention check expects
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A film under its opaque name, and where it came from."""
+
+    file: str
+    sha256: str
+    run: str  # folder relative to the output root
+    fingerprint: str
+
+
+@dataclass
+class Study:
+    study_id: str
+    key: str  # of all random orders; not derivable from the page
+    ours: str
+    competitors: list[str]
+    prompt_set: str
+    prior: str
+    representation: str
+    settings: dict[str, Any]  # as configured when the study was made
+    prompts: list[dict[str, str]]  # id, text
+    left_out: list[str]  # ids of prompts without a turntable of every method
+    clips: dict[str, Clip]  # "<place of prompt>/<method>"
+    max_failed_checks: int
+    raters: list[str] = field(default_factory=list)  # codes
+    trace_bench: str = ""
+    assignment_sha256: str = ""
+    schema_version: int = SCHEMA_VERSION
+    trials: dict[str, list[Trial]] = field(default_factory=dict)  # rater -> screens, in assignment.csv
+
+    @property
+    def methods(self) -> list[str]:
+        return [self.ours, *self.competitors]
+
+    def clip(self, prompt: int, name: str) -> str:
+        """File name of a clip."""
+        return self.clips[f"{prompt}/{name}"].file
+
+    @property
+    def rule(self) -> str:
+        """When a rater is dropped, in one sentence."""
+        if not any(trial.kind != COMPARISON for trials in self.trials.values() for trial in trials):
+            return "No rater was dropped: the study has no attention checks."
+        return (
+            f"Raters who failed more than {self.max_failed_checks} attention checks, or met none, were "
+            "dropped; the rule was fixed when the study was made."
+        )
+
+
+def code_of(key: str, rater: int, length: int = 6) -> str:
+    """A rater's code: letters and figures that are not mistaken for one another."""
+    letters = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+    number = int(digest(key, "rater", rater), 16)
+    return "".join(letters[number // len(letters) ** i % len(letters)] for i in range(length))
+
+
+def assignment_csv(study: Study) -> str:
+    rows = [
+        [rater, i, t.kind, t.prompt, t.left, t.right, t.expected]
+        for rater, trials in study.trials.items()
+        for i, t in enumerate(trials)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n")
+
+
+def save_study(study: Study, folder: Path) -> None:
+    """Write assignment.csv, raters.csv and, last, study.json."""
+    text = assignment_csv(study)
+    study.assignment_sha256 = hashlib.sha256(text.encode()).hexdigest()
+    write_atomic(folder / ASSIGNMENT, text)
+    links = pd.DataFrame({"rater": study.raters})
+    links["screens"] = [len(study.trials[rater]) for rater in study.raters]
+    links["link"] = [f"{PAGE}/index.html?rater={rater}" for rater in study.raters]
+    write_atomic(folder / RATERS, links.to_csv(index=False, lineterminator="\n"))
+    content = asdict(study)
+    del content["trials"]
+    write_json(folder / STUDY, content)
+
+
+def load_study(folder: Path) -> Study:
+    """Read what `save_study` wrote.
+
+    Raises: TraceBenchError where there is no study, or where its two files are not of one making.
+    """
+    path = folder / STUDY
+    if not path.is_file():
+        raise TraceBenchError(
+            f"There is no study in {folder}: make one with `python -m evaluation.user_study`, "
+            "or name one that is there with study=NAME."
+        )
+    content = read_json(path)
+    try:
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema_version {content['schema_version']}")
+        known = {f.name: content[f.name] for f in fields(Study) if f.name != "trials"}
+        study = Study(**{**known, "clips": {name: Clip(**clip) for name, clip in known["clips"].items()}})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TraceBenchError(
+            f"{path} is not a study of this version ({type(error).__name__}: {error}): "
+            "make it again with force=true."
+        ) from error
+    study.trials = _load_trials(folder / ASSIGNMENT, study.assignment_sha256)
+    return study
+
+
+def _load_trials(path: Path, sha256: str) -> dict[str, list[Trial]]:
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if hashlib.sha256(text.encode()).hexdigest() != sha256:
+        raise TraceBenchError(
+            f"{path} is not the one that {STUDY} beside it was written with: "
+            "put the two files of one making together."
+        )
+    frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    trials: dict[str, list[Trial]] = {}
+    for row in frame.itertuples(index=False):
+        trials.setdefault(row.rater, []).append(
+            Trial(row.kind, int(row.prompt), row.left, row.right, row.expected)
+        )
+    return trials

@@ -1,0 +1,369 @@
+"""The page in a real browser: from disk and behind a static server, by keyboard alone, over a reload.
+
+Skipped where playwright or a Chromium is not installed; CHROMIUM in the environment names one elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from evaluation.user_study.answers import parse
+from evaluation.user_study.study import COMPARISON, INSTRUCTED
+
+BROWSER = os.environ.get("CHROMIUM") or next(
+    filter(
+        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
+    ),
+    None,
+)
+TIMES = "[...document.querySelectorAll('#clips video')].map(v => [v.currentTime, v.duration, v.paused])"
+KEYS = {"left": "1", "tie": "2", "right": "3", "unknown": "4"}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if BROWSER is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium, or name one with CHROMIUM=")
+    with sync_api.sync_playwright() as playwright:
+        # no sandbox: CI runs as root, and the page is ours
+        chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def is_own(url):
+    return url.startswith(("file://", "http://127.0.0.1", "data:", "blob:"))
+
+
+@pytest.fixture
+def complaints():
+    return []
+
+
+@pytest.fixture
+def context(browser, complaints):
+    """A browser of a rater's own; what its pages complain of, or fetch from elsewhere, fails the test."""
+    made = browser.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
+    made.set_default_timeout(30_000)
+    made.on("weberror", lambda error: complaints.append(str(error.error)))
+    made.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+    made.on("request", lambda request: None if is_own(request.url) else complaints.append(request.url))
+    yield made
+    made.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def served(made):
+    """The page's folder behind the plainest of servers."""
+    handler = functools.partial(QuietHandler, directory=str(made[0] / "page"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/index.html"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments) -> None:
+        pass
+
+
+@pytest.fixture
+def study(made):
+    folder, study = made
+    return SimpleNamespace(
+        url=(folder / "page" / "index.html").as_uri(), key=study, rater=study.raters[0], folder=folder
+    )
+
+
+def begin(context, url, rater):
+    page = context.new_page()
+    page.goto(f"{url}?rater={rater}")
+    page.get_by_role("button", name="Start").click()
+    page.locator("#task").wait_for()
+    return page
+
+
+def answer(page, choice):
+    """Three keys and Enter."""
+    for _ in range(3):
+        page.keyboard.press(KEYS[choice])
+    page.keyboard.press("Enter")
+
+
+def download(page, button):
+    with page.expect_download() as started:
+        page.get_by_role("button", name=button).click()
+    return started.value
+
+
+def wait_playing(page):
+    page.wait_for_function(
+        "[...document.querySelectorAll('#clips video')].every(v => !v.paused && v.currentTime > 0.1)"
+    )
+
+
+# --- a whole session -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["file", "http"])
+def test_a_session_by_keyboard_ends_in_a_file_that_is_imported(context, study, served, how, tmp_path, call):
+    page = context.new_page()
+    page.goto(study.url if how == "file" else served)
+    page.keyboard.press("Tab")
+    page.keyboard.type(study.rater.lower())
+    page.keyboard.press("Enter")
+    page.locator("#task").wait_for()
+    trials = study.key.trials[study.rater]
+    for i, trial in enumerate(trials):
+        assert page.locator("#count").inner_text() == f"Screen {i + 1} of 8"
+        assert page.locator("#prompt").inner_text() == f"“{study.key.prompts[trial.prompt]['text']}”"
+        assert page.locator("#instruction").is_visible() == (trial.kind == INSTRUCTED)
+        sources = page.evaluate(
+            "[...document.querySelectorAll('#clips video')].map(v => v.src.split('/').pop())"
+        )
+        assert sources == [study.key.clip(trial.prompt, name) for name in (trial.left, trial.right)]
+        answer(page, trial.expected or "tie")
+    assert page.get_by_role("heading", name="Thank you").is_visible()
+    saved = download(page, "Download my answers")
+    assert saved.suggested_filename == f"answers-{study.key.study_id}-{study.rater}.json"
+    saved.save_as(tmp_path / "sent.json")
+    read = parse(tmp_path / "sent.json", study.key)
+    assert read.finished
+    assert [a.choices["fidelity"] for a in read.answers] == [trial.expected or "tie" for trial in trials]
+    code, _, err = call("mode=import", f"answers={tmp_path / 'sent.json'}")
+    assert (code, err) == (0, "")
+    result = json.loads((study.folder / "preferences.json").read_text())
+    assert [row["counts"]["tie"] for row in result["rows"]] == [2] * 6
+
+
+def test_answers_survive_a_reload_and_can_be_had_at_any_time(context, study, tmp_path):
+    page = begin(context, study.url, study.rater)
+    answer(page, "left")
+    answer(page, "right")
+    page.keyboard.press("4")  # one question of the third screen
+    page.reload()
+    page.get_by_role("button", name="Start").click()
+    assert page.locator("#count").inner_text() == "Screen 3 of 8"
+    assert page.locator("#progress").evaluate("p => [p.value, p.max]") == [2, 8]
+    assert page.locator("#consistency-unknown").is_checked()
+    saved = download(page, "Download answers so far")
+    saved.save_as(tmp_path / "part.json")
+    part = parse(tmp_path / "part.json", study.key)
+    assert not part.finished
+    assert [set(a.choices.values()) for a in part.answers] == [{"left"}, {"right"}]
+    assert all(a.ms > 0 for a in part.answers)
+    page.get_by_role("button", name="Back").click()
+    page.locator("#fidelity-tie").check()
+    assert page.locator("#photorealism-right").is_checked()
+    page.get_by_role("button", name="Next").click()
+    again = download(page, "Download answers so far")
+    again.save_as(tmp_path / "more.json")
+    more = parse(tmp_path / "more.json", study.key)
+    assert more.session == part.session
+    assert more.answers[1].choices == {"consistency": "right", "fidelity": "tie", "photorealism": "right"}
+
+
+def test_a_browser_that_keeps_nothing_says_so(context, study):
+    context.add_init_script(
+        "Object.defineProperty(window, 'localStorage', {get() { throw new Error('no'); }})"
+    )
+    page = begin(context, study.url, study.rater)
+    assert page.locator("#storage").is_visible()
+    answer(page, "left")
+    assert page.locator("#count").inner_text() == "Screen 2 of 8"
+
+
+def test_raters_do_not_share_answers(context, study):
+    answer(begin(context, study.url, study.rater), "left")
+    page = begin(context, study.url, study.key.raters[1])
+    assert page.locator("#count").inner_text() == "Screen 1 of 8"
+
+
+def test_a_wrong_code_is_said_and_can_be_mended(context, study):
+    page = context.new_page()
+    page.goto(f"{study.url}?rater=WRONG")
+    page.get_by_role("button", name="Start").click()
+    assert "WRONG is not a code of this study" in page.get_by_role("alert").first.inner_text()
+    assert page.evaluate("document.activeElement.id") == "code"
+    assert page.locator("#code").get_attribute("aria-invalid") == "true"
+    page.get_by_label("Your code").fill(f" {study.rater.lower()} ")
+    page.keyboard.press("Enter")
+    assert page.locator("#task").is_visible()
+
+
+def test_next_waits_for_all_three_and_leads_to_what_is_missing(context, study):
+    page = begin(context, study.url, study.rater)
+    page.locator("#consistency-left").check()
+    assert page.locator("#next").get_attribute("aria-disabled") == "true"
+    assert page.locator("#hint").inner_text() == "2 questions to answer"
+    page.locator("#next").click()
+    assert page.locator("#count").inner_text() == "Screen 1 of 8"
+    assert page.evaluate("document.activeElement.name") == "fidelity"
+
+
+# --- the turntables --------------------------------------------------------------------------------------
+
+
+def test_turntables_play_in_step_over_several_turns(context, study):
+    page = begin(context, study.url, study.rater)
+    wait_playing(page)
+    worst = page.evaluate(
+        """() => new Promise((resolve) => {
+          const [a, b] = document.querySelectorAll('#clips video');
+          const begin = performance.now();
+          let worst = 0, turns = 0, last = 0;
+          const look = () => {
+            if (a.currentTime < last - 0.5) turns += 1;
+            last = a.currentTime;
+            if (!a.seeking && !b.seeking) worst = Math.max(worst, Math.abs(a.currentTime - b.currentTime));
+            if (turns >= 2 || performance.now() - begin > 20000) resolve([turns, worst]);
+            else requestAnimationFrame(look);
+          };
+          look();
+        })"""
+    )
+    assert worst[0] >= 2  # they go on turning
+    assert (
+        worst[1] < 0.25
+    )  # a quarter of a turn at worst on a busy machine: aligned within 0.08 s a frame later
+
+
+def test_pause_turn_and_go_on(context, study):
+    page = begin(context, study.url, study.rater)
+    wait_playing(page)
+    page.keyboard.press("p")
+    assert page.get_by_role("button", name="Play").is_visible()
+    assert all(paused for _, _, paused in page.evaluate(TIMES))
+    slider = page.get_by_role("slider", name="Turn both")
+    slider.fill("180")
+    assert slider.get_attribute("aria-valuetext") == "180 degrees"
+    page.wait_for_function("[...document.querySelectorAll('#clips video')].every(v => !v.seeking)")
+    (left, length, _), (right, _, _) = page.evaluate(TIMES)
+    assert left == right == pytest.approx(length / 2, abs=0.01)
+    slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "183 degrees"
+    page.get_by_role("button", name="Play").click()
+    wait_playing(page)
+
+
+def test_films_of_different_lengths_turn_together(context, study):
+    """A right film twice as long runs twice as fast."""
+    from study_folders import film
+
+    trial = study.key.trials[study.rater][0]
+    film(
+        study.folder / "page" / "clips" / study.key.clip(trial.prompt, trial.right), (0, 0, 0), 0, seconds=2.0
+    )
+    page = begin(context, study.url, study.rater)
+    wait_playing(page)
+    page.keyboard.press("p")
+    (left, left_length, _), (right, right_length, _) = page.evaluate(TIMES)
+    assert (left_length, right_length) == pytest.approx((1.0, 2.0), abs=0.01)
+    assert left / left_length == pytest.approx(right / right_length, abs=0.2)
+    assert page.locator("#video-right").evaluate("v => v.playbackRate") == pytest.approx(2.0, abs=0.02)
+
+
+def test_nothing_moves_for_who_asked_for_that(browser, study):
+    context = browser.new_context(reduced_motion="reduce")
+    page = begin(context, study.url, study.rater)
+    page.wait_for_function("document.querySelector('#video-left').readyState >= 3")
+    assert page.get_by_role("button", name="Play").is_visible()
+    assert all(paused and time == 0 for time, _, paused in page.evaluate(TIMES))
+    context.close()
+
+
+def test_a_clip_that_is_missing_is_said_and_can_be_loaded_again(context, study, complaints):
+    trial = study.key.trials[study.rater][0]
+    clip = study.folder / "page" / "clips" / study.key.clip(trial.prompt, trial.left)
+    clip.rename(clip.with_suffix(".away"))
+    page = begin(context, study.url, study.rater)
+    page.get_by_text("A clip cannot be played").wait_for()
+    clip.with_suffix(".away").rename(clip)
+    complaints.clear()  # the missing file was the test's doing
+    page.get_by_role("button", name="Load the clips again").click()
+    wait_playing(page)
+    assert page.locator("#trouble").inner_text() == ""
+
+
+# --- for everyone ----------------------------------------------------------------------------------------
+
+
+def test_everything_has_a_name_a_role_and_a_place_in_the_tab_order(context, study):
+    page = begin(context, study.url, study.rater)
+    assert page.evaluate("document.activeElement.id") == "prompt"  # a new screen starts at its heading
+    for question in (
+        "Which has the better 3D shape?",
+        "Which fits the text better?",
+        "Which looks more real?",
+    ):
+        group = page.get_by_role("group", name=question)
+        assert [group.get_by_role("radio").nth(i).get_attribute("value") for i in range(4)] == list(KEYS)
+        for label in ("Left", "Tie", "Right", "Can't tell"):
+            assert group.get_by_role("radio", name=label, exact=True).count() == 1
+    assert page.get_by_role("progressbar", name="Screens answered").count() == 1
+    assert page.locator("#video-left").get_attribute("aria-label").startswith("Left object")
+    assert page.locator("html").get_attribute("lang") == "en"
+    seen = []
+    for _ in range(7):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.id || document.activeElement.name"))
+    assert seen == [
+        "play", "turn", "consistency-left", "fidelity-left", "photorealism-left", "shortcuts", "next",
+    ]  # fmt: skip
+
+
+def test_arrows_move_within_a_question_and_keys_can_be_switched_off(context, study):
+    page = begin(context, study.url, study.rater)
+    page.locator("#consistency-left").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#consistency-tie").is_checked()
+    page.locator("#shortcuts").uncheck()
+    page.keyboard.press("3")
+    page.keyboard.press("p")
+    assert not page.locator("#fidelity-right").is_checked()
+    assert page.locator("#consistency-tie").is_checked()
+
+
+@pytest.mark.parametrize("kind", [COMPARISON, INSTRUCTED])
+def test_a_screen_fits_a_laptop_without_scrolling(context, study, kind):
+    page = begin(context, study.url, study.rater)
+    for trial in study.key.trials[study.rater]:
+        if trial.kind == kind:
+            break
+        answer(page, "tie")
+    assert page.locator("#instruction").is_visible() == (kind == INSTRUCTED)
+    assert page.evaluate("document.documentElement.scrollHeight") <= 720
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_the_prompt_is_text_and_no_markup(context, study):
+    """One prompt holds tags; it is shown as written, and nothing of it becomes an element."""
+    page = begin(context, study.url, study.rater)
+    trials = study.key.trials[study.rater]
+    for trial in trials:
+        if trial.prompt == 2:
+            break
+        answer(page, "tie")
+    assert page.locator("#prompt").inner_text() == f"“{study.key.prompts[2]['text']}”"
+    assert page.locator("#prompt *").count() == 0
+
+
+def test_the_checksum_is_sha256(context, study):
+    page = begin(context, study.url, study.rater)
+    for text in ("", "abc", "ü" * 55, "x" * 56, "y" * 64, "“3D” 𝛼" * 200):
+        assert page.evaluate("sha256", text) == hashlib.sha256(text.encode()).hexdigest()
