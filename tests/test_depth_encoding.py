@@ -1,4 +1,5 @@
-"""Methods that ask for it get the depth encoded in place of the colours in some of the steps."""
+"""What the core does to the pictures for methods that ask for it: depth in place of colours, mirrored
+pictures, pixel gradients with a limit."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trace_bench.distill import depth_picture, encode
+from trace_bench.distill import depth_picture, encode, limited
 from trace_bench.priors.analytic import AnalyticPrior, Gaussian
 from trace_bench.representations.base import Render
 from trace_bench.seeding import Rng
@@ -68,3 +69,30 @@ def test_depth_is_encoded_in_its_share_of_the_steps(prior: AnalyticPrior) -> Non
 def test_a_representation_without_depth_keeps_its_colours(prior: AnalyticPrior) -> None:
     render = view(depths(requires_grad=False))
     assert torch.equal(encode(prior, render, Rng(0).at(0), 1.0), encode(prior, render, Rng(0).at(0), 0.0))
+
+
+def test_pictures_are_mirrored_in_their_share_of_the_steps(prior: AnalyticPrior) -> None:
+    ramp = torch.arange(12.0).view(1, SIDE, SIDE, 3).expand(2, -1, -1, -1) / 12.0
+    render = Render(rgb=ramp, alpha=torch.ones(2, SIDE, SIDE, 1), depth=torch.zeros(2, SIDE, SIDE, 1))
+    plain = encode(prior, render, Rng(0).at(0))
+    steps = [encode(prior, render, Rng(0).at(k), flip_probability=0.5) for k in range(1000)]
+    mirrored = [torch.equal(latents, plain.flip(-1)) for latents in steps]
+    assert all(torch.equal(z, plain) or is_mirrored for z, is_mirrored in zip(steps, mirrored, strict=True))
+    assert sum(mirrored) / 1000 == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_limited_gradient_keeps_its_direction_in_each_pixel() -> None:
+    grad = torch.tensor([[0.2, -0.1, 0.0], [0.03, 0.01, -0.05], [0.0, 0.0, 0.0]])
+    expected = torch.tensor([[0.05, -0.025, 0.0], [0.03, 0.01, -0.05], [0.0, 0.0, 0.0]])
+    assert torch.allclose(limited(grad, 0.05), expected)
+
+
+def test_the_limit_holds_for_what_reaches_the_representation(prior: AnalyticPrior) -> None:
+    rgb = torch.full((1, SIDE, SIDE, 3), 0.5, requires_grad=True)
+    alpha, depth = torch.ones(1, SIDE, SIDE, 1), torch.zeros(1, SIDE, SIDE, 1)
+    for limit, expected in ((None, 2.0), (0.05, 0.05)):
+        render = Render(rgb=rgb * 1.0, alpha=alpha, depth=depth)
+        (grad,) = torch.autograd.grad(
+            encode(prior, render, Rng(0).at(0), pixel_gradient_limit=limit).sum(), rgb
+        )
+        assert torch.allclose(grad, torch.full_like(grad, expected))

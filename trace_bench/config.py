@@ -22,12 +22,30 @@ from omegaconf.errors import OmegaConfBaseException
 from trace_bench.errors import TraceBenchError
 from trace_bench.prompts import prompt_shards
 
-#: Config groups whose option is part of a run's name or of its start.
-GROUPS = ("method", "representation", "prior", "init", "prompt_set", "protocol")
+#: Config groups whose option is part of a run's name, of its start or of its record.
+GROUPS = ("method", "representation", "prior", "init", "prompt_set", "protocol", "budget", "experiment")
 #: Keys of a group's YAML that describe it rather than configure it; they never reach a constructor.
-METADATA = ("_target_", "display_name", "citation", "reference", "paper", "guidance_scale")
+METADATA = (
+    "_target_", "display_name", "citation", "reference", "paper", "guidance_scale", "inputs", "distils",
+    "architecture",
+)  # fmt: skip
+
+
+def _equal_work_steps(*, _root_: DictConfig) -> int:
+    from trace_bench.budget import equal_work_steps
+
+    return equal_work_steps(_root_)
+
+
+def _equal_work_tflop(*, _root_: DictConfig) -> float:
+    from trace_bench.budget import equal_work_tflop
+
+    return equal_work_tflop(_root_)
+
 
 OmegaConf.register_new_resolver("prompt_shards", prompt_shards, replace=True)
+OmegaConf.register_new_resolver("equal_work_steps", _equal_work_steps, replace=True)
+OmegaConf.register_new_resolver("equal_work_tflop", _equal_work_tflop, replace=True)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -93,6 +111,10 @@ RULES: dict[str, Rule] = {
         "auto, cpu, cuda or cuda:N", lambda v: bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(v)))
     ),
     "log_every": _integer(1),
+    "snapshots.steps": Rule(
+        "a list of steps, 0 being the first",
+        lambda v: isinstance(v, list) and all(_integer(0).holds(item) for item in v),
+    ),
     "checkpoint.every_steps": Rule(
         "null or an integer of at least 1", lambda v: v is None or _integer(1).holds(v)
     ),
@@ -129,6 +151,8 @@ class Job:
     rig: dict[str, Any]  # EvaluationRig
     output_root: str
     device: str
+    budget: dict[str, Any]  # what steps and views_per_step come from
+    snapshots: dict[str, Any]  # steps to keep pictures of, and methods to ask about them
     force: bool
     detach: bool
     on_error: str

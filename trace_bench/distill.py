@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -39,6 +40,18 @@ class DistillResult:
 
     step: int
     stopped: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the core has in its hands at a step, before the backward pass."""
+
+    progress: Progress
+    view: Cameras
+    rng: StepRng
+    render: Render
+    latents: Tensor  # [B, C, h, w], with the graph back to the render
+    distilled: Distilled
 
 
 class FiniteMonitor:
@@ -81,6 +94,7 @@ def distill(
     log_every: int = 10,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, log: None,
     should_stop: Callable[[], bool] = lambda: False,
+    observe: Callable[[Seen], None] = lambda seen: None,
 ) -> DistillResult:
     """Render, encode, take the method's direction, one backward, optimise, densify; `steps` times.
 
@@ -94,6 +108,7 @@ def distill(
         on_step: called after each step with its index and, every `log_every` steps and after the last, the
             log (else an empty dict). A log that is not empty means that all steps so far were finite.
         should_stop: asked before each step; True ends the loop early.
+        observe: shown each step before its backward pass; it must leave the graph as it is.
 
     Raises:
         NonFiniteError: a render, latent, gradient or loss was NaN or infinite; names the step.
@@ -114,6 +129,7 @@ def distill(
             Progress(k, steps),
             rng.at(k),
             monitor,
+            observe,
         )
         log_now = (k + 1) % log_every == 0 or k + 1 == steps
         if log_now or (k + 1) % check_every == 0:
@@ -132,13 +148,16 @@ def _step(
     progress: Progress,
     rng: StepRng,
     monitor: FiniteMonitor,
+    observe: Callable[[Seen], None],
 ) -> tuple[Distilled, Tensor]:
     """One step; returns the method's answer and the loss."""
     n = len(view)
     render = representation.render(view, background_colour(background, n, rng, prior.device))
     representation.pre_backward(render)
-    latents = encode(prior, render, rng, method.encode_depth_probability)
+    habits = (method.encode_depth_probability, method.flip_probability, method.pixel_gradient_limit)
+    latents = encode(prior, render, rng, *habits)
     distilled = method.step(latents.detach(), text, view, progress, rng)
+    observe(Seen(progress, view, rng, render, latents, distilled))
     grad_rms = distilled.grad.square().mean().sqrt() / n
     regularisation = representation.regularisation(render, progress, grad_rms)
     loss = (latents * distilled.grad).sum() / n + regularisation
@@ -151,10 +170,19 @@ def _step(
     return distilled, regularisation.detach()
 
 
-def encode(prior: Prior, render: Render, rng: StepRng, depth_probability: float = 0.0) -> Tensor:
+def encode(
+    prior: Prior,
+    render: Render,
+    rng: StepRng,
+    depth_probability: float = 0.0,
+    flip_probability: float = 0.0,
+    pixel_gradient_limit: float | None = None,
+) -> Tensor:
     """The render as latents [B, C, h, w]; a latent representation has them already.
 
-    With `depth_probability` the depth is encoded in place of the colours, where the representation has one.
+    With `depth_probability` the depth is encoded in place of the colours, where the representation has one;
+    with `flip_probability` the pictures are mirrored; `pixel_gradient_limit` holds for what comes back to the
+    colours.
     """
     if render.latents is not None:
         return render.latents
@@ -163,8 +191,18 @@ def encode(prior: Prior, render: Render, rng: StepRng, depth_probability: float 
     picture = render.rgb
     if render.depth.requires_grad and rng.chance("encode_depth", depth_probability):
         picture = depth_picture(render.depth, render.alpha)
+    elif pixel_gradient_limit is not None and picture.requires_grad:
+        picture.register_hook(partial(limited, limit=pixel_gradient_limit))
+    if rng.chance("flip", flip_probability):
+        picture = picture.flip(2)
     noise = rng.randn("posterior", (len(picture), *prior.latent_shape), prior.device)
     return prior.encode(picture.permute(0, 3, 1, 2), noise)
+
+
+def limited(grad: Tensor, limit: float) -> Tensor:
+    """Each pixel's gradient [..., 3], scaled until no channel is beyond +-limit (Dreamer XL's code)."""
+    largest = grad.abs().amax(dim=-1, keepdim=True)
+    return grad * (limit / largest.clamp(min=limit))
 
 
 def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:

@@ -65,6 +65,7 @@ class Manifest:
     rig: dict[str, Any] = field(default_factory=dict)  # the evaluation cameras of renders/
     environment: dict[str, Any] = field(default_factory=dict)
     attempts: int = 0  # how often the run was started, resumes included
+    budget: dict[str, Any] = field(default_factory=dict)  # where steps come from: own, or as much work as another
     started: str = ""  # ISO 8601, UTC, of the first attempt
     finished: str | None = None
     files: list[str] = field(

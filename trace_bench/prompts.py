@@ -97,13 +97,15 @@ def _indices(part: str) -> range:
     return range(low, high + 1)
 
 
-def prompt_shards(spec: Mapping[str, Any], prompts_per_job: int) -> str:
-    """The sweep over a whole set as Hydra takes it: "0,1,2" or, several a job, "0-9,10-19,20-21"."""
+def prompt_shards(spec: Mapping[str, Any], prompts_per_job: int, last: int | None = None) -> str:
+    """The sweep over a set as Hydra takes it: "0,1,2" or, several a job, "0-9,10-19,20-21"; over the first
+    `last` prompts, where that is less than all."""
     if not isinstance(prompts_per_job, int) or isinstance(prompts_per_job, bool) or prompts_per_job < 1:
         raise TraceBenchError(
             f"prompts_per_job must be an integer of at least 1, but is {prompts_per_job!r}."
         )
     count = spec.get("count") or len(load_prompt_set("", spec).prompts)
+    count = count if last is None else min(count, last)
     spans = [(low, min(low + prompts_per_job, count) - 1) for low in range(0, count, prompts_per_job)]
     return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in spans)
 

@@ -9,11 +9,13 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from trace_bench.checkpoint import CHECKPOINT, Checkpoint, CheckpointError, load_checkpoint
 from trace_bench.claim import CLAIM
+from trace_bench.config import Job
 from trace_bench.environment import describe_environment
 from trace_bench.identity import RunSpec
 from trace_bench.manifest import (
@@ -118,6 +120,7 @@ class Record:
             "file": prompts.source,
             "sha256": prompts.sha256,
             "count": prompts.count,
+        manifest.budget = budget_of(job)
         }
         manifest.environment = describe_environment(device)
         (self.folder / ERROR).unlink(missing_ok=True)
@@ -185,6 +188,15 @@ def clear(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name != CLAIM:
             remove(path)
+def budget_of(job: Job) -> dict[str, Any]:
+    """Where the number of steps comes from: each method's own, or work equal to another's run."""
+    budget: dict[str, Any] = {"name": job.budget.get("name"), "own": dict(job.budget["own"])}
+    if "tflop" in job.budget:
+        against = job.budget["against"]
+        budget |= {"against": against.get("display_name"), "tflop": job.budget["tflop"]}
+    return budget
+
+
 
 
 def remove(path: Path) -> None:

@@ -22,6 +22,7 @@ from trace_bench.methods.consistent3d import CDS
 from trace_bench.methods.csd import CSD
 from trace_bench.methods.sdi import SDI
 from trace_bench.methods.sds import SDS
+from trace_bench.methods.vsd import VSD
 from trace_bench.schedules import Progress, scaled_linear_alphas_cumprod
 from trace_bench.seeding import Rng
 
@@ -169,15 +170,28 @@ def test_csd_coefficients() -> None:
     assert CSD(exact_prior(), two_branch=True).coefficients(Progress(5000, 10_000)) == (-1.0, 0.0)
 
 
-def test_square_root_annealing_of_sds() -> None:
-    method = SDS(exact_prior(), guidance_scale=101.0, t_schedule="sqrt")
-    got = [method.timesteps(3, Progress(k, 10_000), Rng(0).at(k), "cpu") for k in (0, 2500, 10_000)]
-    assert [each.tolist() for each in got] == [[980] * 3, [500] * 3, [20] * 3]
+@pytest.mark.parametrize(
+    ("cls", "scale", "values"),
+    [(SDS, 101.0, [980, 500, 20]), (VSD, 7.5, [980, 500, 20]), (CSD, None, [980, 500, 20])],
+)
+def test_square_root_annealing_is_for_every_method_that_draws_t_from_a_range(
+    cls: type[SDS], scale: float, values: list[int]
+) -> None:
+    """HiFA: from 0.98 to 0.02 of the schedule with the square root of the run."""
+    method = cls(exact_prior(), guidance_scale=scale, t_schedule="sqrt")
+    got = [
+        method.t_range.draw(3, 1000, Progress(k, 10_000), Rng(0).at(k)).tolist() for k in (0, 2500, 10_000)
+    ]
+    assert got == [[t] * 3 for t in values]
 
 
 def test_an_unknown_choice_is_named() -> None:
     with pytest.raises(TraceBenchError, match=r"method\.t_schedule='cosine' is not one of uniform, sqrt"):
         SDS(exact_prior(), guidance_scale=1.0, t_schedule="cosine")  # type: ignore[arg-type]
+    with pytest.raises(TraceBenchError, match="t_schedule"):
+        VSD(exact_prior(), guidance_scale=1.0, t_schedule="cosine")  # type: ignore[arg-type]
+    with pytest.raises(TraceBenchError, match="t_schedule"):
+        CSD(exact_prior(), t_schedule="cosine")  # type: ignore[arg-type]
     with pytest.raises(TraceBenchError, match="reduction"):
         SDI(exact_prior(), guidance_scale=1.0, reduction="max")  # type: ignore[arg-type]
     with pytest.raises(TraceBenchError, match="weighting"):

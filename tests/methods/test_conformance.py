@@ -133,6 +133,8 @@ def shares_its_source(line: str) -> bool:
         ("dreamer_xl", {"perp_neg": True}),
         ("csd", {"two_branch": True}),
         ("sds", {"t_schedule": "sqrt"}),
+        ("csd", {"t_schedule": "sqrt"}),
+        ("vsd", {"t_schedule": "sqrt"}),
         ("trace", {"camera_dropout": 1.0}),
     ],
 )

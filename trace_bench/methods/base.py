@@ -32,6 +32,7 @@ class Distilled:
 
     grad: Tensor  # [B, C, h, w], detached
     log: dict[str, Tensor] = field(default_factory=dict)  # scalars, left on the device
+    target: Tensor | None = None  # [B, C, h, w], clean latents that grad pulls towards, if any
 
 
 class Method(ABC):
@@ -43,7 +44,10 @@ class Method(ABC):
         negative_prompt: text of the unconditional branch.
         view_thresholds: degrees at which the view phrase changes (`priors.text.ViewThresholds`).
         encode_depth_probability: share of the steps in which the core encodes the render's depth, as a grey
-            picture, in place of its colours (a habit of ISM's and TSM's released code).
+            picture, in place of its colours (a habit of ISM's and TSM's released code, as the next two).
+        flip_probability: share of the steps in which the core mirrors the pictures left to right.
+        pixel_gradient_limit: what the core scales each pixel's gradient down to, by its largest channel, on
+            its way from the encoder into the representation; None for no limit.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class Method(ABC):
         negative_prompt: str = "",
         view_thresholds: Mapping[str, float] | None = None,
         encode_depth_probability: float = 0.0,
+        flip_probability: float = 0.0,
+        pixel_gradient_limit: float | None = None,
     ) -> None:
         self.prior = prior
         self.guidance_scale = guidance_scale
@@ -62,6 +68,8 @@ class Method(ABC):
         self.negative_prompt = negative_prompt
         self.view_thresholds = ViewThresholds(**(view_thresholds or {}))
         self.encode_depth_probability = encode_depth_probability
+        self.flip_probability = flip_probability
+        self.pixel_gradient_limit = pixel_gradient_limit
 
     @abstractmethod
     def step(

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from trace_bench.cameras import Cameras
 from trace_bench.errors import TraceBenchError
-from trace_bench.methods.base import Distilled, Method
+from trace_bench.methods.base import Distilled, Method, check_choice
 from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.schedules import Progress, add_noise, alpha_sigma, scheduled
 from trace_bench.seeding import StepRng
+from trace_bench.timesteps import KINDS, Kind, TimestepSchedule
 
 
 class CSD(Method):
@@ -26,7 +27,7 @@ class CSD(Method):
     Args:
         negative_coefficient: c_n, a constant or a schedule over the run.
         two_branch: c_n = -1 throughout; the empty prompt is never asked.
-        min_step_percent, max_step_percent: range of t as in SDS, constants or schedules over the run.
+        min_step_percent, max_step_percent, t_schedule: where t lies (`timesteps.TimestepSchedule`).
         grad_normalize: scale the batch's gradient to unit L2 norm, as the released pixel-space stage does.
     """
 
@@ -39,6 +40,7 @@ class CSD(Method):
         two_branch: bool = False,
         min_step_percent: float | Sequence[float] = 0.02,
         max_step_percent: float | Sequence[float] = (0.5, 0.98, 0.5, 0.5),
+        t_schedule: Kind = "uniform",
         grad_normalize: bool = False,
         **common: Any,
     ) -> None:
@@ -47,8 +49,8 @@ class CSD(Method):
         super().__init__(prior, guidance_scale=None, **common)
         self.negative_coefficient = negative_coefficient
         self.two_branch = two_branch
-        self.min_step_percent = min_step_percent
-        self.max_step_percent = max_step_percent
+        kind = check_choice("t_schedule", t_schedule, KINDS)
+        self.t_range = TimestepSchedule(min_step_percent, max_step_percent, kind)
         self.grad_normalize = grad_normalize
 
     def coefficients(self, progress: Progress) -> tuple[float, float]:
@@ -61,10 +63,7 @@ class CSD(Method):
     ) -> Distilled:
         """One call of two or three UNet items a view."""
         n = latents.shape[0]
-        total = len(self.prior.alphas_cumprod)
-        low = int(total * scheduled(self.min_step_percent, progress.fraction))
-        high = int(total * scheduled(self.max_step_percent, progress.fraction))
-        t = rng.randint("t", low, high + 1, n, latents.device)
+        t = self.t_range.draw(n, len(self.prior.alphas_cumprod), progress, rng, latents.device)
         a, s = alpha_sigma(self.prior.alphas_cumprod, t)
         x_t = add_noise(latents, rng.randn("eps", latents.shape, latents.device, latents.dtype), a, s)
 

@@ -90,8 +90,9 @@ class SDI(Method):
         if self.remap:
             x_t = add_noise(latents, kappa, a, s)
         eps = guided_eps(self.prior, x_t, timestep(t, x_t), cond, uncond, self.guidance_scale)
-        grad = latents - eps_to_x0(x_t, eps, a, s)
-        return Distilled(grad if self.reduction == "sum" else grad / latents.numel())
+        target = eps_to_x0(x_t, eps, a, s)
+        grad = latents - target
+        return Distilled(grad if self.reduction == "sum" else grad / latents.numel(), target=target)
 
     def invert(
         self,

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from trace_bench.cameras import Cameras
 from trace_bench.methods.base import Distilled, Method, check_choice
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText
-from trace_bench.schedules import Progress, add_noise, alpha_sigma, clamp_gradient, scheduled, sqrt_ramp
+from trace_bench.schedules import Progress, add_noise, alpha_sigma, clamp_gradient, eps_to_x0
 from trace_bench.seeding import StepRng
+from trace_bench.timesteps import KINDS, Kind, TimestepSchedule
 
 
 class SDS(Method):
     """g = w(t) (e_cfg(x_t, t, y) - eps) with x_t = a_t z + s_t eps and w(t) = s_t^2.
 
     Args:
-        min_step_percent, max_step_percent: range of t as a share of the schedule, both ends included; a
-            constant or a schedule over the run (`schedules.scheduled`).
-        t_schedule: `uniform` draws t in that range; `sqrt` lets one t for all samples fall from the range's
-            upper end at the start of the run to its lower end (HiFA).
+        min_step_percent, max_step_percent, t_schedule: where t lies (`timesteps.TimestepSchedule`).
         grad_clamp: element-wise limit of g, a constant or a schedule over the run; None for none.
     """
 
@@ -34,26 +31,19 @@ class SDS(Method):
         guidance_scale: float,
         min_step_percent: float | Sequence[float] = 0.02,
         max_step_percent: float | Sequence[float] = 0.98,
-        t_schedule: Literal["uniform", "sqrt"] = "uniform",
+        t_schedule: Kind = "uniform",
         grad_clamp: float | Sequence[float] | None = None,
         **common: Any,
     ) -> None:
         super().__init__(prior, guidance_scale=guidance_scale, **common)
         self.guidance_scale: float = guidance_scale
-        self.min_step_percent = min_step_percent
-        self.max_step_percent = max_step_percent
-        self.t_schedule = check_choice("t_schedule", t_schedule, ("uniform", "sqrt"))
+        kind = check_choice("t_schedule", t_schedule, KINDS)
+        self.t_range = TimestepSchedule(min_step_percent, max_step_percent, kind)
         self.grad_clamp = grad_clamp
 
     def timesteps(self, n: int, progress: Progress, rng: StepRng, device: Any) -> Tensor:
         """Uniform integer t, one a sample, or the falling one: int64 [n]."""
-        total = len(self.prior.alphas_cumprod)
-        if self.t_schedule == "sqrt":
-            highest, lowest = scheduled(self.max_step_percent, 0.0), scheduled(self.min_step_percent, 1.0)
-            return torch.full((n,), int(total * sqrt_ramp(highest, lowest, progress.fraction)), device=device)
-        low = int(total * scheduled(self.min_step_percent, progress.fraction))
-        high = int(total * scheduled(self.max_step_percent, progress.fraction))
-        return rng.randint("t", low, high + 1, n, device)
+        return self.t_range.draw(n, len(self.prior.alphas_cumprod), progress, rng, device)
 
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
@@ -67,7 +57,7 @@ class SDS(Method):
         cond = text.view_dependent(view, self.view_thresholds)
         eps_cfg, _, _ = self.prior.eps_cfg(x_t, t, cond, text.negative.expand(n), self.guidance_scale)
         grad = clamp_gradient(s**2 * (eps_cfg - eps), self.grad_clamp, progress.fraction)
-        return Distilled(grad)
+        return Distilled(grad, target=eps_to_x0(x_t, eps_cfg, a, s))
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
         """Two forward items a view."""

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from trace_bench.cameras import Cameras
-from trace_bench.methods.base import Distilled, Method
+from trace_bench.methods.base import Distilled, Method, check_choice
 from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.text import PromptText
-from trace_bench.schedules import Progress, add_noise, alpha_sigma, scheduled
+from trace_bench.schedules import Progress, add_noise, alpha_sigma
 from trace_bench.seeding import StepRng
+from trace_bench.timesteps import KINDS, Kind, TimestepSchedule
 
 
 class VSD(Method):
@@ -23,7 +24,7 @@ class VSD(Method):
     for one step on its own t' ~ U{0..T-1} and its own noise, to predict them from x_t' = a z + s eps'.
 
     Args:
-        max_step_percent: upper end of t, both ends included; a constant or a schedule over the run.
+        min_step_percent, max_step_percent, t_schedule: where t lies (`timesteps.TimestepSchedule`).
         lora_rank, lora_lr, lora_betas, lora_eps, lora_weight_decay: the adapter and its AdamW.
         camera_dropout: probability that the adapter's training sees a camera of zeros.
     """
@@ -35,6 +36,7 @@ class VSD(Method):
         guidance_scale: float,
         min_step_percent: float | Sequence[float] = 0.02,
         max_step_percent: float | Sequence[float] = 0.98,
+        t_schedule: Kind = "uniform",
         lora_rank: int = 4,
         lora_lr: float = 1e-4,
         lora_betas: Sequence[float] = (0.9, 0.99),
@@ -45,8 +47,8 @@ class VSD(Method):
     ) -> None:
         super().__init__(prior, guidance_scale=guidance_scale, **common)
         self.guidance_scale: float = guidance_scale
-        self.min_step_percent = min_step_percent
-        self.max_step_percent = max_step_percent
+        kind = check_choice("t_schedule", t_schedule, KINDS)
+        self.t_range = TimestepSchedule(min_step_percent, max_step_percent, kind)
         self.camera_dropout = camera_dropout
         self.adapter = prior.adapter(lora_rank, self.seed)
         self.optimizer = torch.optim.AdamW(
@@ -63,10 +65,7 @@ class VSD(Method):
     ) -> Distilled:
         """The direction with the adapter as it is, then one training step of the adapter."""
         n = latents.shape[0]
-        total = len(self.prior.alphas_cumprod)
-        low = int(total * scheduled(self.min_step_percent, progress.fraction))
-        high = int(total * scheduled(self.max_step_percent, progress.fraction))
-        t = rng.randint("t", low, high + 1, n, latents.device)
+        t = self.t_range.draw(n, len(self.prior.alphas_cumprod), progress, rng, latents.device)
         a, s = alpha_sigma(self.prior.alphas_cumprod, t)
         x_t = add_noise(latents, rng.randn("eps", latents.shape, latents.device, latents.dtype), a, s)
         camera = view.c2w.reshape(n, 16).to(latents)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 
-import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch.utils.flop_counter import FlopCounterMode
+from trace_bench.cache import cache_dir
+from trace_bench.priors.weights import write_atomic
 
-from trace_bench.priors.adapter import CAMERA_DIM, add_lora
+if TYPE_CHECKING:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+_COUNT = 1  # raised when the way of counting changes, so that no remembered number outlives it
 
 
 def _tflop(call: Callable[[], object]) -> float:
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops() / 1e12
@@ -23,6 +30,8 @@ def _added(unet: UNet2DConditionModel) -> dict[str, torch.Tensor] | None:
     """SDXL's pooled text and size conditioning, on the current device; None for other UNets."""
     if unet.config.addition_embed_type != "text_time":
         return None
+    import torch
+
     width = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
     return {"text_embeds": torch.empty(1, width), "time_ids": torch.empty(1, 6)}
 
@@ -33,8 +42,26 @@ def unit_tflop(
 ) -> dict[str, float]:
     """TFLOP an item for each field of `Work`; the UNet's backward is that of LoRA training.
 
-    Counted on the meta device, so SD-sized networks take seconds and no memory.
+    Counted on the meta device, so SD-sized networks take seconds and no memory; remembered on disk, since
+    every job of a sweep asks for the same few.
     """
+    asked = json.dumps([_COUNT, unet_config, vae_config, text_length, resolution, rank])
+    path = cache_dir() / "flops" / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    unit = _count(unet_config, vae_config, text_length, resolution, rank)
+    write_atomic(path, json.dumps(unit).encode())
+    return unit
+
+
+def _count(
+    unet_config: str, vae_config: str, text_length: int, resolution: int, rank: int
+) -> dict[str, float]:
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    from trace_bench.priors.adapter import CAMERA_DIM, add_lora
+
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(json.loads(unet_config))
         vae = AutoencoderKL.from_config(json.loads(vae_config)).requires_grad_(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -58,6 +59,11 @@ class Representation(ABC):
         """
 
     def pre_backward(self, render: Render) -> None:  # noqa: B027 - nothing to do is a fine default
+    @classmethod
+    def is_latent(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether renders are latents already, with nothing to encode; `settings` as in the YAML."""
+        return False
+
         """Called between render and backward, to retain what only the backward pass fills in."""
 
     @abstractmethod

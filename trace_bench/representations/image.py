@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -67,6 +67,10 @@ class Image(Representation):
         self.optimizers = {"canvas": torch.optim.AdamW([self.canvas], lr=lr, weight_decay=0.0, fused=True)}
 
     @property
+    @classmethod
+    def is_latent(cls, settings: Mapping[str, Any]) -> bool:
+        return settings.get("mode", "latent") == "latent"
+
     def n_primitives(self) -> int:
         """Pixels of the canvas."""
         return self.canvas.numel() // self.canvas.shape[0 if self.mode == "latent" else 2]
