@@ -116,23 +116,34 @@ def _narrow(frame: pd.DataFrame, key: str, wanted: Any) -> pd.DataFrame:
 
 
 def _group(frame: pd.DataFrame, prompts: Mapping[str, str]) -> list[Contestant]:
-    """One contestant a method, representation and setting that tells runs apart."""
-    counts = frame.groupby(ROW)[SETTINGS].nunique(dropna=False)
-    settings = [name for name in SETTINGS if (counts[name] > 1).any()]
+    """One contestant a method, representation, and setting that tells apart runs of these two."""
     plain = frame.groupby("method")["representation"].nunique().max() == 1
     contestants = []
-    for key, part in frame.groupby([*ROW, *settings], sort=True, dropna=False):
-        method, representation, *values = key
-        told = {name: _plain(value) for name, value in zip(settings, values, strict=True)}
-        words = [f"{name}={value}" for name, value in told.items() if value not in (None, "")]
-        name = " ".join([method if plain else f"{method}/{representation}", *words])
-        assets = {
-            str(id_): Asset(run.folder / "renders", run)
-            for id_, run in zip(part["prompt_id"], part["run"], strict=True)
-            if id_ in prompts
-        }
-        contestants.append(Contestant(name, method, representation, told, assets))
+    for (method, representation), runs in frame.groupby(ROW, sort=True):
+        settings = [name for name in SETTINGS if runs[name].nunique(dropna=False) > 1]
+        parts = runs.groupby(settings, sort=True, dropna=False) if settings else [((), runs)]
+        for values, part in parts:
+            told = {name: _plain(value) for name, value in zip(settings, values, strict=True)}
+            words = [f"{name}={value}" for name, value in told.items() if value not in (None, "")]
+            contestants.append(
+                Contestant(
+                    " ".join([method if plain else f"{method}/{representation}", *words]),
+                    method,
+                    representation,
+                    told,
+                    _assets(part, prompts),
+                )
+            )
     return contestants
+
+
+def _assets(part: pd.DataFrame, prompts: Mapping[str, str]) -> dict[str, Asset]:
+    """Renders by prompt id."""
+    return {
+        str(id_): Asset(run.folder / "renders", run)
+        for id_, run in zip(part["prompt_id"], part["run"], strict=True)
+        if id_ in prompts
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -33,9 +33,9 @@ def recompute(
         frozen = {criterion: {name: anchor_elo} for criterion in games}
     ratings = [
         rating
-        for criterion, items in games.items()
-        if items or anchors is not None
-        for rating in rate(items, frozen[criterion], criterion, [], rules)
+        for criterion, held in frozen.items()
+        if games[criterion] or anchors is not None
+        for rating in rate(games[criterion], held, criterion, [], rules)
     ]
     rows = [rating.row() | {"criterion": criterion_name(rating.criterion)} for rating in ratings]
     return {

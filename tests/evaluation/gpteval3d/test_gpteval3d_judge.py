@@ -85,8 +85,10 @@ def test_every_question_is_asked_in_both_orders(outputs, server, command):
             seen.setdefault(game["comparison"], set()).add((game["m1"], game["m2"]))
     assert all(len(sides) == 2 and {tuple(reversed(s)) for s in sides} == sides for sides in seen.values())
     counts = result(outputs)["statistics"]
-    assert counts["left_share"] > 0.5
-    assert counts["left_share_ci"][0] <= counts["left_share"] <= counts["left_share_ci"][1]
+    games = [game["result"] for items in comparisons.values() for game in items]
+    decided = [game for game in games if game]
+    assert counts["left_share"] == pytest.approx(decided.count(-1) / len(decided), abs=1e-4)
+    assert counts["draw_share"] == pytest.approx(games.count(0) / len(games), abs=1e-4)
     assert 0 < counts["order_agreement"] < 1
 
 
