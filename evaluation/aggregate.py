@@ -147,9 +147,12 @@ def method_table(
 ) -> Table:
     """Methods over all prompts: mean ± std over prompts of the mean over seeds."""
     settings = split_settings(panel.frame)
-    found = groups(_per_prompt(panel.frame, settings, quantities), settings)
-    expected = _expected(panel.frame, quantities, panel.prompts)
-    rows = [_row(key, part, settings, quantities, names, expected) for key, part in found]
+    lines = _lines(panel.frame, settings, quantities)
+    expected = panel.prompts - lines.never_defined(np.arange(len(lines.group)))
+    rows = [
+        lines.row(np.nonzero(lines.group == i)[0], quantities, names, expected)
+        for i in range(len(lines.keys))
+    ]
     columns = {"method": "Method", "representation": "Representation"} | {
         name: LABELS[name] for name in settings
     }
@@ -161,67 +164,79 @@ def prompt_table(
 ) -> Table:
     """The same for each prompt by itself; ranked within a prompt."""
     settings = split_settings(panel.frame)
-    by_prompt = _per_prompt(panel.frame, settings, quantities).groupby(["prompt_id", "prompt"], sort=False)
+    lines = _lines(panel.frame, settings, quantities)
+    by_prompt: dict[tuple[str, str], list[int]] = {}
+    for i, prompt in enumerate(lines.prompts):
+        by_prompt.setdefault(prompt, []).append(i)
     rows: list[Row] = []
-    for (_, prompt), of_prompt in sorted(by_prompt, key=lambda item: natural(str(item[0][0]))):
-        expected = _expected(of_prompt, quantities, 1)
-        found = [
-            _row(key, part, settings, quantities, names, expected)
-            for key, part in groups(of_prompt, settings)
-        ]
-        rows += [replace(row, labels={"prompt": str(prompt)} | row.labels) for row in _ranked(found)]
+    for key in sorted(by_prompt, key=lambda prompt: natural(prompt[0])):
+        at = np.array(by_prompt[key])
+        expected = 1 - lines.never_defined(at)
+        found = [lines.row(at[[k]], quantities, names, expected) for k in range(len(at))]
+        rows += [replace(row, labels={"prompt": key[1]} | row.labels) for row in _ranked(found)]
     columns = {"prompt": "Prompt", "method": "Method", "representation": "Representation"}
     columns |= {name: LABELS[name] for name in settings}
     return Table(f"prompts-{panel.slug}", "", columns, list(quantities), rows)
 
 
-def _per_prompt(frame: pd.DataFrame, settings: Sequence[str], quantities: Sequence[Quantity]) -> pd.DataFrame:
-    """For each prompt of a table's row: `runs`, and each quantity's mean over seeds and `<name>_sum`.
+@dataclass(frozen=True)
+class _Lines:
+    """One line for each prompt of each row of a table, ordered by row, then by prompt; Q quantities."""
 
-    Both are nan where a seed has no value.
-    """
-    names = [quantity.name for quantity in quantities]
-    found = frame.groupby([*ROW, *settings, "prompt_id", "prompt"], sort=False, dropna=False, observed=True)
+    columns: list[str]  # what a key is made of
+    keys: list[tuple[Any, ...]]  # of the rows
+    group: NDArray[np.integer[Any]]  # [N] the line's row
+    prompts: list[tuple[str, str]]  # (prompt_id, prompt) of each line
+    runs: NDArray[np.integer[Any]]  # [N]
+    means: Values  # [N, Q] over seeds; nan where a seed has no value
+    sums: Values  # [N, Q]
+    applies: Values  # [N, Q] 0 where the quantity is not defined for the prompt
+
+    def never_defined(self, at: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """[Q] how many prompts of these lines a quantity is not defined for."""
+        zeros = [np.nonzero(column == 0)[0] for column in self.applies[at].T]
+        return np.array([len({self.prompts[at[k]] for k in found}) for found in zeros], int)
+
+    def row(
+        self, at: NDArray[np.integer[Any]], quantities: Sequence[Quantity],
+        names: Mapping[str, Mapping[str, str]], expected: NDArray[np.integer[Any]],
+    ) -> Row:  # fmt: skip
+        """The table's row that these lines are."""
+        runs, key = int(self.runs[at].sum()), self.keys[self.group[at[0]]]
+        cells = [
+            _cell(quantity, self.means[at, q], self.sums[at, q], runs, int(expected[q]))
+            for q, quantity in enumerate(quantities)
+        ]
+        labels = row_labels(key, self.columns, names)
+        return Row(labels, cells, runs, dict(zip(self.columns, key, strict=True)))
+
+
+def _lines(frame: pd.DataFrame, settings: Sequence[str], quantities: Sequence[Quantity]) -> _Lines:
+    """Average over seeds."""
+    columns, names = [*ROW, *settings], [quantity.name for quantity in quantities]
+    found = frame.groupby([*columns, "prompt_id", "prompt"], sort=False, dropna=False, observed=True)
     size, there = found.size(), found[names].count()
     complete = there.eq(size, axis=0)
+    applies = {f"{name}_applies": f"{name}_applies" in frame for name in names}
+    defined = found[[name for name, known in applies.items() if known]].min()
     sums = found[names].sum().where(complete).add_suffix("_sum")
-    applies = [_applies(quantity) for quantity in quantities if quantity.partial]
-    parts = [size.rename("runs"), found[names].mean().where(complete), sums, found[applies].min()]
-    return pd.concat(parts, axis=1).reset_index()
-
-
-def _applies(quantity: Quantity) -> str:
-    return f"{quantity.name}_applies"
-
-
-def _expected(frame: pd.DataFrame, quantities: Sequence[Quantity], prompts: int) -> dict[str, int]:
-    """Over how many of so many prompts each quantity has to be known: all that it is defined for."""
-    expected = dict.fromkeys((quantity.name for quantity in quantities), prompts)
-    for quantity in quantities:
-        if quantity.partial:
-            never = frame.loc[frame[_applies(quantity)] == 0, ["prompt_id", "prompt"]]
-            expected[quantity.name] -= len(never.drop_duplicates())
-    return expected
-
-
-def _row(
-    key: Sequence[Any], prompts: pd.DataFrame, settings: Sequence[str], quantities: Sequence[Quantity],
-    names: Mapping[str, Mapping[str, str]], expected: Mapping[str, int],
-) -> Row:  # fmt: skip
-    prompts = prompts.sort_values(["prompt_id", "prompt"])
-    runs = int(prompts["runs"].sum())
-    cells = [
-        _cell(
-            quantity,
-            prompts[quantity.name].to_numpy(),
-            prompts[f"{quantity.name}_sum"].to_numpy(),
-            runs,
-            expected[quantity.name],
-        )
-        for quantity in quantities
-    ]
-    columns = [*ROW, *settings]
-    return Row(row_labels(key, columns, names), cells, runs, dict(zip(columns, key, strict=True)))
+    means = found[names].mean().where(complete)
+    lines = pd.concat([size.rename("runs"), means, sums, defined], axis=1).reset_index()
+    rows = lines.groupby(columns, sort=True, dropna=False, observed=True)
+    lines = lines.assign(row=rows.ngroup()).sort_values(["row", "prompt_id", "prompt"])
+    firsts = lines.drop_duplicates("row")[columns]
+    return _Lines(
+        columns=columns,
+        keys=list(firsts.itertuples(index=False, name=None)),
+        group=lines["row"].to_numpy(),
+        prompts=[
+            (str(i), str(prompt)) for i, prompt in zip(lines["prompt_id"], lines["prompt"], strict=True)
+        ],
+        runs=lines["runs"].to_numpy(),
+        means=lines[names].to_numpy(float),
+        sums=lines[[f"{name}_sum" for name in names]].to_numpy(float),
+        applies=lines.reindex(columns=list(applies)).to_numpy(float),
+    )
 
 
 def groups(frame: pd.DataFrame, settings: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:

@@ -53,6 +53,8 @@ def lay_out(
     body, records = [], []
     for method, one in ours.items():
         name = names.get("method", {}).get(method, method)
+        if one.row is not None and "prior" in one.row.labels:
+            name += f" (prior {one.row.labels['prior']})"
         entries = [Entry(name, marks=table.marks(row=method))]
         record: dict[str, object] = {"method": method} | one.record
         for column in table.columns:

@@ -203,19 +203,32 @@ def _panel(table: PaperTable, source: Source, judged: pd.DataFrame) -> Panel | N
 
 
 def _rows(panel: Panel | None, source: Source, quantities: list[Quantity]) -> dict[str, Row]:
-    """By method the row with the most prompts; none where several settings have equally many."""
+    """By method the row with the most prompts, one without cells where several settings have equally many.
+
+    A method that has no runs with the panel's prior is taken from the others of the same prompts (Dreamer XL
+    brings its own), and its row says so.
+    """
     if panel is None:
         return {}
+    best = _best_rows(panel, source, quantities)
+    frame = source.results.frame
+    same = (frame["prompt_set"] == panel.prompt_set) & ~frame["own_prompt"].astype(bool)
+    same &= frame["representation"].isin(panel.frame["representation"].unique())
+    for other in panels(order_methods(frame[same & (frame["prior"] != panel.prior)], source.order)):
+        for method, row in _best_rows(other, source, quantities).items() if source.prior is None else ():
+            best.setdefault(method, replace(row, labels=row.labels | {"prior": other.prior}))
+    return best
+
+
+def _best_rows(panel: Panel, source: Source, quantities: list[Quantity]) -> dict[str, Row]:
     rows: dict[str, list[Row]] = {}
     for row in method_table(one_judge(panel, source.metrics)[0], quantities, source.names).rows:
         rows.setdefault(str(row.key["method"]), []).append(row)
     best = {}
     for method, several in rows.items():
-        prompts = sorted((cell_of(row, "minutes").n for row in several), reverse=True)  # type: ignore[union-attr]
-        if len(prompts) == 1 or prompts[0] > prompts[1]:
-            best[method] = max(several, key=lambda row: cell_of(row, "minutes").n)  # type: ignore[union-attr]
-        else:
-            best[method] = replace(several[0], cells=[])
+        several.sort(key=lambda row: -row.cells[-1].n)  # prompts
+        tied = len(several) > 1 and several[0].cells[-1].n == several[1].cells[-1].n
+        best[method] = replace(several[0], cells=[]) if tied else several[0]
     return best
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from evaluation.aggregate import SETTINGS
 from evaluation.figures.base import Data, Drawing, NothingToDraw
 from evaluation.figures.style import COLOURS, GREY, SHADE, label_lines, new_figure
-from evaluation.metric import Quantity
+from evaluation.metric import Metric, Quantity
 from evaluation.runs import natural
 
 FEWEST = 3  # guidance scales that make a line
@@ -57,7 +57,8 @@ def sweep(data: Data, method: str, quantity: str) -> pd.DataFrame:
         )
     if not runs.empty:
         runs = runs[(runs["method"] == method) & runs[quantity].notna() & runs["guidance_scale"].notna()]
-    groups = [] if runs.empty else [part for _, part in runs.groupby(FIXED, dropna=False)]
+    judges = [f"{metric.name}_judge" for metric in _owners(data, quantity)]  # scores of two are not compared
+    groups = [] if runs.empty else [part for _, part in runs.groupby([*FIXED, *judges], dropna=False)]
     best = max(groups, key=lambda part: (part["guidance_scale"].nunique(), len(part)), default=None)
     if best is None or best["guidance_scale"].nunique() < FEWEST:
         raise NothingToDraw(
@@ -107,8 +108,13 @@ def _axes(axes: Axes, scales: Sequence[float], shown: Quantity, shade: Sequence[
     axes.margins(y=0.08)
 
 
+def _owners(data: Data, quantity: str) -> list[Metric]:
+    """The metric that a number belongs to."""
+    return [m for m in data.metrics.values() if any(q.name == quantity for q in m.quantities)]
+
+
 def _quantity(data: Data, name: str) -> Quantity:
-    found = [q for metric in data.metrics.values() for q in metric.quantities if q.name == name]
+    found = [q for metric in _owners(data, name) for q in metric.quantities if q.name == name]
     return found[0] if found else Quantity(name, name, "")
 
 
@@ -119,9 +125,8 @@ def _caption(data: Data, runs: pd.DataFrame, lines: list[tuple[str, pd.DataFrame
     )
     judges = [
         data.results.judges[judge]
-        for name, metric in data.metrics.items()
-        if any(q.name == shown.name for q in metric.quantities)
-        for judge in sorted(runs[f"{name}_judge"].dropna().unique())
+        for metric in _owners(data, shown.name)
+        for judge in sorted(runs[f"{metric.name}_judge"].dropna().unique())
     ]
     return (
         f"{shown.label} ({shown.note}) over the guidance scale: {data.method(first['method'])}, "

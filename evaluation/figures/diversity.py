@@ -1,0 +1,44 @@
+"""One method's seeds side by side: rows are prompts, columns seeds (Figure 5 of the paper)."""
+
+from __future__ import annotations
+
+from evaluation.figures.base import Data, Drawing, NothingToDraw
+from evaluation.figures.pictures import Block, chosen_prompts, pick_runs, picture_grid, views_of
+
+
+def draw(
+    data: Data, method: str = "trace", representation: str | None = None, rows: int = 4, seeds: int = 6,
+    azimuth: float = 35.0, prompt_set: str | None = None, prior: str | None = None,
+) -> Drawing:  # fmt: skip
+    """The prompts with the most seeds, all at the guidance scale and settings that have the most."""
+    runs = pick_runs(data, "diversity", [method], representation, prompt_set, prior)
+    same = ["guidance_scale", "init", "protocol", "steps", "variant"]
+    runs = max(
+        (part for _, part in runs.groupby(same, dropna=False)), key=lambda part: part["seed"].nunique()
+    )
+    counts = runs.groupby("prompt_id")["seed"].nunique()
+    if counts.max() < 2:
+        raise NothingToDraw(
+            f"No prompt has several seeds of {data.method(method)}: "
+            "`python -m trace_bench -m experiment=diversity` makes them."
+        )
+    runs = runs[runs["prompt_id"].isin(counts[counts > 1].index)]
+    columns = sorted(runs["seed"].unique())[:seeds]
+    chosen = chosen_prompts(runs, None, rows)
+    blocks = []
+    for prompt_id, _ in chosen:
+        by_seed = runs[runs["prompt_id"] == prompt_id].drop_duplicates("seed").set_index("seed")
+        blocks.append(
+            [
+                Block(views_of(data, by_seed.loc[seed], [azimuth]))
+                if seed in by_seed.index
+                else Block([], "—")
+                for seed in columns
+            ]
+        )
+    figure = picture_grid([prompt for _, prompt in chosen], [f"seed {seed}" for seed in columns], blocks)
+    first = runs.iloc[0]
+    caption = (
+        f"{data.method(method)}, {data.representation(first['representation'])}, prior {first['prior']}."
+    )
+    return Drawing(figure, caption)

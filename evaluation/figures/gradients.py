@@ -1,0 +1,88 @@
+"""What methods say of the same render: render, predicted target, and the change of pixels that each gradient
+asks for (Figure 4 of the paper), from the snapshots of a run.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evaluation.figures.base import Data, Drawing, NothingToDraw
+from evaluation.figures.pictures import Block, Image, chosen_prompts, open_run, pick_runs, picture_grid
+from evaluation.runs import AGAIN
+from trace_bench.errors import TraceBenchError
+
+HOW = "`python -m trace_bench -m experiment=gradients` makes them"
+
+
+def draw(
+    data: Data, method: str = "trace", against: str = "sds", rows: int = 4, at: Sequence[float] = (0.25,),
+    prompt_set: str | None = None, prior: str | None = None,
+) -> Drawing:  # fmt: skip
+    """Rows: prompts, at the snapshots nearest to the shares `at` of the run; the first view of each."""
+    runs = pick_runs(data, "gradients", [method], None, prompt_set, prior)
+    labels, blocks = [], []
+    for prompt_id, prompt in chosen_prompts(runs, None, len(runs)):
+        of_prompt = runs[runs["prompt_id"] == prompt_id].sort_values(["seed", "folder"])
+        total, found = _snapshots(data, of_prompt)
+        for path in dict.fromkeys(_nearest(found, share * total) for share in at) if found else ():
+            labels.append(f"{prompt}, step {int(path.stem)}")
+            blocks.append(_row(path, against))
+    if not blocks:
+        raise NothingToDraw(f"No {data.method(method)} run has snapshots: {HOW}.")
+    columns = ["Render", "Target", *(f"{data.method(name)} gradient" for name in (against, method))]
+    figure = picture_grid(labels[:rows], columns, blocks[:rows])
+    caption = (
+        "Gradients as the change of pixels that they ask for (minus the gradient), grey is none, each scaled "
+        "by the 99th percentile of its size."
+    )
+    return Drawing(figure, caption)
+
+
+def _snapshots(data: Data, runs: pd.DataFrame) -> tuple[int, list[Path]]:
+    """(steps of the run, its snapshots) of the first run that has some."""
+    for _, row in runs.iterrows():
+        found = sorted((open_run(data, row).folder / "snapshots").glob("*.npz"))
+        if found:
+            return int(row["steps"]), found
+    return 0, []
+
+
+def _nearest(paths: Sequence[Path], step: float) -> Path:
+    return min(paths, key=lambda path: abs(int(path.stem) - step))
+
+
+def _row(path: Path, against: str) -> list[Block]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays: dict[str, Any] = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise TraceBenchError(f"{path} cannot be read ({error}): {AGAIN}.") from error
+    target = arrays.get("target")
+    return [
+        Block([arrays["rgb"][0]]),
+        Block([target[0]] if target is not None else [], "none"),
+        _gradient(arrays, f"_{against}"),
+        _gradient(arrays, ""),
+    ]
+
+
+def _gradient(arrays: dict[str, Any], suffix: str) -> Block:
+    """On pixels; on the first three channels of the latents where the render has no pixels."""
+    found = arrays.get(f"gradient{suffix}")
+    if found is not None:
+        return Block([change(found[0])])
+    latent = arrays.get(f"latent_gradient{suffix}")
+    return Block([], "none") if latent is None else Block([change(latent[0, :3].transpose(1, 2, 0))])
+
+
+def change(gradient: NDArray[np.floating[Any]]) -> Image:
+    """Minus the gradient as a picture around mid grey."""
+    size = float(np.percentile(np.abs(gradient), 99.0)) or 1.0
+    return np.round(np.clip(0.5 - 0.5 * gradient / size, 0.0, 1.0) * 255.0).astype(np.uint8)

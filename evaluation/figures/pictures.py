@@ -1,0 +1,120 @@
+"""Pictures in rows and columns: what a figure of renders looks like, whatever it compares."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from evaluation.contact_sheet import nearest_view
+from evaluation.figures.base import Data, NothingToDraw
+from evaluation.figures.style import GREY, INK
+from evaluation.renders import open_rgb
+from evaluation.runs import Run, natural
+from trace_bench.errors import TraceBenchError
+from trace_bench.manifest import read_manifest
+
+Image = NDArray[np.uint8]  # [H, W, 3]
+
+TILE, GAP, LABEL, HEAD = 1.15, 0.09, 1.55, 0.34  # inches
+
+
+@dataclass(frozen=True)
+class Block:
+    """The pictures of one cell, side by side; none where there is nothing, and `instead` says why."""
+
+    images: list[Image]
+    instead: str = ""
+
+
+def picture_grid(rows: Sequence[str], columns: Sequence[str], blocks: Sequence[Sequence[Block]]) -> Figure:
+    """Blocks [row][column] under column headings, beside row labels; all pictures have the same size on
+    paper.
+    """
+    widths = [max(1, *(len(row[j].images) for row in blocks)) for j in range(len(columns))]
+    lefts = [LABEL + GAP + sum(w * TILE + 2 * GAP for w in widths[:j]) for j in range(len(columns))]
+    width = lefts[-1] + widths[-1] * TILE + GAP
+    height = HEAD + len(rows) * (TILE + GAP)
+    figure = Figure(figsize=(width, height))
+    for left, n, text in zip(lefts, widths, columns, strict=True):
+        x = (left + n * TILE / 2) / width
+        figure.text(x, 1 - HEAD / 2 / height, text, ha="center", va="center", fontsize=9.5, fontweight="bold")
+    for i, (label, row) in enumerate(zip(rows, blocks, strict=True)):
+        bottom = height - HEAD - (i + 1) * TILE - i * GAP
+        wrapped = textwrap.fill(textwrap.shorten(label, 90, placeholder=" …"), 20)
+        figure.text(0.1 / width, (bottom + TILE / 2) / height, wrapped, va="center", fontsize=8, color=INK)
+        for left, block, n in zip(lefts, row, widths, strict=True):
+            _block(figure, block, left, bottom, n, (width, height))
+    return figure
+
+
+def _block(
+    figure: Figure, block: Block, left: float, bottom: float, tiles: int, size: tuple[float, float]
+) -> None:
+    width, height = size
+    for k, image in enumerate(block.images):
+        place = ((left + k * TILE) / width, bottom / height, TILE / width, TILE / height)
+        axes = figure.add_axes(place)
+        axes.imshow(image)
+        axes.set_axis_off()
+    if not block.images:
+        centre = ((left + tiles * TILE / 2) / width, (bottom + TILE / 2) / height)
+        figure.text(*centre, block.instead, ha="center", va="center", fontsize=8, color=GREY)
+
+
+def open_run(data: Data, row: pd.Series) -> Run:
+    """The run folder of a row of the frame."""
+    folder = data.root / str(row["folder"])
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise TraceBenchError(f"{folder} has gone: collect again.")
+    return Run(folder, manifest)
+
+
+def views_of(data: Data, row: pd.Series, azimuths: Sequence[float]) -> list[Image]:
+    """The renders nearest to the azimuths (degrees, 0 is the front); the one picture of a canvas."""
+    run = open_run(data, row)
+    if len(run.cameras) == 1:
+        return [np.asarray(open_rgb(run, 0))]
+    return [np.asarray(open_rgb(run, nearest_view(run, azimuth))) for azimuth in azimuths]
+
+
+def pick_runs(
+    data: Data, figure: str, methods: Sequence[str] | None, representation: str | None,
+    prompt_set: str | None = None, prior: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """The runs of one prompt set that a figure is about: the set with the most of them where none is named.
+
+    Runs of several priors may stand beside each other (Dreamer XL brings its own), unless one is named.
+    """
+    runs = data.runs
+    for column, wanted in (("representation", representation), ("prompt_set", prompt_set), ("prior", prior)):
+        if wanted is not None and not runs.empty:
+            runs = runs[runs[column] == wanted]
+    if methods is not None and not runs.empty:
+        runs = runs[runs["method"].isin(list(methods))]
+    if runs.empty:
+        raise NothingToDraw(
+            f"There are no runs of it: `python -m trace_bench -m experiment={figure}` makes them."
+        )
+    largest = runs["prompt_set"].value_counts().index[0]
+    return runs[runs["prompt_set"] == largest]
+
+
+def chosen_prompts(
+    runs: pd.DataFrame, prompts: Sequence[str | int] | None, most: int
+) -> list[tuple[str, str]]:
+    """(prompt_id, prompt) of the wanted ids, or of the first that there are."""
+    pairs = runs[["prompt_id", "prompt"]].drop_duplicates()
+    found = sorted(
+        ((str(i), str(p)) for i, p in pairs.itertuples(index=False)), key=lambda pair: natural(pair[0])
+    )
+    if prompts is not None:
+        wanted = {str(i) for i in prompts}
+        found = [pair for pair in found if pair[0] in wanted] or found
+    return found[:most]
