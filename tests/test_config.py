@@ -19,6 +19,8 @@ from trace_bench.prompts import load_prompt_set
 
 CONF = Path(conf_dir())
 FILE_SETS = {"coco", "file"}  # name a file of the user's
+NEEDED = {"pointcloud": ["init.path=x.ply"], "mesh": ["init.path=x.glb"], "run": ["init.folder=x"]}
+EXTERNAL = ["method.asset=x.ply", "method.source=someone", "method.minutes=1"]
 
 
 def options(group):
@@ -63,7 +65,7 @@ def model(tmp_path):
 # --- what composes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", options("method"))
+@pytest.mark.parametrize("method", [name for name in options("method") if name != "external"])
 def test_every_method_with_every_protocol(method):
     for prior, representation in (("tiny", "gaussians"), ("sd21", "image")):
         made = job(f"method={method}", f"prior={prior}", f"representation={representation}")
@@ -72,6 +74,14 @@ def test_every_method_with_every_protocol(method):
         assert made.steps >= 1
         assert prior != "tiny" or made.method["negative_prompt"] == ""  # it has no words for what is ugly
         check_settings("method", made.method)
+
+
+@pytest.mark.parametrize("prior", ["tiny", "sd21"])
+def test_what_is_made_elsewhere_has_no_budget_and_no_start(prior):
+    made = job("method=external", f"prior={prior}", *EXTERNAL)
+    assert (made.steps, made.views_per_step, made.scale, made.choices["init"]) == (0, 0, None, "none")
+    assert not made.distils
+    check_settings("method", made.method)
 
 
 @pytest.mark.parametrize("prompt_set", options("prompt_set"))
@@ -84,7 +94,7 @@ def test_every_prompt_set(prompt_set):
 def test_settings_of_every_yaml_are_taken_by_its_class(protocol):
     for group in ("representation", "init", "prior"):
         for option in options(group):
-            more = ["init.path=x.ply"] if option == "pointcloud" else []
+            more = NEEDED.get(option, [])
             made = job(f"protocol={protocol}", f"{group}={option}", *more)
             check_settings(group, getattr(made, group))
 
@@ -162,6 +172,12 @@ MISTAKES = [
         "has no guidance scale; leave out guidance_scale=3.",
     ),
     (["~rig.n_views"], "The setting rig.n_views is missing from the config."),
+    (["method=external", "asset=x.ply"], "There is no setting 'asset'; did you mean method.asset?"),
+    (["method=external"], "method.asset has no value; add method.asset=... to the command."),
+    (["method=external", *EXTERNAL, "steps=5"], "method=external distils nothing; leave out steps=5."),
+    (["method=external", *EXTERNAL], "There is no file x.ply; give method.asset the path of"),
+    (["init=pointcloud", "init.path=x.ply"], "There is no file x.ply; give init.path the path of"),
+    (["init=run", "init.folder=x"], "x is no run folder; give init.folder a folder with a manifest.json."),
     (["steps=${nowhere}"], "steps cannot be worked out"),
 ]
 

@@ -128,6 +128,8 @@ RULES: dict[str, Rule] = {
     "rig.distance": _number(1e-6, "a positive number"),
     "rig.fovy_deg": _number(0.1, "a positive number of degrees"),
 }
+#: What a run of a method that distils nothing has none of.
+OF_DISTILLATION = ("steps", "views_per_step")
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,10 @@ class Job:
     background: Literal["random", "black", "white"]
     cameras: dict[str, list[float]]  # CameraRange
     rig: dict[str, Any]  # EvaluationRig
-    output_root: str
-    device: str
     budget: dict[str, Any]  # what steps and views_per_step come from
     snapshots: dict[str, Any]  # steps to keep pictures of, and methods to ask about them
+    output_root: str
+    device: str
     force: bool
     detach: bool
     on_error: str
@@ -162,7 +164,12 @@ class Job:
 
     def __post_init__(self) -> None:
         for key, rule in RULES.items():
-            rule.check(key, _lookup(self, key))
+            if self.distils or key not in OF_DISTILLATION:
+                rule.check(key, _lookup(self, key))
+            elif _lookup(self, key) != 0:
+                raise TraceBenchError(
+                    f"method={self.choices['method']} distils nothing; leave out {key}={_lookup(self, key)}."
+                )
         own = self.method.get("guidance_scale")
         if own is None and self.guidance_scale is not None:
             raise TraceBenchError(
@@ -174,6 +181,11 @@ class Job:
     def root(self) -> Path:
         """Where everything is written."""
         return Path(self.output_root).expanduser()
+
+    @property
+    def distils(self) -> bool:
+        """False where the method takes an asset that is already made."""
+        return bool(self.method.get("distils", True))
 
     @property
     def scale(self) -> float | None:
@@ -242,6 +254,23 @@ def check_settings(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
                 f"{group}.{key} is not a setting of {spec['_target_']}{did_you_mean(key, known)}"
             )
     return target
+
+
+def check_start(job: Job) -> None:
+    """Refuse an init that the representation cannot begin from, or the lack of one that it needs."""
+    use = getattr(locate("representation", job.representation), "start", "optional")
+    gives = getattr(locate("init", job.init), "gives_points", True)
+    name, init = job.choices["representation"], job.choices["init"]
+    if use == "unused" and gives:
+        raise TraceBenchError(
+            f"representation={name} begins from something of its own and cannot take the points of "
+            f"init={init}; leave init={init} out, or choose another representation."
+        )
+    if use == "needed" and not gives:
+        raise TraceBenchError(
+            f"representation={name} needs points to begin from, which init={init} does not give; choose "
+            "another init, such as init=random."
+        )
 
 
 def locate(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:

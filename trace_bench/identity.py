@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from trace_bench.config import Job, settings_of
 from trace_bench.errors import TraceBenchError
+from trace_bench.external import as_contestant
+from trace_bench.inputs import contents, is_folder, located
 from trace_bench.manifest import SCHEMA_VERSION, RunIdentity
-from trace_bench.priors.weights import PACKAGED, resolve, weight_files, weights_sha256
+from trace_bench.priors.weights import resolve, weight_files, weights_sha256
 from trace_bench.prompts import Prompt, PromptSet, load_prompt_set
 
 #: Settings of a prior that change how fast it computes, not what.
@@ -33,7 +35,7 @@ class RunSpec:
     def identity(self) -> RunIdentity:
         """What the manifest calls the run."""
         job = self.job
-        return RunIdentity(
+        identity = RunIdentity(
             method=job.choices["method"],
             representation=job.choices["representation"],
             init=job.choices["init"],
@@ -48,6 +50,7 @@ class RunSpec:
             views_per_step=job.views_per_step,
             resolution=job.resolution,
         )
+        return identity if job.distils else as_contestant(identity, job.method)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -55,19 +58,25 @@ class RunSpec:
         job = self.job
         content = {
             "schema_version": SCHEMA_VERSION,
-            "method": _essence(job.method),
-            "representation": _essence(job.representation),
-            "init": _essence(job.init),
+            "method": _essence("method", job.method),
             "prior": prior_identity(job.prior),
             "prompt": self.prompt.text,
-            "guidance_scale": job.scale,
             "seed": job.seed,
-            "steps": job.steps,
-            "views_per_step": job.views_per_step,
-            "resolution": job.resolution,
-            "background": job.background,
-            "cameras": job.cameras,
         }
+        if job.distils:
+            content |= {
+                "representation": _essence("representation", job.representation),
+                "init": _essence("init", job.init),
+                "guidance_scale": job.scale,
+                "steps": job.steps,
+                "views_per_step": job.views_per_step,
+                "resolution": job.resolution,
+                "background": job.background,
+                "cameras": job.cameras,
+            }
+        if job.snapshots["steps"]:  # a run without them cannot stand for one that has them
+            against = {name: _essence("method", spec) for name, spec in job.snapshots["against"].items()}
+            content["snapshots"] = {"steps": job.snapshots["steps"], "against": against}
         text = json.dumps(_plain_numbers(content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -90,15 +99,22 @@ class RunSpec:
 def runs_of(job: Job) -> list[RunSpec]:
     """The runs that a job asks for, in the order of its prompts."""
     prompt_set = load_prompt_set(job.choices["prompt_set"], job.prompt_set)
-    return [RunSpec(job, prompt, prompt_set) for prompt in prompt_set.select(job.prompt)]
+    return [RunSpec(_for_prompt(job, prompt), prompt, prompt_set) for prompt in prompt_set.select(job.prompt)]
+
+
+def _for_prompt(job: Job, prompt: Prompt) -> Job:
+    """The job with the paths of the files that its start or its asset is made from, complete."""
+    values = {"prompt_id": prompt.prompt_id, "slug": prompt.slug, "seed": job.seed}
+    init, method = (located(group, getattr(job, group), values) for group in ("init", "method"))
+    return job if (init, method) == (job.init, job.method) else replace(job, init=init, method=method)
 
 
 def prior_identity(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A prior's part of the fingerprint: a hub repository is its revision, a folder its weights' hash."""
-    content = {key: value for key, value in _essence(spec).items() if key not in EXECUTION}
+    content = {key: value for key, value in _essence("prior", spec).items() if key not in EXECUTION}
     for repo, revision in (("repo", "revision"), ("adapter_repo", "adapter_revision")):
         name = content.get(repo)
-        if name and _is_folder(name):
+        if name and is_folder(name):
             content[repo], content[revision] = _folder_sha256(name, spec), None
         elif name and not content.get(revision):
             raise TraceBenchError(
@@ -106,10 +122,6 @@ def prior_identity(spec: Mapping[str, Any]) -> dict[str, Any]:
                 "so that its weights cannot change unseen."
             )
     return content
-
-
-def _is_folder(repo: str) -> bool:
-    return repo.startswith((PACKAGED, ".", "/", "~")) or Path(repo).is_dir()
 
 
 def _folder_sha256(repo: str, spec: Mapping[str, Any]) -> str:
@@ -121,8 +133,9 @@ def _folder_sha256(repo: str, spec: Mapping[str, Any]) -> str:
     return weights_sha256([*weights, *sorted(folder.glob("*/*.json"))])
 
 
-def _essence(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {"_target_": spec.get("_target_"), **settings_of(spec)}
+def _essence(group: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's class and settings, files by their content."""
+    return {"_target_": spec.get("_target_"), **settings_of(spec), **contents(group, spec)}
 
 
 def _plain_numbers(value: Any) -> Any:

@@ -62,10 +62,14 @@ class Manifest:
     peak_memory_gb: float | None = None
     prior: dict[str, Any] = field(default_factory=dict)  # repositories, revisions, weights' sha256
     prompt_source: dict[str, Any] = field(default_factory=dict)  # where the prompt's text came from, sha256
+    start: dict[str, Any] = field(default_factory=dict)  # what the init gave: points, seconds spent elsewhere
+    declared: dict[str, Any] = field(default_factory=dict)  # of an external asset: name, source, minutes
     rig: dict[str, Any] = field(default_factory=dict)  # the evaluation cameras of renders/
+    budget: dict[str, Any] = field(
+        default_factory=dict
+    )  # where steps come from: own, or as much work as another
     environment: dict[str, Any] = field(default_factory=dict)
     attempts: int = 0  # how often the run was started, resumes included
-    budget: dict[str, Any] = field(default_factory=dict)  # where steps come from: own, or as much work as another
     started: str = ""  # ISO 8601, UTC, of the first attempt
     finished: str | None = None
     files: list[str] = field(
@@ -73,6 +77,13 @@ class Manifest:
     )  # relative to the run folder, all but the pictures of renders/
     views: int = 0  # renders/rgb_<i>.png and normal_<i>.png, i < views
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def minutes(self) -> float | None:
+        """What the asset took: declared where another system made it (None: nobody knows), else measured."""
+        if self.declared:
+            return self.declared.get("minutes")
+        return self.seconds["total"] / 60.0 if "total" in self.seconds else None
 
     def to_json(self) -> str:
         """Content of manifest.json."""

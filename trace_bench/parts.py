@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from trace_bench.config import Job, build
+from trace_bench.config import Job, build, check_start
 from trace_bench.errors import TraceBenchError
+from trace_bench.inits.base import PointCloud
 from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior, Work
 from trace_bench.representations.base import Representation
@@ -54,9 +55,16 @@ def make_method(job: Job, prior: Prior) -> Method:
     return build("method", job.method, prior, guidance_scale=job.scale, seed=job.seed)
 
 
-def make_representation(job: Job, prior: Prior, device: torch.device) -> Representation:
-    """The job's representation at its start; to the random numbers, what is before step 0 is step -1."""
-    points = build("init", job.init)(Rng(job.seed).at(-1), device)
+def make_start(job: Job, prompt: str, device: torch.device) -> PointCloud | None:
+    """What the job's init gives; to the random numbers, what is before step 0 is step -1."""
+    check_start(job)
+    return build("init", job.init)(Rng(job.seed).at(-1), device, prompt)
+
+
+def make_representation(
+    job: Job, prior: Prior, points: PointCloud | None, device: torch.device
+) -> Representation:
+    """The job's representation at its start."""
     return build(
         "representation",
         job.representation,

@@ -20,6 +20,10 @@ from trace_bench.config import Job, did_you_mean, unresolved
 from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
 from trace_bench.identity import RunSpec, runs_of
+from trace_bench.inputs import PLACEHOLDERS
+
+#: Settings that are sentences, besides the prompt.
+TEXTS = ("method.source", "method.display_name")
 
 
 def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[RunSpec]:
@@ -82,11 +86,26 @@ def _expand(overrides: Sequence[str], multirun: bool, extra: Sequence[str]) -> l
 
 
 def readable_overrides(overrides: Sequence[str], multirun: bool) -> list[str]:
-    """The overrides with `prompt=` texts quoted where Hydra's grammar would trip over them.
+    """The overrides with texts, and paths with {prompt_id} and so on, in quotes where Hydra's grammar would
+    trip over them.
 
     A comma or an apostrophe is part of a text; with -m a comma separates prompts, as in any sweep.
     """
-    return [_quoted(item, multirun) if item.startswith("prompt=") else item for item in overrides]
+    return [_readable(item, multirun) for item in overrides]
+
+
+def _readable(override: str, multirun: bool) -> str:
+    key, _, value = override.partition("=")
+    if key == "prompt":
+        return _quoted(override, multirun)
+    is_text = key in TEXTS or any(f"{{{name}}}" in value for name in PLACEHOLDERS)
+    if not is_text or not value or value.lstrip()[:1] in ("'", '"', "["):
+        return override
+    return f"{key}={_in_quotes(value)}"
+
+
+def _in_quotes(text: str) -> str:
+    return '"' + text.strip().replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _quoted(override: str, multirun: bool) -> str:
@@ -96,7 +115,7 @@ def _quoted(override: str, multirun: bool) -> str:
     if multirun and _parses(override):
         return override
     texts = [text.strip() for text in value.split(",")] if multirun else [value.strip()]
-    return "prompt=" + ",".join('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts)
+    return "prompt=" + ",".join(map(_in_quotes, texts))
 
 
 def _parses(override: str) -> bool:
@@ -145,7 +164,11 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         listed = f" There are: {', '.join(options)}." if options else ""
         return f"There is no {group} {option!r}{did_you_mean(option, options)}{listed}"
     if found := re.search(r"Could not override '(.+?)'", text):
-        siblings = [key for key in _known_keys(overrides) if key.count(".") == found[1].count(".")]
+        known = _known_keys(overrides)
+        namesakes = [key for key in known if key.endswith(f".{found[1]}") and ".inputs." not in key]
+        if len(namesakes) == 1:
+            return f"There is no setting {found[1]!r}; did you mean {namesakes[0]}?"
+        siblings = [key for key in known if key.count(".") == found[1].count(".")]
         return f"There is no setting {found[1]!r}{did_you_mean(found[1], siblings)}"
     if isinstance(error, ConfigCompositionException) and (
         found := re.search(r"[Ee]rror merging override (.+)", text)

@@ -61,6 +61,11 @@ class Stopwatch:
         """A phase that keeps its own time."""
         self._seconds[name] = seconds
 
+    def charge(self, name: str, seconds: float) -> None:
+        """Add to a phase, and to the total, what was spent elsewhere."""
+        self._seconds[name] += seconds
+        self._seconds["total"] += seconds
+
     def __getitem__(self, name: str) -> float:
         return self._seconds[name]
 
@@ -115,12 +120,12 @@ class Record:
         job, manifest = self.spec.job, self.manifest
         manifest.attempts += 1
         manifest.rig = dict(job.rig)
+        manifest.budget = budget_of(job)
         prompts = self.spec.prompt_set
         manifest.prompt_source = {
             "file": prompts.source,
             "sha256": prompts.sha256,
             "count": prompts.count,
-        manifest.budget = budget_of(job)
         }
         manifest.environment = describe_environment(device)
         (self.folder / ERROR).unlink(missing_ok=True)
@@ -183,11 +188,6 @@ class Record:
             handler.close()
 
 
-def clear(folder: Path) -> None:
-    """Empty a run folder, but for the claim on it."""
-    for path in folder.iterdir():
-        if path.name != CLAIM:
-            remove(path)
 def budget_of(job: Job) -> dict[str, Any]:
     """Where the number of steps comes from: each method's own, or work equal to another's run."""
     budget: dict[str, Any] = {"name": job.budget.get("name"), "own": dict(job.budget["own"])}
@@ -197,6 +197,11 @@ def budget_of(job: Job) -> dict[str, Any]:
     return budget
 
 
+def clear(folder: Path) -> None:
+    """Empty a run folder, but for the claim on it."""
+    for path in folder.iterdir():
+        if path.name != CLAIM:
+            remove(path)
 
 
 def remove(path: Path) -> None:

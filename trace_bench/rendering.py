@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trace_bench.cameras import Cameras, EvaluationRig
 from trace_bench.manifest import RENDERS, write_json
-from trace_bench.representations.base import Representation
+from trace_bench.representations.base import Renderable
 
 TURNTABLE, PREVIEW, PICTURE = "turntable.mp4", "preview.png", "asset.png"
 PREVIEW_VIEWS = 8
@@ -35,12 +35,12 @@ class Views:
 
     rgb: np.ndarray  # uint8 [N, H, W, 3]
     normal: np.ndarray  # uint8 [N, H, W, 3], world space, (n + 1) / 2, white where empty
-    alpha: np.ndarray  # uint8 [N, H, W]
-    depth: np.ndarray  # float16 [N, H, W], z in the camera's frame, 0 where empty
+    alpha: np.ndarray | None  # uint8 [N, H, W]; None where only pictures are known
+    depth: np.ndarray | None  # float16 [N, H, W], z in the camera's frame, 0 where empty
 
 
 def write_renders(
-    representation: Representation, rig: EvaluationRig, decode: Decode, device: torch.device, folder: Path
+    representation: Renderable, rig: EvaluationRig, decode: Decode, device: torch.device, folder: Path
 ) -> tuple[list[str], int]:
     """Render the rig and write renders/, preview.png and turntable.mp4 into the run folder.
 
@@ -50,13 +50,21 @@ def write_renders(
     """
     cameras = rig.cameras()
     turns = representation.views_matter
-    views = render_views(representation, cameras if turns else cameras[0:1], decode, device)
+    cameras = cameras if turns else cameras[0:1]
+    return write_views(render_views(representation, cameras, decode, device), cameras, folder, turns)
+
+
+def write_views(views: Views, cameras: Cameras, folder: Path, turns: bool = True) -> tuple[list[str], int]:
+    """The same for views that are there already, one a camera; without geometry.npz where they have none."""
     partial = folder / _PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     _write_pictures(views, partial)
-    _write_cameras(cameras[0 : len(views.rgb)], partial / "cameras.json")
-    np.savez_compressed(partial / "geometry.npz", alpha=views.alpha, depth=views.depth)
+    _write_cameras(cameras, partial / "cameras.json")
+    files = [f"{RENDERS}/cameras.json"]
+    if views.alpha is not None and views.depth is not None:
+        np.savez_compressed(partial / "geometry.npz", alpha=views.alpha, depth=views.depth)
+        files.append(f"{RENDERS}/geometry.npz")
     _preview(views).save(partial / PREVIEW)
     if turns:
         write_film(views.rgb, partial / TURNTABLE)
@@ -67,12 +75,12 @@ def write_renders(
         (partial / name).replace(folder / name)
     shutil.rmtree(folder / RENDERS, ignore_errors=True)
     partial.replace(folder / RENDERS)
-    return [f"{RENDERS}/cameras.json", f"{RENDERS}/geometry.npz", *beside], len(views.rgb)
+    return [*files, *beside], len(views.rgb)
 
 
 @torch.no_grad()
 def render_views(
-    representation: Representation, cameras: Cameras, decode: Decode, device: torch.device, batch: int = 8
+    representation: Renderable, cameras: Cameras, decode: Decode, device: torch.device, batch: int = 8
 ) -> Views:
     """Every camera's view, a few at a time."""
     white = torch.ones(3, device=device)

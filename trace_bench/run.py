@@ -8,16 +8,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
 from trace_bench.cameras import CameraRange, EvaluationRig
 from trace_bench.checkpoint import Checkpoint, first_non_finite, save_checkpoint
 from trace_bench.claim import BusyError, claim
+from trace_bench.config import build
 from trace_bench.distill import NonFiniteError, distill
 from trace_bench.errors import TraceBenchError
+from trace_bench.external import External
 from trace_bench.identity import RunSpec
+from trace_bench.inits.base import PointCloud
 from trace_bench.methods.base import Method
 from trace_bench.parts import (
     describe_prior,
@@ -25,6 +28,7 @@ from trace_bench.parts import (
     load_prior,
     make_method,
     make_representation,
+    make_start,
     peak_memory_gb,
     resolve_device,
     start_memory_count,
@@ -37,6 +41,7 @@ from trace_bench.record import CONFIG, LOG, Record
 from trace_bench.rendering import write_renders
 from trace_bench.representations.base import Representation
 from trace_bench.seeding import Rng
+from trace_bench.snapshots import Snapshots, make_snapshots
 
 _EXPORT = ".export.partial"
 log = logging.getLogger(__name__)
@@ -74,7 +79,7 @@ def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -
 
 def _attempt(record: Record, should_stop: Callable[[], bool]) -> Outcome:
     """Make the asset in the claimed folder, and record how that ended."""
-    attempt = Attempt(record, should_stop)
+    attempt = (Attempt if record.spec.job.distils else Adoption)(record, should_stop)
     try:
         finished = attempt.make()
         record.close("done" if finished else "preempted")
@@ -93,6 +98,12 @@ def _attempt(record: Record, should_stop: Callable[[], bool]) -> Outcome:
     return Outcome("done" if finished else "preempted", record.folder)
 
 
+class Exportable(Protocol):
+    """What can write its files into a folder."""
+
+    def export(self, folder: Path) -> list[Path]: ...
+
+
 class Attempt:
     """The making of one asset in a claimed folder, from the start or from its checkpoint."""
 
@@ -102,6 +113,7 @@ class Attempt:
         self.should_stop = should_stop
         self.step = 0  # steps done
         self.cost = Work()  # of the steps done
+        self.snapshots: Snapshots
 
     def make(self) -> bool:
         """Build, distil, render; False where it was asked to stop before the last step."""
@@ -112,9 +124,14 @@ class Attempt:
         with self.watch.phase("load"):
             prior = load_prior(self.job, device)
             prior.check_prompt(self.spec.prompt.text)
-        method, representation = self._parts(prior, device)
-        if checkpoint is not None and not self._restore(checkpoint, method, representation):
-            method, representation = self._parts(prior, device)
+        with self.watch.phase("init"):
+            points = make_start(self.job, self.spec.prompt.text, device)
+        self.snapshots = make_snapshots(self.job, prior, self.spec.prompt.text, self.folder)
+        method, representation = self._parts(prior, points, device)
+        restored = checkpoint is not None and self._restore(checkpoint, method, representation)
+        if checkpoint is not None and not restored:
+            method, representation = self._parts(prior, points, device)
+        self._account_for(points, charge=not restored)
         with self.watch.phase("load"):
             prior.check_prompt(method.negative_prompt)
             text = embed_prompt(prior, self.spec.prompt.text, method.negative_prompt)
@@ -124,17 +141,35 @@ class Attempt:
             exported = self._export(representation)
             rig = EvaluationRig(**self.job.rig)
             rendered, views = write_renders(representation, rig, prior.decode, device, self.folder)
-        manifest = self.record.manifest
-        manifest.n_primitives, manifest.peak_memory_gb = representation.n_primitives, peak_memory_gb(device)
-        manifest.prior = describe_prior(prior)
-        manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
-        manifest.files = list(dict.fromkeys([CONFIG, METRICS, LOG, *exported, *rendered]))
-        manifest.views = views
+        self.record.manifest.prior = describe_prior(prior)
+        self.record.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
+        files = [METRICS, *self.snapshots.files(), *exported, *rendered]
+        self._sum_up(representation.n_primitives, files, views, device)
         return True
 
-    def _parts(self, prior: Prior, device: torch.device) -> tuple[Method, Representation]:
+    def _sum_up(self, n_primitives: int | None, files: list[str], views: int, device: torch.device) -> None:
+        """What the manifest says of a finished asset, whoever made it."""
+        manifest = self.record.manifest
+        manifest.n_primitives, manifest.peak_memory_gb = n_primitives, peak_memory_gb(device)
+        manifest.files = list(dict.fromkeys([CONFIG, LOG, *files]))
+        manifest.views = views
+
+    def _parts(
+        self, prior: Prior, points: PointCloud | None, device: torch.device
+    ) -> tuple[Method, Representation]:
         with self.watch.phase("init"):
-            return make_method(self.job, prior), make_representation(self.job, prior, device)
+            return make_method(self.job, prior), make_representation(self.job, prior, points, device)
+
+    def _account_for(self, points: PointCloud | None, charge: bool) -> None:
+        """Note what the start was; the time that it took elsewhere is the run's too, or the first run of a
+        sweep would pay for all that share it.
+        """
+        if points is None:
+            return
+        seconds = {"seconds_elsewhere": round(points.seconds, 3)}
+        self.record.manifest.start = {"points": len(points), **seconds, **points.notes}
+        if charge:
+            self.watch.charge("init", points.seconds)
 
     def _restore(self, checkpoint: Checkpoint, method: Method, representation: Representation) -> bool:
         """Go on from a checkpoint; False, and its removal, where another version of the code wrote it."""
@@ -186,6 +221,7 @@ class Attempt:
                 log_every=job.log_every,
                 on_step=on_step,
                 should_stop=self.should_stop,
+                observe=self.snapshots,
             )
             keep()
         return not result.stopped
@@ -210,16 +246,36 @@ class Attempt:
                 raise NonFiniteError(self.step - 1, bad)
         save_checkpoint(self.folder, checkpoint)
 
-    def _export(self, representation: Representation) -> list[str]:
+    def _export(self, asset: Exportable) -> list[str]:
         """The asset's files, complete before they appear in the run folder."""
         partial = self.folder / _EXPORT
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        names = [str(path.relative_to(partial)) for path in representation.export(partial)]
+        names = [str(path.relative_to(partial)) for path in asset.export(partial)]
         for name in names:
             (partial / name).replace(self.folder / name)
         partial.rmdir()
         return sorted(names)
+
+
+class Adoption(Attempt):
+    """The same for an asset that another system made: it is opened and rendered, nothing is distilled."""
+
+    def make(self) -> bool:
+        """Open the asset, render it on the rig that all others are rendered on."""
+        device = resolve_device(self.job.device)
+        self.record.begin(str(device))
+        start_memory_count(device)
+        external: External = build("method", self.job.method)
+        log.info("Taking %s as it is (%s)", external.asset, external.source)
+        with self.watch.phase("load"):
+            asset = external.open(device)
+        with self.watch.phase("render"):
+            exported = self._export(asset)
+            rendered, views = asset.write_renders(EvaluationRig(**self.job.rig), device, self.folder)
+        self.record.manifest.declared = external.declared(self.job.method.get("display_name"))
+        self._sum_up(asset.n_primitives, [*exported, *rendered], views, device)
+        return True
 
 
 def sentence(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from trace_bench.config import Job, check_settings, settings_of
+from trace_bench.config import Job, check_settings, check_start, settings_of
 from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
 from trace_bench.identity import RunSpec, runs_of
@@ -47,8 +47,6 @@ def run_job(cfg: DictConfig) -> None:
     Nothing that goes wrong with an asset is raised, since Hydra would end the sweep with it; a signal and
     on_error=stop leave through SystemExit, which does end it.
     """
-    from trace_bench.run import make_asset
-
     try:
         job = Job.from_config(cfg, HydraConfig.get().runtime.choices)
         runs = runs_of(job)
@@ -145,6 +143,8 @@ def _check_settings(jobs: Iterable[Job]) -> None:
             if key not in checked:
                 check_settings(group, spec)
                 checked.add(key)
+        if job.distils:
+            check_start(job)
 
 
 def _hand_over(args: argparse.Namespace, argv: Sequence[str], overrides: list[str]) -> None:

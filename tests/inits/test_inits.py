@@ -9,10 +9,12 @@ from plyfile import PlyData, PlyElement
 
 from trace_bench.errors import TraceBenchError
 from trace_bench.export import write_splat_ply
-from trace_bench.inits.base import PointCloud
+from trace_bench.inits.base import PointCloud, seconds_of
+from trace_bench.inits.none import NoStart
 from trace_bench.inits.pointcloud import PlyPoints
 from trace_bench.inits.random import RandomBall
 from trace_bench.inits.sphere import Sphere
+from trace_bench.representations.gaussians import Gaussians
 from trace_bench.seeding import Rng
 
 RNG = Rng(3).at(-1)
@@ -98,14 +100,54 @@ def test_ply_with_float_colours_and_without(tmp_path):
     assert (PlyPoints(write(tmp_path / "grey.ply", xyz()))(RNG).colors == 0.5).all()
 
 
-def test_ply_of_gaussians(tmp_path):
-    params = {
-        "means": torch.randn(4, 3), "quats": torch.randn(4, 4), "scales": torch.zeros(4, 3),
-        "opacities": torch.zeros(4), "sh0": torch.tensor([0.5, 0.0, -9.0]).expand(4, 1, 3),
+@pytest.fixture
+def splats():
+    torch.manual_seed(0)
+    return {
+        "means": torch.randn(40, 3), "quats": torch.randn(40, 4), "scales": torch.randn(40, 3),
+        "opacities": torch.randn(40), "sh0": torch.tensor([0.5, 0.0, -9.0]).expand(40, 1, 3),
     }  # fmt: skip
-    cloud = PlyPoints(str(write_splat_ply(tmp_path / "splat.ply", params)))(RNG)
-    assert torch.equal(cloud.positions, params["means"])
+
+
+def test_ply_of_gaussians_as_points(tmp_path, splats):
+    cloud = PlyPoints(str(write_splat_ply(tmp_path / "splat.ply", splats)), keep_splats=False)(RNG)
+    assert torch.equal(cloud.positions, splats["means"])
     torch.testing.assert_close(cloud.colors[0], torch.tensor([0.5 + 0.5 * 0.28209479, 0.5, 0.0]))
+    assert cloud.splats is None
+
+
+def test_ply_of_gaussians_goes_on_as_gaussians(tmp_path, splats):
+    """Sizes, rotations and opacities are the file's, of the points that are drawn too."""
+    path = str(write_splat_ply(tmp_path / "splat.ply", splats))
+    cloud = PlyPoints(path)(RNG)
+    made = Gaussians(cloud, 64, (4, 8, 8), 0, "cpu").params
+    assert torch.equal(made["means"], splats["means"])
+    for name in ("scales", "opacities", "sh0"):
+        torch.testing.assert_close(made[name].detach(), splats[name])
+    torch.testing.assert_close(
+        made["quats"].detach(), torch.nn.functional.normalize(splats["quats"], dim=-1), rtol=1e-5, atol=1e-6
+    )
+    some = PlyPoints(path, max_points=7)(RNG)
+    kept = [int((splats["means"] == position).all(dim=-1).nonzero()) for position in some.positions]
+    assert len(set(kept)) == 7
+    torch.testing.assert_close(some.splats["scales"], splats["scales"][kept])
+    grown = PlyPoints(path, radius=1.0, up="y")(RNG)
+    assert grown.positions.norm(dim=-1).max() == pytest.approx(1.0)
+    assert torch.equal(grown.splats["means"], grown.positions)
+
+
+def test_the_declared_time_is_the_runs(tmp_path):
+    path = write(tmp_path / "cloud.ply", xyz())
+    cloud = PlyPoints(path, minutes=0.25)(RNG)
+    assert cloud.seconds == 15.0
+    assert cloud.notes == {"file": "cloud.ply"}
+    with pytest.raises(TraceBenchError, match=r"init\.minutes must be a number of at least 0, but is -1"):
+        seconds_of(-1)
+
+
+def test_no_start():
+    assert NoStart()(RNG) is None
+    assert NoStart.gives_points is False
 
 
 def test_radius_and_subset(tmp_path):

@@ -14,7 +14,9 @@ from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-NAMES = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+NAMES = sorted(
+    path.stem for path in (CONF / "method").glob("*.yaml") if OmegaConf.load(path).get("distils", True)
+)
 
 
 @cache

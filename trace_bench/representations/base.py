@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
     from trace_bench.schedules import Progress
+
+Start = Literal["needed", "optional", "unused"]
 
 
 @dataclass
@@ -26,6 +28,15 @@ class Render:
     normal: Tensor | None = None  # [B, H, W, 3] world space, unit length where alpha > 0, else 0; on demand
     latents: Tensor | None = None  # [B, C, h, w] scaled VAE latents; None where `rgb` has to be encoded
     info: dict[str, Any] = field(default_factory=dict)  # the renderer's own (means2d, radii, ...)
+
+
+class Renderable(Protocol):
+    """What can be seen from cameras, whether or not it can be optimised."""
+
+    @property
+    def views_matter(self) -> bool: ...
+
+    def render(self, cameras: Cameras, background: Tensor, with_normals: bool = False) -> Render: ...
 
 
 class Representation(ABC):
@@ -43,8 +54,15 @@ class Representation(ABC):
 
     #: False where every camera sees the same picture
     views_matter: ClassVar[bool] = True
+    #: whether `points` are needed, optional, or unused (then only init=none goes with it)
+    start: ClassVar[Start] = "optional"
     #: name -> optimiser; ask anew each time, since loading a state may replace them
     optimizers: dict[str, torch.optim.Optimizer]
+
+    @classmethod
+    def is_latent(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether renders are latents already, with nothing to encode; `settings` as in the YAML."""
+        return False
 
     @abstractmethod
     def render(self, cameras: Cameras, background: Tensor, with_normals: bool = False) -> Render:
@@ -59,11 +77,6 @@ class Representation(ABC):
         """
 
     def pre_backward(self, render: Render) -> None:  # noqa: B027 - nothing to do is a fine default
-    @classmethod
-    def is_latent(cls, settings: Mapping[str, Any]) -> bool:
-        """Whether renders are latents already, with nothing to encode; `settings` as in the YAML."""
-        return False
-
         """Called between render and backward, to retain what only the backward pass fills in."""
 
     @abstractmethod

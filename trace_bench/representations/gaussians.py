@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,9 +14,11 @@ from torch import Tensor
 from trace_bench import kernels
 from trace_bench.errors import TraceBenchError
 from trace_bench.export import SH_C0, write_splat_ply
-from trace_bench.representations.base import Render, Representation
+from trace_bench.representations import splat_losses
+from trace_bench.representations.base import Render, Representation, Start
 from trace_bench.representations.bounded import bounded
 from trace_bench.representations.densify import Densifier, DensifySettings
+from trace_bench.representations.settings import merged
 
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 PARAMS = ("means", "quats", "scales", "opacities", "sh0")
 LEARNING_RATES = {"means": 2e-4, "quats": 1e-3, "scales": 5e-3, "opacities": 0.01, "sh0": 0.0125}
-LOSSES = {"sparsity": 1.0, "opaque": 0.0}
+LOSSES = {"sparsity": 1.0, "opaque": 0.0, "tv_rgb": 0.0, "tv_disparity": 0.0, "scale": 0.0}
 LOSSES_MODES = ("raw", "normalised")
 OPACITY_FROM = ("depth", "alpha")
 
@@ -42,16 +44,21 @@ class Gaussians(Representation):
         lr: learning rate of each parameter; those not named keep the paper's.
         means_lr_final: what the position's learning rate tends to, log-linearly, at `means_lr_steps`.
         means_lr_steps: a step of the reference run.
+        lr_final: learning rates of other parameters at the end of the run, reached log-linearly; those not
+            named keep theirs.
         reference_steps: length of the run that step numbers refer to; they scale with the actual length.
             None: the numbers are taken as they stand.
         opacity: of each Gaussian at the start.
-        losses: weights of `sparsity`, mean sqrt(o^2 + 0.01), and `opaque`, binary entropy of o.
+        losses: weights of `sparsity` and `opaque` of o, of the total variation of colours (`tv_rgb`) and
+            disparity (`tv_disparity`), and of the mean size of a Gaussian (`scale`); see `splat_losses`.
         losses_mode: `raw` weights as they stand, or `normalised`: in units of a view's RMS latent gradient,
             so that one weight means the same for methods whose gradients differ in size (trap T3).
-        opacity_from: what those losses take for o: `alpha`, or `depth`, accumulated depth over its maximum,
+        opacity_from: what these losses take for o: `alpha`, or `depth`, accumulated depth over its maximum,
             which the released code has in its stead (trap T6).
         densify: fields of `DensifySettings`.
     """
+
+    start: ClassVar[Start] = "needed"
 
     def __init__(
         self,
@@ -64,6 +71,7 @@ class Gaussians(Representation):
         lr: Mapping[str, float] | None = None,
         means_lr_final: float = 1e-4,
         means_lr_steps: int = 30_000,
+        lr_final: Mapping[str, float] | None = None,
         reference_steps: int | None = 1700,
         opacity: float = 0.1,
         losses: Mapping[str, float] | None = None,
@@ -87,14 +95,16 @@ class Gaussians(Representation):
                 "representation.lr.means, means_lr_final and means_lr_steps must be above 0."
             )
         self.means_lr = (means_lr_final, means_lr_steps)
+        constant = {name: self.lr[name] for name in PARAMS if name != "means"}
+        self.lr_final = merged("lr_final", constant, lr_final)
+        if min(self.lr_final.values()) <= 0:
+            raise TraceBenchError("representation.lr_final must be above 0.")
         self.reference_steps = reference_steps
         self.losses_mode, self.opacity_from = losses_mode, opacity_from
         settings = DensifySettings(**merged("densify", vars(DensifySettings()), densify))
         self.densifier = Densifier(settings, reference_steps, latent_shape, seed)
         if points is None:
-            raise TraceBenchError(
-                "Gaussians need a start; choose init=random, init=sphere or init=pointcloud."
-            )
+            raise TraceBenchError("Gaussians need points to start from; choose another init than none.")
         if len(points) > settings.max_gaussians and settings.mode != "off":
             raise TraceBenchError(
                 f"The init has {len(points)} points, more than representation.densify.max_gaussians="
@@ -152,10 +162,17 @@ class Gaussians(Representation):
         else:
             depth = render.info["accumulated_depth"]
             o = depth / (depth.max() + 1e-5)
-        loss = self.losses["sparsity"] * torch.sqrt(o * o + 0.01).mean()
-        if self.losses["opaque"]:
-            inside = o.clamp(1e-3, 1.0 - 1e-3)
-            loss = loss + self.losses["opaque"] * torch.nn.functional.binary_cross_entropy(inside, inside)
+        weights = self.losses
+        loss = weights["sparsity"] * splat_losses.sparsity(o)
+        if weights["opaque"]:
+            loss = loss + weights["opaque"] * splat_losses.opaque(o)
+        if weights["tv_rgb"] and render.rgb is not None:
+            loss = loss + weights["tv_rgb"] * splat_losses.total_variation(render.rgb)
+        if weights["tv_disparity"]:
+            disparity = splat_losses.disparity(render.depth, render.alpha)
+            loss = loss + weights["tv_disparity"] * splat_losses.total_variation(disparity)
+        if weights["scale"]:
+            loss = loss + weights["scale"] * self.params["scales"].exp().mean()
         return loss * grad_rms * len(render.alpha) if self.losses_mode == "normalised" else loss
 
     def pre_backward(self, render: Render) -> None:
@@ -169,11 +186,20 @@ class Gaussians(Representation):
         if event is not None:
             self.densifier.run(self.params, self.optimizers, event, progress.k)
         else:
-            self.optimizers["means"].param_groups[0]["lr"] = self.means_lr_at(progress)
-            for optimizer in self.optimizers.values():
+            for name, optimizer in self.optimizers.items():
+                optimizer.param_groups[0]["lr"] = self.lr_at(name, progress)
                 optimizer.step()
+        if self.densifier.resets(progress):
+            self.densifier.reset_opacity(self.params, self.optimizers)
         for param in self.params.values():
             param.grad = None
+
+    def lr_at(self, name: str, progress: Progress) -> float:
+        """A parameter's learning rate: log-linear from lr to lr_final over the run."""
+        if name == "means":
+            return self.means_lr_at(progress)
+        start, end = self.lr[name], self.lr_final[name]
+        return start * (end / start) ** progress.fraction
 
     def means_lr_at(self, progress: Progress) -> float:
         """The position's learning rate: log-linear from lr.means to means_lr_final, then constant."""
@@ -206,20 +232,14 @@ class Gaussians(Representation):
         return [ply, safe]
 
 
-def merged(name: str, defaults: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The defaults with what is given in their place; unknown keys are refused."""
-    unknown = set(given or {}) - set(defaults)
-    if unknown:
-        raise TraceBenchError(
-            f"representation.{name} has no key {', '.join(sorted(unknown))}; it takes {', '.join(defaults)}."
-        )
-    return {**defaults, **(given or {})}
-
-
 def initial(points: PointCloud, opacity: float) -> dict[str, Tensor]:
-    """Round Gaussians as wide as the root mean square distance to the three nearest neighbours."""
+    """The start's own Gaussians where it has some, else round ones as wide as the root mean square distance
+    to the three nearest neighbours.
+    """
     from scipy.spatial import cKDTree
 
+    if points.splats is not None:
+        return {name: points.splats[name].detach().float().clone() for name in PARAMS}
     n = len(points)
     positions = points.positions.detach().cpu().double().numpy()
     squared = torch.zeros(n)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trace_bench.errors import TraceBenchError
-from trace_bench.representations.base import Render, Representation
+from trace_bench.representations.base import Render, Representation, Start
 from trace_bench.representations.bounded import bounded
 from trace_bench.seeding import StepRng
 
@@ -37,6 +37,7 @@ class Image(Representation):
     """
 
     views_matter: ClassVar[bool] = False
+    start: ClassVar[Start] = "unused"
 
     def __init__(
         self,
@@ -66,11 +67,11 @@ class Image(Representation):
         self.canvas = torch.nn.Parameter(canvas.to(device))
         self.optimizers = {"canvas": torch.optim.AdamW([self.canvas], lr=lr, weight_decay=0.0, fused=True)}
 
-    @property
     @classmethod
     def is_latent(cls, settings: Mapping[str, Any]) -> bool:
         return settings.get("mode", "latent") == "latent"
 
+    @property
     def n_primitives(self) -> int:
         """Pixels of the canvas."""
         return self.canvas.numel() // self.canvas.shape[0 if self.mode == "latent" else 2]
