@@ -25,6 +25,7 @@ from trace_bench.priors.denoiser import Denoiser
 from trace_bench.priors.flops import unit_tflop
 from trace_bench.priors.weights import (
     cache_dir,
+    check_complete,
     file_patterns,
     resolve,
     scheduler_config,
@@ -84,6 +85,8 @@ class LatentDiffusionPrior(ABC):
 
         components = ["unet", "vae", *self.TEXT_ENCODERS]
         self.folder = resolve(repo, revision, file_patterns(components, variant))
+        tokenizers = [name.replace("text_encoder", "tokenizer") for name in self.TEXT_ENCODERS]
+        check_complete(self.folder, [*components, *tokenizers, "scheduler"], repo, revision)
         self.files = weight_files(self.folder, components, variant)
         scheduler = scheduler_config(self.folder / "scheduler")
         self.alphas_cumprod = self._alphas_cumprod(scheduler)
