@@ -71,36 +71,6 @@ def file_patterns(components: list[str], variant: str | None) -> list[str]:
 
 
 def missing_file(folder: Path, components: Iterable[str]) -> Path | None:
-    """The first file that these parts of a model folder lack, or None; a link to nothing counts as lacking."""
-    for name in components:
-        part = folder / name
-        if name.startswith("tokenizer"):
-            has_all_in_one = (part / "tokenizer.json").is_file()
-            needed = ["tokenizer_config.json", *(() if has_all_in_one else ("vocab.json", "merges.txt"))]
-        elif name.startswith("scheduler"):
-            needed = ["scheduler_config.json"]
-        else:
-            needed = ["config.json"]
-            if not any(path.is_file() for path in part.glob("*.safetensors")):
-                needed.append("*.safetensors")
-        needed += [path.name for path in part.glob("*") if path.is_symlink()]
-        for file in needed:
-            if not (part / file).is_file():
-                return part / file
-    return None
-
-
-def check_complete(folder: Path, components: Iterable[str], repo: str, revision: str | None) -> None:
-    """Name the file that is missing of a repository that is in the hub's cache only in part."""
-    lacking = missing_file(folder, components) if folder.parent.name == "snapshots" else None
-    if lacking is not None:
-        raise TraceBenchError(
-            f"{lacking} is missing, so the model {repo} is not complete here; on a machine with network run "
-            f"`python -m trace_bench.prefetch repo={repo} revision={revision or 'main'}`, then run again."
-        )
-
-
-def missing_file(folder: Path, components: Iterable[str]) -> Path | None:
     """The first file that these parts of a model folder lack; a link to nothing counts as lacking."""
     for name in components:
         part = folder / name
