@@ -196,9 +196,9 @@ class Asker:
         self.budget.settle(most, paid)
         known = self.store.models
         self.store.write(record | {"event": "answer", "usd": round(paid, 8)} | answer)
-        self._check_model(answer["model"], known)
+        self._check_model(self.store.redact(answer["model"] or ""), known)
 
-    def _check_model(self, model: str | None, known: Sequence[str]) -> None:
+    def _check_model(self, model: str, known: Sequence[str]) -> None:
         """Stop when another model begins to answer than did so far."""
         expected = [self.settings.returned] if self.settings.returned else known
         if model and expected and model not in expected:

@@ -81,6 +81,12 @@ def find_field(runs: Sequence[Run], root: Path, wanted: Mapping[str, Any]) -> Fi
         )
     frame = pd.DataFrame(rows)
     frame = frame[frame["prompt_id"].str.isdecimal()]  # texts of the user's own belong to no set
+    if frame.empty:
+        raise TraceBenchError(
+            f"All finished runs under {root} are of texts of your own, which belong to no set."
+        )
+    if wanted["seed"] is None:
+        raise TraceBenchError("runs.seed must be a number: one asset of each contestant and prompt plays.")
     for key in ("prompt_set", "prior", "method", "representation"):
         frame = _narrow(frame, key, wanted.get(key))
     for key in ("prompt_set", "prior"):

@@ -108,7 +108,8 @@ def instruction_texts(
     """(the family's name, the text of each kind of question): the published ones, or our own."""
     choice = config["instructions"]
     if choice == "auto":
-        choice = "published" if published.folder is not None or tournament.mode == "new_method" else "own"
+        there = published.folder is not None and (published.folder / "gpt_prompts").is_dir()
+        choice = "published" if there or tournament.mode == "new_method" else "own"
     if choice == "own":
         return VERSION, {
             e: own_instruction(e.criteria, e.views, e.rgb, e.normal) for e in tournament.ensembles

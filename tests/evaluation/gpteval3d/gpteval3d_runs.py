@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parents[3]
 PROMPTS = ["a red cube", "a duck", "a tree"]
 METHODS = ("sds", "vsd", "trace")
 VIEWS, PX = 9, 8
-TIMEOUT_S = 4  # long enough for a busy machine: what times out here was not served
+TIMEOUT_S = 6  # long enough for a busy machine: what times out here was not served
 KEY = "sk-test-0123456789abcdefghijkl"
+STARTED: list[subprocess.Popen[str]] = []  # a test that fails leaves nobody behind
 
 
 def make_runs(root: Path, methods=METHODS, prompts=PROMPTS, **identity: Any) -> Path:
@@ -52,9 +53,11 @@ def start(outputs: Path, *overrides: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     environment = os.environ | {"TEST_JUDGE_KEY": KEY, "OPENAI_API_KEY": "sk-not-for-strangers-987654321"}
     command = [sys.executable, "-m", "evaluation.gpteval3d", f"output_root={outputs}", *overrides]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
+    STARTED.append(process)
+    return process
 
 
 def only(folder: Path, pattern: str) -> Path:

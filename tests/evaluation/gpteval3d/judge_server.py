@@ -18,7 +18,7 @@ from typing import Any
 
 Faults = Callable[[str, int], str | None]
 MODEL = "judge-2026-01-01"
-SLOW_S = 6  # longer than the client's patience
+SLOW_S = 8  # longer than the client's patience
 
 
 def no_faults(question: str, times: int) -> str | None:

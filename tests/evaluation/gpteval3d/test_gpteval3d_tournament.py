@@ -286,8 +286,8 @@ def test_a_new_method_against_frozen_scores(tmp_path, command, key, published):
 DIMS = {
     f"Published text {name}.\n": count
     for name, count in {
-        "n4_full": 6, "n4_d0": 1, "n4_rgb_d013": 3, "n1_d0342": 4, "n9_d1": 1, "n1_d2": 1, "n1_d3": 1, "n1_d4": 1,
-        "n1_rgb_d013": 3,
+        "n4_full": 6, "n4_d0": 1, "n4_rgb_d013": 3, "n1_d0342": 4, "n9_d1": 1, "n1_d2": 1, "n1_d3": 1,
+        "n1_d4": 1, "n1_rgb_d013": 3,
     }.items()
 }  # fmt: skip
 
