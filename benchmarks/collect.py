@@ -89,17 +89,18 @@ def synthesise(root: Path, metrics: Mapping[str, Metric], prompts: int, seeds: i
     return len(runs)
 
 
-def measure(root: Path) -> dict[str, float]:
-    """Wall-clock seconds of each stage."""
+def measure(root: Path) -> dict[str, tuple[float, float]]:
+    """(wall-clock seconds, seconds of the processor) of each stage."""
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         config = compose("evaluation")
     metrics = load_metrics(config)
-    seconds, began = {}, time.perf_counter()
+    seconds, began = {}, (time.perf_counter(), time.process_time())
 
     def lap(name: str) -> None:
         nonlocal began
-        seconds[name] = time.perf_counter() - began
-        began = time.perf_counter()
+        now = time.perf_counter(), time.process_time()
+        seconds[name] = now[0] - began[0], now[1] - began[1]
+        began = now
 
     results = collect(root, metrics)
     save(results, root)
@@ -123,9 +124,9 @@ def main(arguments: Mapping[str, str]) -> None:
         (root / ".collected.json").unlink(missing_ok=True)
         seconds = measure(root)
     print(f"{count} runs, {len(METHODS)} methods x {len(REPRESENTATIONS)} representations")
-    for name, value in seconds.items():
-        print(f"  {name:16s} {value:6.2f} s")
-    print(f"  {'first + tables':16s} {seconds['collect, first'] + seconds['all tables']:6.2f} s")
+    total = tuple(seconds["collect, first"][i] + seconds["all tables"][i] for i in (0, 1))
+    for name, (wall, cpu) in {**seconds, "first + tables": total}.items():
+        print(f"  {name:16s} {wall:6.2f} s  ({cpu:.2f} s of the processor)")
 
 
 if __name__ == "__main__":
