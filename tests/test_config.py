@@ -121,7 +121,7 @@ def test_a_prompt_set_brings_its_prior_and_a_prior_its_protocol(overrides, prior
 
 def test_toy_protocol():
     made = job("method=sds")
-    assert (made.steps, made.views_per_step, made.resolution, made.background) == (300, 1, 64, "random")
+    assert (made.steps, made.views_per_step, made.resolution, made.background) == (240, 1, 64, "random")
     assert made.cameras["distance"] == [2.5, 2.8]
     assert made.rig == {
         "n_views": 120,

@@ -27,7 +27,7 @@ class Settings:
     views: int = 40_000
     vae_steps: int = 2_400
     decoder_steps: int = 700
-    unet_steps: int = 7_000
+    unet_steps: int = 14_000
     unet_v_steps: int = 1_200
     clip_steps: int = 1_800
     checkpoint_seconds: float = 90.0
