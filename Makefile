@@ -14,7 +14,7 @@ bench: $(VENV)/.installed  ## make 3D assets with sds, vsd and trace, score them
 	$(PY) -m trace_bench -m method=sds,vsd,trace prompt_set=toy hydra/launcher=local
 	$(PY) -m evaluation.score
 	$(PY) -m evaluation.contact_sheet
-	$(PY) -m evaluation.tables
+	$(PY) -m evaluation.tables table=all
 
 test: $(VENV)/.installed-dev  ## run the tests (CPU, offline)
 	$(PY) -m pytest $(PYTEST_ARGS)

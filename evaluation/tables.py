@@ -30,6 +30,7 @@ from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
 
 OWN = ("methods", "prompts", "cost")
+_MANY = 12  # files of one folder that are listed one by one
 
 
 def wanted(value: Any, results: Results) -> list[str]:
@@ -51,7 +52,7 @@ def make_grids(
     names: Sequence[str], results: Results, metrics: Mapping[str, Metric], settings: Mapping[str, Any]
 ) -> list[Grid]:
     """The paper's by number, then ours by prompt set."""
-    display = display_names()
+    display = display_names(results.frame)
     order = list(settings["methods"])
     source = Source(results, metrics, display, order, settings["prompt_set"], settings["prior"])
     grids = [paper_grid(table, source) for number, table in paper_tables().items() if str(number) in names]
@@ -87,6 +88,14 @@ def report(grids: Sequence[Grid], results: Results, prompt_rows: int) -> None:
         print(f"Problem: {problem}")
 
 
+def _listed(paths: Sequence[Path]) -> list[str]:
+    """The paths, a folder with many of them as one line."""
+    many = {path.parent for path in paths if sum(path.parent == other.parent for other in paths) > _MANY}
+    lines = {path: f"  {path}" for path in paths if path.parent not in many}
+    folders = {folder: f"  {folder}/ ({sum(p.parent == folder for p in paths)} files)" for folder in many}
+    return list(dict.fromkeys(folders.get(path.parent) or lines[path] for path in paths))
+
+
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")
 @command
 def main(config: DictConfig) -> int:
@@ -97,7 +106,7 @@ def main(config: DictConfig) -> int:
     report(grids, results, int(config.tables.prompt_rows))
     written = [*write_grids(grids, root / "tables"), save(results, root)] if grids else []
     pictures = sorted(root.glob("contact_sheet*.png"))
-    print("\n".join(["Written:", *(f"  {path}" for path in [*written, *pictures])]) if written else "")
+    print("\n".join(["Written:", *_listed([*written, *pictures])]) if written else "")
     return 1 if results.problems else 0
 
 

@@ -57,8 +57,9 @@ def runs(root, method, scores, representation="nerf", **identity):
 def elo_file(root, rows, *, judge="gpt-4o-abc", kind="openai", prompts=110, **tournament):
     """gpteval3d/<judge>/elo.json with rows (method, criterion, elo, half interval)."""
     common = {
-        "name": "t", "mode": "tournament", "prompt_set": "toy", "prior": "tiny", "seed": 0, "prompts": prompts,
-        "complete": True, "caption": "Judged.", "notes": [], "anchor": None, "statistics": {},
+        "name": "t", "mode": "tournament", "prompt_set": "toy", "prior": "tiny", "seed": 0,
+        "prompts": prompts, "complete": True, "caption": "Judged.", "notes": [], "anchor": None,
+        "statistics": {},
     }  # fmt: skip
     made = [
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -112,3 +113,35 @@ def test_a_score_file_has_rows_and_details(outputs, command):
     assert content["details"]["captions"] == 32
     assert content["inputs"]["settings"]["model"].startswith("local-dir:")
     assert len(content["inputs"]["weights"]) == 64
+
+
+def test_shards_leave_what_one_process_would_have(outputs, command):
+    root, clip = outputs
+    for i in range(4):
+        draw(write_run(root, prompt_id=str(i + 1), prompt="a duck"), "a duck", views=4)
+    counts = []
+    for part in (1, 2, 3):
+        out = command("score", clip, f"shard={part}/3", "metric=[clip_score]")[1]
+        counts += [int(out.partition("clip_score: ")[2].split()[0])] if "clip_score: " in out else []
+    assert sum(counts) == 7
+    assert len(counts) > 1
+    by_shards = {path: path.read_bytes() for path in scores(root)}
+    assert "clip_score: 0 scored, 7 up to date" in command("score", clip, "metric=[clip_score]")[1]
+    command("score", clip, "metric=[clip_score]", "force=true")
+    assert {path: path.read_bytes() for path in scores(root)} == by_shards
+
+
+def test_a_run_is_in_one_shard_whatever_else_there_is():
+    from evaluation.score import in_shard
+
+    folders = [f"runs/sds/gaussians/toy/{i}" for i in range(200)]
+    parts = [[folder for folder in folders if in_shard(folder, part, 4)] for part in (1, 2, 3, 4)]
+    assert sorted(itertools.chain(*parts)) == sorted(folders)
+    assert min(map(len, parts)) > 30
+
+
+@pytest.mark.parametrize("shard", ["0/4", "5/4", "2", "a/b", "1/0"])
+def test_a_shard_that_is_none_is_refused(outputs, command, shard):
+    code, _, err = command("score", f"shard={shard}")
+    assert code == 2
+    assert err == f"shard={shard} is none: write i/n with 1 <= i <= n, such as shard=2/4.\n"
