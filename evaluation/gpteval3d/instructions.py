@@ -35,13 +35,11 @@ _WHAT = {
     "geometry_details": (
         "Detail of the shape. Look at small regions of the normal maps alone: fine structure that belongs to "
         "the thing, clean where it should be smooth and crisp where it should be sharp. Bumps without "
-        "meaning "
-        "are noise, not detail. Judge this whether or not the object is the right one."
+        "meaning are noise, not detail. Judge this whether or not the object is the right one."
     ),
     "overall": (
         "All in all. Weigh everything above as a person would who has asked for this object and can keep "
-        "only "
-        "one of the two."
+        "only one of the two."
     ),
 }
 

@@ -30,8 +30,7 @@ def api_key(name: str | None, base_url: str | None) -> str:
     if not value:
         raise TraceBenchError(
             f"The judge's key is read from the environment variable {name}, which is not set: export it, "
-            "or name "
-            "another variable with judge.api_key_env=NAME; judge=clip needs no key."
+            "or name another variable with judge.api_key_env=NAME; judge=clip needs no key."
         )
     return value
 

@@ -71,9 +71,8 @@ def read_ensembles(entries: Sequence[Mapping[str, Any]]) -> list[Ensemble]:
             )  # fmt: skip
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise TraceBenchError(
-                f"{where} needs views, rgb, normal, criteria (indices 0 to 5) and comparisons (a number "
-                "or 'all'): "
-                f"{type(error).__name__} {error}."
+                f"{where} needs views, rgb, normal, criteria (indices 0 to 5) and comparisons (a number or "
+                f"'all'): {type(error).__name__} {error}."
             ) from error
         if ensemble.views < 1 or int(ensemble.views**0.5) ** 2 != ensemble.views:
             raise TraceBenchError(f"{where}.views={ensemble.views} is no square number, as the grid needs.")

@@ -54,9 +54,8 @@ class Published:
         found, expected = hashlib.sha256(path.read_bytes()).hexdigest(), self.sha256.get(name)
         if expected and found != expected:
             raise TraceBenchError(
-                f"{path} is not the published file: its sha256 is {found}, expected {expected}; delete "
-                "it, or set "
-                f"published.sha256 where another tournament is meant."
+                f"{path} is not the published file: its sha256 is {found}, expected {expected}; delete it, "
+                "or set published.sha256 where another tournament is meant."
             )
         return path
 
@@ -94,17 +93,14 @@ class Published:
         """The renders of the published methods; they have to be put into the named folder by hand."""
         if self.folder is None or not (self.folder / "methods").is_dir():
             raise TraceBenchError(
-                "mode=new_method compares with the renders of the published methods, which are a "
-                "download of their "
-                "own: unpack them to FOLDER/methods/<method>/<prompt id>/0/rgb_<i>.png and "
-                "normal_<i>.png, and name "
-                "the folder with published.folder=FOLDER."
+                "mode=new_method compares with the renders of the published methods, which are a download "
+                "of their own: unpack them to FOLDER/methods/<method>/<prompt id>/0/rgb_<i>.png and "
+                "normal_<i>.png, and name the folder with published.folder=FOLDER."
             )
         missing = [name for name in names if not (self.folder / "methods" / name).is_dir()]
         if missing:
             raise TraceBenchError(
                 f"{self.folder / 'methods'} lacks the renders of {', '.join(missing)}; name those that "
-                "are there "
-                "with opponents=[...]."
+                "are there with opponents=[...]."
             )
         return {name: self.folder / "methods" / name for name in names}

@@ -52,8 +52,7 @@ def _pictures(asset: Asset, ensemble: Ensemble) -> list[Any]:
     if there < ensemble.views:
         raise TraceBenchError(
             f"{asset.folder} has {there} view{'s' if there != 1 else ''}, but a question shows "
-            f"{ensemble.views}: leave out "
-            "such runs (runs.representation=...), or give ensembles of your own."
+            f"{ensemble.views}: leave such runs out (runs.representation=...), or give ensembles of your own."
         )
     return asset.pictures(mosaic.view_ids(there, ensemble.views), ensemble.rgb, ensemble.normal)
 

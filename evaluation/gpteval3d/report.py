@@ -23,7 +23,8 @@ def save(folder: Path, judge: Mapping[str, Any], tournament: Mapping[str, Any]) 
         content = read_json(path)
         if content.get("schema_version") != SCHEMA_VERSION or content["judge"]["id"] != judge["id"]:
             raise TraceBenchError(f"{path} belongs to another judge or version: move it away.")
-        others = [entry for entry in content["tournaments"] if entry["name"] != tournament["name"]]
+        if content["judge"]["name"] == judge["name"]:  # else another model's answers count now
+            others = [entry for entry in content["tournaments"] if entry["name"] != tournament["name"]]
     entries = sorted([*others, tournament], key=lambda entry: entry["name"])
     write_json(path, {"schema_version": SCHEMA_VERSION, "judge": dict(judge), "tournaments": entries})
     return path

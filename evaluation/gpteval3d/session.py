@@ -77,6 +77,8 @@ def judge_by_model(
         _one_model(store, settings)
         budget = Budget(_number(config["budget"]), price, store.spent, settings.model)
         session = Asker(settings, key, store, budget, price).run(questions)
+    if len(store.models) > 1:  # the session stopped at the first answer of another model
+        store = AnswerStore(folder / ANSWERS, returned=store.models[0])
     answered = [_read(question, store, settings.choices) for question in questions]
     tokens_in, tokens_out, _ = counted(store.usage, price)
     judge = {
@@ -104,8 +106,7 @@ def _one_model(store: AnswerStore, settings: JudgeSettings) -> None:
     if len(store.models) > 1:
         raise TraceBenchError(
             f"{store.path} holds answers by {', '.join(store.models)}, which are never mixed: say whose "
-            "count with "
-            "judge.returned=..."
+            "count with judge.returned=..."
         )
 
 

@@ -50,8 +50,7 @@ def assemble(config: Mapping[str, Any], runs: Sequence[Run], root: Path, publish
     if len(ours) < 2:
         raise TraceBenchError(
             f"A tournament needs two contestants, but there is only {', '.join(ours)} with prompt set "
-            f"{field.prompt_set}: "
-            "make runs of another method, or take mode=new_method."
+            f"{field.prompt_set}: make runs of another method, or take mode=new_method."
         )
     pairs = {(a, b): _common(ours[a], ours[b], field.prompts) for a, b in itertools.combinations(ours, 2)}
     anchor = pick_anchor(list(ours), config.get("anchor"))
@@ -68,8 +67,7 @@ def _against_published(
     if wrong:
         raise TraceBenchError(
             "mode=new_method needs runs of the published prompts (runs.prompt_set=gpteval3d), but prompt "
-            f"{wrong[0]} of "
-            f"{field.prompt_set} is another text."
+            f"{wrong[0]} of {field.prompt_set} is another text."
         )
     scores = published.scores()
     known = list(next(iter(scores.values())))
