@@ -72,6 +72,33 @@ def test_views_are_summed_before_the_norm():
     assert d.stats["count"].tolist() == [1.0, 1.0]  # once a step, in however many views
 
 
+def test_the_last_view_alone_where_asked():
+    d = densifier(mode="raw", views="last")
+    grad = torch.tensor([[[3.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [-1.0, 0.0]]])
+    radii = torch.tensor([[[1, 1], [1, 1]], [[1, 1], [0, 0]]])
+    d.observe(info_of(grad, radii), Progress(0, 1700), torch.tensor(1.0))
+    assert d.stats["grad2d"].tolist() == [32.0, 0.0]  # the second Gaussian is not in the last view
+    assert d.stats["count"].tolist() == [1.0, 0.0]
+    with pytest.raises(TraceBenchError, match="views='first' is not one of all, last"):
+        densifier(views="first")
+
+
+def test_opacities_are_lowered_now_and_then():
+    """LucidDreamer: every 300 of 5000 steps while Gaussians grow, to 0.01, and Adam forgets."""
+    d = densifier(5000, opacity_reset_every=300, stop=1000)
+    assert [k for k in range(5000) if d.resets(Progress(k, 5000))] == [300, 600, 900]
+    assert [k for k in range(500) if d.resets(Progress(k, 500))] == [30, 60, 90]
+    assert not any(densifier(5000).resets(Progress(k, 5000)) for k in range(5000))
+    params, optimizers = parts()
+    params["opacities"].data[0] = -9.0
+    d.reset_opacity(params, optimizers)
+    opacities = params["opacities"].sigmoid()
+    assert float(opacities[0]) == pytest.approx(0.0001234, rel=1e-2)  # already below
+    assert opacities[1:].tolist() == pytest.approx([0.01] * 5, rel=1e-4)
+    assert not optimizers["opacities"].state[params["opacities"]]["exp_avg"].any()
+    assert optimizers["means"].state[params["means"]]["exp_avg"].any()
+
+
 def test_unseen_gaussians_are_not_counted_and_statistics_end():
     d = densifier(mode="raw")
     grad = torch.ones(1, 2, 2)

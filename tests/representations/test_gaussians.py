@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from trace_bench.cameras import CameraRange, EvaluationRig, make_cameras, sample_cameras
+from trace_bench.config import check_settings, settings_of
+from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
 from trace_bench.export import read_splat_ply
 from trace_bench.inits.base import PointCloud
@@ -124,6 +128,58 @@ def test_regularisation():
         torch.testing.assert_close(gaussians.regularisation(render, Progress(0, 10), rms), 0.6 * expected)
 
 
+def test_total_variation_and_size_of_lucid_dreamer():
+    gaussians = make(losses={"sparsity": 0.0, "tv_rgb": 2.0, "tv_disparity": 3.0, "scale": 5.0})
+    render = gaussians.render(ring(2), torch.zeros(3))
+
+    def variation(
+        x,
+    ):  # squared differences over their number in one picture
+        h = ((x[:, 1:] - x[:, :-1]) ** 2).sum() / x[0, 1:].numel()
+        w = ((x[:, :, 1:] - x[:, :, :-1]) ** 2).sum() / x[0, :, 1:].numel()
+        return 2.0 * (h + w) / len(x)
+
+    seen = render.alpha > 1e-3
+    disparity = torch.where(seen, render.alpha / render.depth.clamp(min=1e-6), render.alpha)
+    disparity = disparity / disparity.amax(dim=(1, 2, 3), keepdim=True)
+    expected = 2.0 * variation(render.rgb) + 3.0 * variation(disparity)
+    expected = expected + 5.0 * gaussians.params["scales"].exp().mean()
+    found = gaussians.regularisation(render, Progress(0, 10), torch.tensor(1.0))
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    assert all(torch.isfinite(p.grad).all() for p in gaussians.params.values() if p.grad is not None)
+
+
+def test_learning_rates_that_fall_over_the_run():
+    gaussians = make(lr={"scales": 5e-3}, lr_final={"scales": 1e-3})
+    assert gaussians.lr_at("scales", Progress(0, 100)) == pytest.approx(5e-3)
+    assert gaussians.lr_at("scales", Progress(50, 100)) == pytest.approx(math.sqrt(5e-6))
+    assert gaussians.lr_at("quats", Progress(50, 100)) == 1e-3
+    one_step(gaussians, 99, 100)
+    assert gaussians.optimizers["scales"].param_groups[0]["lr"] == pytest.approx(1e-3, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "stop"), [("gaussians_lucid_dreamer", 5000, 3000), ("gaussians_dreamer_xl", 2500, 1500)]
+)
+def test_presets_of_ism_and_tsm(name, n, stop):
+    """Positions from 1.6e-4 to 1.6e-6 of the extent 3.5, events every 100 steps until `stop`."""
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        spec = OmegaConf.to_container(
+            compose("config", [f"representation={name}"]).representation, resolve=True
+        )
+    made = check_settings("representation", spec)(
+        RandomBall(n=50)(Rng(0).at(-1)), 64, (4, 16, 16), 0, "cpu", **settings_of(spec)
+    )
+    assert made.lr_at("means", Progress(0, n)) == pytest.approx(3.5 * 1.6e-4)
+    assert made.lr_at("means", Progress(n, n)) == pytest.approx(3.5 * 1.6e-6)
+    assert made.lr_at("sh0", Progress(n, n)) == pytest.approx(3e-3)
+    events = [k for k in range(n) if made.densifier.event(Progress(k, n))]
+    assert events == list(range(200, stop, 100))
+    assert [k for k in range(n) if made.densifier.resets(Progress(k, n))] == list(range(300, stop, 300))
+    one_step(made, 0, n)
+
+
 def test_learning_rate_of_the_position():
     """GaussianDreamer and TraCe: 1.9230e-4 at step 1700, whatever number of steps stands for the 1700."""
     assert make().means_lr_at(Progress(0, 1700)) == pytest.approx(2e-4)
@@ -166,7 +222,7 @@ def test_the_yaml_says_what_the_constructor_does():
     for key in ("_target_", "display_name", "citation"):
         del hyper[key]
     default, written = make(), make(**hyper)
-    for name in ("lr", "losses", "losses_mode", "means_lr", "reference_steps", "opacity_from"):
+    for name in ("lr", "lr_final", "losses", "losses_mode", "means_lr", "reference_steps", "opacity_from"):
         assert getattr(default, name) == getattr(written, name), name
     assert default.densifier.settings == written.densifier.settings
 

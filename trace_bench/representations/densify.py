@@ -42,6 +42,9 @@ class DensifySettings:
     prune_opacity: float = 0.05
     prune_scale: float = 0.4  # longest axis above which a Gaussian is pruned ...
     prune_scale_after: int = 500  # ... at events after this step
+    opacity_reset_every: int | None = None  # reference steps; until `stop`, opacities are lowered to ...
+    opacity_reset_to: float = 0.01  # ... this much at most, to be earned again; None every: never
+    views: str = "all"  # whose gradients count: of the whole batch, or of the `last` view alone
     max_growth: float | None = 0.5  # share that grows at one event at most, the strongest first; None: all
     max_gaussians: int = 100_000
 
@@ -50,7 +53,10 @@ class DensifySettings:
             raise TraceBenchError(
                 f"representation.densify.mode={self.mode!r} is not one of {', '.join(MODES)}."
             )
-        for name in ("threshold", "every", "split_scale", "prune_scale", "max_growth", "max_gaussians"):
+        if self.views not in ("all", "last"):
+            raise TraceBenchError(f"representation.densify.views={self.views!r} is not one of all, last.")
+        positive = ("threshold", "every", "split_scale", "prune_scale", "max_growth", "max_gaussians")
+        for name in (*positive, "opacity_reset_every", "opacity_reset_to"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise TraceBenchError(f"representation.densify.{name} must be above 0, but is {value}.")
@@ -93,16 +99,17 @@ class Densifier:
     @torch.no_grad()
     def observe(self, info: dict[str, Any], progress: Progress, grad_rms: Tensor) -> None:
         """Add this step's gradients: the views' sum first, then one norm and one count a visible Gaussian."""
+        chosen = slice(None) if self.settings.views == "all" else slice(-1, None)
         s = self.settings
         if not self.grows or progress.k >= self._scaled(s.stop, progress.n):
             return
-        grad = info["means2d"].grad  # [C, N, 2] per pixel
+        grad = info["means2d"].grad[chosen]  # [C, N, 2] per pixel
         units = (2, 2) if s.mode == "raw" else self.latent_size  # across the screen
         pixels = grad.new_tensor([info["width"] / units[0], info["height"] / units[1]])  # a unit's
         norm = (grad.sum(dim=0) * pixels).norm(dim=-1)
         if s.mode == "normalised":
             norm = norm / grad_rms.clamp(min=1e-30)
-        visible = (info["radii"] > 0).all(dim=-1).any(dim=0)
+        visible = (info["radii"][chosen] > 0).all(dim=-1).any(dim=0)
         if not self.stats:
             self.stats = {"grad2d": torch.zeros_like(norm), "count": torch.zeros_like(norm)}
         self.stats["grad2d"] += torch.where(visible, norm, 0.0)
@@ -121,6 +128,23 @@ class Densifier:
             self._grow(params, optimizers, step)
         self._prune(params, optimizers, event, step)
         self.stats = {}
+
+    def resets(self, progress: Progress) -> bool:
+        """Whether opacities are lowered after this step."""
+        s = self.settings
+        if s.opacity_reset_every is None or s.mode == "off":
+            return False
+        due = range(s.opacity_reset_every, s.stop, s.opacity_reset_every)
+        return progress.k in {self._scaled(step, progress.n) for step in due}
+
+    @torch.no_grad()
+    def reset_opacity(
+        self, params: dict[str, torch.nn.Parameter], optimizers: dict[str, torch.optim.Optimizer]
+    ) -> None:
+        """Lower every opacity to `opacity_reset_to` at most; their optimiser forgets its moments."""
+        from gsplat.strategy.ops import reset_opa
+
+        reset_opa(params, optimizers, self.stats, self.settings.opacity_reset_to)
 
     def _grow(
         self, params: dict[str, torch.nn.Parameter], optimizers: dict[str, torch.optim.Optimizer], step: int
