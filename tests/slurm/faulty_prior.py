@@ -1,0 +1,41 @@
+"""The tiny prior with faults to order: $FAULTS names a JSON file {prompt: "raise", "nan" or seconds a step}.
+
+The file is read at every step, so that a test can end a fault while the run goes on. A slow run computes what
+a fast one does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from trace_bench.priors.stable_diffusion import StableDiffusionPrior
+
+
+class FaultyPrior(StableDiffusionPrior):
+    """The shipped prior, as long as nothing is asked of it."""
+
+    prompt = ""
+
+    def check_prompt(self, text: str) -> None:
+        self.prompt = text or self.prompt  # the negative prompt of the toy protocol is empty
+        super().check_prompt(text)
+
+    def encode(self, rgb: Tensor, noise: Tensor) -> Tensor:
+        fault = self.fault()
+        if fault == "raise":
+            raise RuntimeError("the GPU has fallen off the bus")
+        if isinstance(fault, (int, float)):
+            time.sleep(fault)
+        latents = super().encode(rgb, noise)
+        return latents * math.nan if fault == "nan" else latents
+
+    def fault(self) -> str | float | None:
+        """What is to go wrong with the current run now."""
+        path = os.environ.get("FAULTS")
+        return json.loads(Path(path).read_text()).get(self.prompt) if path else None
