@@ -27,7 +27,7 @@ from trace_bench.config_path import conf_dir
 
 TEXTS = (
     "kind", "method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
-    "folder", "fingerprint", "finished", "machine",
+    "folder", "fingerprint", "finished", "machine", "display_name", "source",
 )  # fmt: skip
 _UNCHANGED = {"seed", "steps", "views_per_step", "resolution", "own_prompt", "external"}
 

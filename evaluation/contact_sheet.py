@@ -61,7 +61,7 @@ def make_sheet(panel: Panel, root: Path, views: Mapping[str, float], prompts: in
     by_id = panel.frame.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
     ids = sorted(by_id.index, key=natural)[:prompts]
     sheet = Sheet([str(by_id[i]) for i in ids])
-    settings, names = split_settings(panel.frame), display_names()
+    settings, names = split_settings(panel.frame), display_names(panel.frame)
     several = panel.frame["representation"].nunique() > 1
     rigs: dict[str, Run] = {}
     for key, runs in groups(panel.frame, settings)[:columns]:

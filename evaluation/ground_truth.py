@@ -81,8 +81,11 @@ class GroundTruth(Metric):
         self.azimuth_step_deg = azimuth_step_deg
 
     def applies(self, run: Run) -> bool:
-        """Toy prompts whose asset is seen from several sides: a picture on a canvas has no shape."""
-        return is_toy(run.prompt) and len(run.cameras) > 1
+        """Toy prompts whose asset is seen from several sides: a picture on a canvas has no shape, nor has what
+        is known by its pictures alone.
+        """
+        is_shape = run.geometry.is_file() or not run.manifest.declared
+        return is_toy(run.prompt) and len(run.cameras) > 1 and is_shape
 
     def concerns(self, prior: str) -> bool:
         return prior == "tiny"  # toy prompts made with another prior are scored, but nobody misses the score

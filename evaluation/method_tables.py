@@ -38,6 +38,7 @@ def make_tables(
         quantities = [*shown_quantities(panel, metrics), *COST]
         notes += _judge_notes(panel, metrics, results)
         notes += [f"{quantity.label}: {quantity.note}." for quantity in quantities]
+        notes += _declared_notes(panel)
         by_method = method_table(panel, quantities, names)
         by_prompt = prompt_table(panel, quantities, names)
         tables += [
@@ -55,6 +56,14 @@ def shown_quantities(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quanti
         if panel.frame[f"{name}_judge"].notna().any():
             chosen += [quantity for quantity in metric.quantities if _means_something(quantity, panel)]
     return chosen
+
+
+def _declared_notes(panel: Panel) -> list[str]:
+    """Whose minutes were declared rather than measured, and by whom."""
+    if "source" not in panel.frame:
+        return []
+    found = panel.frame.dropna(subset=["source"])[["display_name", "source"]].drop_duplicates()
+    return [f"{name}: not made here; minutes as declared for {source}." for name, source in found.to_numpy()]
 
 
 def _means_something(quantity: Quantity, panel: Panel) -> bool:

@@ -20,7 +20,7 @@ from evaluation.runs import AGAIN, natural, read_json
 from trace_bench.errors import TraceBenchError
 from trace_bench.manifest import Manifest, find_runs, read_manifest, write_atomic
 
-CACHE, CACHE_VERSION = ".collected.json", 1
+CACHE, CACHE_VERSION = ".collected.json", 2
 Record = dict[str, Any]
 
 
@@ -101,6 +101,8 @@ def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
         "finished": manifest.finished,
         "machine": manifest.environment.get("gpu") or manifest.environment.get("cpu"),
         "external": bool(manifest.declared),
+        "display_name": manifest.declared.get("name"),
+        "source": manifest.declared.get("source"),
         "minutes": manifest.minutes,
         "unet_items": None if forward is None else forward + (backward or 0),
         "tflop": cost.get("tflop"),

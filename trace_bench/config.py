@@ -257,7 +257,15 @@ def check_settings(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def check_start(job: Job) -> None:
-    """Refuse an init that the representation cannot begin from, or the lack of one that it needs."""
+    """Refuse an init that the representation cannot begin from, or the lack of one that it needs; and any
+    where nothing is distilled.
+    """
+    if not job.distils:
+        if getattr(locate("init", job.init), "gives_points", True):
+            raise TraceBenchError(
+                f"method={job.choices['method']} begins from nothing; leave out init={job.choices['init']}."
+            )
+        return
     use = getattr(locate("representation", job.representation), "start", "optional")
     gives = getattr(locate("init", job.init), "gives_points", True)
     name, init = job.choices["representation"], job.choices["init"]

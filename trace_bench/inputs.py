@@ -86,7 +86,7 @@ def _identify(name: str, kind: str, value: str) -> str:
     if kind == "model":
         return weights_sha256(model_files(resolve(value, None, []))) if is_folder(value) else value
     if kind == "asset" and path.is_dir():
-        return _sha256(pictures_in(path), path)
+        return _sha256([*pictures_in(path), *sorted(path.glob("normal_*.png"))], path)
     if not path.is_file():
         wanted = "an existing file or folder" if kind == "asset" else "an existing file"
         raise TraceBenchError(f"There is no file {path}; give {name} the path of {wanted}.")

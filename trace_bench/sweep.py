@@ -143,8 +143,7 @@ def _check_settings(jobs: Iterable[Job]) -> None:
             if key not in checked:
                 check_settings(group, spec)
                 checked.add(key)
-        if job.distils:
-            check_start(job)
+        check_start(job)
 
 
 def _hand_over(args: argparse.Namespace, argv: Sequence[str], overrides: list[str]) -> None:

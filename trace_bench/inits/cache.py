@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from trace_bench.priors.weights import cache_dir, write_atomic
+from trace_bench.cache import cache_dir
+from trace_bench.priors.weights import write_atomic
 
 log = logging.getLogger(__name__)
 _MADE_IN = "_seconds"
