@@ -14,7 +14,7 @@ HOW = {
     "no Elo": "no Elo: `python -m evaluation.gpteval3d` asks the judge",
     "no votes": "no votes: `python -m evaluation.user_study` makes the study and imports its answers",
     "no score": "no score: `python -m evaluation.score` makes it or says why",
-    "not asked": "not asked: this metric leaves out runs of this prior (conf/metric/)",
+    "not asked": "not asked: the metric leaves out this prior, or the judge does not know this criterion",
     "settings": "settings: several settings of the method have as many prompts; table=methods shows each",
     "paper": "a bare dash in a paper column: the paper has no such row",
 }

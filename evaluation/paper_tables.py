@@ -82,6 +82,8 @@ def _elo(table: PaperTable, source: Source) -> Grid:
     if len(scores):
         scores = scores[scores["representation"] == table.representation]
     scores = _chosen(source, scores, ["judge", "tournament"], table.rows)
+    if len(scores) and not table.extra and not scores["method"].isin(list(table.rows)).any():
+        scores = scores.iloc[:0]
     panel = _panel(table, source, scores)
     rows = _rows(panel, source, [COST[0]])
     extra = sorted({*scores["method"], *rows} - set(table.rows)) if len(scores) and table.extra else []
@@ -103,10 +105,11 @@ def _elo_row(method: str, scores: pd.DataFrame, table: PaperTable, row: Row | No
     settings = found.get("settings", pd.Series(dtype="string"))
     if settings.nunique(dropna=False) > 1:
         return replace(ours, texts=dict.fromkeys(table.columns, "— settings"))
+    asked = set(scores["criterion"]) if len(scores) else set(table.columns)
     for criterion in table.columns:
         of = found[found["criterion"] == criterion] if len(found) else found
         if of.empty or pd.isna(of.iloc[0]["elo"]):
-            ours.texts[criterion] = "— no Elo"
+            ours.texts[criterion] = "— no Elo" if criterion in asked else "— not asked"
             continue
         one = of.iloc[0]
         half = (one.get("elo_high", math.nan) - one.get("elo_low", math.nan)) / 2

@@ -144,7 +144,9 @@ def test_elo_stands_beside_the_printed_one(tmp_path):
     table = grid(tmp_path, 4)
     assert texts(table, "SDS", "Plausibility") == ["1000 ± 0", "953.43"]
     assert texts(table, "VSD", "Plausibility") == ["1051* ± 26", "1020.81"]
-    assert texts(table, "VSD", "Texture") == ["— no Elo", "985.59"]
+    assert texts(table, "VSD", "Texture") == ["— not asked", "985.59"]
+    assert texts(table, "CSD", "Plausibility") == ["— no Elo", "1009.29"]
+    assert "no tournament" in grid(tmp_path, 5).caption
     assert texts(table, "mine", "Plausibility") == ["990 ± 10", "—"]
     ranks = {row[0].text: row[1].rank for row in table.body}
     assert (ranks["VSD"], ranks["SDS"], ranks["mine"]) == (1, 2, 0)
