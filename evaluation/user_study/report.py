@@ -17,7 +17,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = []
     for aspect, agreed in zip(ASPECTS, result["agreement"], strict=True):
         alpha = agreed["alpha"]["value"]
-        said = "no agreement to be computed" if alpha is None else f"Krippendorff's alpha {alpha:.2f}"
+        said = "no agreement to be computed"
+        if alpha is not None:
+            said = f"Krippendorff's alpha {round(alpha, 2) + 0.0:.2f}"  # + 0.0: never -0.00
         body = [
             [
                 names.get(row["competitor"], row["competitor"]),

@@ -117,7 +117,9 @@ def _share(counts: Any, bootstrap: Bootstrap, top: Sequence[int], bottom: Sequen
     votes = int(counts[..., list(bottom)].sum())
     return {
         "votes": votes,
-        "percent": estimate(counts, bootstrap, weights[list(top)].sum(0), weights[list(bottom)].sum(0)),
+        "percent": estimate(
+            counts, bootstrap.totals(counts), weights[list(top)].sum(0), weights[list(bottom)].sum(0)
+        ),
     }
 
 

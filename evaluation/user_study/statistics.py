@@ -55,10 +55,14 @@ def tensor(frame: pd.DataFrame, raters: list[str], prompts: list[str]) -> Floats
     return counts
 
 
-def estimate(counts: Floats, bootstrap: Bootstrap, top: Floats, bottom: Floats) -> dict[str, float | None]:
+def estimate(counts: Floats, drawn: Floats, top: Floats, bottom: Floats) -> dict[str, float | None]:
     """100 · (votes · top) / (votes · bottom) with its percentile interval, for weights [4] of the outcomes.
 
     No value without votes; no interval with fewer than two raters or prompts behind it.
+
+    Args:
+        counts: [R, P, 4].
+        drawn: [B, 4], `Bootstrap.totals` of them.
     """
     total = counts.sum((0, 1))
     if total @ bottom == 0:
@@ -67,7 +71,6 @@ def estimate(counts: Floats, bootstrap: Bootstrap, top: Floats, bottom: Floats) 
     weighed = counts @ bottom
     if (weighed.sum(1) > 0).sum() < 2 or (weighed.sum(0) > 0).sum() < 2:
         return {"value": value, "low": None, "high": None}
-    drawn = bootstrap.totals(counts)
     votes = drawn @ bottom
     return {"value": value, **percentiles(100.0 * (drawn @ top)[votes > 0] / votes[votes > 0])}
 
@@ -83,7 +86,7 @@ def percentiles(samples: Floats) -> dict[str, float | None]:
 
 def row(counts: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
     """The statistics of one aspect and competitor, from its judgements [R, P, 4]."""
-    weights = np.eye(len(OUTCOMES))
+    weights, drawn = np.eye(len(OUTCOMES)), bootstrap.totals(counts)
     everything, decided = weights.sum(0), weights[OURS] + weights[COMPETITOR]
     ties = weights[TIE] + weights[UNKNOWN]
     ours, tie, unknown, competitor = (int(n) for n in counts.sum((0, 1)))
@@ -94,13 +97,13 @@ def row(counts: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
         "raters": int((counts.sum((1, 2)) > 0).sum()),
         "prompts": int((counts.sum((0, 2)) > 0).sum()),
         "counts": {"ours": ours, "tie": tie, "unknown": unknown, "competitor": competitor},
-        "percent": {name: estimate(counts, bootstrap, top, everything) for name, top in tops.items()},
+        "percent": {name: estimate(counts, drawn, top, everything) for name, top in tops.items()},
         "decided": {
             "votes": ours + competitor,
-            "ours": estimate(counts, bootstrap, weights[OURS], decided),
+            "ours": estimate(counts, drawn, weights[OURS], decided),
             **sign_test(ours, competitor),
         },
-        "ties_as_half": estimate(counts, bootstrap, weights[OURS] + ties / 2, everything),
+        "ties_as_half": estimate(counts, drawn, weights[OURS] + ties / 2, everything),
     }
 
 

@@ -28,7 +28,7 @@ function drawPlayer({ playing, fraction }) {
 }
 
 function trouble(is) {
-  $("trouble").textContent = is ? "A clip cannot be played. Load the clips again, or choose Can't tell." : "";
+  $("trouble").textContent = is ? "A clip cannot be played: load the clips again or try another browser." : "";
   $("retry").hidden = !is;
 }
 

@@ -126,7 +126,7 @@ def test_replicates_without_votes_are_left_out():
     counts = np.zeros((10, 6, 4))
     counts[0, :, OURS] = counts[1, :, COMPETITOR] = 1
     eye = np.eye(4)
-    result = estimate(counts, Bootstrap.draw(10, 6, 400, 0), eye[OURS], eye.sum(0))
+    result = estimate(counts, Bootstrap.draw(10, 6, 400, 0).totals(counts), eye[OURS], eye.sum(0))
     assert result == {"value": 50.0, "low": 0.0, "high": 100.0}
 
 
