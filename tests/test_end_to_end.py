@@ -7,14 +7,30 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from sd_checkpoint import make_checkpoint
 
 from trace_bench.config_path import conf_dir
 from trace_bench.sweep import main
 
-METHODS = sorted(path.stem for path in (Path(conf_dir()) / "method").glob("*.yaml"))
-LATENT_PRIOR_METHODS = [name for name in METHODS if name != "dreamer_xl"]
+METHODS = sorted(
+    path.stem
+    for path in (Path(conf_dir()) / "method").glob("*.yaml")
+    if OmegaConf.load(path).get("distils", True)
+)
+LATENT_PRIOR_METHODS = [name for name in METHODS if name not in {"dreamer_xl", "external"}]
+REPRESENTATIONS = {
+    "gaussians": ["init=random", "init.n=60"],
+    "image": [],
+    "nerf": [
+        "representation.hash_grid.levels=3",
+        "representation.hash_grid.log2_size=10",
+        "representation.samples_per_ray=48",
+        "representation.occupancy.resolution=12",
+        "representation.mesh.resolution=16",
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +53,6 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "resolution=24",
         "rig.n_views=8",
         "rig.resolution=32",
-        "init.n=60",
         "device=cpu",
     ]
 
@@ -47,15 +62,13 @@ def run_folder(root: Path) -> Path:
     return manifest.parent
 
 
-@pytest.mark.parametrize("representation", ["gaussians", "image"])
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
 @pytest.mark.parametrize("method", LATENT_PRIOR_METHODS)
 def test_every_method_makes_an_asset(
     method: str, representation: str, overrides: list[str], tmp_path: Path
 ) -> None:
     arguments = [f"method={method}", f"representation={representation}", f"output_root={tmp_path}"]
-    if representation == "image":
-        overrides = [o for o in overrides if not o.startswith("init.")]
-    assert main([*arguments, *overrides]) == 0
+    assert main([*arguments, *overrides, *REPRESENTATIONS[representation]]) == 0
     folder = run_folder(tmp_path)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["status"] == "done"
@@ -66,14 +79,14 @@ def test_every_method_makes_an_asset(
     asset = load_file(folder / "asset.safetensors")
     assert all(torch.isfinite(t).all() for t in asset.values())
     views = len(list((folder / "renders").glob("rgb_*.png")))
-    assert views == (8 if representation == "gaussians" else 1)
-    assert (folder / "turntable.mp4").exists() == (representation == "gaussians")
+    assert views == (1 if representation == "image" else 8)
+    assert (folder / "turntable.mp4").exists() == (representation != "image")
 
 
 def test_the_same_command_again_does_nothing(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["method=sds", f"output_root={tmp_path}", *overrides]
+    arguments = ["method=sds", f"output_root={tmp_path}", *overrides, *REPRESENTATIONS["gaussians"]]
     assert main(arguments) == 0
     before = {path: path.stat().st_mtime_ns for path in run_folder(tmp_path).rglob("*") if path.is_file()}
     capsys.readouterr()
@@ -84,7 +97,8 @@ def test_the_same_command_again_does_nothing(
 
 def test_another_seed_is_another_asset(overrides: list[str], tmp_path: Path) -> None:
     for seed in (0, 1):
-        assert main(["method=sds", f"seed={seed}", f"output_root={tmp_path}", *overrides]) == 0
+        arguments = ["method=sds", f"seed={seed}", f"output_root={tmp_path}"]
+        assert main([*arguments, *overrides, *REPRESENTATIONS["gaussians"]]) == 0
     assets = [load_file(p)["means"] for p in sorted(tmp_path.glob("runs/**/asset.safetensors"))]
     assert len(assets) == 2
     assert not torch.equal(assets[0], assets[1])

@@ -51,7 +51,7 @@ def test_field_is_two_networks_on_the_encoding():
 
 
 def test_gradient_against_finite_differences():
-    f, p, h = field(), points(), 1e-6
+    f, p, h = field(density_scale=3.0), points(), 1e-6
     density, gradient = f.density_and_gradient(p)
     torch.testing.assert_close(density, f.density(p))
     for axis in range(3):
@@ -87,6 +87,10 @@ def test_normal_is_unit_and_colours_agree_on_both_paths():
     torch.testing.assert_close(normals.norm(dim=-1), torch.ones(50, dtype=torch.float64))
     expected = f.density_and_color(p)
     torch.testing.assert_close((density, colors), expected)
+
+
+def test_density_scale_is_a_factor():
+    torch.testing.assert_close(field(density_scale=4.0).density(points()), 4.0 * field().density(points()))
 
 
 def test_first_parameters_follow_the_seed():
@@ -146,7 +150,10 @@ def test_environment_is_a_colour_for_a_direction():
     assert colors.std(dim=0).min() > 0
 
 
-@pytest.mark.parametrize("wrong", [{"radius": 0.0}, {"hidden": 0}, {"blob_std": -1.0}, {"blob_scale": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"radius": 0.0}, {"hidden": 0}, {"blob_std": -1.0}, {"blob_scale": -1.0}, {"density_scale": 0.0}],
+)
 def test_mistakes_of_the_field_are_named(wrong):
     with pytest.raises(TraceBenchError, match=r"representation\.field"):
         FieldSettings(**wrong)

@@ -17,19 +17,19 @@ from trace_bench.seeding import StepRng
 @dataclass(frozen=True)
 class FieldSettings:
     """`radius`: half the side of the cube that the field fills. The blob is Magic3D's (Lin et al. 2023):
-    blob_scale (1 - |p| / blob_std) before the softplus."""
+    blob_scale (1 - |p| / blob_std) before the softplus; density_scale multiplies what comes after it."""
 
     radius: float = 1.0
     hidden: int = 64
     blob_scale: float = 10.0
     blob_std: float = 0.5
+    density_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.radius, self.hidden, self.blob_std) <= 0 or self.blob_scale < 0:
+        if min(self.radius, self.hidden, self.blob_std, self.density_scale) <= 0 or self.blob_scale < 0:
             raise TraceBenchError(
-                "representation.field needs radius, hidden and blob_std above 0 and blob_scale of at least "
-                f"0, but has radius={self.radius}, hidden={self.hidden}, blob_std={self.blob_std} and "
-                f"blob_scale={self.blob_scale}."
+                "representation.field needs radius, hidden, blob_std and density_scale above 0 and blob_scale "
+                f"of at least 0, but has {vars(self)}."
             )
 
 
@@ -89,7 +89,7 @@ class Field:
     def _density(self, features: Tensor, positions: Tensor) -> Tensor:
         hidden = torch.relu(features @ self.params["density_in"])
         raw = (hidden @ self.params["density_out"])[:, 0]
-        return torch.nn.functional.softplus(raw + self._blob(positions))
+        return self.settings.density_scale * torch.nn.functional.softplus(raw + self._blob(positions))
 
     def _density_gradient(self, encoded: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The chain rule by hand, from the output back to the encoding and its tangents."""
@@ -101,7 +101,8 @@ class Field:
         by_position = (tangents * by_feature).sum(dim=-1).t() / (2.0 * s.radius)
         outwards = torch.nn.functional.normalize(positions, dim=-1)
         slope = by_position - s.blob_scale / s.blob_std * outwards
-        return torch.nn.functional.softplus(before), torch.sigmoid(before)[:, None] * slope
+        density = s.density_scale * torch.nn.functional.softplus(before)
+        return density, s.density_scale * torch.sigmoid(before)[:, None] * slope
 
     def _color(self, features: Tensor) -> Tensor:
         hidden = torch.relu(features @ self.params["color_in"])
