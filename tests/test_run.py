@@ -148,7 +148,7 @@ def test_nothing_is_written_outside_the_output_root(command, out, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     command("-m", "prompt=0,1")
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
-    assert {path.name for path in out.iterdir()} == {"runs", "hydra"}
+    assert {path.name for path in out.iterdir()} == {"runs", "hydra", "sweeps"}
 
 
 def test_3d_asset_with_its_film(out):

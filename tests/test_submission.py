@@ -83,7 +83,7 @@ def test_runs_of_earlier_jobs_that_wait_or_run_are_not_submitted_again(tmp_path,
     monkeypatch.setattr(slurm, "max_array_size", lambda: 1001)
     monkeypatch.setattr(slurm, "queued", lambda ids: dict.fromkeys(ids, "PENDING"))
     monkeypatch.setattr(submission, "_submit_array", send)
-    launcher = {"array_parallelism": 4}
+    launcher = {"array_parallelism": 4, "submitit_folder": "slurm/%j"}
     first = submission.submit(runs, runs, launcher, ["a", "command"])
     assert sorted(first.jobs) == ["7_0", "7_1", "7_2", "7_3"]
     (sweep,) = ledger.read_sweeps(tmp_path)
@@ -112,7 +112,7 @@ def test_many_jobs_go_into_arrays_that_wait_for_each_other(tmp_path, monkeypatch
     monkeypatch.setattr(slurm, "is_here", lambda: True)
     monkeypatch.setattr(slurm, "max_array_size", lambda: 8)
     monkeypatch.setattr(submission, "_submit_array", send)
-    launcher = {"array_parallelism": 2, "additional_parameters": {"requeue": True}}
+    launcher = {"array_parallelism": 2, "additional_parameters": {"requeue": True}, "submitit_folder": ""}
     made = submission.submit(runs, runs, launcher, [])
     assert sorted(run.folder for runs in made.jobs.values() for run in runs) == sorted(r.folder for r in runs)
     assert [s["array_parallelism"] for s in settings] == [1, 1, 1]
@@ -316,8 +316,9 @@ def test_on_error_stop_cancels_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(slurm, "queued", lambda ids: dict(open_jobs))
     monkeypatch.setattr(slurm, "cancel", cancel)
     monkeypatch.setattr(slurm, "how_it_ended", lambda job_id: "CANCELLED")
-    under_way = Submission({"1_0": (runs[0],), "1_1": (runs[1],)})
+    under_way = Submission({"1_0": (runs[0],), "1_1": (runs[1],)}, logs="slurm/%j")
     submission.wait(under_way)
     assert cancelled == ["1_1"]
-    assert under_way.reasons == {runs[1].folder: "Slurm job 1_1: CANCELLED"}
+    reason = "Slurm job 1_1: CANCELLED; its log is slurm/1/1_1_0_log.err"
+    assert under_way.reasons == {runs[1].folder: reason}
     assert [status_of(run) for run in runs] == ["failed", "missing"]

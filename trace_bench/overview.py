@@ -173,7 +173,7 @@ def states(root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep]) -> dict
 def is_worked_on(folder: Path, row: Row, alive: Mapping[str, str] | None) -> bool:
     """Whether somebody is at work on a run whose manifest says so; no lock is tried, its owner needs it."""
     if row.slurm_id and alive is not None:
-        return row.slurm_id in alive
+        return alive.get(row.slurm_id) in ("RUNNING", "COMPLETING")
     try:
         holder = json.loads((folder / CLAIM).read_text())
         if holder["host"] == socket.gethostname():

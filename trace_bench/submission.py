@@ -35,6 +35,7 @@ class Submission:
 
     jobs: dict[str, tuple[RunSpec, ...]] = field(default_factory=dict)  # Slurm id -> its runs
     reasons: dict[Path, str] = field(default_factory=dict)  # run folder -> why its job did not finish it
+    logs: str = ""  # the launcher's submitit_folder
 
 
 def is_slurm(launcher: Mapping[str, Any]) -> bool:
@@ -56,16 +57,22 @@ def submit(
             "hydra.launcher.nodes and tasks_per_node must be 1: a job makes one asset at a time."
         )
     root = plan[0].job.root
-    names = [_name(run) for run in plan]
-    issued = ledger.write_plan(root, command, names)
+    names = [name_of(run) for run in plan]
+    try:
+        issued = ledger.write_plan(root, command, names)
+    except OSError as error:
+        raise TraceBenchError(
+            f"Nothing can be written to {root} ({error.strerror})."
+        ) from error
     submission = _under_way(root, missing)
+    submission.logs = str(launcher["submitit_folder"])
     taken = {run.folder for runs in submission.jobs.values() for run in runs}
     packs = pack([run for run in missing if run.folder not in taken])
     if taken:
         print(f"{len(taken)} runs are in {len(submission.jobs)} jobs that were submitted earlier.")
     for jobs in _submit_packs(packs, launcher, issued):
         submission.jobs |= jobs
-        ledger.write_jobs(root, names, {key: [_name(run) for run in runs] for key, runs in jobs.items()})
+        ledger.write_jobs(root, names, {key: [name_of(run) for run in runs] for key, runs in jobs.items()})
     skipped = len(plan) - len(missing)
     print(
         f"Submitted {sum(map(len, packs))} runs in {len(packs)} jobs"
@@ -162,7 +169,7 @@ def _submit_array(works: Sequence[Work], launcher: Mapping[str, Any]) -> list[st
 
 def _under_way(root: Path, missing: Sequence[RunSpec]) -> Submission:
     """The jobs of earlier submissions that still wait or run and will make some of the missing runs."""
-    wanted = {_name(run): run for run in missing}
+    wanted = {name_of(run): run for run in missing}
     jobs = {
         job_id: tuple(wanted[name] for name in names if name in wanted)
         for job_id, names in ledger.jobs_of(ledger.read_sweeps(root))
@@ -200,8 +207,9 @@ def _note_end(submission: Submission, job_id: str, runs: Sequence[RunSpec]) -> N
     unfinished = [run for run in runs if status_of(run) not in ("done", "failed")]
     if unfinished:
         state = slurm.how_it_ended(job_id) or "an end that Slurm no longer knows"
+        log_file = Path(submission.logs.replace("%j", job_id.partition("_")[0])) / f"{job_id}_0_log.err"
         for run in unfinished:
-            submission.reasons[run.folder] = f"Slurm job {job_id}: {state}"
+            submission.reasons[run.folder] = f"Slurm job {job_id}: {state}; its log is {log_file}"
 
 
 def _stops(submission: Submission, open_jobs: Mapping[str, Sequence[RunSpec]]) -> bool:
@@ -223,6 +231,6 @@ def status_of(run: RunSpec) -> str:
     return manifest.status
 
 
-def _name(run: RunSpec) -> str:
+def name_of(run: RunSpec) -> str:
     """The run's folder below the output root."""
     return run.folder.relative_to(run.job.root).as_posix()

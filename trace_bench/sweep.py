@@ -7,6 +7,7 @@ any launcher, whichever machine the jobs ran on.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import shlex
@@ -25,8 +26,9 @@ from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
 from trace_bench.identity import RunSpec, runs_of
 from trace_bench.interrupt import listening
+from trace_bench.ledger import write_plan
 from trace_bench.planning import check_composes, launcher_of, make_plan, readable_overrides
-from trace_bench.submission import is_slurm, status_of, submit, wait
+from trace_bench.submission import is_slurm, name_of, status_of, submit, wait
 from trace_bench.worker import make_assets
 
 if TYPE_CHECKING:  # imports torch
@@ -116,6 +118,9 @@ def _runs_on_slurm(
             raise TraceBenchError("detach=true needs -m and hydra/launcher=slurm_a100 or another for Slurm.")
         if not args.multirun and any(item.startswith("hydra/launcher=") for item in overrides):
             raise TraceBenchError("hydra/launcher=... takes effect in a sweep; add -m.")
+        if args.multirun:
+            with contextlib.suppress(OSError):  # the runs themselves will say so
+                write_plan(job.root, ["python", "-m", "trace_bench", *argv], [name_of(run) for run in plan])
         return False
     if job.detach and job.on_error == "stop":
         raise TraceBenchError("on_error=stop needs somebody who looks on; leave out detach=true.")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from trace_bench.priors.base import TextEmbedding
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 
 
@@ -26,14 +27,14 @@ class FaultyPrior(StableDiffusionPrior):
         self.prompt = text or self.prompt  # the negative prompt of the toy protocol is empty
         super().check_prompt(text)
 
-    def encode(self, rgb: Tensor, noise: Tensor) -> Tensor:
+    def eps(self, latents: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         fault = self.fault()
         if fault == "raise":
             raise RuntimeError("the GPU has fallen off the bus")
         if isinstance(fault, (int, float)):
             time.sleep(fault)
-        latents = super().encode(rgb, noise)
-        return latents * math.nan if fault == "nan" else latents
+        eps = super().eps(latents, t, text)
+        return eps * math.nan if fault == "nan" else eps
 
     def fault(self) -> str | float | None:
         """What is to go wrong with the current run now."""
