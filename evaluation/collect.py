@@ -43,12 +43,10 @@ class Results:
     judges: dict[str, str] = field(default_factory=dict)  # judge (as in the frame) -> what it is, in words
 
     def of_kind(self, kind: str) -> pd.DataFrame:
-        """The judgements of one kind, without the columns of the other."""
+        """The judgements of one kind."""
         if self.judgements.empty:
             return self.judgements
-        return (
-            self.judgements[self.judgements["kind"] == kind].dropna(axis=1, how="all").reset_index(drop=True)
-        )
+        return self.judgements[self.judgements["kind"] == kind].reset_index(drop=True)
 
 
 def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:

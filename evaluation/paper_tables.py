@@ -61,7 +61,7 @@ def _preferences(table: PaperTable, source: Source) -> Grid:
             continue
         row = found.iloc[0]
         texts = {c: _share(row[f"{c}_value"], row[f"{c}_low"], row[f"{c}_high"]) for c in table.columns}
-        kept = {str(key): value for key, value in row.items() if key not in {"kind", "aspect", "competitor"}}
+        kept = row.drop(["kind", "aspect", "competitor"]).dropna()
         ours[method] = Ours(texts=texts, record={f"ours_{key}": value for key, value in kept.items()})
     if len(votes):
         first = votes.iloc[0]

@@ -196,6 +196,20 @@ def test_preferences_stand_beside_the_printed_ones(tmp_path):
     assert any(note.startswith("(a) F08: the row sums to 99.00") for note in table.notes)
 
 
+def test_a_study_that_can_say_little_is_still_shown(tmp_path):
+    """Votes from another tool: no prompt set, and too few raters for an interval; beside a tournament."""
+    preferences(tmp_path)
+    elo_file(tmp_path, [("sds", "plausibility", 1000, 5)])
+    path = tmp_path / "user_study" / "s1" / "preferences.json"
+    content = json.loads(path.read_text()) | {"prompt_set": None, "prior": None, "representation": None}
+    for row in content["rows"]:
+        for share in row["percent"].values():
+            share |= {"low": None, "high": None}
+    path.write_text(json.dumps(content))
+    assert texts(grid(tmp_path, 3), "SDS", "Ours preferred")[0] == "60.00"
+    assert texts(grid(tmp_path, 4), "SDS", "Plausibility")[0] == "1000 ± 5"
+
+
 def test_image_reward_with_its_paired_difference(tmp_path, reward):
     runs(tmp_path, "sds", [0.1, 0.2, 0.6])
     runs(tmp_path, "trace", [0.5, 0.6, 1.3])
