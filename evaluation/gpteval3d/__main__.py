@@ -5,6 +5,7 @@ one, or Elo from a file of comparisons (mode=tournament, new_method, elo).
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,7 +69,7 @@ def play(config: DictConfig, settings: Mapping[str, Any]) -> int:
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="gpteval3d")
 @command
-def main(config: DictConfig) -> int:
+def _main(config: DictConfig) -> int:
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     if settings["mode"] not in MODES:
         raise TraceBenchError(f"mode={settings['mode']} is not known; there are {', '.join(MODES)}.")
@@ -76,6 +77,14 @@ def main(config: DictConfig) -> int:
         if settings[key] not in known:
             raise TraceBenchError(f"{key}={settings[key]} is not known; there are {', '.join(known)}.")
     return elo_of_file(settings) if settings["mode"] == "elo" else play(config, settings)
+
+
+def main() -> None:
+    """The command. `budget=20` is short for `budget_usd=20`: for Hydra the plain word is the group conf/budget/
+    of `python -m trace_bench`, which shares the folder.
+    """
+    sys.argv = [re.sub(r"^budget=", "budget_usd=", argument) for argument in sys.argv]
+    _main()
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ class Asker:
         messages = await asyncio.to_thread(question.messages, settings.tile_px, settings.detail)
         if self._stop.is_set():
             return
-        most = most_usd(tokens, choices, settings.max_output_tokens, self.price)
+        most = self.store.overrun * most_usd(tokens, choices, settings.max_output_tokens, self.price)
         if not self.budget.reserve(most):
             raise _Stop(
                 f"the budget of {self.budget.limit:g} USD does not cover another request "

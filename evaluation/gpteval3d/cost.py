@@ -85,8 +85,8 @@ class Budget:
     def __init__(self, limit: float | None, price: Price, spent: float, model: str) -> None:
         if limit is not None and not price.known:
             raise TraceBenchError(
-                f"budget={limit:g} is in USD, but no price of {model} is known: add it to judge.prices.models, "
-                "as {input: ..., output: ...} in USD a million tokens."
+                f"budget={limit:g} is USD, but no price of {model} is known: add it to judge.prices.models "
+                "as {input: ..., output: ...}, in USD a million tokens."
             )
         if limit is not None and limit < 0:
             raise TraceBenchError(f"budget={limit:g} must not be negative.")

@@ -75,7 +75,7 @@ def judge_by_model(
     with store.claimed():
         store = AnswerStore(folder / ANSWERS, redactor(key), settings.returned)
         _one_model(store, settings)
-        budget = Budget(_number(config["budget"]), price, store.spent, settings.model)
+        budget = Budget(_number(config["budget_usd"]), price, store.spent, settings.model)
         session = Asker(settings, key, store, budget, price).run(questions)
     if len(store.models) > 1:  # the session stopped at the first answer of another model
         store = AnswerStore(folder / ANSWERS, returned=store.models[0])

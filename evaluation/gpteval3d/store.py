@@ -40,6 +40,7 @@ class AnswerStore:
         self.answers: dict[str, list[Event]] = defaultdict(list)  # key -> answers in the order of asking
         self.open: dict[tuple[str, int], float] = {}  # sent and not closed -> estimated USD
         self.paid = 0.0  # USD of answers, and of requests that failed after they may have been served
+        self.overrun = 1.0  # the most that an answer cost beyond what was set aside for it, as a factor
         self.usage: list[dict[str, Any]] = []  # of all answers
         self.attempts: dict[str, int] = defaultdict(int)  # requests sent, by key
         for event in _events(path):
@@ -55,6 +56,8 @@ class AnswerStore:
         if event["event"] == "answer":
             self.usage.append(event.get("usage") or {})
             self.paid += float(event["usd"])
+            if estimate > 0:
+                self.overrun = max(self.overrun, float(event["usd"]) / estimate)
             if self._returned is None or event["model"] in (None, self._returned):
                 self.answers[key].append(event)
         elif event.get("perhaps_paid"):

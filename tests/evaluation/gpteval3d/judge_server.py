@@ -102,7 +102,7 @@ class JudgeServer:
             times = self.came[question]
             self.came[question] += 1
             self.requests.append(body)
-            self.headers.append(dict(handler.headers))
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
             fault = self.faults(question, times)
             if fault is None:
                 self.paid[question] += 1

@@ -130,6 +130,8 @@ def test_what_is_stored_of_an_answer(outputs, server, command):
         assert answer["utc"].startswith("20")
         assert answer["usage"] == {"prompt_tokens": 1000, "completion_tokens": 100}
         assert "Final answer" in answer["choices"][0]["text"]
+    asked = server.requests[0]
+    assert (asked["model"], asked["n"], asked["max_completion_tokens"]) == ("gpt-4o", 1, 2048)
     assert result(outputs)["judge"]["name"] == MODEL
 
 
@@ -330,7 +332,7 @@ def test_the_key_is_in_no_file_and_in_no_output(outputs, command, tmp_path):
         server.model = f"model-{KEY}"
         code, out, err = command(COMMAND, *arguments(server.url))
         assert code == 0
-        assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+        assert server.headers[0]["authorization"] == f"Bearer {KEY}"
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "answers.jsonl" and b"[key]" in path.read_bytes() for path in files)
     for path in files:
