@@ -43,7 +43,8 @@ def main(config: DictConfig) -> int:
     results = collect(root, metrics)
     save(results, root)
     data = Data(results, metrics, display_names(results.frame), list(config.tables.methods), root)
-    figures: dict[str, Any] = OmegaConf.to_container(config.figures, resolve=True)  # type: ignore[assignment]
+    chosen = config.get("figures") or OmegaConf.create({})
+    figures: dict[str, Any] = OmegaConf.to_container(chosen, resolve=True)  # type: ignore[assignment]
     missing = 0
     for name, settings in figures.items():
         try:
