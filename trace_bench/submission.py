@@ -61,9 +61,7 @@ def submit(
     try:
         issued = ledger.write_plan(root, command, names)
     except OSError as error:
-        raise TraceBenchError(
-            f"Nothing can be written to {root} ({error.strerror})."
-        ) from error
+        raise TraceBenchError(f"Nothing can be written to {root} ({error.strerror}).") from error
     submission = _under_way(root, missing)
     submission.logs = str(launcher["submitit_folder"])
     taken = {run.folder for runs in submission.jobs.values() for run in runs}
@@ -107,7 +105,7 @@ def _key(job: Job) -> str:
 
 
 def lanes(count: int, size: int, parallelism: int) -> list[tuple[int, int, int | None]]:
-    """How `count` jobs go into arrays of at most `size`: (jobs, jobs at a time, array to wait for) of each.
+    """How `count` jobs go into equal arrays of at most `size`: (jobs, jobs at a time, array to wait for).
 
     Arrays that run beside each other share `parallelism`; where there are more arrays than that, the rest
     wait for the end of one before them.
@@ -116,7 +114,11 @@ def lanes(count: int, size: int, parallelism: int) -> list[tuple[int, int, int |
     beside = min(arrays, parallelism)
     shares = [parallelism // beside + (lane < parallelism % beside) for lane in range(beside)]
     return [
-        (min(size, count - index * size), shares[index % beside], index - beside if index >= beside else None)
+        (
+            count // arrays + (index < count % arrays),
+            shares[index % beside],
+            index - beside if index >= beside else None,
+        )
         for index in range(arrays)
     ]
 
@@ -130,7 +132,7 @@ def _submit_packs(
     first: list[str] = []  # id of each array
     left = list(packs)
     for count, at_a_time, after in lanes(
-        len(packs), slurm.max_array_size(), int(launcher["array_parallelism"])
+        len(packs), slurm.max_array_size(), max(1, int(launcher["array_parallelism"]))
     ):
         settings = dict(launcher) | {"array_parallelism": at_a_time}
         if after is not None:
