@@ -80,8 +80,8 @@ def _main(config: DictConfig) -> int:
 
 
 def main() -> None:
-    """The command. `budget=20` is short for `budget_usd=20`: for Hydra the plain word is the group conf/budget/
-    of `python -m trace_bench`, which shares the folder.
+    """The command. `budget=20` is short for `budget_usd=20`: to Hydra the plain word is the group
+    conf/budget/ of `python -m trace_bench`, which shares the folder.
     """
     sys.argv = [re.sub(r"^budget=", "budget_usd=", argument) for argument in sys.argv]
     _main()
