@@ -81,8 +81,8 @@ class GroundTruth(Metric):
         self.azimuth_step_deg = azimuth_step_deg
 
     def applies(self, run: Run) -> bool:
-        """Toy prompts whose asset is seen from several sides: a picture on a canvas has no shape, nor has what
-        is known by its pictures alone.
+        """Toy prompts whose asset is seen from several sides; what is known by its pictures alone, such as a
+        canvas, has no shape.
         """
         is_shape = run.geometry.is_file() or not run.manifest.declared
         return is_toy(run.prompt) and len(run.cameras) > 1 and is_shape
