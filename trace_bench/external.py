@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from trace_bench.errors import TraceBenchError
 from trace_bench.inputs import pictures_in
 from trace_bench.manifest import RunIdentity
-from trace_bench.placement import Placement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from trace_bench.cameras import EvaluationRig
     from trace_bench.meshes.render import VisibleMesh
+    from trace_bench.placement import Placement
     from trace_bench.representations.gaussians import Gaussians
 
 Kind = Literal["gaussians", "mesh", "renders"]
@@ -78,6 +78,8 @@ class External:
 
     def open(self, device: torch.device) -> ExternalAsset:
         """The asset, placed, on a device."""
+        from trace_bench.placement import Placement  # imports torch, which planning a sweep does without
+
         path, placement = Path(self.asset), Placement(self.up, self.turn_deg, self.radius)
         kind = asset_kind(path)
         if kind == "renders":
