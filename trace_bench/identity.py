@@ -75,7 +75,10 @@ class RunSpec:
                 "cameras": job.cameras,
             }
         if job.snapshots["steps"]:  # a run without them cannot stand for one that has them
-            against = {name: _essence("method", spec) for name, spec in job.snapshots["against"].items()}
+            against = {
+                name: {**_essence("method", spec), "guidance_scale": spec.get("guidance_scale")}
+                for name, spec in job.snapshots["against"].items()
+            }
             content["snapshots"] = {"steps": job.snapshots["steps"], "against": against}
         text = json.dumps(_plain_numbers(content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

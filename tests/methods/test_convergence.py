@@ -1,20 +1,28 @@
-"""Each method, run by the core on a latent canvas, ends at the known mode of the exact Gaussian prior."""
+"""Each method, run by the core on a latent canvas, ends where it should on the exact Gaussian prior: at the
+mode, or, for Consistent3D, at the point that belongs to its one noise."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from exact import SHAPE, D, exact_eps_cfg, exact_prior, exact_text, sd_abar
+from exact import SHAPE, D, exact_eps, exact_eps_cfg, exact_prior, exact_text, gaussian, sd_abar
 
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.methods.base import Method
+from trace_bench.methods.consistent3d import CDS
+from trace_bench.methods.csd import CSD
+from trace_bench.methods.dreamer_xl import TSM
+from trace_bench.methods.ism import ISM
+from trace_bench.methods.sdi import SDI
 from trace_bench.methods.sds import SDS
 from trace_bench.methods.trace import TraCe
 from trace_bench.methods.vsd import VSD
+from trace_bench.priors.analytic import AnalyticPrior, Gaussian
 from trace_bench.representations.image import Image
 from trace_bench.seeding import Rng
 
@@ -25,6 +33,7 @@ def end_of_run(method: Method, steps: int = 800) -> np.ndarray:
     """The canvas after a run of four views a step, as a flat vector; the last fifth of the run is averaged,
     so that what is left of the noise does not count."""
     canvas = Image(None, 2, SHAPE, seed=0, device="cpu", mode="latent", lr=0.05)
+    canvas.canvas.data = canvas.canvas.data.double()  # as exact as the prior
     late: list[torch.Tensor] = []
 
     def on_step(k: int, log: dict[str, float]) -> None:
@@ -54,8 +63,11 @@ def end_of_run(method: Method, steps: int = 800) -> np.ndarray:
         (VSD, {"lora_lr": 0.01}, 1600, 0.25),  # its adapter has to learn first
         (TraCe, {"lora_lr": 0.01}, 800, 0.15),
         (TraCe, {"grad_form": "released", "train_lora": False}, 800, 0.25),  # keeps the bridge's noise
+        (SDI, {"remap": True}, 400, 0.15),  # as released it looks at another level than it inverted to
+        (ISM, {}, 600, 0.15),
+        (TSM, {}, 600, 0.15),
     ],
-    ids=["sds", "vsd", "trace", "trace_official"],
+    ids=["sds", "vsd", "trace", "trace_official", "sdi", "ism", "dreamer_xl"],
 )
 def test_without_a_rival_the_mode_is_reached(
     cls: type[Method], settings: dict[str, Any], steps: int, tolerance: float
@@ -81,9 +93,66 @@ def test_guided_sds_ends_where_its_expected_gradient_vanishes() -> None:
         ]
         return np.mean(terms, axis=0)
 
-    offset = mean_gradient(np.zeros(D))
-    jacobian = np.stack([mean_gradient(column) - offset for column in np.eye(D)], axis=1)
-    root = np.linalg.solve(jacobian, -offset)
+    root = root_of(mean_gradient)
     assert np.abs(root - prior.gaussians[0].mean.numpy()).max() > 0.3  # guidance moves it
     end = end_of_run(SDS(prior, guidance_scale=scale), steps=800)
+    assert np.abs(end - root).max() < 0.15, (end, root)
+
+
+def root_of(mean_gradient: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Where a mean gradient that is affine in z vanishes: [D]."""
+    offset = mean_gradient(np.zeros(D))
+    jacobian = np.stack([mean_gradient(column) - offset for column in np.eye(D)], axis=1)
+    return np.linalg.solve(jacobian, -offset)
+
+
+def test_csd_ends_where_the_two_scores_are_equal_in_the_mean() -> None:
+    """Nothing pulls towards the prompt's data as such: the end is far from their mean."""
+    prior = wide_empty_prior()
+
+    def mean_gradient(z: np.ndarray) -> np.ndarray:
+        terms = [
+            (1 - sd_abar(t))
+            * (
+                exact_eps(prior, "y", np.sqrt(sd_abar(t)) * z, t)
+                - exact_eps(prior, "", np.sqrt(sd_abar(t)) * z, t)
+            )
+            for t in np.arange(20, 981)
+        ]
+        return np.mean(terms, axis=0)
+
+    root = root_of(mean_gradient)
+    assert np.abs(root - prior.gaussians[0].mean.numpy()).max() > 0.1
+    end = end_of_run(CSD(prior, two_branch=True, max_step_percent=0.98), steps=800)
+    assert np.abs(end - root).max() < 0.15, (end, root)
+
+
+def wide_empty_prior() -> AnalyticPrior:
+    """The prompt's data are narrower than the empty text's in every direction, so that CSD has an end."""
+    y = gaussian(1)
+    return AnalyticPrior(
+        {"y": y, "": Gaussian(torch.zeros(D, dtype=torch.float64), 4.0 * y.covariance)}, SHAPE
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_consistent3d_ends_at_the_sample_of_its_noise(seed: int) -> None:
+    """Without a rival, at late u = 100: the point from which the estimate along the path does not change."""
+    prior = exact_prior(same=True)
+    method = CDS(prior, guidance_scale=1.0, seed=seed, u_range=(100, 100), grad_clamp=None)
+    noise = method.noise.reshape(D).double().numpy()
+
+    def mean_gradient(z: np.ndarray) -> np.ndarray:
+        terms = []
+        for t in range(200, 400):
+            sigma_t, sigma_u = (np.sqrt((1 - sd_abar(v)) / sd_abar(v)) for v in (t, 100))
+            y_t = z + sigma_t * noise
+            e_t = exact_eps(prior, "y", y_t / np.sqrt(1 + sigma_t**2), t)
+            y_u = y_t + (sigma_u - sigma_t) * e_t
+            terms.append(e_t - exact_eps(prior, "y", y_u / np.sqrt(1 + sigma_u**2), 100))
+        return np.mean(terms, axis=0)
+
+    root = root_of(mean_gradient)
+    assert np.abs(root - prior.gaussians[0].mean.numpy()).max() > 0.1  # a sample, not the mode
+    end = end_of_run(method, steps=800)
     assert np.abs(end - root).max() < 0.15, (end, root)
