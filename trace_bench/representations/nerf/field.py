@@ -28,8 +28,8 @@ class FieldSettings:
     def __post_init__(self) -> None:
         if min(self.radius, self.hidden, self.blob_std, self.density_scale) <= 0 or self.blob_scale < 0:
             raise TraceBenchError(
-                "representation.field needs radius, hidden, blob_std and density_scale above 0 and blob_scale "
-                f"of at least 0, but has {vars(self)}."
+                "representation.field needs radius, hidden, blob_std and density_scale above 0 and "
+                f"blob_scale of at least 0, but has {vars(self)}."
             )
 
 
