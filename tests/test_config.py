@@ -417,11 +417,11 @@ def test_every_setting_of_a_run_was_thought_of():
     """A new run-level key has to be put on one of the two sides."""
     in_fingerprint = {
         "method", "representation", "prior", "init", "prompt", "guidance_scale", "seed", "steps",
-        "views_per_step", "resolution", "background", "cameras",
+        "views_per_step", "resolution", "background", "cameras", "snapshots",
     }  # fmt: skip
     left_out = {
         "choices", "prompt_set", "rig", "output_root", "device", "force", "on_error", "prompts_per_job",
-        "log_every", "checkpoint",
+        "log_every", "checkpoint", "budget", "detach",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(Job)} == in_fingerprint | left_out
 
