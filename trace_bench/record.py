@@ -190,7 +190,8 @@ class Record:
 
 def budget_of(job: Job) -> dict[str, Any]:
     """Where the number of steps comes from: each method's own, or work equal to another's run."""
-    budget: dict[str, Any] = {"name": job.budget.get("name"), "own": dict(job.budget["own"])}
+    own = {key: job.budget["own"][key] for key in ("steps", "views_per_step")}
+    budget: dict[str, Any] = {"name": job.budget.get("name"), "own": own}
     if "tflop" in job.budget:
         against = job.budget["against"]
         budget |= {"against": against.get("display_name"), "tflop": job.budget["tflop"]}

@@ -103,7 +103,7 @@ def test_config_states_what_it_must(name: str) -> None:
     spec = composed(name, "sd21")
     assert spec["citation"]
     assert spec["display_name"]
-    assert set(spec["reference"]) == {"steps", "views_per_step"}
+    assert {"steps", "views_per_step"} <= set(spec["reference"]) <= {"steps", "views_per_step", "nerf"}
     assert spec["paper"]["minutes"]
     assert spec["guidance_scale"] is None or spec["guidance_scale"] > 0
 
