@@ -45,14 +45,13 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
 
 
 @torch.no_grad()
-def forward(vision, text, head, ids, mask, pixels):
-    """The package's score_gard, with what lies between."""
-    image = vision(pixels)
+def read(text, head, ids, mask, image):
+    """Feature and head's output as the package's score_gard has them, from image features [B, N, D]."""
     states = text(
-        ids.expand(len(pixels), -1), attention_mask=mask.expand(len(pixels), -1), encoder_hidden_states=image,
+        ids.expand(len(image), -1), attention_mask=mask.expand(len(image), -1), encoder_hidden_states=image,
         encoder_attention_mask=torch.ones(image.shape[:2], dtype=torch.long), return_dict=True,
     ).last_hidden_state  # fmt: skip
-    return image, states[:, 0], head(states[:, 0])
+    return states[:, 0], head(states[:, 0])
 
 
 def full(folder: Path) -> None:
@@ -68,22 +67,26 @@ def full(folder: Path) -> None:
     randomise(model, 1234)
     torch.save(model.state_dict(), folder / "weights.pt")
     prompts = json.loads((folder / "prompts.json").read_text())
-    pictures = sorted(folder.glob("*.png"))
-    found = {"rewards": np.zeros((len(prompts), len(pictures)))}
+    pictures = [Image.open(path) for path in sorted(folder.glob("*.png"))]
+    with torch.no_grad():
+        images = [model.blip.visual_encoder(model.preprocess(picture)[None]) for picture in pictures]
+    found = {f"image_{j}": image.numpy() for j, image in enumerate(images)}
     for i, prompt in enumerate(prompts):
         tokens = model.blip.tokenizer(
             prompt, padding="max_length", truncation=True, max_length=35, return_tensors="pt"
         )
-        for j, path in enumerate(pictures):
-            picture = Image.open(path)
-            pixels = model.preprocess(picture)[None]
-            with torch.no_grad():
-                found["rewards"][i, j] = model.score(prompt, picture)
-            image, text, _ = forward(
-                model.blip.visual_encoder, model.blip.text_encoder, model.mlp,
-                tokens.input_ids, tokens.attention_mask, pixels,
-            )  # fmt: skip
-            found |= {f"image_{j}": image.numpy(), f"text_{i}_{j}": text.numpy()}
+        for j, image in enumerate(images):
+            text, out = read(
+                model.blip.text_encoder, model.mlp, tokens.input_ids, tokens.attention_mask, image
+            )
+            found |= {
+                f"text_{i}_{j}": text.numpy(),
+                f"reward_{i}_{j}": ((out - model.mean) / model.std).numpy()[0, 0],
+            }
+        with torch.no_grad():
+            found[f"score_{i}"] = np.array(
+                model.score(prompt, pictures[i])
+            )  # all of it, as the package does it
     np.savez(folder / "expected.npz", **found)
 
 
@@ -113,7 +116,9 @@ def small(path: Path) -> None:
     pixels = torch.randn(3, 3, 48, 48, generator=rng)
     ids = torch.tensor([[41, 7, 19, 33, 2, 42, 0, 0]])
     mask = (ids > 0).long()
-    image, feature, reward = forward(vision, text, head.layers, ids, mask, pixels)
+    with torch.no_grad():
+        image = vision(pixels)
+    feature, reward = read(text, head.layers, ids, mask, image)
     known = {"ids": ids, "mask": mask, "pixels": pixels, "image": image, "text": feature, "reward": reward}
     np.savez_compressed(path, **state, **{f"case_{key}": value.numpy() for key, value in known.items()})
 

@@ -22,13 +22,14 @@ from bert_vocabulary import save_tokenizer, save_vocabulary
 from PIL import Image
 
 from evaluation.image_reward import TOKENS, ImageReward
+from evaluation.reward_network import MEAN, STD
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 ROOT = Path(__file__).parents[2]
 PROMPTS = [
     "a red cube",
     "a photo of a cat, detailed",
-    "a candelabra with many candles on a red velvet tablecloth, highly detailed photo of the ocean",
+    "a candelabra with many candles on a red velvet tablecloth, highly detailed photo of an ocean, a castle",
 ]
 SIZES = [(224, 224), (512, 512), (300, 260)]
 
@@ -72,7 +73,7 @@ def test_features_and_rewards_are_those_of_the_package(case, tmp_path):
     network, tokenizer, transform, _ = judge._parts
     expected = np.load(case / "expected.npz")
     pictures = [Image.open(case / f"{i}.png") for i in range(len(SIZES))]
-    largest = dict.fromkeys(("image", "text", "reward", "batched reward"), 0.0)
+    largest = dict.fromkeys(("image", "text", "reward", "score", "batched"), 0.0)
 
     def compare(name: str, found: torch.Tensor | np.ndarray, wanted: np.ndarray) -> None:
         largest[name] = max(largest[name], float(np.abs(np.asarray(found) - wanted).max()))
@@ -88,13 +89,13 @@ def test_features_and_rewards_are_those_of_the_package(case, tmp_path):
             for j, image in enumerate(images):
                 text = network.text_features(tokens.input_ids, tokens.attention_mask, image)
                 compare("text", text, expected[f"text_{i}_{j}"])
-                compare("reward", judge.rewards(prompt, [pictures[j]])[0], expected["rewards"][i, j])
-            rewards, cut = judge.rewards(prompt, pictures)
-            compare("batched reward", rewards, expected["rewards"][i])
-            assert cut == (i == 2)
+                reward = (network.mlp(text)[0, 0] - MEAN) / STD
+                compare("reward", reward, expected[f"reward_{i}_{j}"])
+                compare("score", reward if i == j else expected[f"score_{i}"], expected[f"score_{i}"])
+    rewards, cut = judge.rewards(PROMPTS[2], pictures)
+    compare("batched", rewards, np.array([expected[f"reward_2_{j}"] for j in range(3)]))
     print("largest differences:", largest)
-    assert np.ptp(expected["rewards"]) > 0.01
-    assert largest["image"] < 1e-6
-    assert largest["text"] < 1e-6
-    assert largest["reward"] < 1e-6
-    assert largest["batched reward"] < 1e-5
+    assert cut
+    assert np.ptp([expected[f"reward_{i}_{j}"] for i in range(3) for j in range(3)]) > 0.01
+    for name, most in {"image": 1e-6, "text": 1e-6, "reward": 1e-6, "score": 1e-6, "batched": 1e-5}.items():
+        assert largest[name] < most, name
