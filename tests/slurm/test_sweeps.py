@@ -93,6 +93,8 @@ def disturb(cluster, out):
     job_id = job_of(out, TIMED_OUT)
     cluster.ask("scontrol", "update", f"JobId={job_id}", f"TimeLimit={minutes_so_far(cluster, job_id) + 1}")
     wait_until("the time limit", lambda: by_prompt(out)[TIMED_OUT][1].status == "preempted", 240)
+    # Its next attempt gets the usual time: on a busy machine a job may not get beyond loading in so little.
+    cluster.ask("scontrol", "update", f"JobId={job_id}", "TimeLimit=30")
     wait_until("the requeue", lambda: by_prompt(out)[REQUEUED][1].status in ("preempted", "done"), 240)
 
 
@@ -133,7 +135,7 @@ def check_first(cluster, out, said, broken):
     assert len(done) == 21
     assert all(is_done(*found[prompt]) for prompt in done)
     for prompt in (REQUEUED, TIMED_OUT):  # requeued, and gone on in the same sweep
-        assert found[prompt][1].attempts == 2
+        assert found[prompt][1].attempts >= 2
         assert re.search(r"Going on at step [1-9]", (found[prompt][0] / "log.txt").read_text())
     for prompt in broken:
         assert cluster.state(job_of(out, prompt)) == "FAILED"
