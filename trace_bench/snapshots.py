@@ -47,7 +47,7 @@ class Snapshots:
         if seen.progress.k not in self.steps:
             return
         with _uncounted(self.prior.counter):
-            arrays = self._arrays(seen)
+            arrays: dict[str, Any] = self._arrays(seen)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         path = self._path(seen.progress.k)
