@@ -49,7 +49,7 @@ class Snapshots:
         with _uncounted(self.prior.counter):
             arrays: dict[str, Any] = self._arrays(seen)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its stub takes them for flags
         path = self._path(seen.progress.k)
         path.parent.mkdir(exist_ok=True)
         write_atomic(path, buffer.getvalue())
