@@ -160,8 +160,8 @@ def _submit_array(works: Sequence[Work], launcher: Mapping[str, Any]) -> list[st
             executor.update_parameters(**settings)
             with executor.batch():
                 jobs = [executor.submit(work) for work in works]
-    except submitit.core.utils.FailedSubmissionError as error:
-        lines = [line.strip() for line in str(error).splitlines() if "sbatch:" in line]
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+        lines = dict.fromkeys(line.strip() for line in str(error).splitlines() if "sbatch:" in line)
         raise TraceBenchError(
             f"Slurm refused the jobs: {'; '.join(lines) or error}; set hydra.launcher.partition=..., "
             "account=..., gres=... or what your cluster asks for."
