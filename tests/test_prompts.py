@@ -6,6 +6,7 @@ import hashlib
 import json
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from trace_bench.config_path import conf_dir
@@ -16,8 +17,9 @@ TEN = PromptSet("ten", tuple(Prompt(str(i), f"thing {i}") for i in range(10)), "
 
 
 def spec_of(name):
-    path = f"{conf_dir()}/prompt_set/{name}.yaml"
-    return OmegaConf.to_container(OmegaConf.load(path).prompt_set, resolve=True)
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        config = compose("config", [f"prompt_set={name}"])
+    return OmegaConf.to_container(config.prompt_set, resolve=True)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def preferences(
     raters = sorted(used["rater_id"].unique())
     prompts = sorted(used["prompt_id"].unique(), key=natural)
     competitors = list(about["competitors"])
-    bootstrap = Bootstrap.draw(max(1, len(raters)), max(1, len(prompts)), replicates, seed)
+    bootstrap = Bootstrap.draw(len(raters), len(prompts), replicates, seed)
     counts = {
         (aspect.id, competitor): tensor(
             used[(used["aspect"] == aspect.id) & (used["competitor"] == competitor)], raters, prompts

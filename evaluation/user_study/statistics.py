@@ -34,13 +34,16 @@ class Bootstrap:
     @staticmethod
     def draw(raters: int, prompts: int, replicates: int, seed: int) -> Bootstrap:
         rng = np.random.default_rng(seed)
-        draws = [rng.multinomial(n, np.full(n, 1 / n), replicates).astype(float) for n in (raters, prompts)]
-        return Bootstrap(*draws)
+        draws = [
+            rng.multinomial(n, [1 / n] * n, replicates) if n else np.zeros((replicates, 0))
+            for n in (raters, prompts)
+        ]
+        return Bootstrap(*(draw.astype(float) for draw in draws))
 
     def totals(self, counts: Floats) -> Floats:
         """Weighted sums over raters and prompts: [R, P, K] -> [B, K]."""
         n, p, k = counts.shape
-        by_prompt = (self.raters @ counts.reshape(n, p * k)).reshape(-1, p, k)
+        by_prompt = (self.raters @ counts.reshape(n, p * k)).reshape(len(self.raters), p, k)
         return np.einsum("bp,bpk->bk", self.prompts, by_prompt)
 
 

@@ -312,7 +312,7 @@ def test_wrong_settings_are_refused(hyper, words):
 
 
 def test_without_points_there_is_no_start():
-    with pytest.raises(TraceBenchError, match="init="):
+    with pytest.raises(TraceBenchError, match="choose another init"):
         Gaussians(None, 64, (4, 16, 16), 0, "cpu")
 
 
