@@ -44,9 +44,10 @@ def output_root(config: DictConfig) -> Path:
 
 def load_metrics(config: DictConfig) -> dict[str, Metric]:
     """The metrics of conf/metric/, by name."""
-    entries: dict[str, Any] = OmegaConf.to_container(
-        config.get("metrics") or OmegaConf.create({}), resolve=True
-    )  # type: ignore[assignment]
+    chosen = config.get("metrics") or OmegaConf.create({})
+    if not isinstance(chosen, DictConfig):
+        raise TraceBenchError(f"metrics={chosen} is no choice of metrics; write metric=[{chosen}].")
+    entries: dict[str, Any] = OmegaConf.to_container(chosen, resolve=True)  # type: ignore[assignment]
     metrics: dict[str, Metric] = {}
     for name, entry in entries.items():
         try:

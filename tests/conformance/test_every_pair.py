@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPrior:
     return StableDiffusionPrior(str(make_checkpoint(folder / "base")), resolution=16, adapter_repo=str(v))
 
 
+@cache
 def settings_of_toy(name: str) -> dict[str, Any]:
     """The representation in the tiny world, made still smaller where it would take seconds a step."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
