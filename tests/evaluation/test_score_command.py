@@ -105,6 +105,12 @@ def test_a_setting_out_of_range_is_said_in_one_sentence(outputs, command):
     assert err == "metrics.ground_truth.azimuth_step_deg=7 must divide 360.\n"
 
 
+def test_the_wrong_key_for_a_choice_of_metrics_is_mended_in_one_sentence(outputs, command):
+    code, _, err = command("score", "metrics=ground_truth")
+    assert code == 2
+    assert err == "metrics=ground_truth is no choice of metrics; write metric=[ground_truth].\n"
+
+
 def test_a_score_file_has_rows_and_details(outputs, command):
     root, clip = outputs
     command("score", clip)
