@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,6 +45,16 @@ def _is_local(family: int, address: Any) -> bool:
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What the package caches (embeddings, downloads) stays out of the home of whoever runs the tests."""
     os.environ["TRACE_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Hydra configures the root logger; its handlers write to a stream that is closed when the test ends."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

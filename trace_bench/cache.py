@@ -1,7 +1,11 @@
 """Where what is made or fetched once is kept."""
 
+import hashlib
 import os
+import urllib.request
 from pathlib import Path
+
+from trace_bench.manifest import write_atomic
 
 
 def cache_dir() -> Path:
@@ -9,3 +13,18 @@ def cache_dir() -> Path:
     if "TRACE_BENCH_CACHE" in os.environ:
         return Path(os.environ["TRACE_BENCH_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "trace_bench"
+
+
+def fetch(url: str, sha256: str | None, path: Path) -> None:
+    """Download `url`, an address from our own YAML, to `path`.
+
+    Raises:
+        OSError: it could not be had; URLError and TimeoutError are among these.
+        ValueError: its content has another SHA-256; nothing is written.
+    """
+    with urllib.request.urlopen(url, timeout=30) as response:
+        data = response.read()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError("sha256 differs")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, data)

@@ -6,16 +6,13 @@ import hashlib
 import json
 import re
 import unicodedata
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trace_bench.cache import cache_dir, fetch
 from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import write_atomic
-from trace_bench.priors.weights import cache_dir
 
 _INDICES = re.compile(r"\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*")
 _SLUG_LENGTH = 48
@@ -161,20 +158,17 @@ def _read(name: str, spec: Mapping[str, Any]) -> tuple[bytes, str]:
 def _fetch(name: str, url: str, sha256: str, path: Path) -> None:
     """Download `url` into the cache, once."""
     try:
-        with urllib.request.urlopen(url, timeout=30) as response:  # a https address from our own YAML
-            data = response.read()
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
+        fetch(url, sha256, path)
+    except OSError as error:
         reason = getattr(error, "reason", error)
         raise TraceBenchError(
             f"The prompts of prompt_set={name} could not be fetched from {url} ({reason}); fetch the file on "
             f"a machine with internet and name its folder with prompt_set.folder=... (file {Path(url).name})."
         ) from error
-    if hashlib.sha256(data).hexdigest() != sha256:
+    except ValueError as error:
         raise TraceBenchError(
-            f"{url} does not hold the file that prompt_set={name} is defined by (sha256 differs)."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, data)
+            f"{url} does not hold the file that prompt_set={name} is defined by ({error})."
+        ) from error
 
 
 def _parse(data: bytes, source: str) -> list[str]:

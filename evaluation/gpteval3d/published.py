@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation.gpteval3d.comparisons import Scores, read_scores
+from trace_bench.cache import fetch
 from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import write_atomic
 
 MADE_BY = "gpt-4-vision-preview"  # the judge of the published scores
 
@@ -62,18 +60,15 @@ class Published:
     def _fetch(self, name: str, path: Path) -> None:
         url = f"{self.url.rstrip('/')}/{name}"
         try:
-            with urllib.request.urlopen(url, timeout=30) as response:  # an address from our own YAML
-                data = response.read()
-        except (urllib.error.URLError, TimeoutError, OSError) as error:
+            fetch(url, self.sha256.get(name), path)
+        except OSError as error:
             raise TraceBenchError(
                 f"{name} of the published tournament could not be fetched from {url} "
                 f"({getattr(error, 'reason', error)}); where there is no network name a folder that holds it "
                 "with published.folder=..., or take instructions=own."
             ) from error
-        if hashlib.sha256(data).hexdigest() != self.sha256.get(name):
-            raise TraceBenchError(f"{url} does not hold the published file (sha256 differs).")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, data)
+        except ValueError as error:
+            raise TraceBenchError(f"{url} does not hold the published file ({error}).") from error
 
     def instruction(self, name: str) -> str:
         """One of the published instruction texts."""
