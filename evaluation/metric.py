@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from evaluation.runs import AGAIN, Run, read_json
 from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import write_json
+from trace_bench.files import write_json
 
 SCHEMA_VERSION = 1
 

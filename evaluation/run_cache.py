@@ -18,7 +18,8 @@ from typing import Any
 from evaluation.metric import SCHEMA_VERSION
 from evaluation.runs import AGAIN, natural, read_json
 from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import Manifest, find_runs, read_manifest, write_atomic
+from trace_bench.files import write_atomic
+from trace_bench.manifest import Manifest, find_runs, read_manifest
 
 CACHE, CACHE_VERSION = ".collected.json", 2
 Record = dict[str, Any]

@@ -13,6 +13,7 @@ import pytest
 from trace_bench import manifest as contract
 from trace_bench.claim import CLAIM, BusyError, claim
 from trace_bench.environment import describe_environment
+from trace_bench.files import write_atomic, write_json
 from trace_bench.manifest import (
     Manifest,
     ManifestError,
@@ -21,8 +22,6 @@ from trace_bench.manifest import (
     is_done,
     missing_files,
     read_manifest,
-    write_atomic,
-    write_json,
     write_manifest,
 )
 

@@ -5,7 +5,7 @@ import os
 import urllib.request
 from pathlib import Path
 
-from trace_bench.manifest import write_atomic
+from trace_bench.files import write_atomic
 
 
 def cache_dir() -> Path:
@@ -13,6 +13,15 @@ def cache_dir() -> Path:
     if "TRACE_BENCH_CACHE" in os.environ:
         return Path(os.environ["TRACE_BENCH_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "trace_bench"
+
+
+def keep(path: Path, data: str | bytes) -> None:
+    """Write a file of the cache; one that cannot be written is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data)
+    except OSError:
+        return
 
 
 def fetch(url: str, sha256: str | None, path: Path) -> None:

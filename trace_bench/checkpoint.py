@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import write_atomic
+from trace_bench.files import write_atomic
 
 CHECKPOINT = "checkpoint.pt"
 _MAGIC = b"TBCK1\n"

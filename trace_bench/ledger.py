@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trace_bench.manifest import utc_now, write_json
+from trace_bench.files import write_json
+from trace_bench.manifest import utc_now
 
 SWEEPS, PLAN = "sweeps", "plan.json"
 

@@ -1,4 +1,4 @@
-"""The run folder's contract: manifest.json, when a run counts as done, and writes that are never half there.
+"""The run folder's contract: manifest.json, and when a run counts as done.
 
 Light on purpose (no torch): the evaluation and the status of a sweep read thousands of these.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from trace_bench.errors import TraceBenchError
+from trace_bench.files import write_atomic
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -154,32 +154,3 @@ def is_done(folder: Path, manifest: Manifest | None) -> bool:
 def find_runs(output_root: Path) -> list[Path]:
     """All run folders under an output root (those with a manifest), sorted."""
     return sorted(path.parent for path in (output_root / "runs").glob(f"*/*/*/*/*/{MANIFEST}"))
-
-
-def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a file so that a crash at any moment leaves the old one or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def write_json(path: Path, data: Mapping[str, Any] | list[Any]) -> None:
-    """`write_atomic` of indented JSON; NaN is refused, because JSON has none."""
-    write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trace_bench import slurm
-from trace_bench.cache import cache_dir
+from trace_bench.cache import cache_dir, keep
 from trace_bench.claim import CLAIM
 from trace_bench.ledger import Sweep, jobs_of
 from trace_bench.manifest import MANIFEST, Manifest, ManifestError, read_manifest
-from trace_bench.priors.weights import write_atomic
 
 #: `killed`: its manifest says running, but nobody is at work on it. `queued`: a Slurm job has it.
 State = Literal["done", "running", "preempted", "queued", "killed", "failed", "missing", "unreadable"]
@@ -65,7 +64,7 @@ def read_rows(root: Path) -> dict[str, Row]:
             rows[name], changed = read_row(root / name), True
     if changed or len(known) != len(rows):
         entries = {name: [stamps[name], asdict(row)] for name, row in rows.items()}
-        write_atomic(cache, json.dumps({"version": _CACHE_VERSION, "rows": entries}).encode())
+        keep(cache, json.dumps({"version": _CACHE_VERSION, "rows": entries}))
     return rows
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from trace_bench.manifest import write_atomic
+from trace_bench.files import write_atomic
 
 METRICS = "metrics.jsonl"
 LINES_PER_RUN = 5

@@ -17,6 +17,7 @@ from trace_bench.checkpoint import CHECKPOINT, Checkpoint, CheckpointError, load
 from trace_bench.claim import CLAIM
 from trace_bench.config import Job
 from trace_bench.environment import describe_environment
+from trace_bench.files import write_atomic, write_json
 from trace_bench.identity import RunSpec
 from trace_bench.manifest import (
     SECONDS,
@@ -27,8 +28,6 @@ from trace_bench.manifest import (
     missing_files,
     read_manifest,
     utc_now,
-    write_atomic,
-    write_json,
     write_manifest,
 )
 

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from trace_bench.cameras import Cameras, EvaluationRig
-from trace_bench.manifest import RENDERS, write_json
+from trace_bench.files import write_json
+from trace_bench.manifest import RENDERS
 from trace_bench.representations.base import Renderable
 
 TURNTABLE, PREVIEW, PICTURE = "turntable.mp4", "preview.png", "asset.png"

@@ -19,7 +19,7 @@ from torch import Tensor
 from trace_bench.config import Job, build
 from trace_bench.distill import Seen
 from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import write_atomic
+from trace_bench.files import write_atomic
 from trace_bench.methods.base import Distilled, Method
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText, embed_prompt

@@ -24,7 +24,7 @@ from evaluation.gpteval3d.tournament import assemble
 from evaluation.runs import find_runs
 from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import write_json
+from trace_bench.files import write_json
 
 MODES = ("tournament", "new_method", "elo")
 

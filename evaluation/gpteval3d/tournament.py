@@ -18,7 +18,7 @@ from evaluation.gpteval3d.published import Published
 from evaluation.gpteval3d.rating import pick_anchor
 from evaluation.runs import Run, read_json
 from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import write_json
+from trace_bench.files import write_json
 
 PUBLISHED = "tournament-v0"
 _PLAN_VERSION = 1

@@ -27,7 +27,7 @@ from evaluation.user_study.study import load_study
 from evaluation.user_study.votes import VOTES, read_votes, votes_of
 from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import write_atomic, write_json
+from trace_bench.files import write_atomic, write_json
 
 
 def run_make(config: dict[str, Any], root: Path, folder: Path) -> int:

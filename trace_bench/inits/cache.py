@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from trace_bench.cache import cache_dir
-from trace_bench.priors.weights import write_atomic
+from trace_bench.cache import cache_dir, keep
 
 log = logging.getLogger(__name__)
 _MADE_IN = "_seconds"
@@ -44,7 +43,7 @@ def cached(
         made = make()
         buffer = io.BytesIO()
         np.savez(buffer, **made, **{_MADE_IN: np.float64(time.monotonic() - began)})  # type: ignore[arg-type]
-        write_atomic(path, buffer.getvalue())
+        keep(path, buffer.getvalue())
     return made, 0.0
 
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from trace_bench.cache import cache_dir
-from trace_bench.priors.weights import write_atomic
+from trace_bench.cache import cache_dir, keep
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +49,7 @@ def unit_tflop(
     if path.is_file():
         return json.loads(path.read_text())
     unit = _count(unet_config, vae_config, text_length, resolution, rank)
-    write_atomic(path, json.dumps(unit).encode())
+    keep(path, json.dumps(unit))
     return unit
 
 

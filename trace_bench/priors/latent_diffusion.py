@@ -18,20 +18,19 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from trace_bench.cache import cache_dir, keep
 from trace_bench.errors import TraceBenchError
 from trace_bench.priors.adapter import LoraAdapter, add_lora
 from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance
 from trace_bench.priors.denoiser import Denoiser
 from trace_bench.priors.flops import unit_tflop
 from trace_bench.priors.weights import (
-    cache_dir,
     check_complete,
     file_patterns,
     resolve,
     scheduler_config,
     weight_files,
     weights_sha256,
-    write_atomic,
 )
 from trace_bench.schedules import scaled_linear_alphas_cumprod
 
@@ -171,7 +170,7 @@ class LatentDiffusionPrior(ABC):
         missing = [i for i, path in enumerate(paths) if not path.is_file()]
         computed = dict(zip(missing, self._encode_text([texts[i] for i in missing]), strict=True))
         for i, row in computed.items():
-            write_atomic(paths[i], save(row))
+            keep(paths[i], save(row))
         rows = [computed[i] if i in computed else load(path.read_bytes()) for i, path in enumerate(paths)]
         fields = {
             name: torch.stack([row[name] for row in rows]).to(self.device, torch.float32) for name in rows[0]

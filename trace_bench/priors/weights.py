@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from trace_bench.cache import cache_dir
+from trace_bench.cache import cache_dir, keep
 from trace_bench.errors import TraceBenchError
 
 PACKAGED = "pkg://"
@@ -143,17 +142,5 @@ def file_sha256(path: Path) -> str:
         return json.loads(memo.read_text())["sha256"]
     with real.open("rb") as stream:
         value = hashlib.file_digest(stream, "sha256").hexdigest()
-    write_atomic(memo, json.dumps({"path": str(real), "sha256": value}).encode())
+    keep(memo, json.dumps({"path": str(real), "sha256": value}))
     return value
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a cache file so that a reader sees all of it or nothing; a cache that cannot be written is
-    no error."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError:
-        return
