@@ -2,7 +2,9 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 INPUTS := pyproject.toml constraints.txt scripts/bootstrap
-PYTEST_ARGS ?= -n auto --maxprocesses 4
+PYTEST_ARGS ?= -n 3 --dist worksteal
+# Without bytecode beside the sources every command compiles torch and diffusers anew, for 15 seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help bench test install install-dev lint style types imports format wheel-test constraints clean

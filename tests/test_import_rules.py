@@ -27,7 +27,7 @@ WRONGS = {
     "one-way": ("trace_bench/manifest.py", "import evaluation.runs"),
     "entry": ("trace_bench/run.py", "import trace_bench.__main__"),
 }
-EVALUATION_MAY_IMPORT = {"", "cameras", "config_path", "errors", "manifest", "toyworld"}
+EVALUATION_MAY_IMPORT = {"", "cache", "cameras", "config_path", "errors", "files", "manifest", "toyworld"}
 
 
 def lint_imports(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from evaluation.user_study.agreement import alpha, coincidences
 from evaluation.user_study.votes import OUTCOMES
@@ -114,6 +113,8 @@ def sign_test(ours: int, competitor: int) -> dict[str, Any]:
     """Wilson's interval and the two-sided sign test of decided votes; both ignore that votes are crossed."""
     if ours + competitor == 0:
         return {"wilson": {"low": None, "high": None}, "sign_test_p": None}
+    from scipy.stats import binomtest  # a second that the other commands of the study do without
+
     test = binomtest(ours, ours + competitor)
     wilson = test.proportion_ci(LEVEL, method="wilson")
     return {
