@@ -132,12 +132,12 @@ def test_on_the_tiny_prior(name):
         parse(run.prompt.text)  # the toy world has the words
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["table4", "table7", "coco2d", "native3d", "diversity"])
 def test_by_equal_work(name):
     check_equal_work(planned(name, "budget=equal_work", "prior=tiny"), EXPECTED[name][3])
 
 
-@pytest.mark.parametrize("name", ["table4", "table5", "coco2d"])
+@pytest.mark.parametrize("name", ["table5", "coco2d"])
 def test_by_equal_work_on_the_papers_prior(name, files):
     check_equal_work(planned(name, "budget=equal_work", files=files), EXPECTED[name][2])
 

@@ -31,7 +31,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 REPRESENTATIONS = sorted(path.stem for path in (CONF / "representation").glob("*.yaml"))
-STEPS, STOP, VIEWS = 4, 2, 2
+STEPS, STOP, VIEWS = 3, 1, 2
 RANGE = CameraRange(distance=(2.5, 2.8), fovy_deg=(40.0, 45.0), elevation_deg=(-10.0, 60.0))
 SMALL: dict[str, dict[str, Any]] = {
     "nerf": {
