@@ -15,6 +15,7 @@ help:  ## print this list
 bench: $(VENV)/.installed  ## make 3D assets with sds, vsd and trace, score them, print the tables and the pictures
 	$(PY) -m trace_bench -m method=sds,vsd,trace prompt_set=toy hydra/launcher=local
 	$(PY) -m evaluation.score
+	$(PY) -m evaluation.gpteval3d judge=clip
 	$(PY) -m evaluation.contact_sheet
 	$(PY) -m evaluation.tables table=all
 
