@@ -49,8 +49,10 @@ def sheet(prompt: str, runs: Mapping[tuple[str, str], Run], methods: Sequence[st
     for name, title in REPRESENTATIONS.items():
         rig = next((run for key, run in runs.items() if key[1] == name), None)
         first = Picture([], "") if rig is None or name == "image" else true_views(rig)
-        columns.append(Column(title, "", [first, *(pictures(runs.get((m, name))) for m in methods)]))
-    return draw_sheet(prompt, ["truth", *methods], columns, list(VIEWS), tile)
+        cells = [first, *(pictures(runs.get((method, name))) for method in methods)]
+        columns.append(Column(title, "one canvas" if name == "image" else "", cells))
+    rows = ["truth", *(method.replace("_", " ") for method in methods)]
+    return draw_sheet(prompt, rows, columns, list(VIEWS), tile)
 
 
 def main() -> int:
