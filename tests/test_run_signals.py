@@ -160,15 +160,18 @@ def test_ctrl_c_twice_stops_at_once_and_loses_nothing(tmp_path, whole):
     assert (run.folder / "asset.safetensors").read_bytes() == whole(0)
 
 
-def test_ctrl_c_in_a_shell(tmp_path, whole):
+def typed(folder, *more):
     """The command as a user types it, in an interpreter of its own."""
+    command = [sys.executable, "-m", "trace_bench", *arguments(folder / "out", *more)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_ctrl_c_in_a_shell(tmp_path, whole):
     (run,) = plan(tmp_path / "out")
-    command = [sys.executable, "-m", "trace_bench", *arguments(tmp_path / "out")]
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    environment = os.environ | {"PYTHONPATH": path}
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with typed(tmp_path) as process:
         wait_for_step(run.folder, 20)
         process.send_signal(signal.SIGINT)
         said, error = process.communicate(timeout=120)
@@ -179,6 +182,21 @@ def test_ctrl_c_in_a_shell(tmp_path, whole):
     assert make_asset(run).status == "done"
     assert (run.folder / "asset.safetensors").read_bytes() == whole(0)
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_a_signal_to_the_command_reaches_its_workers(tmp_path):
+    """One worker a core; `kill` knows the first process only."""
+    steps = "steps=5000"
+    runs = plan(tmp_path / "out", "prompt=0,1,2", steps)
+    with typed(tmp_path, "-m", "prompt=0,1,2", steps, "hydra/launcher=local") as process:
+        wait_for_step(runs[0].folder, 20)
+        process.send_signal(signal.SIGTERM)
+        said, error = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in error + said
+    assert f"Not finished: {runs[0].folder}" in error
+    assert read_manifest(runs[0].folder).status == "preempted"
+    assert (runs[0].folder / CHECKPOINT).exists()
 
 
 def test_handlers_are_put_back():

@@ -6,10 +6,13 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 #: What asks a run to stop: the scheduler, Ctrl-C, and Slurm's warning before a time limit or a preemption.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+GRACE_S = 3.0  # for a step and a checkpoint of each worker
 
 
 class StopRequest:
@@ -27,7 +30,11 @@ class StopRequest:
         return 128 + (self.signum or signal.SIGTERM)
 
     def handle(self, signum: int, _frame: object) -> None:
-        """The first signal is noted; one more stops at once."""
+        """The first signal is noted; one more stops at once, but for SIGTERM, which is passed on and may come
+        to a whole group besides.
+        """
+        if self.signum == signum == signal.SIGTERM:
+            return
         if self.signum is not None:
             raise KeyboardInterrupt
         self.signum = signum
@@ -50,3 +57,42 @@ def listening() -> Iterator[StopRequest]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def passing_on() -> Iterator[None]:
+    """While the block lasts a signal to this process stops the workers that it started, and then itself.
+
+    A terminal sends Ctrl-C to all of them; of SIGTERM only the first process may know. The workers get the
+    time that a step and a checkpoint take, unless Ctrl-C comes twice.
+    """
+    asked = False
+
+    def handle(signum: int, _frame: object) -> None:
+        nonlocal asked
+        workers = _children()
+        if workers and not asked:
+            asked = True
+            if signum == signal.SIGTERM:
+                for pid in workers:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signum)
+            time.sleep(GRACE_S)
+        raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(128 + signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _children() -> list[int]:
+    """Processes that this one started and that have not ended."""
+    return [
+        int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()
+    ]

@@ -25,7 +25,7 @@ from trace_bench.config import Job, check_settings, check_start, settings_of
 from trace_bench.config_path import conf_dir
 from trace_bench.errors import TraceBenchError
 from trace_bench.identity import RunSpec, runs_of
-from trace_bench.interrupt import listening
+from trace_bench.interrupt import listening, passing_on
 from trace_bench.ledger import write_plan
 from trace_bench.planning import check_composes, launcher_of, make_plan, readable_overrides
 from trace_bench.submission import is_slurm, name_of, status_of, submit, wait
@@ -155,7 +155,8 @@ def _hand_over(args: argparse.Namespace, argv: Sequence[str], overrides: list[st
     """Let Hydra do the rest, with the overrides as it reads them."""
     flags = [arg for arg in argv if arg not in args.overrides]
     sys.argv = [sys.argv[0], *flags, *overrides]
-    hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(run_job)()
+    with passing_on():
+        hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(run_job)()
 
 
 def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
