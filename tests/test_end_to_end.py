@@ -31,6 +31,16 @@ REPRESENTATIONS = {
         "representation.mesh.resolution=16",
     ],
 }
+#: Every method on 3D Gaussians, three on the others; the rest of these pairs among the slow tests.
+PAIRS = [
+    pytest.param(
+        method,
+        representation,
+        marks=[pytest.mark.slow] * (representation != "gaussians" and method not in {"sds", "vsd", "trace"}),
+    )
+    for method in LATENT_PRIOR_METHODS
+    for representation in REPRESENTATIONS
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +72,7 @@ def run_folder(root: Path) -> Path:
     return manifest.parent
 
 
-@pytest.mark.parametrize("representation", REPRESENTATIONS)
-@pytest.mark.parametrize("method", LATENT_PRIOR_METHODS)
+@pytest.mark.parametrize(("method", "representation"), PAIRS)
 def test_every_method_makes_an_asset(
     method: str, representation: str, overrides: list[str], tmp_path: Path
 ) -> None:

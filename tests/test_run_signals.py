@@ -184,6 +184,7 @@ def test_ctrl_c_in_a_shell(tmp_path, whole):
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_command_reaches_its_workers(tmp_path):
     """One worker a core; `kill` knows the first process only."""
     steps = "steps=5000"

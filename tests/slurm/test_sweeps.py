@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from trace_bench.manifest import Manifest, find_runs, is_done, read_manifest, write_manifest
 from trace_bench.planning import make_plan
 
+pytestmark = pytest.mark.slow
+
 CAPTIONS = yaml.safe_load((ROOT / "conf" / "metric" / "clip_score.yaml").read_text())["models"]["tiny"][
     "captions"
 ]
@@ -98,7 +100,6 @@ def disturb(cluster, out):
     wait_until("the requeue", lambda: by_prompt(out)[REQUEUED][1].status in ("preempted", "done"), 240)
 
 
-@pytest.mark.slow
 def test_a_sweep_survives_all_that_happens_to_jobs(cluster, sweep, tmp_path):
     """24 runs, 4 at a time: one raises, one goes non-finite, one is killed, one requeued, one out of time."""
     prompts, out, faults = CAPTIONS[:24], tmp_path / "out", tmp_path / "faults.json"
