@@ -51,6 +51,7 @@ def test_two_files_are_all_it_takes(folder):
     assert files == ["conf/method/direct.yaml", "direct.py"]
 
 
+@pytest.mark.slow
 def test_it_sweeps_beside_the_others(folder):
     """Step 3's sweep: every run done, the method's under its own name, with the cost that it declared."""
     commands = block("sh").splitlines()

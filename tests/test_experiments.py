@@ -137,7 +137,8 @@ def test_by_equal_work(name):
     check_equal_work(planned(name, "budget=equal_work", "prior=tiny"), EXPECTED[name][3])
 
 
-@pytest.mark.parametrize("name", ["table5", "coco2d"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["table4", "table5", "coco2d"])
 def test_by_equal_work_on_the_papers_prior(name, files):
     check_equal_work(planned(name, "budget=equal_work", files=files), EXPECTED[name][2])
 
@@ -249,7 +250,7 @@ def test_a_prior_whose_price_is_unknown_is_named():
 # --- counted ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["sds", "ism"])
+@pytest.mark.parametrize("method", ["sds", pytest.param("ism", marks=pytest.mark.slow)])
 def test_what_is_planned_is_what_is_counted(method, tmp_path, monkeypatch):
     """A run with as much work as six steps of TraCe: its networks count the TFLOP of the plan."""
     monkeypatch.setattr(flops, "unit_tflop", COUNTED)

@@ -169,6 +169,7 @@ def typed(folder, *more):
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_shell(tmp_path, whole):
     (run,) = plan(tmp_path / "out")
     with typed(tmp_path) as process:
