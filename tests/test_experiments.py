@@ -107,6 +107,7 @@ def test_every_table_and_figure_has_its_sweep():
     assert sorted(EXPECTED) == NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_on_the_papers_prior(name, files):
     methods, representation, n, _ = EXPECTED[name]
@@ -277,6 +278,7 @@ def test_what_is_planned_is_what_is_counted(method, tmp_path, monkeypatch):
     )  # a step is a sixth of it
 
 
+@pytest.mark.slow
 def test_an_experiment_runs(tmp_path, capsys):
     """Figure 4 in three steps: the runs are done and have their snapshots."""
     command = ["-m", "experiment=gradients", "prior=tiny", "prompt=2,10", "steps=3", "snapshots.steps=[0,2]"]

@@ -118,6 +118,7 @@ def test_stopped_at_any_step_and_given_again(tmp_path, whole, signum):
     assert not (run.folder / CHECKPOINT).exists()
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_sweep_and_the_same_command_does_the_rest(tmp_path, whole):
     runs = plan(tmp_path, "prompt=0,1,2")
     process = start(tmp_path, "-m", "prompt=0,1,2")

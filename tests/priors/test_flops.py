@@ -23,6 +23,7 @@ SD21_VAE = {
 }
 
 
+@pytest.mark.slow
 def test_sd21_unit_costs() -> None:
     unit = unit_tflop(json.dumps(SD21_UNET), json.dumps(SD21_VAE), text_length=77, resolution=512)
     assert unit["unet_fwd"] == pytest.approx(0.804, abs=0.001)
