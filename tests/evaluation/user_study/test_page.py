@@ -20,6 +20,8 @@ import pytest
 from evaluation.user_study.answers import parse
 from evaluation.user_study.study import COMPARISON, INSTRUCTED
 
+pytestmark = pytest.mark.slow  # a browser, which not every machine has
+
 BROWSER = os.environ.get("CHROMIUM") or next(
     filter(
         None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
