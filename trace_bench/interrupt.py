@@ -40,7 +40,7 @@ class StopRequest:
         self.signum = signum
         name = signal.Signals(signum).name
         os.write(
-            2, f"\n{name}: stopping after this step, with a checkpoint (once more to stop at once)\n".encode()
+            2, f"\n{name}: stopping after this step, with a checkpoint (one more Ctrl-C stops at once)\n".encode()
         )
 
 
