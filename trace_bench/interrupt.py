@@ -38,10 +38,8 @@ class StopRequest:
         if self.signum is not None:
             raise KeyboardInterrupt
         self.signum = signum
-        name = signal.Signals(signum).name
-        os.write(
-            2, f"\n{name}: stopping after this step, with a checkpoint (one more Ctrl-C stops at once)\n".encode()
-        )
+        what = "stopping after this step, with a checkpoint (one more Ctrl-C stops at once)"
+        os.write(2, f"\n{signal.Signals(signum).name}: {what}\n".encode())
 
 
 @contextlib.contextmanager

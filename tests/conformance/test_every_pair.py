@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from configured import CONF, NAMES, composed, configured
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from sd_checkpoint import make_checkpoint
 
 from trace_bench.cameras import CameraRange
@@ -24,11 +25,6 @@ from trace_bench.priors.text import embed_prompt
 from trace_bench.representations.base import Representation
 from trace_bench.schedules import Progress
 from trace_bench.seeding import Rng
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "methods"))  # where the methods' own tests have it
-from configured import CONF, NAMES, composed, configured
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 REPRESENTATIONS = sorted(path.stem for path in (CONF / "representation").glob("*.yaml"))
 STEPS, STOP, VIEWS = 3, 1, 2

@@ -13,7 +13,7 @@ from trace_bench.config import build
 from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+CONF = Path(__file__).resolve().parents[1] / "conf"
 NAMES = sorted(
     path.stem for path in (CONF / "method").glob("*.yaml") if OmegaConf.load(path).get("distils", True)
 )
