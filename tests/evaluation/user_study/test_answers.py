@@ -5,22 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
 from study_folders import answer_file, attentive
 
 from evaluation.user_study.aspects import ASPECT_IDS
 from evaluation.user_study.study import COMPARISON, INSTRUCTED, SCRAMBLED
 from evaluation.user_study.votes import COLUMNS
 from trace_bench import __version__
-from trace_bench.config_path import conf_dir
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -406,18 +399,3 @@ def test_files_that_are_no_votes(outputs, call, tmp_path):
     assert "has no column prompt_id, ours, competitor" in call("mode=results", f"votes={path}")[2]
     path = write_csv(tmp_path / "head.csv", pd.DataFrame(columns=COLUMNS))
     assert "holds no judgements" in call("mode=results", f"votes={path}")[2]
-
-
-def test_help_names_every_key():
-    done = subprocess.run(
-        [sys.executable, "-m", "evaluation.user_study", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    keys = [
-        key for key in OmegaConf.load(f"{conf_dir()}/user_study.yaml") if key not in {"defaults", "hydra"}
-    ]
-    assert len(keys) > 10
-    assert not [key for key in keys if not re.search(rf"^ +{key} ", done.stdout, re.MULTILINE)]

@@ -1,0 +1,39 @@
+"""--help of each evaluation command names every key of its configuration, and every choice."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from trace_bench.config_path import conf_dir
+
+CONFIG = {
+    "score": "evaluation",
+    "tables": "evaluation",
+    "figures.__main__": "evaluation",
+    "contact_sheet": "evaluation",
+    "collect": "evaluation",
+    "gpteval3d.__main__": "gpteval3d",
+    "user_study.__main__": "user_study",
+}
+GROUPS = {"evaluation": ("metric", "figure"), "gpteval3d": ("judge",), "user_study": ()}
+
+
+@pytest.mark.parametrize("module", CONFIG)
+def test_help_names_every_key_and_choice(module, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    with pytest.raises(SystemExit) as left:
+        importlib.import_module(f"evaluation.{module}").main()
+    assert left.value.code in (0, None)
+    shown = capsys.readouterr().out
+    config = CONFIG[module]
+    keys = [key for key in OmegaConf.load(f"{conf_dir()}/{config}.yaml") if key not in {"defaults", "hydra"}]
+    assert len(keys) > 5
+    assert not [key for key in keys if not re.search(rf"^ +{key} ", shown, re.MULTILINE)]
+    choices = [path.stem for group in GROUPS[config] for path in Path(conf_dir(), group).glob("*.yaml")]
+    assert not [name for name in choices if not re.search(rf"\b{name}\b", shown)]
