@@ -100,7 +100,7 @@ class ClipScore(Metric):
     def score(self, run: Run) -> Score:
         model = self._model(run)
         views = self._views(run)
-        images = model.embed_images([open_rgb(run, view) for view in views], self.batch_size)  # [V, D]
+        images = model.embed_images([open_rgb(run.rgb(view)) for view in views], self.batch_size)  # [V, D]
         captions = self._captions(run)
         cosines = images @ model.embed_texts([run.prompt, *captions]).T  # [V, 1 + captions]
         own = cosines[:, 0]

@@ -103,7 +103,7 @@ def _run_cell(
         if manifest is None:
             raise TraceBenchError(f"{folder} has gone.")
         run = Run(folder, manifest)
-        pictures = [open_rgb(run, nearest_view(run, azimuth)) for azimuth in views.values()]
+        pictures = [open_rgb(run.rgb(nearest_view(run, azimuth))) for azimuth in views.values()]
     except TraceBenchError as error:
         problems.append(str(error))
         return Picture([], "cannot be read")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,8 @@ def pose(camera: dict[str, Any]) -> Pose:
     return tuple(float(camera[key]) for key in ("elevation_deg", "azimuth_deg", "distance", "fovy_deg"))  # type: ignore[return-value]
 
 
-def open_rgb(run: Run, view: int) -> Image.Image:
+def open_rgb(path: Path) -> Image.Image:
     """A render as RGB; transparency is refused, since what stands behind it would be a guess."""
-    path = run.rgb(view)
     try:
         with Image.open(path) as image:
             image.load()
@@ -48,7 +48,7 @@ def load_views(run: Run, views: list[int], resolution: int) -> Views:
     there is some.
     """
     alpha, depth = _load_geometry(run)
-    rgb = np.stack([np.asarray(open_rgb(run, view), np.float32) / 255.0 for view in views])
+    rgb = np.stack([np.asarray(open_rgb(run.rgb(view)), np.float32) / 255.0 for view in views])
     if rgb.shape[:3] != alpha[views].shape or alpha.shape[0] != len(run.cameras):
         raise TraceBenchError(
             f"{run.folder / 'renders'}: pictures, geometry.npz and cameras.json differ in size: {AGAIN}."

@@ -80,8 +80,8 @@ def views_of(data: Data, row: pd.Series, azimuths: Sequence[float]) -> list[Imag
     """The renders nearest to the azimuths (degrees, 0 is the front); the one picture of a canvas."""
     run = open_run(data, row)
     if len(run.cameras) == 1:
-        return [np.asarray(open_rgb(run, 0))]
-    return [np.asarray(open_rgb(run, nearest_view(run, azimuth))) for azimuth in azimuths]
+        return [np.asarray(open_rgb(run.rgb(0)))]
+    return [np.asarray(open_rgb(run.rgb(nearest_view(run, azimuth)))) for azimuth in azimuths]
 
 
 def pick_runs(

@@ -18,19 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from ImageReward.ImageReward import ImageReward
-from ImageReward.models.BLIP import blip_pretrain
 from ImageReward.models.BLIP.med import BertConfig, BertModel
 from ImageReward.models.BLIP.vit import VisionTransformer
 from PIL import Image
-from transformers import BertTokenizer
 
-MED_CONFIG = {
-    "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768,
-    "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-12,
-    "max_position_embeddings": 512, "model_type": "bert", "num_attention_heads": 12,
-    "num_hidden_layers": 12, "pad_token_id": 0, "add_type_embeddings": False, "vocab_size": 30524,
-    "encoder_width": 768, "add_cross_attention": True,
-}  # fmt: skip
+sys.path.append(str(Path(__file__).parents[2] / "evaluation" / "image_reward"))
+from worker import MED_CONFIG, use_vocabulary
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
@@ -55,13 +48,7 @@ def read(text, head, ids, mask, image):
 
 
 def full(folder: Path) -> None:
-    def tokenizer() -> BertTokenizer:
-        made = BertTokenizer(str(folder / "vocab.txt"))
-        made.add_special_tokens({"bos_token": "[DEC]"})
-        made.add_special_tokens({"additional_special_tokens": ["[ENC]"]})
-        return made
-
-    blip_pretrain.init_tokenizer = tokenizer
+    use_vocabulary(folder / "vocab.txt")
     (folder / "med_config.json").write_text(json.dumps(MED_CONFIG))
     model = ImageReward(str(folder / "med_config.json")).eval()
     randomise(model, 1234)

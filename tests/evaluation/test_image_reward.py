@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,10 @@ import torch
 from bert_vocabulary import save_tokenizer
 from run_folders import draw, only_run, write_run
 
-from evaluation import image_reward
-from evaluation.image_reward import ImageReward
+from evaluation.image_reward import metric
+from evaluation.image_reward.metric import ImageReward
+from evaluation.image_reward.network import RewardNetwork, Sizes, load_checkpoint, map_key
 from evaluation.metric import MetricUnavailable, score_run
-from evaluation.renders import open_rgb
-from evaluation.reward_network import RewardNetwork, Sizes, load_checkpoint, map_key
 from trace_bench.errors import TraceBenchError
 
 SMALL = Sizes(
@@ -182,8 +183,7 @@ def judge(tokenizer, tmp_path, monkeypatch):
     state = {official[key]: value for key, value in network.state_dict().items()}
     unused = {key: torch.zeros(1) for key in official_keys() if map_key(key) is None}
     torch.save(state | unused, tmp_path / "reward.pt")
-    real = load_checkpoint
-    monkeypatch.setattr("evaluation.reward_network.load_checkpoint", lambda path: real(path, FULL_INPUTS))
+    monkeypatch.setattr("evaluation.image_reward.network.Sizes", lambda: FULL_INPUTS)
     return lambda **given: ImageReward(
         **{"checkpoint": str(tmp_path / "reward.pt"), "tokenizer": tokenizer, "device": "cpu"} | given
     )
@@ -221,7 +221,7 @@ def test_a_score_stands_until_the_weights_change(judge, run, tmp_path):
 
 def test_a_prompt_that_is_cut_is_said_so(judge, run, caplog):
     with caplog.at_level(logging.WARNING):
-        _, cut = judge().rewards("red " * 40, [open_rgb(run, 0)])
+        _, cut = judge().rewards("red " * 40, [run.rgb(0)])
     assert cut
     assert "only the beginning" in caplog.text
 
@@ -246,11 +246,94 @@ def test_a_tokenizer_that_is_not_berts_is_refused(tmp_path, clip_folder):
         tmp_path / "other"
     )
     with pytest.raises(TraceBenchError, match="is not bert-base-uncased"):
-        image_reward.load_tokenizer(str(tmp_path / "other"), False)
+        metric.load_tokenizer(str(tmp_path / "other"), False)
     with pytest.raises(MetricUnavailable, match=r"metrics\.image_reward\.tokenizer=FOLDER"):
-        image_reward.load_tokenizer(str(tmp_path / "nothing"), False)
+        metric.load_tokenizer(str(tmp_path / "nothing"), False)
 
 
 def test_toy_runs_are_left_out_where_the_config_says_so(run):
     assert ImageReward().applies(run)
     assert not ImageReward(skip_priors=["tiny"]).applies(run)
+
+
+# --- the package in a process of its own: here a stand-in that speaks the worker's language ----------------
+
+
+@pytest.fixture
+def interpreter(tmp_path):
+    """`interpreter(body)` is an executable that gets the worker's arguments and runs `body` instead."""
+
+    def make(body: str) -> str:
+        path = tmp_path / "python"
+        path.write_text(f"#!{sys.executable} -I\nimport json, sys\n{textwrap.dedent(body)}")
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+SCORES = """
+    print(json.dumps({"rewards": []}), flush=True)
+    _, _, checkpoint, vocabulary, device = sys.argv[1:]
+    words = open(vocabulary).read().split("\\n")
+    assert (words[101], device) == ("[CLS]", "cpu"), (words[101], device)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        known = words.index(asked["prompt"].split()[-1])
+        rewards = [known / 1024 + i for i, _ in enumerate(asked["pictures"])]
+        print(json.dumps({"rewards": rewards}), flush=True)
+"""
+DIES_LATER = """
+    print(json.dumps({"rewards": []}), flush=True)
+    sys.stdin.readline()
+    sys.exit("out of memory")
+"""
+
+
+@pytest.fixture
+def official(judge, interpreter):
+    """ImageReward whose package is `body`."""
+    return lambda body: judge(official_python=interpreter(body))
+
+
+def test_the_package_can_be_asked_instead(official, judge, run, tokenizer):
+    by_package = official(SCORES)
+    base = metric.load_tokenizer(tokenizer, False).get_vocab()["duck"] / 1024
+    assert [row["reward"] for row in by_package.score(run).rows] == pytest.approx(
+        [base + i for i in range(4)], abs=1e-6
+    )
+    assert score_run(judge(), run)
+    assert score_run(by_package, run), "computed by something else"
+    assert not score_run(by_package, run)
+
+
+def test_a_checkpoint_is_looked_at_before_the_package_gets_it(official, run, tmp_path):
+    torch.save({}, tmp_path / "reward.pt")
+    with pytest.raises(TraceBenchError, match="is not ImageReward's checkpoint"):
+        official(SCORES).score(run)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("""print(json.dumps({"error": "ImportError: no timm"}))""", "ImportError: no timm"),
+        ("""sys.exit("Illegal instruction")""", "its process ended: Illegal instruction"),
+        ("", "it said nothing"),
+    ],
+)
+def test_a_package_that_does_not_work_takes_one_line(official, run, body, reason):
+    broken = official(body)
+    for _ in range(2):
+        with pytest.raises(MetricUnavailable, match=re.escape(reason)) as error:
+            score_run(broken, run)
+        assert "\n" not in str(error.value)
+
+
+def test_a_python_that_is_not_there_is_named(run, judge):
+    with pytest.raises(MetricUnavailable, match=r"official_python=/nowhere cannot be started"):
+        judge(official_python="/nowhere").score(run)
+
+
+def test_a_package_that_dies_over_a_run_says_why(official, run):
+    with pytest.raises(TraceBenchError, match="its process ended: out of memory"):
+        official(DIES_LATER).score(run)

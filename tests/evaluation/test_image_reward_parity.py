@@ -21,8 +21,9 @@ import torch
 from bert_vocabulary import save_tokenizer, save_vocabulary
 from PIL import Image
 
-from evaluation.image_reward import TOKENS, ImageReward
-from evaluation.reward_network import MEAN, STD
+from evaluation.image_reward.metric import ImageReward
+from evaluation.image_reward.native import TOKENS
+from evaluation.image_reward.network import MEAN, STD
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,7 @@ def test_features_and_rewards_are_those_of_the_package(case, tmp_path):
         tokenizer=str(save_tokenizer(tmp_path / "tokenizer")),
         device="cpu",
     )
-    network, tokenizer, transform, _ = judge._parts
+    network, tokenizer, transform = judge._judge.network, judge._judge.tokenizer, judge._judge.transform
     expected = np.load(case / "expected.npz")
     pictures = [Image.open(case / f"{i}.png") for i in range(len(SIZES))]
     largest = dict.fromkeys(("image", "text", "reward", "score", "batched"), 0.0)
@@ -92,10 +93,25 @@ def test_features_and_rewards_are_those_of_the_package(case, tmp_path):
                 reward = (network.mlp(text)[0, 0] - MEAN) / STD
                 compare("reward", reward, expected[f"reward_{i}_{j}"])
                 compare("score", reward if i == j else expected[f"score_{i}"], expected[f"score_{i}"])
-    rewards, cut = judge.rewards(PROMPTS[2], pictures)
+    rewards, cut = judge.rewards(PROMPTS[2], [case / f"{i}.png" for i in range(len(SIZES))])
     compare("batched", rewards, np.array([expected[f"reward_2_{j}"] for j in range(3)]))
     print("largest differences:", largest)
     assert cut
     assert np.ptp([expected[f"reward_{i}_{j}"] for i in range(3) for j in range(3)]) > 0.01
     for name, most in {"image": 1e-6, "text": 1e-6, "reward": 1e-6, "score": 1e-6, "batched": 1e-5}.items():
         assert largest[name] < most, name
+
+
+def test_both_ways_give_the_same_rewards(case, interpreter, tmp_path):
+    tokenizer = save_tokenizer(tmp_path / "tokenizer")
+    done = subprocess.run(
+        [
+            sys.executable, "scripts/compare_image_reward.py", str(case), "--prompt", PROMPTS[1],
+            "--official-python", interpreter, "--checkpoint", str(case / "weights.pt"),
+            "--tokenizer", str(tokenizer),
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    *rows, last = done.stdout.splitlines()
+    assert len(rows) == 1 + len(SIZES)
+    assert float(last.split()[-1]) < 1e-5

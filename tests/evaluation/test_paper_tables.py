@@ -13,7 +13,7 @@ from run_folders import write_run, write_score
 from evaluation import formats
 from evaluation.bootstrap import paired_difference
 from evaluation.collect import collect
-from evaluation.image_reward import ImageReward
+from evaluation.image_reward.metric import ImageReward
 from evaluation.names import display_names
 from evaluation.paper import paper_tables
 from evaluation.paper_tables import Source, paper_grid

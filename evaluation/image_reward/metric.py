@@ -3,35 +3,31 @@
     image_reward = mean over views of the reward; 0 is the mean and 1 the standard deviation over the authors'
                    training set (text-to-image samples), so that values below 0 are ordinary
 
-The network is `evaluation.reward_network`: the same numbers as the image-reward package, which cannot be
-installed beside current transformers. The weights are 1.8 GB and are not fetched unasked. Full precision
-only: the head has no activations and subtracts numbers that are nearly equal.
+It is computed here on transformers' own BLIP (`native.py`), or by the image-reward package (`official.py`),
+which cannot be installed beside current transformers and runs under an interpreter of its own. The weights
+are 1.8 GB and are not fetched unasked. Full precision only: the head has no activations and subtracts numbers
+that are nearly equal.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.metric import Metric, MetricUnavailable, Quantity, Score, finite
-from evaluation.renders import chosen_views, open_rgb
+from evaluation.renders import chosen_views
 from evaluation.runs import Run
 from trace_bench.errors import TraceBenchError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 log = logging.getLogger(__name__)
-TOKENS = 35  # [CLS] and [SEP] among them
 _VOCABULARY = 30522
-_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class ImageReward(Metric):
@@ -54,13 +50,14 @@ class ImageReward(Metric):
         batch_size: int = 16,
         device: str = "auto",
         skip_priors: Sequence[str] = (),
+        official_python: str | None = None,
     ) -> None:
         if views < 1 or batch_size < 1:
             raise TraceBenchError("metrics.image_reward needs views >= 1 and batch_size >= 1.")
         self.checkpoint, self.tokenizer_name = checkpoint, tokenizer
         self.repo, self.file, self.revision, self.download = repo, file, revision, download
         self.views, self.batch_size, self.device = views, batch_size, device
-        self.skip_priors = tuple(skip_priors)
+        self.skip_priors, self.official_python = tuple(skip_priors), official_python
         self._missing: MetricUnavailable | None = None
 
     def applies(self, run: Run) -> bool:
@@ -82,11 +79,12 @@ class ImageReward(Metric):
             raise
 
     def settings(self, run: Run) -> dict[str, Any]:
-        return {"model": "ImageReward-v1.0", "views": self.views}
+        by = {} if self.official_python is None else {"computed_by": "image-reward"}
+        return {"model": "ImageReward-v1.0", "views": self.views} | by
 
     def score(self, run: Run) -> Score:
         views = chosen_views(run, self.views)
-        rewards, cut = self.rewards(run.prompt, [open_rgb(run, view) for view in views])
+        rewards, cut = self.rewards(run.prompt, [run.rgb(view) for view in views])
         rows = [
             {
                 "view": view,
@@ -98,23 +96,14 @@ class ImageReward(Metric):
         details = {"model": "ImageReward-v1.0", "prompt_cut": cut}
         return Score({"image_reward": finite(float(rewards.mean()))}, rows, details)
 
-    def rewards(self, prompt: str, images: Sequence[Image]) -> tuple[NDArray[np.float32], bool]:
-        """Rewards [N] of RGB pictures for a prompt, and whether only its beginning was read."""
-        import torch
+    def rewards(self, prompt: str, pictures: Sequence[Path]) -> tuple[NDArray[np.float32], bool]:
+        """Rewards [N] of RGB pictures [N] for a prompt, and whether only its beginning was read."""
+        from evaluation.image_reward.native import TOKENS
 
-        network, tokenizer, transform, device = self._parts
-        long = len(tokenizer(prompt).input_ids) > TOKENS
+        long = len(self._tokenizer(prompt).input_ids) > TOKENS
         if long:
             log.warning("ImageReward reads only the beginning of the prompt: %s", prompt)
-        text = tokenizer(
-            prompt, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
-        ).to(device)
-        parts = []
-        for start in range(0, len(images), self.batch_size):
-            pixels = torch.stack([transform(image) for image in images[start : start + self.batch_size]])
-            with torch.inference_mode():
-                parts.append(network(text.input_ids, text.attention_mask, pixels.to(device)).cpu())
-        return torch.cat(parts).numpy(), long
+        return np.asarray(self._judge(prompt, pictures), np.float32), long
 
     @cached_property
     def weights_file(self) -> Path:
@@ -145,31 +134,24 @@ class ImageReward(Metric):
         return load_tokenizer(self.tokenizer_name, self.download)
 
     @cached_property
-    def _parts(self) -> tuple[Any, Any, Any, Any]:
-        """(network, tokenizer, preprocessing, device)"""
+    def _judge(self) -> Callable[[str, Sequence[Path]], Any]:
         import torch
 
-        from evaluation.reward_network import load_checkpoint
+        from evaluation.image_reward import native, network, official
 
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        network = load_checkpoint(self.weights_file).to(device)
-        return network, self._tokenizer, preprocessing(), torch.device(device)
-
-
-def preprocessing(size: int = 224) -> Any:
-    """The package's transform, which is CLIP's: bicubic with antialias on the 8-bit picture, centre crop."""
-    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
-
-    return Compose(
-        [
-            Resize(size, interpolation=InterpolationMode.BICUBIC),
-            CenterCrop(size),
-            ToTensor(),
-            Normalize(_CLIP_MEAN, _CLIP_STD),
-        ]
-    )
+        if self.official_python is None:
+            weights = network.load_checkpoint(self.weights_file)
+            return native.NativeImageReward(weights, self._tokenizer, device, self.batch_size)
+        network.read_checkpoint(self.weights_file)  # the package takes any file, and scores noise
+        vocabulary = self._tokenizer.get_vocab()
+        try:
+            return official.OfficialImageReward(self.official_python, self.weights_file, vocabulary, device)
+        except MetricUnavailable as error:
+            self._missing = error
+            raise
 
 
 def load_tokenizer(name: str, download: bool) -> Any:

@@ -125,8 +125,8 @@ def map_key(key: str) -> str | None:
     return key  # unknown: reported by the loader
 
 
-def load_checkpoint(path: Path, sizes: Sizes | None = None) -> RewardNetwork:
-    """The network with the weights of an official ImageReward.pt; refuses a file that is anything else."""
+def read_checkpoint(path: Path, sizes: Sizes | None = None) -> dict[str, Tensor]:
+    """The tensors of an official ImageReward.pt under our names; refuses a file that is anything else."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
@@ -136,8 +136,7 @@ def load_checkpoint(path: Path, sizes: Sizes | None = None) -> RewardNetwork:
     mapped = {map_key(key): value for key, value in state.items()} if isinstance(state, dict) else {}
     mapped.pop(None, None)
     with torch.device("meta"):
-        network = RewardNetwork(sizes)
-    wanted = network.state_dict()
+        wanted = RewardNetwork(sizes).state_dict()
     wrong = sorted(str(key) for key in mapped.keys() ^ wanted.keys())
     wrong += [key for key in mapped.keys() & wanted.keys() if mapped[key].shape != wanted[key].shape]
     if wrong:
@@ -145,7 +144,15 @@ def load_checkpoint(path: Path, sizes: Sizes | None = None) -> RewardNetwork:
             f"{path} is not ImageReward's checkpoint: {len(wrong)} of its tensors are missing, unknown or of "
             f"another shape (first: {wrong[0]})."
         )
-    network.load_state_dict(mapped, assign=True)
+    return mapped
+
+
+def load_checkpoint(path: Path, sizes: Sizes | None = None) -> RewardNetwork:
+    """The network with the weights of an official ImageReward.pt."""
+    state = read_checkpoint(path, sizes)
+    with torch.device("meta"):
+        network = RewardNetwork(sizes)
+    network.load_state_dict(state, assign=True)
     places = torch.arange(network.text.config.max_position_embeddings)[None]
     network.text.embeddings.register_buffer("position_ids", places, persistent=False)
     return network.float().eval().requires_grad_(False)
