@@ -34,7 +34,7 @@ class Block:
 
 def picture_grid(rows: Sequence[str], columns: Sequence[str], blocks: Sequence[Sequence[Block]]) -> Figure:
     """Blocks [row][column] under column headings, beside row labels; all pictures have the same size on
-    paper.
+    paper. A second line of a heading is smaller.
     """
     widths = [max(1, *(len(row[j].images) for row in blocks)) for j in range(len(columns))]
     lefts = [LABEL + GAP + sum(w * TILE + 2 * GAP for w in widths[:j]) for j in range(len(columns))]
@@ -43,7 +43,13 @@ def picture_grid(rows: Sequence[str], columns: Sequence[str], blocks: Sequence[S
     figure = Figure(figsize=(width, height))
     for left, n, text in zip(lefts, widths, columns, strict=True):
         x = (left + n * TILE / 2) / width
-        figure.text(x, 1 - HEAD / 2 / height, text, ha="center", va="center", fontsize=9.5, fontweight="bold")
+        name, *details = text.split("\n")
+        y = 1 - (0.3 if details else 0.5) * HEAD / height
+        figure.text(x, y, name, ha="center", va="center", fontsize=9.5, fontweight="bold")
+        for detail in details:
+            figure.text(
+                x, 1 - 0.78 * HEAD / height, detail, ha="center", va="center", fontsize=6.5, color=GREY
+            )
     for i, (label, row) in enumerate(zip(rows, blocks, strict=True)):
         bottom = height - HEAD - (i + 1) * TILE - i * GAP
         wrapped = textwrap.fill(textwrap.shorten(label, 90, placeholder=" …"), 20)
@@ -90,10 +96,13 @@ def pick_runs(
 ) -> pd.DataFrame:  # fmt: skip
     """The runs of one prompt set that a figure is about: the set with the most of them where none is named.
 
-    Runs of several priors may stand beside each other (Dreamer XL brings its own), unless one is named.
+    Runs of several priors may stand beside each other (Dreamer XL brings its own), unless one is named. What
+    other systems made is taken in whatever representation it has.
     """
     runs = data.runs
-    for column, wanted in (("representation", representation), ("prompt_set", prompt_set), ("prior", prior)):
+    if representation is not None and not runs.empty:
+        runs = runs[(runs["representation"] == representation) | runs["external"].astype(bool)]
+    for column, wanted in (("prompt_set", prompt_set), ("prior", prior)):
         if wanted is not None and not runs.empty:
             runs = runs[runs[column] == wanted]
     if methods is not None and not runs.empty:

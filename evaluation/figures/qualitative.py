@@ -3,49 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
+from evaluation.aggregate import SETTINGS
+from evaluation.contact_sheet import SETTINGS_SHORT
 from evaluation.figures.base import Data, Drawing, NothingToDraw
 from evaluation.figures.pictures import Block, chosen_prompts, pick_runs, picture_grid, views_of
+
+
+@dataclass(frozen=True)
+class Column:
+    """A method, and what tells it from its other columns."""
+
+    method: str
+    detail: str
+    runs: pd.DataFrame
 
 
 def draw(
     data: Data, experiment: str, methods: Sequence[str] | None = None, representation: str | None = None,
     prompts: Sequence[str | int] | None = None, rows: int = 6, azimuths: Sequence[float] = (35.0, 180.0),
-    prompt_set: str | None = None, prior: str | None = None,
+    split: Sequence[str] = (), prompt_set: str | None = None, prior: str | None = None,
 ) -> Drawing:  # fmt: skip
-    """Of several seeds or settings of a method the first by seed and folder is shown.
+    """Of several settings of a method the one with the most prompts is shown, of several seeds the first.
 
     methods: in this order; null: what other systems made, then TraCe.
     prompts: ids in the prompt set; where none of them is there (another set), the first `rows` that are.
     azimuths: degrees, 0 is the front; the rig's nearest views.
+    split: settings that give a method a column for each of their values, such as init.
     """
     runs = pick_runs(data, experiment, methods, representation, prompt_set, prior)
-    if methods is None:
-        others = sorted(runs.loc[runs["external"].astype(bool), "method"].unique())
-        if not others:
-            raise NothingToDraw(
-                "No other system's assets are among the runs: "
-                "`python -m trace_bench method=external method.asset=FILE` takes one in."
-            )
-        methods = [*others, "trace"]
-    there = [method for method in methods if (runs["method"] == method).any()]
+    shown = methods or [*sorted(runs.loc[runs["external"].astype(bool), "method"].unique()), "trace"]
     chosen = chosen_prompts(runs, prompts, rows)
-    blocks = [
-        [_block(data, runs[(runs["method"] == m) & (runs["prompt_id"] == i)], azimuths) for m in there]
-        for i, _ in chosen
-    ]
-    figure = picture_grid([prompt for _, prompt in chosen], [data.method(m) for m in there], blocks)
+    ids = [prompt_id for prompt_id, _ in chosen]
+    found = [column for method in shown for column in columns(runs, method, split, ids)]
+    if methods is None and len(found) < 2:
+        raise NothingToDraw(
+            "No other system's assets are among the runs: "
+            "`python -m trace_bench method=external method.asset=FILE` takes one in."
+        )
+    blocks = [[_block(data, column.runs, prompt_id, azimuths) for column in found] for prompt_id in ids]
+    heads = [f"{data.method(column.method)}\n{column.detail}".rstrip() for column in found]
+    figure = picture_grid([prompt for _, prompt in chosen], heads, blocks)
     kinds = ", ".join(data.representation(str(name)) for name in sorted(runs["representation"].unique()))
     priors = ", ".join(sorted(runs["prior"].unique()))
-    lacking = [data.method(method) for method in methods if method not in there]
+    there = {column.method for column in found}
+    lacking = [data.method(method) for method in shown if method not in there]
     notes = [f"Not made yet: {', '.join(lacking)}."] if lacking else []
     return Drawing(figure, f"{kinds}, prior {priors}; the first seed of each method.", notes=notes)
 
 
-def _block(data: Data, runs: pd.DataFrame, azimuths: Sequence[float]) -> Block:
-    if runs.empty:
+def columns(runs: pd.DataFrame, method: str, split: Sequence[str], ids: Sequence[str]) -> list[Column]:
+    """One column for each value of `split` that the method's runs have; none where it has no runs."""
+    runs = runs[runs["method"] == method]
+    telling = [name for name in split if runs[name].nunique(dropna=False) > 1]
+    if runs.empty or not telling:
+        return [] if runs.empty else [Column(method, "", _one_setting(runs, ids))]
+    return [
+        Column(
+            method,
+            ", ".join(f"{SETTINGS_SHORT[name]} {value}" for name, value in zip(telling, values, strict=True)),
+            _one_setting(part, ids),
+        )
+        for values, part in runs.groupby(telling, dropna=False, sort=True)
+    ]
+
+
+def _one_setting(runs: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
+    """The runs of the setting that has the most of the prompts shown, then of all prompts."""
+
+    def covers(part: pd.DataFrame) -> tuple[int, int]:
+        return part.loc[part["prompt_id"].isin(ids), "prompt_id"].nunique(), part["prompt_id"].nunique()
+
+    return max((part for _, part in runs.groupby(SETTINGS, dropna=False, sort=True)), key=covers)
+
+
+def _block(data: Data, runs: pd.DataFrame, prompt_id: str, azimuths: Sequence[float]) -> Block:
+    found = runs[runs["prompt_id"] == prompt_id].sort_values(["seed", "folder"])
+    if found.empty:
         return Block([], "not made")
-    row = runs.sort_values(["seed", "folder"]).iloc[0]
-    return Block(views_of(data, row, azimuths))
+    return Block(views_of(data, found.iloc[0], azimuths))

@@ -9,6 +9,9 @@ from PIL import Image
 from run_folders import draw, write_run, write_score
 
 from evaluation.clip_score import ClipScore
+from evaluation.collect import collect
+from evaluation.figures import qualitative
+from evaluation.figures.base import Data
 from evaluation.figures.gradients import change
 from evaluation.figures.style import spread
 from evaluation.ground_truth import GroundTruth
@@ -29,6 +32,12 @@ def clip(monkeypatch) -> ClipScore:
     """A metric whose weights are hashed, but never loaded."""
     monkeypatch.setattr(ClipScore, "weights", lambda self, run: "w")
     return ClipScore({"tiny": {"model": "own"}}, {"tiny": "tiny"})
+
+
+@pytest.fixture
+def data(root):
+    """What a figure is given: the frame as it is now."""
+    return lambda: Data(collect(root, {}), {}, {}, [], root)
 
 
 def sweep(root, clip, method="trace", seeds=2, **identity) -> None:
@@ -110,6 +119,28 @@ def test_renders_of_methods_side_by_side(root, command):
     assert "No prompt has several seeds" in out
     assert "method=external" in out
     assert "experiment=coco2d" in out
+
+
+def test_native_guesses_have_a_column_each(root, data):
+    for prompt_id in ("10", "17"):
+        for init, steps in (("toy_coarse", 1), ("toy_coarse", 240), ("random", 240)):
+            write_run(root, method="trace", init=init, steps=steps, prompt_id=prompt_id)
+    for scale in (5.0, 20.0):  # of another experiment, on fewer prompts
+        write_run(root, method="trace", init="random", steps=240, prompt_id="17", guidance_scale=scale)
+    columns = qualitative.columns(data().runs, "trace", ["steps", "init"], ["10", "17"])
+    assert [column.detail for column in columns] == [
+        "steps 1, from toy_coarse", "steps 240, from random", "steps 240, from toy_coarse",
+    ]  # fmt: skip
+    assert [sorted(column.runs["prompt_id"]) for column in columns] == [["10", "17"]] * 3
+    assert {len(column.runs["guidance_scale"].unique()) for column in columns} == {1}
+
+
+def test_the_native_figure_of_the_toy_world(root, command):
+    for init, steps in (("toy_coarse", 1), ("random", 240)):
+        folder = write_run(root, method="trace", init=init, steps=steps, prompt="a duck")
+        draw(folder, "a duck", views=4, resolution=32)
+    assert command("figures.__main__", "figure=native3d", CLIP)[0] == 0
+    assert (root / "figures" / "native3d.png").exists()
 
 
 def test_seeds_side_by_side(root, command):
