@@ -1,7 +1,8 @@
 """`python -m evaluation.contact_sheet`: one picture of what was made: rows are prompts, columns the truth and
 the methods.
 
-The truth is shown where the toy world knows it, from the same cameras. Of several seeds the lowest is shown.
+The truth is shown where the toy world knows it, from the cameras of a run that has several; a canvas has one
+picture. Of several seeds the lowest is shown.
 """
 
 from __future__ import annotations
@@ -103,11 +104,14 @@ def _run_cell(
         if manifest is None:
             raise TraceBenchError(f"{folder} has gone.")
         run = Run(folder, manifest)
-        pictures = [open_rgb(run.rgb(nearest_view(run, azimuth))) for azimuth in views.values()]
+        canvas = len(run.cameras) == 1
+        shown = [0] if canvas else [nearest_view(run, azimuth) for azimuth in views.values()]
+        pictures = [open_rgb(run.rgb(view)) for view in shown]
     except TraceBenchError as error:
         problems.append(str(error))
         return Picture([], "cannot be read")
-    rigs.setdefault(prompt_id, run)
+    if not canvas:
+        rigs.setdefault(prompt_id, run)
     figures = [
         text.format(row[name]) for name, text in FIGURES.items() if name in row and pd.notna(row[name])
     ]

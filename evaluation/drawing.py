@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ class Column:
     details: str
     cells: list[Picture]
 
+    def tiles(self, views: int) -> int:
+        """How many pictures wide it is: as many as there are views, or one where all it has is canvases."""
+        shown = {len(cell.views) for cell in self.cells} - {0}
+        return 1 if shown == {1} else views
+
 
 @cache
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
@@ -42,23 +48,30 @@ def draw_sheet(
 ) -> Image.Image:
     """Rows are prompts, columns assets; each cell shows its views side by side."""
     label_width = max(150, tile_px)
-    cell_width, row_height = tile_px * len(views), tile_px + FIGURES
-    lefts = [MARGIN + label_width + GAP + i * (cell_width + GAP) for i in range(len(columns))]
+    row_height = tile_px + FIGURES
+    widths = [max(tile_px * column.tiles(len(views)), _heading_width(column)) for column in columns]
+    lefts = [MARGIN + label_width + GAP + sum(widths[:i]) + i * GAP for i in range(len(columns))]
     top = MARGIN + TITLE + HEADER
-    width = (lefts[-1] + cell_width if lefts else label_width) + MARGIN
+    width = (lefts[-1] + widths[-1] if lefts else label_width) + MARGIN
     sheet = Image.new("RGB", (width, top + row_height * len(prompts) + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN), title, INK, font(20, bold=True), anchor="lt")
     for left, column in zip(lefts, columns, strict=True):
-        _heading(draw, left, MARGIN + TITLE, column, views, tile_px)
+        shown = views if column.tiles(len(views)) == len(views) else []
+        _heading(draw, left, MARGIN + TITLE, column, shown, tile_px)
     for i, prompt in enumerate(prompts):
         y = top + i * row_height
         draw.line([(MARGIN, y), (width - MARGIN, y)], HAIR)
         lines = textwrap.fill(prompt, max(10, label_width // 9))
         draw.multiline_text((MARGIN, y + row_height // 2), lines, INK, font(15), anchor="lm", spacing=5)
-        for left, column in zip(lefts, columns, strict=True):
+        for left, cell_width, column in zip(lefts, widths, columns, strict=True):
             _cell(sheet, draw, left, y, column.cells[i], tile_px, cell_width)
     return sheet
+
+
+def _heading_width(column: Column) -> int:
+    details = 10 + font(12).getlength(column.details) if column.details else 0
+    return math.ceil(font(17, bold=True).getlength(column.heading) + details)
 
 
 def _heading(

@@ -19,8 +19,12 @@ SAME = [
     "prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps",
     "views_per_step", "resolution",
 ]  # fmt: skip
-#: Parts of config.yaml that are no setting of the method: what is made, where, and how it is watched.
-SKIPPED = ("prompt", "seed", "output_root", "device", "force", "on_error", "log_every", "checkpoint", "hydra")
+#: Parts of config.yaml that are no setting of the method: what is made, where, by which names it was asked
+#: for, and how it is watched.
+SKIPPED = (
+    "prompt", "seed", "output_root", "device", "force", "on_error", "log_every", "checkpoint", "snapshots",
+    "choices", "hydra",
+)  # fmt: skip
 
 
 def add_variants(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
@@ -38,7 +42,8 @@ def add_variants(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
         differing = _differing(part, configs)
         for index, config in configs.items():
             words = [f"{key.removeprefix('method.')}={config.get(key, 'none')}" for key in differing]
-            frame.loc[index, "variant"] = ", ".join(words) or str(part.loc[index, "fingerprint"])[:8]
+            unknown = "" if config else str(part.loc[index, "fingerprint"])[:8]
+            frame.loc[index, "variant"] = ", ".join(words) or unknown
     return frame
 
 

@@ -45,6 +45,19 @@ def test_every_picture_is_in_its_place(root, command):
     assert (tile(sheet, 2, 1, 0) == 255).all()  # not made
 
 
+def test_a_canvas_has_one_picture_and_is_no_place_to_see_the_truth_from(root, command):
+    canvas = write_run(root, method="csd", representation="image", prompt="a duck", prompt_id="1")
+    draw(canvas, "a duck", views=1)
+    command("contact_sheet", "contact_sheet.tile_px=64")
+    sheet = np.asarray(Image.open(root / "contact_sheet.png"))
+    picture = np.asarray(Image.open(canvas / "renders" / "rgb_0.png"))
+    columns = np.lib.stride_tricks.sliding_window_view(sheet[:, :, 0], picture.shape[:2])
+    places = np.argwhere((columns == picture[:, :, 0]).all(axis=(2, 3)))
+    assert len(places) == 1
+    truth = [tile(sheet, 0, 1, view) for view in range(3)]  # from the cameras of SDS's run
+    assert not (truth[0] == truth[2]).all()
+
+
 def test_prompts_outside_the_toy_world_have_no_truth(tmp_path, command):
     draw(write_run(tmp_path / "outputs", prompt="a corgi", prior="sd21"), "a red cube", views=4)
     assert command("contact_sheet", "contact_sheet.tile_px=64")[0] == 0

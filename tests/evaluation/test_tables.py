@@ -181,6 +181,17 @@ def test_runs_that_only_config_yaml_tells_apart_are_not_averaged(tmp_path):
     assert not any(value.startswith("0.500") for value in column(methods, "iou"))
 
 
+def test_who_asked_for_a_run_and_its_snapshots_are_no_setting(tmp_path):
+    for name, steps in (("gradients", [0, 20]), ("native3d", [])):
+        folder = add(tmp_path, 0.4, variant=name)
+        (folder / "config.yaml").write_text(
+            f"method: {{lr: 1}}\nchoices: {{experiment: {name}}}\nsnapshots: {{steps: {steps}}}\n"
+        )
+    methods, _ = tables(tmp_path)
+    assert len(methods.rows) == 1
+    assert "variant" not in methods.label_columns
+
+
 def test_own_prompts_and_other_priors_have_tables_of_their_own(tmp_path):
     add(tmp_path, 0.5)
     folder = write_run(tmp_path, prompt_id="x01234567", prompt="a purple ring")

@@ -58,7 +58,8 @@ def test_events_are_those_of_the_reference_run_scaled():
     assert events(1700) == absolute
     assert events(5000, reference_steps=None) == absolute
     assert events(300) == {71: 400, 88: 500, 106: 600, 124: 700, 141: 800}
-    assert events(1700, mode="off") == {}
+    assert set(events(1700, prune_until=1200)) == {400, 500, 600, 700, 800, 900, 1000, 1100}
+    assert events(1700, mode="off", prune_until=1200) == {}
     assert set(events(6)) <= set(range(6))
 
 
@@ -134,6 +135,18 @@ def test_prune_mode_removes_and_never_grows():
     assert d.stats == {}
     d.run(params, optimizers, event=400, step=400)
     assert len(params["means"]) == 3
+
+
+def test_late_events_prune_and_never_grow():
+    params, optimizers = parts(4)
+    with torch.no_grad():
+        params["opacities"][0] = torch.tensor(0.04).logit()
+    d = with_stats(densifier(mode="raw", prune_until=1600), [2.0, 2.0, 2.0, 2.0])
+    d.run(params, optimizers, event=900, step=900)
+    assert len(params["means"]) == 3
+    assert d.stats == {}
+    with pytest.raises(TraceBenchError, match="prune_until must be at least stop=900, but is 800"):
+        densifier(prune_until=800)
 
 
 def test_small_ones_are_cloned_and_large_ones_split():

@@ -37,6 +37,9 @@ class DensifySettings:
     threshold: float = 0.1  # of the mean norm over the steps in which a Gaussian was seen
     start: int = 300  # events at multiples of `every` in (start, stop)
     stop: int = 900  # statistics are gathered before it
+    prune_until: int | None = (
+        None  # events after `stop` and before this step only prune; None: there are none
+    )
     every: int = 100
     split_scale: float = 0.04  # longest axis up to which a Gaussian is cloned, above which it is split
     prune_opacity: float = 0.05
@@ -60,6 +63,11 @@ class DensifySettings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise TraceBenchError(f"representation.densify.{name} must be above 0, but is {value}.")
+        if self.prune_until is not None and self.prune_until < self.stop:
+            raise TraceBenchError(
+                f"representation.densify.prune_until must be at least stop={self.stop}, "
+                f"but is {self.prune_until}."
+            )
         if not 0 <= self.prune_opacity < 1:
             raise TraceBenchError(
                 f"representation.densify.prune_opacity must be in [0, 1), but is {self.prune_opacity}."
@@ -88,8 +96,9 @@ class Densifier:
         s = self.settings
         if s.mode == "off":
             return None
+        last = max(s.stop, s.prune_until or 0)
         due = [
-            r for r in range(0, s.stop, s.every) if r > s.start and self._scaled(r, progress.n) == progress.k
+            r for r in range(0, last, s.every) if r > s.start and self._scaled(r, progress.n) == progress.k
         ]
         return due[-1] if due else None
 
@@ -124,7 +133,7 @@ class Densifier:
         step: int,
     ) -> None:
         """Clone, split and prune in place; parameters are replaced, their optimisers follow."""
-        if self.grows and self.stats:  # in runs of a few steps an event may fall where statistics have ended
+        if self.grows and self.stats and event < self.settings.stop:
             self._grow(params, optimizers, step)
         self._prune(params, optimizers, event, step)
         self.stats = {}
