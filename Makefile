@@ -35,7 +35,7 @@ style: $(VENV)/.installed-dev  ## ruff and codespell
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/codespell
 
-types: $(VENV)/.installed-dev  ## mypy on trace_bench
+types: $(VENV)/.installed-dev  ## mypy
 	$(VENV)/bin/mypy
 
 imports: $(VENV)/.installed-dev  ## DESIGN's dependency rules

@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 
 from trace_bench.cameras import CameraRange
 from trace_bench.config import Job
 from trace_bench.config_path import conf_dir
 from trace_bench.distill import distill
-from trace_bench.parts import load_prior, make_method, make_representation, resolve_device
+from trace_bench.parts import load_prior, make_method, make_representation, make_start, resolve_device
 from trace_bench.priors.text import embed_prompt
 from trace_bench.seeding import Rng
 
@@ -67,8 +66,9 @@ def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, fl
     device = resolve_device(job.device)
     prior = load_prior(job, device)
     method = make_method(job, prior)
-    representation = make_representation(job, prior, device)
-    text = embed_prompt(prior, OmegaConf.to_container(cfg.prompt_set.prompts)[0], method.negative_prompt)  # type: ignore[index]
+    prompt = str(cfg.prompt_set.prompts[0])
+    representation = make_representation(job, prior, make_start(job, prompt, device), device)
+    text = embed_prompt(prior, prompt, method.negative_prompt)
     watch = Stopwatch(device)
     representation.render = watch.wrap("render", representation.render)  # type: ignore[method-assign]
     representation.post_backward = watch.wrap("optimise", representation.post_backward)  # type: ignore[method-assign]
@@ -83,7 +83,7 @@ def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, fl
             watch.seconds.clear()
             began = time.perf_counter()
 
-    ranges = {key: tuple(value) for key, value in job.cameras.items()}
+    ranges: dict[str, Any] = {key: tuple(value) for key, value in job.cameras.items()}
     distill(
         prior, method, representation, text, CameraRange(**ranges), steps=WARM_UP + MEASURED,
         views_per_step=job.views_per_step, resolution=job.resolution, background=job.background,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -50,13 +51,11 @@ def method_of(name: str, prior: AnalyticPrior, seed: int) -> tuple[Method, str]:
     """The method with its toy settings, its adapter learning as fast as one of twelve numbers may."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", overrides=[f"method={name}", "prior=tiny"])
-    spec = OmegaConf.to_container(cfg.method, resolve=True)
-    assert isinstance(spec, dict)
+    spec: dict[str, Any] = OmegaConf.to_container(cfg.method, resolve=True)  # type: ignore[assignment]
     if "lora_lr" in spec:
         spec["lora_lr"] = 0.01
-    return build("method", spec, prior, guidance_scale=spec["guidance_scale"], seed=seed), spec[
-        "display_name"
-    ]
+    method = build("method", spec, prior, guidance_scale=spec["guidance_scale"], seed=seed)
+    return method, spec["display_name"]
 
 
 def path_of(name: str, seed: int) -> tuple[np.ndarray, str]:

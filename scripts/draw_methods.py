@@ -33,7 +33,7 @@ def pictures(run: Run | None) -> Picture:
     if run is None:
         return Picture([], "not made")
     azimuths = list(VIEWS.values())[: 1 if run.identity.representation == "image" else None]
-    return Picture([open_rgb(run, nearest_view(run, azimuth)) for azimuth in azimuths], "")
+    return Picture([open_rgb(run.rgb(nearest_view(run, azimuth))) for azimuth in azimuths], "")
 
 
 def true_views(rig: Run) -> Picture:

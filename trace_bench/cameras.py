@@ -56,8 +56,9 @@ def wrap_degrees(azimuth_deg: Tensor) -> Tensor:
 
 
 def make_cameras(
-    elevation_deg: Tensor, azimuth_deg: Tensor, distance: Tensor, fovy_deg: Tensor, width: int, height: int
-) -> Cameras:
+    elevation_deg: Tensor | float, azimuth_deg: Tensor | float, distance: Tensor | float,
+    fovy_deg: Tensor | float, width: int, height: int,
+) -> Cameras:  # fmt: skip
     """Cameras at spherical positions about the origin; all inputs [B] or scalars, broadcast together."""
     values = [
         torch.as_tensor(v, dtype=torch.float64).reshape(-1)

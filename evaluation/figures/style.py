@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 
 INK, GREY, HAIR, SHADE = "#1a1a1c", "#77777d", "#d9d9de", "#f1f1f4"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a4508b", "#b8860b", "#56a0d3", "#5b5b5f")  # after Okabe and Ito
-_RC = {
+_RC: dict[Any, Any] = {  # matplotlib's stubs know the keys as literals alone
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10.5, "axes.labelsize": 9,
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY, "axes.linewidth": 0.6,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "axes.titlepad": 12.0,

@@ -133,11 +133,11 @@ def read_checkpoint(path: Path, sizes: Sizes | None = None) -> dict[str, Tensor]
         raise TraceBenchError(
             f"{path} cannot be read as ImageReward's checkpoint ({type(error).__name__}): fetch it again."
         ) from error
-    mapped = {map_key(key): value for key, value in state.items()} if isinstance(state, dict) else {}
-    mapped.pop(None, None)
+    named = ((map_key(key), value) for key, value in (state.items() if isinstance(state, dict) else ()))
+    mapped = {key: value for key, value in named if key is not None}
     with torch.device("meta"):
         wanted = RewardNetwork(sizes).state_dict()
-    wrong = sorted(str(key) for key in mapped.keys() ^ wanted.keys())
+    wrong = sorted(mapped.keys() ^ wanted.keys())
     wrong += [key for key in mapped.keys() & wanted.keys() if mapped[key].shape != wanted[key].shape]
     if wrong:
         raise TraceBenchError(
