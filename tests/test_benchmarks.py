@@ -18,7 +18,7 @@ SHORT = {
         ["as it is", "with normals", "no skipping", "plain torch"],
     ),
     "rasteriser": (["--repeats", "1", "--gaussians", "200"], ["splat_cpu", "plain torch"]),
-    "collect": (["prompts=2", "seeds=1"], ["collect", "tables"]),
+    "collect": (["prompts=2", "seeds=1"], ["collect", "all tables"]),
     "elo": ([], ["ours", "Adam", "ratio"]),
 }
 
