@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.metric import MetricUnavailable
+from evaluation.renders import open_rgb
 from trace_bench.errors import TraceBenchError
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -58,6 +59,8 @@ class OfficialImageReward:
     def __call__(self, prompt: str, pictures: Sequence[Path]) -> list[float]:
         """Rewards [N] of RGB pictures [N], as float32 values."""
         assert self._process.stdin is not None
+        for path in pictures:
+            open_rgb(path)  # the package would take the colours behind a transparency for seen
         asked = {"prompt": prompt, "pictures": [str(path.resolve()) for path in pictures]}
         try:
             self._process.stdin.write(json.dumps(asked) + "\n")

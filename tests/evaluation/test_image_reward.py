@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from bert_vocabulary import save_tokenizer
+from PIL import Image
 from run_folders import draw, only_run, write_run
 
 from evaluation.image_reward import metric
@@ -337,3 +338,11 @@ def test_a_python_that_is_not_there_is_named(run, judge):
 def test_a_package_that_dies_over_a_run_says_why(official, run):
     with pytest.raises(TraceBenchError, match="its process ended: out of memory"):
         official(DIES_LATER).score(run)
+
+
+def test_the_package_gets_no_transparent_picture_either(official, run):
+    picture = run.rgb(0)
+    with Image.open(picture) as image:
+        image.convert("RGBA").save(picture)
+    with pytest.raises(TraceBenchError, match="has mode RGBA, not RGB on white"):
+        official(SCORES).score(run)

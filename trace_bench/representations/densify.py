@@ -37,9 +37,7 @@ class DensifySettings:
     threshold: float = 0.1  # of the mean norm over the steps in which a Gaussian was seen
     start: int = 300  # events at multiples of `every` in (start, stop)
     stop: int = 900  # statistics are gathered before it
-    prune_until: int | None = (
-        None  # events after `stop` and before this step only prune; None: there are none
-    )
+    prune_until: int | None = None  # events from `stop` to before this step only prune; None: none
     every: int = 100
     split_scale: float = 0.04  # longest axis up to which a Gaussian is cloned, above which it is split
     prune_opacity: float = 0.05
@@ -96,10 +94,8 @@ class Densifier:
         s = self.settings
         if s.mode == "off":
             return None
-        last = max(s.stop, s.prune_until or 0)
-        due = [
-            r for r in range(0, last, s.every) if r > s.start and self._scaled(r, progress.n) == progress.k
-        ]
+        steps = range(0, s.prune_until or s.stop, s.every)
+        due = [r for r in steps if r > s.start and self._scaled(r, progress.n) == progress.k]
         return due[-1] if due else None
 
     def _scaled(self, step: int, n: int) -> int:
