@@ -18,12 +18,12 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from evaluation.collect import collect, save
-from evaluation.command import load_metrics
-from evaluation.metric import SCHEMA_VERSION, Metric
-from evaluation.tables import make_grids, wanted, write_grids
-from trace_bench.config_path import conf_dir
-from trace_bench.manifest import Manifest, RunIdentity
+from evaluation.metrics.base import SCHEMA_VERSION, Metric
+from evaluation.metrics.load import load_metrics
+from evaluation.results.collect import collect, save
+from evaluation.tables.__main__ import make_grids, wanted, write_grids
+from trace_bench.run_folder.manifest import Manifest, RunIdentity
+from trace_bench.system.config_path import conf_dir
 
 METHODS = ("sds", "csd", "vsd", "sdi", "ism", "trace")
 REPRESENTATIONS = ("gaussians", "nerf", "image")

@@ -21,11 +21,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from trace_bench.cameras import CameraRange, sample_cameras
-from trace_bench.config import build
-from trace_bench.config_path import conf_dir
+from trace_bench.progress import Progress
 from trace_bench.representations.nerf import NeRF, hash_grid
-from trace_bench.schedules import Progress
 from trace_bench.seeding import Rng
+from trace_bench.settings.config import build
+from trace_bench.system.config_path import conf_dir
 
 WARM_UP = 60  # steps towards the ball
 PRIOR = {"toy": "tiny", "paper": "sd21"}
@@ -72,7 +72,7 @@ class Bench:
 
     def in_plain_torch(self) -> None:
         kept = hash_grid.encode_on_cpu, hash_grid.encode_vjp_on_cpu
-        hash_grid.encode_on_cpu, hash_grid.encode_vjp_on_cpu = hash_grid.encode, hash_grid.encode_vjp
+        hash_grid.encode_on_cpu, hash_grid.encode_vjp_on_cpu = hash_grid.encode, hash_grid.encode_vjp  # type: ignore[assignment]
         self.step()
         hash_grid.encode_on_cpu, hash_grid.encode_vjp_on_cpu = kept
 

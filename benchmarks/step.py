@@ -19,12 +19,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from trace_bench.cameras import CameraRange
-from trace_bench.config import Job
-from trace_bench.config_path import conf_dir
 from trace_bench.distill import distill
-from trace_bench.parts import load_prior, make_method, make_representation, make_start, resolve_device
 from trace_bench.priors.text import embed_prompt
+from trace_bench.runs.build import load_prior, make_method, make_representation, make_start, resolve_device
 from trace_bench.seeding import Rng
+from trace_bench.settings.config import Job
+from trace_bench.system.config_path import conf_dir
 
 METHODS = ("sds", "vsd", "trace")
 WARM_UP, MEASURED = 5, 40

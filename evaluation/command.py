@@ -1,4 +1,4 @@
-"""What the evaluation commands share: one root config, one way to fail, the metrics that the config names."""
+"""What the evaluation commands share: one root config and one way to fail."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from evaluation.metric import Metric
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 
 def command(run: Callable[[DictConfig], int]) -> Callable[[DictConfig], None]:
@@ -40,27 +37,3 @@ def output_root(config: DictConfig) -> Path:
             "or name theirs with output_root=FOLDER."
         )
     return root
-
-
-def load_metrics(config: DictConfig) -> dict[str, Metric]:
-    """The metrics of conf/metric/, by name."""
-    chosen = config.get("metrics") or OmegaConf.create({})
-    if not isinstance(chosen, DictConfig):
-        raise TraceBenchError(f"metrics={chosen} is no choice of metrics; write metric=[{chosen}].")
-    entries: dict[str, Any] = OmegaConf.to_container(chosen, resolve=True)  # type: ignore[assignment]
-    metrics: dict[str, Metric] = {}
-    for name, entry in entries.items():
-        try:
-            metric = instantiate(entry, _convert_="all")
-        except Exception as error:
-            if isinstance(error.__cause__, TraceBenchError):
-                raise error.__cause__ from None
-            raise TraceBenchError(
-                f"The metric '{name}' of the configuration cannot be made: {error}"
-            ) from error
-        if not isinstance(metric, Metric) or metric.name != name:
-            raise TraceBenchError(
-                f"conf/metric/{name}.yaml must name, by _target_, a Metric whose name is '{name}'."
-            )
-        metrics[name] = metric
-    return metrics

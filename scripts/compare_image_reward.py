@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.image_reward.metric import ImageReward
-from trace_bench.errors import TraceBenchError
+from evaluation.metrics.image_reward.metric import ImageReward
+from trace_bench.system.errors import TraceBenchError
 
 
 def main() -> None:

@@ -21,14 +21,14 @@ from matplotlib.patches import Ellipse
 from omegaconf import OmegaConf
 
 from trace_bench.cameras import CameraRange
-from trace_bench.config import build
-from trace_bench.config_path import conf_dir
 from trace_bench.distill import distill
 from trace_bench.methods.base import Method
 from trace_bench.priors.analytic import AnalyticPrior, Gaussian
 from trace_bench.priors.text import embed_prompt
 from trace_bench.representations.image import Image
 from trace_bench.seeding import Rng
+from trace_bench.settings.config import build
+from trace_bench.system.config_path import conf_dir
 
 METHODS = [
     *("sds", "csd", "vsd", "sdi", "ism", "consistent3d", "dreamer_xl"),

@@ -18,11 +18,11 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evaluation.contact_sheet import nearest_view
-from evaluation.drawing import Column, Picture, draw_sheet
-from evaluation.renders import open_rgb, pose
-from evaluation.runs import Run, find_runs
-from evaluation.truth import truth
+from evaluation.figures.contact_sheet import nearest_view
+from evaluation.figures.drawing import Column, Picture, draw_sheet
+from evaluation.metrics.renders import open_rgb, pose
+from evaluation.metrics.truth import truth
+from trace_bench.run_folder.reading import Run, find_runs
 
 VIEWS = {"front ¾": 35.0, "side": 90.0, "back": 180.0}
 REPRESENTATIONS = {"gaussians": "3D Gaussians", "nerf": "NeRF", "image": "image"}

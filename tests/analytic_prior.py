@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from trace_bench.errors import TraceBenchError
 from trace_bench.priors.analytic import AnalyticPrior, Gaussian
+from trace_bench.system.errors import TraceBenchError
 
 SIDE = 8
 LATENT_SHAPE = (3, SIDE, SIDE)

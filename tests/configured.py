@@ -9,9 +9,9 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from trace_bench.config import build
 from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior
+from trace_bench.settings.config import build
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 NAMES = sorted(

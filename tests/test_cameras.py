@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from trace_bench.cameras import CameraRange, EvaluationRig, make_cameras, sample_cameras
-from trace_bench.errors import TraceBenchError
 from trace_bench.seeding import Rng
+from trace_bench.system.errors import TraceBenchError
 
 
 def project(cameras, points):

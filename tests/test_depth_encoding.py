@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trace_bench.distill import depth_picture, encode, limited
 from trace_bench.priors.analytic import AnalyticPrior, Gaussian
-from trace_bench.representations.base import Render
+from trace_bench.render import Render
 from trace_bench.seeding import Rng
 
 SIDE = 2

@@ -10,7 +10,6 @@ from sd_checkpoint import make_checkpoint
 
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import DistillResult, NonFiniteError, background_colour, distill
-from trace_bench.inits.base import PointCloud
 from trace_bench.methods.base import Method
 from trace_bench.methods.sds import SDS
 from trace_bench.methods.trace import TraCe
@@ -18,10 +17,11 @@ from trace_bench.methods.vsd import VSD
 from trace_bench.priors.base import Work
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.priors.text import embed_prompt
+from trace_bench.progress import Progress
 from trace_bench.representations.base import Representation
-from trace_bench.representations.gaussians import Gaussians
+from trace_bench.representations.gaussians.gaussians import Gaussians
 from trace_bench.representations.image import Image
-from trace_bench.schedules import Progress
+from trace_bench.representations.points import PointCloud
 from trace_bench.seeding import Rng
 
 RANGE = CameraRange(distance=(2.5, 2.8), fovy_deg=(40.0, 45.0), elevation_deg=(-10.0, 60.0))

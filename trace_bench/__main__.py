@@ -2,7 +2,7 @@
 
 import sys
 
-from trace_bench.sweep import main
+from trace_bench.sweeps.sweep import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from trace_bench.cameras import CameraRange, Cameras, sample_cameras
-from trace_bench.errors import TraceBenchError
 from trace_bench.methods.base import Distilled, Method
 from trace_bench.priors.base import Prior
 from trace_bench.priors.text import PromptText
-from trace_bench.representations.base import Render, Representation
-from trace_bench.schedules import Progress
+from trace_bench.progress import Progress
+from trace_bench.render import Render
+from trace_bench.representations.base import Representation
 from trace_bench.seeding import Rng, StepRng
+from trace_bench.system.errors import TraceBenchError
 
 Background = Literal["random", "black", "white"]
 

@@ -10,13 +10,14 @@ import hydra
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-from evaluation.collect import collect, save
-from evaluation.command import command, load_metrics, output_root
+from evaluation.command import command, output_root
 from evaluation.figures import style
 from evaluation.figures.base import Data, Drawing, NothingToDraw
-from evaluation.names import display_names
-from trace_bench.config_path import conf_dir
-from trace_bench.errors import TraceBenchError
+from evaluation.metrics.load import load_metrics
+from evaluation.results.collect import collect, save
+from evaluation.results.names import display_names
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.errors import TraceBenchError
 
 
 def draw(name: str, settings: dict[str, Any], data: Data) -> Drawing:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from evaluation.aggregate import Panel, order_methods, panels
-from evaluation.collect import Results
-from evaluation.metric import Metric
-from trace_bench.errors import TraceBenchError
+from evaluation.metrics.base import Metric
+from evaluation.results.aggregate import Panel, order_methods, panels
+from evaluation.results.collect import Results
+from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from evaluation.aggregate import SETTINGS
 from evaluation.figures.base import Data, Drawing, NothingToDraw
 from evaluation.figures.style import COLOURS, GREY, SHADE, label_lines, new_figure
-from evaluation.metric import Metric, Quantity
-from evaluation.runs import natural
+from evaluation.metrics.base import Metric, Quantity
+from evaluation.results.aggregate import SETTINGS
+from trace_bench.run_folder.reading import natural
 
 FEWEST = 3  # guidance scales that make a line
 FIXED = ["prompt_set", "prior", "representation", *(name for name in SETTINGS if name != "guidance_scale")]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from evaluation.figures.base import Data, Drawing, NothingToDraw
 from evaluation.figures.pictures import Block, Image, chosen_prompts, open_run, pick_runs, picture_grid
-from evaluation.runs import AGAIN
-from trace_bench.errors import TraceBenchError
+from trace_bench.run_folder.reading import AGAIN
+from trace_bench.system.errors import TraceBenchError
 
 HOW = "`python -m trace_bench -m experiment=gradients` makes them"
 

@@ -9,12 +9,12 @@ import math
 import pandas as pd
 from matplotlib.axes import Axes
 
-from evaluation.aggregate import COST, MORE_COST, Row, Table, method_table, one_judge
 from evaluation.figures.base import Data, Drawing, NothingToDraw
 from evaluation.figures.style import COLOURS, GREY, HAIR, INK, new_figure
-from evaluation.method_tables import headlines
-from evaluation.metric import Quantity
-from evaluation.pareto import on_front
+from evaluation.metrics.base import Quantity
+from evaluation.results.aggregate import COST, MORE_COST, Row, Table, method_table, one_judge
+from evaluation.results.pareto import on_front
+from evaluation.tables.method_tables import headlines
 
 
 def draw(data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: str | None = None) -> Drawing:

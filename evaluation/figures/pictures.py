@@ -11,13 +11,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from evaluation.contact_sheet import nearest_view
 from evaluation.figures.base import Data, NothingToDraw
+from evaluation.figures.contact_sheet import nearest_view
 from evaluation.figures.style import GREY, INK
-from evaluation.renders import open_rgb
-from evaluation.runs import Run, natural
-from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import read_manifest
+from evaluation.metrics.renders import open_rgb
+from trace_bench.run_folder.manifest import read_manifest
+from trace_bench.run_folder.reading import Run, natural
+from trace_bench.system.errors import TraceBenchError
 
 Image = NDArray[np.uint8]  # [H, W, 3]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from evaluation.aggregate import SETTINGS
-from evaluation.contact_sheet import SETTINGS_SHORT
 from evaluation.figures.base import Data, Drawing, NothingToDraw
+from evaluation.figures.contact_sheet import SETTINGS_SHORT
 from evaluation.figures.pictures import Block, chosen_prompts, pick_runs, picture_grid, views_of
+from evaluation.results.aggregate import SETTINGS
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,18 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from evaluation.command import command, load_metrics, output_root
+from evaluation.command import command, output_root
 from evaluation.gpteval3d import session
 from evaluation.gpteval3d.published import Published
 from evaluation.gpteval3d.rating import Rules
 from evaluation.gpteval3d.recompute import recompute
 from evaluation.gpteval3d.result import finish
 from evaluation.gpteval3d.tournament import assemble
-from evaluation.runs import find_runs
-from trace_bench.config_path import conf_dir
-from trace_bench.errors import TraceBenchError
-from trace_bench.files import write_json
+from evaluation.metrics.load import load_metrics
+from trace_bench.run_folder.reading import find_runs
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_json
 
 MODES = ("tournament", "new_method", "elo")
 

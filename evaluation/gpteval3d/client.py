@@ -29,7 +29,7 @@ from evaluation.gpteval3d.limits import RateLimit, retry_after, sleep_unless
 from evaluation.gpteval3d.questions import Question
 from evaluation.gpteval3d.settings import JudgeSettings
 from evaluation.gpteval3d.store import AnswerStore, readings
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

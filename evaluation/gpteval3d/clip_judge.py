@@ -13,9 +13,9 @@ from typing import Any
 
 from evaluation.gpteval3d.contestants import Asset, Contestant
 from evaluation.gpteval3d.settings import folder_name
-from evaluation.metric import Metric, score_path, score_run
-from evaluation.runs import read_json
-from trace_bench.errors import TraceBenchError
+from evaluation.metrics.base import Metric, score_path, score_run
+from trace_bench.run_folder.reading import read_json
+from trace_bench.system.errors import TraceBenchError
 
 
 class ClipJudge:

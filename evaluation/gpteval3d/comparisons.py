@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.gpteval3d.criteria import criterion_name
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.aggregate import ROW, SETTINGS
-from evaluation.metric import hash_files
-from evaluation.runs import Run, natural
-from evaluation.variants import add_variants
-from trace_bench.errors import TraceBenchError
+from evaluation.metrics.base import hash_files
+from evaluation.results.aggregate import ROW, SETTINGS
+from evaluation.results.variants import add_variants
+from trace_bench.run_folder.reading import Run, natural
+from trace_bench.system.errors import TraceBenchError
 
 _RGB = re.compile(r"rgb_(\d+)\.png")
 

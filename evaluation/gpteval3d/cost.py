@@ -16,7 +16,7 @@ from typing import Any
 from evaluation.gpteval3d import mosaic
 from evaluation.gpteval3d.instructions import prompt_part
 from evaluation.gpteval3d.questions import Question
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 ANSWER_TOKENS = 250  # a usual answer, for the estimate
 _BYTES_PER_TOKEN = 4

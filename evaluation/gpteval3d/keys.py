@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 OPENAI = "https://api.openai.com/v1"
 _DEFAULT, _NO_KEY = "OPENAI_API_KEY", "no-key"

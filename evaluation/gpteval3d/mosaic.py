@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 LAYOUT = "gpteval3d 1"  # part of the judge's identity
 _PNG_LEVEL = 3

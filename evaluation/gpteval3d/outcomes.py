@@ -19,7 +19,7 @@ from evaluation.gpteval3d.comparisons import Game
 from evaluation.gpteval3d.criteria import CRITERIA
 from evaluation.gpteval3d.questions import Question
 from evaluation.gpteval3d.store import Reading
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 MISSING = 0.05  # share of choices that cannot be used beyond which the result is marked
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.gpteval3d.criteria import CRITERIA
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 Pair = tuple[str, str]
 Kind = tuple[Any, ...]

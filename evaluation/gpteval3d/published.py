@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.gpteval3d.comparisons import Scores, read_scores
-from trace_bench.cache import fetch
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.cache import fetch
+from trace_bench.system.errors import TraceBenchError
 
 MADE_BY = "gpt-4-vision-preview"  # the judge of the published scores
 

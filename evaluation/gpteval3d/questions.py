@@ -13,7 +13,7 @@ from evaluation.gpteval3d import mosaic
 from evaluation.gpteval3d.contestants import Asset, Contestant, PictureHashes
 from evaluation.gpteval3d.instructions import prompt_part
 from evaluation.gpteval3d.plan import Comparison, Ensemble
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from evaluation.gpteval3d.comparisons import Game
 from evaluation.gpteval3d.elo import START, cluster_matrices, fit
 from evaluation.gpteval3d.intervals import bootstrap
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 SHAKY = 0.025  # share of regularised or undefined replicates beyond which an interval is marked
 

@@ -11,7 +11,7 @@ from evaluation.gpteval3d.comparisons import Games, Scores, read_comparisons, re
 from evaluation.gpteval3d.criteria import criterion_name
 from evaluation.gpteval3d.elo import START
 from evaluation.gpteval3d.rating import Rating, Rules, pick_anchor, rate
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 SCHEMA_VERSION = 1
 

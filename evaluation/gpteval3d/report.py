@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.gpteval3d.criteria import CRITERIA, LABELS
-from evaluation.runs import read_json
-from trace_bench.errors import TraceBenchError
-from trace_bench.files import write_json
+from trace_bench.run_folder.reading import read_json
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_json
 
 SCHEMA_VERSION = 1
 ELO = "elo.json"

@@ -10,7 +10,7 @@ from evaluation.gpteval3d.published import MADE_BY
 from evaluation.gpteval3d.rating import Rules, rate
 from evaluation.gpteval3d.session import Judged
 from evaluation.gpteval3d.tournament import Tournament
-from trace_bench.files import write_json
+from trace_bench.system.files import write_json
 
 
 def finish(config: Mapping[str, Any], tournament: Tournament, judged: Judged) -> int:

@@ -19,8 +19,8 @@ from evaluation.gpteval3d.questions import Question, make_questions
 from evaluation.gpteval3d.settings import JudgeSettings, folder_name, identity_hash
 from evaluation.gpteval3d.store import AnswerStore, readings
 from evaluation.gpteval3d.tournament import Tournament, instruction_texts, plan
-from evaluation.metric import Metric
-from trace_bench.errors import TraceBenchError
+from evaluation.metrics.base import Metric
+from trace_bench.system.errors import TraceBenchError
 
 FOLDER = "gpteval3d"
 ANSWERS = "answers.jsonl"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from evaluation.gpteval3d import mosaic
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.gpteval3d.parsing import Status, read_choice
-from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import utc_now
+from trace_bench.run_folder.manifest import utc_now
+from trace_bench.system.errors import TraceBenchError
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from evaluation.gpteval3d.instructions import VERSION, own_instruction
 from evaluation.gpteval3d.plan import Comparison, Ensemble, Pair, Plan, make_plan, read_ensembles
 from evaluation.gpteval3d.published import Published
 from evaluation.gpteval3d.rating import pick_anchor
-from evaluation.runs import Run, read_json
-from trace_bench.errors import TraceBenchError
-from trace_bench.files import write_json
+from trace_bench.run_folder.reading import Run, read_json
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_json
 
 PUBLISHED = "tournament-v0"
 _PLAN_VERSION = 1

@@ -10,7 +10,6 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation.command import command, output_root
-from evaluation.runs import find_runs
 from evaluation.user_study.answers import import_answers, load_answers
 from evaluation.user_study.make import make
 from evaluation.user_study.report import markdown, summary
@@ -25,9 +24,10 @@ from evaluation.user_study.results import (
 )
 from evaluation.user_study.study import load_study
 from evaluation.user_study.votes import VOTES, read_votes, votes_of
-from trace_bench.config_path import conf_dir
-from trace_bench.errors import TraceBenchError
-from trace_bench.files import write_atomic, write_json
+from trace_bench.run_folder.reading import find_runs
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_atomic, write_json
 
 
 def run_make(config: dict[str, Any], root: Path, folder: Path) -> int:

@@ -12,8 +12,8 @@ from typing import Any
 from evaluation.user_study.aspects import ASPECT_IDS, CHOICES
 from evaluation.user_study.page import FORMAT
 from evaluation.user_study.study import Study
-from trace_bench.errors import TraceBenchError
-from trace_bench.files import write_atomic
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_atomic
 
 ANSWERS = "answers"
 SCHEMA_VERSION = 1

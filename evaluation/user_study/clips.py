@@ -11,8 +11,8 @@ from evaluation.user_study.ordering import digest, shuffled
 from evaluation.user_study.scramble import write_scrambled
 from evaluation.user_study.selection import FILM, Prompt
 from evaluation.user_study.study import CLIPS, PAGE, SCRAMBLED, Clip, Study
-from trace_bench.errors import TraceBenchError
-from trace_bench.files import write_atomic
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_atomic
 
 DATE = 1_600_000_000  # of all clips alike; their own would tell which were made together
 

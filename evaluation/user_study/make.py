@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.runs import Run
 from evaluation.user_study.answers import ANSWERS
 from evaluation.user_study.assignment import plan
 from evaluation.user_study.attention import screens
@@ -29,7 +28,8 @@ from evaluation.user_study.study import (
     save_study,
 )
 from trace_bench import __version__
-from trace_bench.errors import TraceBenchError
+from trace_bench.run_folder.reading import Run
+from trace_bench.system.errors import TraceBenchError
 
 Say = Callable[[str], None]
 #: Settings that decide what is shown to whom; the page's wording may change afterwards.

@@ -17,7 +17,7 @@ from typing import Any
 
 from evaluation.user_study.aspects import ASPECTS, CHOICES
 from evaluation.user_study.study import INSTRUCTED, Study
-from trace_bench.files import write_atomic
+from trace_bench.system.files import write_atomic
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("sha256.js", "session.js", "player.js", "page.js")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.names import display_names
+from evaluation.results.names import display_names
 from evaluation.user_study.aspects import ASPECTS
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.runs import natural
 from evaluation.user_study.answers import ANSWERS, Answers
 from evaluation.user_study.aspects import ASPECTS
 from evaluation.user_study.attention import EMPTY, FAILED, verdict
@@ -27,7 +26,8 @@ from evaluation.user_study.statistics import (
 )
 from evaluation.user_study.study import COMPARISON, STUDY, Study
 from trace_bench import __version__
-from trace_bench.manifest import utc_now
+from trace_bench.run_folder.manifest import utc_now
+from trace_bench.run_folder.reading import natural
 
 SCHEMA_VERSION = 1
 PREFERENCES = "preferences.json"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.user_study.ordering import shuffled
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 SQUARES = 8  # a side
 VISIBLE = 4.0 / 255.0  # mean absolute difference from which a scrambled picture is plainly another one

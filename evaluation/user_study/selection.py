@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from evaluation.runs import Run, natural
-from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import RunIdentity
+from trace_bench.run_folder.manifest import RunIdentity
+from trace_bench.run_folder.reading import Run, natural
+from trace_bench.system.errors import TraceBenchError
 
 FILM = "turntable.mp4"
 #: Parts of a run's identity by which runs may be chosen; the prompt is drawn, not chosen.

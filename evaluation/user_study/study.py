@@ -14,10 +14,10 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.runs import read_json
 from evaluation.user_study.ordering import digest
-from trace_bench.errors import TraceBenchError
-from trace_bench.files import write_atomic, write_json
+from trace_bench.run_folder.reading import read_json
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_atomic, write_json
 
 SCHEMA_VERSION = 1
 STUDY, ASSIGNMENT, PAGE, CLIPS, RATERS = "study.json", "assignment.csv", "page", "clips", "raters.csv"

@@ -11,7 +11,7 @@ from evaluation.user_study.answers import Answers
 from evaluation.user_study.aspects import ASPECT_IDS, CHOICES, SIDES
 from evaluation.user_study.attention import EMPTY, FAILED, PASSED, verdict
 from evaluation.user_study.study import COMPARISON, Study
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 VOTES = "user_study.csv"
 COLUMNS = [

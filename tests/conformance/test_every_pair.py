@@ -14,17 +14,17 @@ from omegaconf import OmegaConf
 from sd_checkpoint import make_checkpoint
 
 from trace_bench.cameras import CameraRange
-from trace_bench.checkpoint import first_non_finite
-from trace_bench.config import build
 from trace_bench.distill import distill
-from trace_bench.inits.base import PointCloud
 from trace_bench.methods.base import Method
 from trace_bench.priors.base import Work
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.priors.text import embed_prompt
+from trace_bench.progress import Progress
 from trace_bench.representations.base import Representation
-from trace_bench.schedules import Progress
+from trace_bench.representations.points import PointCloud
+from trace_bench.runs.checkpoint import first_non_finite
 from trace_bench.seeding import Rng
+from trace_bench.settings.config import build
 
 REPRESENTATIONS = sorted(path.stem for path in (CONF / "representation").glob("*.yaml"))
 STEPS, STOP, VIEWS = 3, 1, 2

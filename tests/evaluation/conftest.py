@@ -47,7 +47,10 @@ def command(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", arguments)
         code = 0
         try:
-            importlib.import_module(f"evaluation.{name}").main()
+            module = importlib.import_module(f"evaluation.{name}")
+            if not hasattr(module, "main"):  # a package
+                module = importlib.import_module(f"evaluation.{name}.__main__")
+            module.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
         out, err = capsys.readouterr()

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evaluation.metric import Metric, Score, score_run
-from evaluation.runs import Run, find_runs
+from evaluation.metrics.base import Metric, Score, score_run
 from trace_bench.cameras import EvaluationRig, make_cameras
-from trace_bench.manifest import Manifest, RunIdentity, read_manifest, write_manifest
+from trace_bench.run_folder.manifest import Manifest, RunIdentity, read_manifest, write_manifest
+from trace_bench.run_folder.reading import Run, find_runs
 from trace_bench.toyworld import scene_from_prompt
 
 IDENTITY = RunIdentity(

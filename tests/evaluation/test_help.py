@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from trace_bench.config_path import conf_dir
+from trace_bench.system.config_path import conf_dir
 
 CONFIG = {
     "score": "evaluation",
-    "tables": "evaluation",
+    "tables.__main__": "evaluation",
     "figures.__main__": "evaluation",
     "contact_sheet": "evaluation",
     "collect": "evaluation",

@@ -7,15 +7,16 @@ import pytest
 import torch
 from plyfile import PlyData, PlyElement
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.export import write_splat_ply
-from trace_bench.inits.base import PointCloud, seconds_of
+from trace_bench.inits.base import seconds_of
 from trace_bench.inits.none import NoStart
 from trace_bench.inits.pointcloud import PlyPoints
 from trace_bench.inits.random import RandomBall
 from trace_bench.inits.sphere import Sphere
-from trace_bench.representations.gaussians import Gaussians
+from trace_bench.representations.gaussians.gaussians import Gaussians
+from trace_bench.representations.gaussians.ply import write_splat_ply
+from trace_bench.representations.points import PointCloud
 from trace_bench.seeding import Rng
+from trace_bench.system.errors import TraceBenchError
 
 RNG = Rng(3).at(-1)
 

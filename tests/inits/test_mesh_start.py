@@ -9,12 +9,12 @@ import pytest
 import torch
 import trimesh
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.export import write_splat_ply
 from trace_bench.inits.mesh import MeshSurface
 from trace_bench.inits.previous_run import PreviousRun
-from trace_bench.manifest import Manifest, RunIdentity, write_manifest
+from trace_bench.representations.gaussians.ply import write_splat_ply
+from trace_bench.run_folder.manifest import Manifest, RunIdentity, write_manifest
 from trace_bench.seeding import Rng
+from trace_bench.system.errors import TraceBenchError
 
 RNG = Rng(3).at(-1)
 

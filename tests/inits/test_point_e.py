@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from trace_bench.errors import TraceBenchError
 from trace_bench.inits.point_e import PointE
 from trace_bench.seeding import Rng
+from trace_bench.system.errors import TraceBenchError
 
 RNG = Rng(0).at(-1)
 PROMPT = "a red cube"

@@ -7,13 +7,13 @@ import pytest
 import torch
 from shap_e_checkpoint import make_shap_e, transformer
 
-from trace_bench.errors import TraceBenchError
 from trace_bench.inits import shap_e
 from trace_bench.inits.cache import cached
 from trace_bench.inits.growth import grow
 from trace_bench.inits.shap_e import ShapE
 from trace_bench.inits.shap_e_weights import from_openai, load_into
 from trace_bench.seeding import Rng
+from trace_bench.system.errors import TraceBenchError
 
 RNG = Rng(0).at(-1)
 SMALL = {"steps": 3, "grid": 24, "candidates": 20_000, "reach": 0.05}

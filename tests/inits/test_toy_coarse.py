@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from trace_bench.errors import TraceBenchError
 from trace_bench.inits.toy_coarse import ToyCoarse
 from trace_bench.seeding import Rng
+from trace_bench.system.errors import TraceBenchError
 from trace_bench.toyworld import scene_from_prompt
 
 RNG = Rng(0).at(-1)

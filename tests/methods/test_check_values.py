@@ -8,8 +8,7 @@ import pytest
 import torch
 from exact import exact_prior
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.inversion import (
+from trace_bench.diffusion.inversion import (
     Interval,
     IntervalSchedule,
     ddim_hop,
@@ -18,13 +17,15 @@ from trace_bench.inversion import (
     offset_noise,
     sdi_timesteps,
 )
+from trace_bench.diffusion.schedules import scaled_linear_alphas_cumprod
 from trace_bench.methods.consistent3d import CDS
 from trace_bench.methods.csd import CSD
 from trace_bench.methods.sdi import SDI
 from trace_bench.methods.sds import SDS
 from trace_bench.methods.vsd import VSD
-from trace_bench.schedules import Progress, scaled_linear_alphas_cumprod
+from trace_bench.progress import Progress
 from trace_bench.seeding import Rng
+from trace_bench.system.errors import TraceBenchError
 
 ABAR = scaled_linear_alphas_cumprod()
 INTERVALS = IntervalSchedule()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from exact import exact_prior
 
-from trace_bench.errors import TraceBenchError
 from trace_bench.methods.trace import TraCe
+from trace_bench.system.errors import TraceBenchError
 
 
 @pytest.mark.parametrize("setting", ["grad_form", "weighting", "t_sampling", "lora_target", "lora_text"])

@@ -18,7 +18,7 @@ from trace_bench.methods.base import Method
 from trace_bench.priors.base import Work
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.priors.text import PromptText, embed_prompt
-from trace_bench.schedules import Progress
+from trace_bench.progress import Progress
 from trace_bench.seeding import Rng
 
 STEPS = 3

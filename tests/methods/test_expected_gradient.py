@@ -10,12 +10,12 @@ import pytest
 import torch
 from exact import SHAPE, D, cameras, exact_eps_cfg, exact_prior, exact_text, sd_abar
 
-from trace_bench.bridge import Bridge
+from trace_bench.diffusion.bridge import Bridge
 from trace_bench.methods.base import Method
 from trace_bench.methods.sds import SDS
 from trace_bench.methods.trace import TraCe
 from trace_bench.methods.vsd import VSD
-from trace_bench.schedules import Progress
+from trace_bench.progress import Progress
 from trace_bench.seeding import Rng
 
 SCALE = 3.0

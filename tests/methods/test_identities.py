@@ -7,12 +7,13 @@ import torch
 from exact import SHAPE, D, cameras, exact_prior, exact_text
 from torch import Tensor
 
-from trace_bench.bridge import Bridge
+from trace_bench.diffusion.bridge import Bridge
+from trace_bench.diffusion.schedules import add_noise, alpha_sigma
 from trace_bench.methods.sds import SDS
 from trace_bench.methods.trace import TraCe
 from trace_bench.methods.vsd import VSD
 from trace_bench.priors.base import classifier_free_guidance
-from trace_bench.schedules import Progress, add_noise, alpha_sigma
+from trace_bench.progress import Progress
 from trace_bench.seeding import Rng
 
 PROGRESS = Progress(10, 100)

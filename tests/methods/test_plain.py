@@ -17,7 +17,7 @@ from trace_bench.cameras import Cameras, make_cameras
 from trace_bench.methods.base import Method
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.priors.text import embed_prompt
-from trace_bench.schedules import Progress
+from trace_bench.progress import Progress
 from trace_bench.seeding import Rng
 
 PROMPT = "a red cube"

@@ -22,7 +22,7 @@ from trace_bench.methods.ism import ISM
 from trace_bench.methods.sdi import SDI
 from trace_bench.priors.analytic import AnalyticPrior, Gaussian
 from trace_bench.priors.text import embed_prompt
-from trace_bench.schedules import Progress
+from trace_bench.progress import Progress
 from trace_bench.seeding import Rng, StepRng
 
 SCALE = 3.0

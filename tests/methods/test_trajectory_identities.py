@@ -7,8 +7,8 @@ import torch
 from exact import SHAPE, D, cameras, exact_prior, exact_text
 from torch import Tensor
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.inversion import ddim_hop, level, timestep
+from trace_bench.diffusion.inversion import ddim_hop, level, timestep
+from trace_bench.diffusion.schedules import add_noise, alpha_sigma, eps_to_x0
 from trace_bench.methods.base import Method
 from trace_bench.methods.consistent3d import CDS
 from trace_bench.methods.csd import CSD
@@ -18,8 +18,9 @@ from trace_bench.methods.sdi import SDI
 from trace_bench.methods.sds import SDS
 from trace_bench.priors.analytic import AnalyticPrior, Gaussian
 from trace_bench.priors.text import PromptText, embed_prompt
-from trace_bench.schedules import Progress, add_noise, alpha_sigma, eps_to_x0, scheduled
+from trace_bench.progress import Progress, scheduled
 from trace_bench.seeding import Rng
+from trace_bench.system.errors import TraceBenchError
 
 PROGRESS = Progress(10, 100)
 VIEW = cameras(4)

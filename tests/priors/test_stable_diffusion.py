@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from trace_bench.cameras import make_cameras
-from trace_bench.errors import TraceBenchError
+from trace_bench.diffusion.schedules import alpha_sigma
 from trace_bench.priors.base import Work
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.priors.text import VIEWS, ViewThresholds, embed_prompt
-from trace_bench.schedules import alpha_sigma
+from trace_bench.system.errors import TraceBenchError
 
 PROMPT = "a red cube"
 

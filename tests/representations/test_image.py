@@ -11,9 +11,9 @@ from PIL import Image as Picture
 from safetensors.torch import load_file
 
 from trace_bench.cameras import make_cameras
-from trace_bench.errors import TraceBenchError
+from trace_bench.progress import Progress
 from trace_bench.representations.image import Image, lr_factor
-from trace_bench.schedules import Progress
+from trace_bench.system.errors import TraceBenchError
 
 CAMERAS = make_cameras(15.0, torch.arange(3) * 90.0, 2.65, 42.5, 32, 32)
 BLACK = torch.zeros(3)

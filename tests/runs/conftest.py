@@ -7,7 +7,7 @@ import sys
 import pytest
 from quick_runs import CONF, QUICK
 
-from trace_bench.sweep import main
+from trace_bench.sweeps.sweep import main
 
 
 @pytest.fixture(autouse=True)

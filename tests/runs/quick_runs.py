@@ -8,9 +8,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from trace_bench.identity import RunSpec
-from trace_bench.manifest import read_manifest
-from trace_bench.planning import make_plan
+from trace_bench.run_folder.manifest import read_manifest
+from trace_bench.runs.identity import RunSpec
+from trace_bench.sweeps.planning import make_plan
 
 CONF = str(Path(__file__).resolve().parents[1] / "conf")
 STEPS = 12

@@ -12,10 +12,10 @@ import pytest
 import torch
 from quick_runs import SMALL_3D, STEPS, asset, folders, spec, stamp, stop_at
 
-from trace_bench.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
-from trace_bench.claim import CLAIM
-from trace_bench.manifest import is_done, read_manifest
-from trace_bench.run import make_asset
+from trace_bench.run_folder.manifest import is_done, read_manifest
+from trace_bench.runs.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from trace_bench.runs.claim import CLAIM
+from trace_bench.runs.run import make_asset
 
 
 @pytest.fixture(scope="module")

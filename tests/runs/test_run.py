@@ -11,13 +11,14 @@ import pytest
 from omegaconf import OmegaConf
 from quick_runs import STEPS, asset, folders, spec, stamp, statuses
 
-from trace_bench import run, sweep
-from trace_bench.checkpoint import CHECKPOINT
-from trace_bench.claim import claim
-from trace_bench.errors import TraceBenchError
-from trace_bench.manifest import is_done, read_manifest
-from trace_bench.run import make_asset
-from trace_bench.sweep import EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED, main
+from trace_bench.run_folder.manifest import is_done, read_manifest
+from trace_bench.runs import run
+from trace_bench.runs.checkpoint import CHECKPOINT
+from trace_bench.runs.claim import claim
+from trace_bench.runs.run import make_asset
+from trace_bench.sweeps import sweep
+from trace_bench.sweeps.sweep import EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED, main
+from trace_bench.system.errors import TraceBenchError
 
 RUN_LEVEL_KEYS = [
     "method", "representation", "prior", "init", "prompt_set", "prompt", "guidance_scale", "seed", "steps",

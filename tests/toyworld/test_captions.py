@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 from trace_bench.toyworld import (
     HELD_OUT,
     VIEW_PHRASES,

@@ -1,64 +1,16 @@
-"""What a start is: a coloured point cloud in the world frame (z up, the front at +x, the object about the
-origin)."""
+"""What an init is: it gives the points that a run begins from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
-
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
+    import torch
+
+    from trace_bench.representations.points import PointCloud
     from trace_bench.seeding import StepRng
-
-
-@dataclass(frozen=True)
-class PointCloud:
-    """Points to start a 3D representation from."""
-
-    positions: Tensor  # [N, 3] float, world units
-    colors: Tensor  # [N, 3] float, RGB, nominally in [0, 1]
-    #: where the points were Gaussians: their parameters, as export.read_splat_ply gives them
-    splats: Mapping[str, Tensor] | None = None
-    #: what making the start took elsewhere: in another run or system, or when the cache was filled
-    seconds: float = 0.0
-    #: what the manifest should know of it
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        shapes = tuple(self.positions.shape), tuple(self.colors.shape)
-        if self.positions.ndim != 2 or self.positions.shape[1] != 3 or shapes[0] != shapes[1]:
-            raise TraceBenchError(
-                f"A point cloud needs positions [N, 3] and as many colors [N, 3], but got {shapes[0]} and "
-                f"{shapes[1]}; mend the init that made it."
-            )
-        if len(self.positions) == 0:
-            raise TraceBenchError("A point cloud needs at least one point; mend the init that made it.")
-        if not bool(torch.isfinite(self.positions).all() and torch.isfinite(self.colors).all()):
-            raise TraceBenchError(
-                "A point cloud has NaN or infinite values; mend the init or the file it was read from."
-            )
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def to(self, device: torch.device | str) -> PointCloud:
-        splats = self.splats and {name: value.to(device) for name, value in self.splats.items()}
-        return replace(
-            self, positions=self.positions.to(device), colors=self.colors.to(device), splats=splats
-        )
-
-    def subset(self, max_points: int | None, rng: StepRng) -> PointCloud:
-        """At most `max_points` points, drawn at random; None keeps all."""
-        if max_points is None or len(self) <= max_points:
-            return self
-        chosen = torch.randperm(len(self), generator=rng.generator("init_subset"))[:max_points]
-        splats = self.splats and {name: value[chosen] for name, value in self.splats.items()}
-        return replace(self, positions=self.positions[chosen], colors=self.colors[chosen], splats=splats)
 
 
 def seconds_of(minutes: float) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from trace_bench.cache import cache_dir, keep
+from trace_bench.system.cache import cache_dir, keep
 
 log = logging.getLogger(__name__)
 _MADE_IN = "_seconds"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.inits.base import PointCloud, seconds_of
-from trace_bench.meshes.mesh import TriangleMesh, load_mesh
-from trace_bench.placement import Placement
+from trace_bench.external.mesh import TriangleMesh, load_mesh
+from trace_bench.external.placement import Placement
+from trace_bench.inits.base import seconds_of
+from trace_bench.representations.points import PointCloud
+from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
     from trace_bench.seeding import StepRng

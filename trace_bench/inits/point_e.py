@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from trace_bench.cache import cache_dir
-from trace_bench.errors import TraceBenchError
-from trace_bench.inits.base import PointCloud
 from trace_bench.inits.cache import cached
 from trace_bench.inits.random import near_grey
+from trace_bench.representations.points import PointCloud
+from trace_bench.system.cache import cache_dir
+from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
     from trace_bench.seeding import StepRng

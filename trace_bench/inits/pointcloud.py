@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from trace_bench.export import PLY_COLUMNS, SH_C0, read_splat_ply, read_vertices
-from trace_bench.inits.base import PointCloud, seconds_of
-from trace_bench.placement import Placement
+from trace_bench.external.placement import Placement
+from trace_bench.inits.base import seconds_of
+from trace_bench.representations.gaussians.ply import PLY_COLUMNS, SH_C0, read_splat_ply, read_vertices
+from trace_bench.representations.points import PointCloud
 
 if TYPE_CHECKING:
     from trace_bench.seeding import StepRng

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.external import asset_kind
-from trace_bench.inits.base import PointCloud
+from trace_bench.external.assets import asset_kind
+from trace_bench.external.mesh import load_mesh
+from trace_bench.external.placement import Placement
 from trace_bench.inits.mesh import surface_points
 from trace_bench.inits.pointcloud import read_cloud
-from trace_bench.manifest import Manifest, is_done, read_manifest
-from trace_bench.meshes.mesh import load_mesh
-from trace_bench.placement import Placement
+from trace_bench.representations.points import PointCloud
+from trace_bench.run_folder.manifest import Manifest, is_done, read_manifest
+from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
     from trace_bench.seeding import StepRng

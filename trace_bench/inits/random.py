@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.inits.base import PointCloud
+from trace_bench.representations.points import PointCloud
+from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
     from trace_bench.seeding import StepRng

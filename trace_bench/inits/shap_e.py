@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.inits.base import PointCloud
 from trace_bench.inits.cache import cached
 from trace_bench.inits.growth import grow
 from trace_bench.inits.shap_e_weights import load_into
-from trace_bench.inputs import contents
-from trace_bench.priors.weights import resolve
+from trace_bench.representations.points import PointCloud
+from trace_bench.settings.inputs import contents
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.model_files import resolve
 
 if TYPE_CHECKING:
     from diffusers import ShapEPipeline

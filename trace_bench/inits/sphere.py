@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trace_bench.inits.base import PointCloud
 from trace_bench.inits.random import check_cloud, near_grey
+from trace_bench.representations.points import PointCloud
 
 if TYPE_CHECKING:
     from trace_bench.seeding import StepRng

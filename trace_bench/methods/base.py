@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from trace_bench.cameras import Cameras
-from trace_bench.errors import TraceBenchError
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText, ViewThresholds
-from trace_bench.schedules import Progress
+from trace_bench.progress import Progress
 from trace_bench.seeding import StepRng
+from trace_bench.system.errors import TraceBenchError
 
 Choice = TypeVar("Choice", bound=str)
 

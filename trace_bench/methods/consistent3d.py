@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from trace_bench.cameras import Cameras
-from trace_bench.inversion import ddim_hop
+from trace_bench.diffusion.inversion import ddim_hop
+from trace_bench.diffusion.schedules import add_noise, alpha_sigma, clamp_gradient
 from trace_bench.methods.base import Distilled, Method, check_choice
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText
-from trace_bench.schedules import Progress, add_noise, alpha_sigma, clamp_gradient, scheduled, sqrt_ramp
+from trace_bench.progress import Progress, scheduled, sqrt_ramp
 from trace_bench.seeding import Rng, StepRng
 
 

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from trace_bench.cameras import Cameras
-from trace_bench.errors import TraceBenchError
+from trace_bench.diffusion.schedules import add_noise, alpha_sigma
+from trace_bench.diffusion.timesteps import KINDS, Kind, TimestepSchedule
 from trace_bench.methods.base import Distilled, Method, check_choice
 from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.text import PromptText
-from trace_bench.schedules import Progress, add_noise, alpha_sigma, scheduled
+from trace_bench.progress import Progress, scheduled
 from trace_bench.seeding import StepRng
-from trace_bench.timesteps import KINDS, Kind, TimestepSchedule
+from trace_bench.system.errors import TraceBenchError
 
 
 class CSD(Method):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from trace_bench.cameras import Cameras
-from trace_bench.inversion import (
+from trace_bench.diffusion.inversion import (
     Interval,
     IntervalSchedule,
     ddim_hop,
@@ -17,11 +17,12 @@ from trace_bench.inversion import (
     offset_noise,
     timestep,
 )
+from trace_bench.diffusion.schedules import add_noise
 from trace_bench.methods.base import Distilled, Method
 from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.perp_neg import PerpNegText, guided_eps, guided_items, lucid_dreamer_text
 from trace_bench.priors.text import PromptText
-from trace_bench.schedules import Progress, add_noise
+from trace_bench.progress import Progress
 from trace_bench.seeding import StepRng
 
 

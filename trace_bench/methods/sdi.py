@@ -7,14 +7,15 @@ from typing import Any, Literal
 from torch import Tensor
 
 from trace_bench.cameras import Cameras
-from trace_bench.errors import TraceBenchError
-from trace_bench.inversion import ddim_invert, level, sdi_timesteps, timestep
+from trace_bench.diffusion.inversion import ddim_invert, level, sdi_timesteps, timestep
+from trace_bench.diffusion.schedules import add_noise, eps_to_x0
 from trace_bench.methods.base import Distilled, Method, check_choice
 from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.perp_neg import PerpNegText, guided_eps, guided_items, threestudio_text
 from trace_bench.priors.text import PromptText
-from trace_bench.schedules import Progress, add_noise, eps_to_x0, scheduled
+from trace_bench.progress import Progress, scheduled
 from trace_bench.seeding import StepRng
+from trace_bench.system.errors import TraceBenchError
 
 
 class SDI(Method):

@@ -8,12 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from trace_bench.cameras import Cameras
+from trace_bench.diffusion.schedules import add_noise, alpha_sigma, clamp_gradient, eps_to_x0
+from trace_bench.diffusion.timesteps import KINDS, Kind, TimestepSchedule
 from trace_bench.methods.base import Distilled, Method, check_choice
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText
-from trace_bench.schedules import Progress, add_noise, alpha_sigma, clamp_gradient, eps_to_x0
+from trace_bench.progress import Progress
 from trace_bench.seeding import StepRng
-from trace_bench.timesteps import KINDS, Kind, TimestepSchedule
 
 
 class SDS(Method):

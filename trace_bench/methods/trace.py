@@ -8,13 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from trace_bench.bridge import Bridge
 from trace_bench.cameras import Cameras
-from trace_bench.methods.base import Distilled, Method, check_choice
-from trace_bench.priors.base import Prior, TextEmbedding, Work
-from trace_bench.priors.text import PromptText
-from trace_bench.schedules import (
-    Progress,
+from trace_bench.diffusion.bridge import Bridge
+from trace_bench.diffusion.schedules import (
     add_noise,
     alpha_sigma,
     dreamtime_timestep,
@@ -23,6 +19,10 @@ from trace_bench.schedules import (
     eps_to_x0,
     velocity,
 )
+from trace_bench.methods.base import Distilled, Method, check_choice
+from trace_bench.priors.base import Prior, TextEmbedding, Work
+from trace_bench.priors.text import PromptText
+from trace_bench.progress import Progress
 from trace_bench.seeding import StepRng
 
 

@@ -7,9 +7,9 @@ from diffusers.models.embeddings import TimestepEmbedding
 from peft import LoraConfig
 from torch import Tensor
 
-from trace_bench.errors import TraceBenchError
 from trace_bench.priors.base import TextEmbedding, Work
 from trace_bench.priors.denoiser import Denoiser
+from trace_bench.system.errors import TraceBenchError
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 CAMERA_DIM = 16  # the flattened camera-to-world matrix

@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from trace_bench.errors import TraceBenchError
+from trace_bench.diffusion.schedules import scaled_linear_alphas_cumprod
 from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance
-from trace_bench.schedules import scaled_linear_alphas_cumprod
+from trace_bench.system.errors import TraceBenchError
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trace_bench.errors import TraceBenchError
+from trace_bench.diffusion.schedules import alpha_sigma, eps_to_v, v_to_eps, velocity
 from trace_bench.priors.base import TextEmbedding, Work
-from trace_bench.schedules import alpha_sigma, eps_to_v, v_to_eps, velocity
+from trace_bench.system.errors import TraceBenchError
 
 
 class Denoiser:

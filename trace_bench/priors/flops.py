@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from trace_bench.cache import cache_dir, keep
+from trace_bench.system.cache import cache_dir, keep
 
 if TYPE_CHECKING:
     import torch

@@ -18,13 +18,14 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from trace_bench.cache import cache_dir, keep
-from trace_bench.errors import TraceBenchError
+from trace_bench.diffusion.schedules import scaled_linear_alphas_cumprod
 from trace_bench.priors.adapter import LoraAdapter, add_lora
 from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance
 from trace_bench.priors.denoiser import Denoiser
 from trace_bench.priors.flops import unit_tflop
-from trace_bench.priors.weights import (
+from trace_bench.system.cache import cache_dir, keep
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.model_files import (
     check_complete,
     file_patterns,
     resolve,
@@ -32,7 +33,6 @@ from trace_bench.priors.weights import (
     weight_files,
     weights_sha256,
 )
-from trace_bench.schedules import scaled_linear_alphas_cumprod
 
 
 class LatentDiffusionPrior(ABC):

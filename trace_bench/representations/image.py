@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.representations.base import Render, Representation, Start
+from trace_bench.render import Render
+from trace_bench.representations.base import Representation, Start
 from trace_bench.representations.bounded import bounded
 from trace_bench.seeding import StepRng
+from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
-    from trace_bench.inits.base import PointCloud
-    from trace_bench.schedules import Progress
+    from trace_bench.progress import Progress
+    from trace_bench.representations.points import PointCloud
 
 MODES = ("latent", "rgb")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 S = TypeVar("S")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 from trace_bench.toyworld.objects import OBJECTS
 from trace_bench.toyworld.shapes import BOTTOMS, COLORS, SOLIDS, TOPS
 

@@ -12,7 +12,7 @@ from PIL import Image
 from evaluation.gpteval3d import mosaic
 from evaluation.gpteval3d.contestants import Asset
 from evaluation.gpteval3d.cost import Price, image_tokens
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 
 @pytest.mark.parametrize(

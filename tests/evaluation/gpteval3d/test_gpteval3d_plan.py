@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 from evaluation.gpteval3d.criteria import CRITERIA
 from evaluation.gpteval3d.plan import Ensemble, make_plan, read_ensembles
-from trace_bench.config_path import conf_dir
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.errors import TraceBenchError
 
 SHIPPED = OmegaConf.to_container(OmegaConf.load(f"{conf_dir()}/gpteval3d.yaml"))["ensembles"]
 ENSEMBLES = read_ensembles(SHIPPED)

@@ -17,7 +17,7 @@ from evaluation.gpteval3d.criteria import CRITERIA
 from evaluation.gpteval3d.elo import fit
 from evaluation.gpteval3d.plan import read_ensembles
 from evaluation.gpteval3d.published import Published
-from trace_bench.config_path import conf_dir
+from trace_bench.system.config_path import conf_dir
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = Path(os.environ.get("TRACE_BENCH_GPTEVAL3D") or ROOT.parent / "shared" / "data" / "gpteval3d")

@@ -11,10 +11,10 @@ from gpteval3d_runs import KEY, METHODS, PROMPTS, arguments, draw_views, make_ru
 from judge_server import JudgeServer, criteria_of, question_of
 from run_folders import write_run
 
-from evaluation.clip_score import ClipScore
 from evaluation.gpteval3d import instructions, session
 from evaluation.gpteval3d.criteria import CRITERIA
-from evaluation.metric import Score
+from evaluation.metrics.base import Score
+from evaluation.metrics.clip_score import ClipScore
 
 COMMAND = "gpteval3d.__main__"
 OFFLINE = ("judge=clip", "bootstrap=50")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trace_bench.errors import TraceBenchError
 from trace_bench.representations.nerf.hash_grid import HashGrid
 from trace_bench.seeding import StepRng
+from trace_bench.system.errors import TraceBenchError
 
 
 @dataclass(frozen=True)

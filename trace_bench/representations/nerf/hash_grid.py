@@ -8,67 +8,21 @@ one backward pass and no second-order graph.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.representations.nerf.hash_grid_cpu import FEATURES
 from trace_bench.representations.nerf.hash_grid_cpu import encode as encode_on_cpu
 from trace_bench.representations.nerf.hash_grid_cpu import encode_vjp as encode_vjp_on_cpu
+from trace_bench.representations.nerf.hash_layout import FEATURES, HashLayout
 
 PRIMES = (1, 2654435761, 805459861)  # equation 4
 
 
 @dataclass(frozen=True)
-class HashGrid:
-    """Layout of the table, whose rows of two numbers belong to the vertices of all levels, coarse to fine.
-
-    A level of N cells a side has (N + 1)^3 vertices of its own where the table has room for them; else they
-    share 2^log2_size rows by equation 4.
-    """
-
-    levels: int = 16
-    log2_size: int = 19  # rows a level at most
-    base: int = 16  # cells a side of the coarsest level
-    growth: float = 1.447269237440378  # from level to level: 4096 at the sixteenth
-    smooth: bool = False  # smoothstep in place of linear interpolation: normals without creases
-
-    def __post_init__(self) -> None:
-        for name in ("levels", "base"):
-            if getattr(self, name) < 1:
-                raise TraceBenchError(
-                    f"representation.hash_grid.{name} must be at least 1, but is {getattr(self, name)}."
-                )
-        if not 1 <= self.log2_size <= 24 or self.growth < 1.0:
-            raise TraceBenchError(
-                "representation.hash_grid needs log2_size from 1 to 24 and growth of at least 1, but has "
-                f"log2_size={self.log2_size} and growth={self.growth}."
-            )
-
-    @cached_property
-    def resolutions(self) -> tuple[int, ...]:
-        """Cells a side of each level (equation 2)."""
-        return tuple(int(self.base * self.growth**level + 1e-6) for level in range(self.levels))
-
-    @cached_property
-    def starts(self) -> tuple[int, ...]:
-        """First row of each level, and the number of all rows."""
-        starts = [0]
-        for resolution in self.resolutions:
-            starts.append(starts[-1] + min((resolution + 1) ** 3, 1 << self.log2_size))
-        return tuple(starts)
-
-    @property
-    def rows(self) -> int:
-        return self.starts[-1]
-
-    @property
-    def width(self) -> int:
-        """Numbers a position is encoded into."""
-        return self.levels * FEATURES
+class HashGrid(HashLayout):
+    """The encoding over such a table."""
 
     def encode(self, table: Tensor, positions: Tensor, active: int, tangents: bool = False) -> Tensor:
         """Features of positions [N, 3] in [0, 1]^3: [1, N, width], or [4, N, width] with tangents.

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from torch import Tensor
 
+from trace_bench.representations.nerf.hash_layout import FEATURES, HashLayout
 from trace_bench.representations.splat_cpu.jit import kernel, run_jobs
 
-if TYPE_CHECKING:
-    from trace_bench.representations.nerf.hash_grid import HashGrid
-
-FEATURES = 2  # numbers a vertex, of which the kernels make use
 BLOCK = 2048  # positions a job
 
 
-def encode(grid: HashGrid, table: Tensor, positions: Tensor, active: int, tangents: bool) -> Tensor:
+def encode(grid: HashLayout, table: Tensor, positions: Tensor, active: int, tangents: bool) -> Tensor:
     """[1 or 4, N, levels, 2]; blocks of positions are spread over the threads."""
     out = positions.new_zeros(4 if tangents else 1, len(positions), grid.levels, FEATURES)
     arrays = positions.contiguous().numpy(), table.detach().contiguous().numpy(), out.numpy()
@@ -29,7 +24,7 @@ def encode(grid: HashGrid, table: Tensor, positions: Tensor, active: int, tangen
     return out
 
 
-def encode_vjp(grid: HashGrid, grad: Tensor, positions: Tensor, active: int) -> Tensor:
+def encode_vjp(grid: HashLayout, grad: Tensor, positions: Tensor, active: int) -> Tensor:
     """Gradient [rows, 2] of grad [1 or 4, N, levels, 2]; levels are spread over the threads, so
     that the order of the sums is always the same."""
     out = grad.new_zeros(grid.rows, FEATURES)
@@ -43,7 +38,7 @@ def encode_vjp(grid: HashGrid, grad: Tensor, positions: Tensor, active: int) -> 
     return out
 
 
-def _layout(grid: HashGrid, active: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _layout(grid: HashLayout, active: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the levels in use: cells a side, first row, and rows where they are shared (0: a row a vertex)."""
     resolutions, starts = np.array(grid.resolutions), np.array(grid.starts)
     rows = np.diff(starts)

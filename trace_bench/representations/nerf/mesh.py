@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 FORMATS = ("ply", "obj", "glb")
 CHUNK = 1 << 16  # points evaluated at a time

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from trace_bench.errors import TraceBenchError
-from trace_bench.representations.base import Render, Representation, Start
+from trace_bench.progress import Progress, scheduled
+from trace_bench.render import Render
+from trace_bench.representations.base import Representation, Start
 from trace_bench.representations.nerf import losses as terms
 from trace_bench.representations.nerf.environment import Environment
 from trace_bench.representations.nerf.field import Field, FieldSettings
@@ -24,12 +25,12 @@ from trace_bench.representations.nerf.render import Shader, look
 from trace_bench.representations.nerf.schedule import LevelSchedule, ResolutionSchedule
 from trace_bench.representations.nerf.shading import ShadingSettings, light_positions, shade
 from trace_bench.representations.settings import merged, settings_from
-from trace_bench.schedules import Progress, scheduled
 from trace_bench.seeding import StepRng
+from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
-    from trace_bench.inits.base import PointCloud
+    from trace_bench.representations.points import PointCloud
 
 LEARNING_RATES = {"grid": 0.01, "networks": 0.01, "background": 0.001}
 LOSSES: dict[str, Any] = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from trace_bench.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras

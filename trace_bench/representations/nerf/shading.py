@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trace_bench.errors import TraceBenchError
 from trace_bench.seeding import StepRng
+from trace_bench.system.errors import TraceBenchError
 
 AMBIENT, DIFFUSE = 0.1, 0.9  # threestudio
 LIGHT_DISTANCE = (0.8, 1.5)

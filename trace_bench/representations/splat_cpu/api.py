@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trace_bench.errors import TraceBenchError
 from trace_bench.representations.splat_cpu.compositing import Compositing
 from trace_bench.representations.splat_cpu.projection import Projection
+from trace_bench.system.errors import TraceBenchError
 
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 

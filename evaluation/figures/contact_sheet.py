@@ -1,0 +1,168 @@
+"""`python -m evaluation.contact_sheet`: one picture of what was made: rows are prompts, columns the truth and
+the methods.
+
+The truth is shown where the toy world knows it, from the cameras of a run that has several; a canvas has one
+picture. Of several seeds the lowest is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from evaluation.command import command, output_root
+from evaluation.figures.drawing import Column, Picture, draw_sheet
+from evaluation.metrics.load import load_metrics
+from evaluation.metrics.renders import open_rgb, pose
+from evaluation.metrics.truth import is_toy, truth
+from evaluation.results.aggregate import (
+    ROW,
+    Panel,
+    groups,
+    order_methods,
+    panels,
+    row_labels,
+    split_settings,
+)
+from evaluation.results.collect import Results, collect
+from evaluation.results.names import display_names
+from trace_bench.run_folder.manifest import read_manifest
+from trace_bench.run_folder.reading import Run, natural
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.errors import TraceBenchError
+
+#: What stands under a picture: column of the frame -> format.
+FIGURES = {"iou": "IoU {:.2f}", "delta_e": "ΔE {:.0f}", "clip_score": "CLIP {:.0f}"}
+
+
+@dataclass
+class Sheet:
+    """What goes into one picture."""
+
+    prompts: list[str]
+    columns: list[Column] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def nearest_view(run: Run, azimuth_deg: float) -> int:
+    """The rig's view whose azimuth is the nearest."""
+    azimuths = np.array([float(camera["azimuth_deg"]) for camera in run.cameras])
+    return int(np.argmin(np.abs((azimuths - azimuth_deg + 180.0) % 360.0 - 180.0)))
+
+
+def make_sheet(panel: Panel, root: Path, views: Mapping[str, float], prompts: int, columns: int) -> Sheet:
+    """Gather the pictures of a panel."""
+    by_id = panel.frame.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
+    ids = sorted(by_id.index, key=natural)[:prompts]
+    sheet = Sheet([str(by_id[i]) for i in ids])
+    settings, names = split_settings(panel.frame), display_names(panel.frame)
+    several = panel.frame["representation"].nunique() > 1
+    rigs: dict[str, Run] = {}
+    for key, runs in groups(panel.frame, settings)[:columns]:
+        labels = row_labels(key, [*ROW, *settings], names)
+        details = [labels["representation"]] if several else []
+        details += [f"{SETTINGS_SHORT.get(name, name)} {labels[name]}".strip() for name in settings]
+        cells = [_run_cell(runs[runs["prompt_id"] == i], root, views, sheet.problems, rigs, i) for i in ids]
+        sheet.columns.append(Column(labels["method"], ", ".join(details), cells))
+    truths = [_true_cell(by_id[i], rigs.get(i), views) for i in ids]
+    if any(cell.views for cell in truths):
+        sheet.columns.insert(0, Column("Truth", "", truths))
+    return sheet
+
+
+SETTINGS_SHORT = dict.fromkeys(("variant", "protocol"), "") | {
+    "guidance_scale": "guidance",
+    "init": "from",
+    "steps": "steps",
+    "views_per_step": "views",
+    "resolution": "px",
+}
+
+
+def _run_cell(
+    runs: pd.DataFrame,
+    root: Path,
+    views: Mapping[str, float],
+    problems: list[str],
+    rigs: dict[str, Run],
+    prompt_id: str,
+) -> Picture:
+    """The asset of one prompt and column, with its figures; empty where it was not made."""
+    if runs.empty:
+        return Picture([], "not made")
+    row = runs.sort_values("seed").iloc[0]
+    folder = root / str(row["folder"])
+    try:
+        manifest = read_manifest(folder)
+        if manifest is None:
+            raise TraceBenchError(f"{folder} has gone.")
+        run = Run(folder, manifest)
+        canvas = len(run.cameras) == 1
+        shown = [0] if canvas else [nearest_view(run, azimuth) for azimuth in views.values()]
+        pictures = [open_rgb(run.rgb(view)) for view in shown]
+    except TraceBenchError as error:
+        problems.append(str(error))
+        return Picture([], "cannot be read")
+    if not canvas:
+        rigs.setdefault(prompt_id, run)
+    figures = [
+        text.format(row[name]) for name, text in FIGURES.items() if name in row and pd.notna(row[name])
+    ]
+    return Picture(pictures, "   ".join(figures))
+
+
+def _true_cell(prompt: str, rig: Run | None, views: Mapping[str, float]) -> Picture:
+    """The true object from the cameras of a run of the same prompt."""
+    if rig is None or not is_toy(prompt):
+        return Picture([], "")
+    cameras = [rig.cameras[nearest_view(rig, azimuth)] for azimuth in views.values()]
+    true = truth(prompt, int(cameras[0]["height"])).views([pose(camera) for camera in cameras])
+    return Picture([Image.fromarray(np.round(rgb * 255).astype(np.uint8)) for rgb in true.rgb], "")
+
+
+def make_sheets(
+    results: Results, root: Path, config: Mapping[str, Any], order: Sequence[str]
+) -> tuple[list[Path], list[str]]:
+    """Draw and save a sheet for each panel, the one with the most runs as contact_sheet.png."""
+    if results.frame.empty:
+        return [], []
+    frame = order_methods(results.frame, order)
+    paths, problems = [], []
+    size: Callable[[Panel], int] = lambda panel: -len(panel.frame)  # noqa: E731
+    for i, panel in enumerate(sorted(panels(frame), key=size)):
+        sheet = make_sheet(panel, root, config["views"], config["prompts"], config["columns"])
+        problems += sheet.problems
+        title = f"Prompt set {panel.title}, prior {panel.prior}"
+        image = draw_sheet(title, sheet.prompts, sheet.columns, list(config["views"]), int(config["tile_px"]))
+        path = root / ("contact_sheet.png" if i == 0 else f"contact_sheet-{panel.slug}.png")
+        image.save(path, optimize=True)
+        paths.append(path)
+    return paths, problems
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")
+@command
+def main(config: DictConfig) -> int:
+    root = output_root(config)
+    results = collect(root, load_metrics(config))
+    settings = OmegaConf.to_container(config.contact_sheet, resolve=True)
+    paths, problems = make_sheets(results, root, settings, list(config.tables.methods))  # type: ignore[arg-type]
+    for path in paths:
+        print(f"Contact sheet: {path}")
+    if not paths:
+        print("No finished runs: make some with `python -m trace_bench`.")
+    for problem in [*results.problems, *problems]:
+        print(f"Problem: {problem}")
+    return 1 if problems or results.problems else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The pictures of a run folder as arrays, reduced to a declared number of views and resolution."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from evaluation.metrics.geometry import evenly
+from evaluation.metrics.truth import Pose, Views
+from trace_bench.run_folder.reading import AGAIN, Run
+from trace_bench.system.errors import TraceBenchError
+
+
+def pose(camera: dict[str, Any]) -> Pose:
+    return tuple(float(camera[key]) for key in ("elevation_deg", "azimuth_deg", "distance", "fovy_deg"))  # type: ignore[return-value]
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """A render as RGB; transparency is refused, since what stands behind it would be a guess."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, SyntaxError) as error:
+        raise TraceBenchError(f"{path} is not a readable picture ({error}): {AGAIN}.") from error
+    if image.mode != "RGB":
+        raise TraceBenchError(f"{path} has mode {image.mode}, not RGB on white: {AGAIN}.")
+    return image
+
+
+def chosen_views(run: Run, wanted: int) -> list[int]:
+    """Which of the rig's views are scored: all, or `wanted` evenly spaced ones from the front."""
+    return list(evenly(len(run.cameras), wanted))
+
+
+def reduced_resolution(size: int, wanted: int) -> int:
+    """The least resolution >= `wanted` that whole pixels of a picture of `size` average to."""
+    factors = [f for f in range(1, size + 1) if size % f == 0 and size // f >= wanted]
+    return size // max(factors, default=1)
+
+
+def load_views(run: Run, views: list[int], resolution: int) -> Views:
+    """The asset's renders, box-averaged down to `resolution` (which divides theirs); depth is averaged where
+    there is some.
+    """
+    alpha, depth = _load_geometry(run)
+    rgb = np.stack([np.asarray(open_rgb(run.rgb(view)), np.float32) / 255.0 for view in views])
+    if rgb.shape[:3] != alpha[views].shape or alpha.shape[0] != len(run.cameras):
+        raise TraceBenchError(
+            f"{run.folder / 'renders'}: pictures, geometry.npz and cameras.json differ in size: {AGAIN}."
+        )
+    coverage, depth = alpha[views], depth[views]
+    total = _shrink(np.where(depth > 0, depth, 0) * coverage, resolution)
+    weight = _shrink(np.where(depth > 0, coverage, 0), resolution)
+    depth = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
+    return Views(_shrink(rgb, resolution), _shrink(coverage, resolution), depth)
+
+
+def _load_geometry(run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    try:
+        with np.load(run.geometry, allow_pickle=False) as arrays:
+            return arrays["alpha"].astype(np.float32) / 255.0, arrays["depth"].astype(np.float32)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise TraceBenchError(f"{run.geometry} cannot be read ({error}): {AGAIN}.") from error
+
+
+def _shrink(images: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
+    """Box average [V, H, W, ...] -> [V, R, R, ...]."""
+    v, size = images.shape[:2]
+    f = size // resolution
+    return images.reshape(v, resolution, f, resolution, f, *images.shape[3:]).mean(axis=(2, 4))

@@ -1,0 +1,108 @@
+"""`python -m evaluation.score`: score every finished run under `output_root`, each metric once.
+
+A score is computed again only if something that it depends on has changed (see `evaluation.metrics.base`).
+A broken run folder does not stop the others: all are named at the end, and the exit code is 1. `shard=i/n`
+scores part i of n. The name of a folder alone decides its part, so the parts can run on any number of
+machines, at any time, and leave together exactly what one process would have left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from evaluation.command import command, output_root
+from evaluation.metrics.base import Metric, MetricUnavailable, score_run
+from evaluation.metrics.load import load_metrics
+from trace_bench.run_folder.reading import Run, find_runs
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.errors import TraceBenchError
+
+
+@dataclass
+class Outcome:
+    """What happened to the pairs (run, metric)."""
+
+    computed: Counter[str] = field(default_factory=Counter)
+    cached: Counter[str] = field(default_factory=Counter)
+    unavailable: Counter[str] = field(default_factory=Counter)  # by reason
+    problems: list[str] = field(default_factory=list)
+
+
+def score_all(runs: list[Run], metrics: dict[str, Metric], force: bool = False) -> Outcome:
+    """Score runs with every metric that applies to them."""
+    outcome = Outcome()
+    for run in tqdm(runs, desc="scoring", unit="run", disable=None, dynamic_ncols=True):
+        for name, metric in metrics.items():
+            try:
+                if metric.applies(run):
+                    done = outcome.computed if score_run(metric, run, force) else outcome.cached
+                    done[name] += 1
+            except MetricUnavailable as error:
+                outcome.unavailable[str(error)] += 1
+            except TraceBenchError as error:
+                outcome.problems.append(str(error))
+            except Exception as error:  # noqa: BLE001 - one folder must not stop the others; it is named at the end
+                outcome.problems.append(f"{run.folder}: {name} failed ({type(error).__name__}: {error}).")
+    return outcome
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """ "2/4" -> (2, 4); all runs are part 1 of 1."""
+    if text is None:
+        return 1, 1
+    match = re.fullmatch(r"(\d+)/(\d+)", str(text))
+    part, parts = (int(group) for group in match.groups()) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise TraceBenchError(f"shard={text} is none: write i/n with 1 <= i <= n, such as shard=2/4.")
+    return part, parts
+
+
+def in_shard(folder: str, part: int, parts: int) -> bool:
+    """Whether a run folder, relative to the output root, belongs to a part."""
+    return int(hashlib.sha256(folder.encode()).hexdigest(), 16) % parts == part - 1
+
+
+def report(
+    outcome: Outcome, metrics: dict[str, Metric], runs: list[Run], not_done: int, shard: str | None
+) -> None:
+    """Say what was done, then what was not."""
+    if not runs:
+        make = "make some with `python -m trace_bench`" if shard is None else f"none is in shard {shard}"
+        print(f"No finished runs: {make}.")
+    for name in metrics if runs else ():
+        new, old = outcome.computed[name], outcome.cached[name]
+        print(f"{name}: {new} scored, {old} up to date, of {len(runs)} finished runs")
+    if not_done:
+        print(f"{not_done} runs are not finished and were left out.")
+    for reason, count in outcome.unavailable.items():
+        print(f"{count} runs without a score: {reason}")
+    for problem in dict.fromkeys(outcome.problems):
+        print(f"Problem: {problem}", file=sys.stderr)
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")
+@command
+def main(config: DictConfig) -> int:
+    root: Path = output_root(config)
+    metrics = load_metrics(config)
+    part, parts = parse_shard(config.shard)
+    runs, broken = find_runs(root)
+    runs = [run for run in runs if in_shard(run.folder.relative_to(root).as_posix(), part, parts)]
+    done = [run for run in runs if run.manifest.status == "done"]
+    outcome = score_all(done, metrics, bool(config.force))
+    outcome.problems[:0] = broken
+    report(outcome, metrics, done, len(runs) - len(done), config.shard)
+    return 1 if outcome.problems else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""From the frame of runs to tables: what a row stands for, and means that are shown only when complete."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evaluation.metrics.base import Metric, Quantity
+from trace_bench.run_folder.reading import natural
+
+Values = NDArray[np.floating[Any]]
+
+#: What a row of the table is; the rest of a run's identity (prompt, seed) is averaged over.
+ROW = ["method", "representation"]
+#: Shown, and told apart, where it differs within a method and representation.
+SETTINGS = ["guidance_scale", "init", "protocol", "steps", "views_per_step", "resolution", "variant"]
+LABELS = {
+    "guidance_scale": "Guidance", "init": "Init", "protocol": "Protocol", "steps": "Steps",
+    "views_per_step": "Views a step", "resolution": "Resolution", "variant": "Settings",
+}  # fmt: skip
+#: What a run costs; declared here because it comes from the manifest, not from a metric.
+COST: tuple[Quantity, ...] = (
+    Quantity("minutes", "Minutes", "wall-clock minutes a run, from the manifest", None, 2, "average"),
+    Quantity("unet_items", "UNet items", "UNet batch items a run, forward + backward", None, 0, "average"),
+)
+MORE_COST: tuple[Quantity, ...] = (
+    Quantity(
+        "tflop", "TFLOP", "10^12 floating-point operations of the prior a run, counted", None, 2, "average"
+    ),
+    Quantity(
+        "peak_memory_gb",
+        "Peak GB",
+        "largest memory of a run (of the GPU where there is one)",
+        None,
+        2,
+        "average",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table over `n` of `expected` prompts (or runs, for a count)."""
+
+    quantity: Quantity
+    n: int
+    expected: int
+    mean: float = math.nan  # for a count: k / n
+    std: float = math.nan  # over prompts, ddof 1
+    count: int = 0  # the k of a count
+    rank: int = 0  # 1 best, 2 second, 0 neither
+    by_prompt: Values = field(
+        default_factory=lambda: np.empty(0), compare=False, repr=False
+    )  # in a fixed order
+
+    @property
+    def complete(self) -> bool:
+        return self.n == self.expected and self.n > 0
+
+    @property
+    def shown(self) -> float:
+        """The mean as printed, so that what looks equal ranks equal."""
+        return self.mean if self.quantity.kind == "count" else round(self.mean, self.quantity.decimals)
+
+
+@dataclass(frozen=True)
+class Row:
+    labels: dict[str, str]  # column -> text
+    cells: list[Cell]
+    runs: int
+    key: dict[str, Any] = field(default_factory=dict)  # the labels as the frame has them
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of one prompt set and prior."""
+
+    name: str  # file name
+    caption: str
+    label_columns: dict[str, str]  # column -> heading
+    quantities: list[Quantity]
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The runs that may stand in one table: one prompt set, one prior."""
+
+    prompt_set: str
+    prior: str
+    own: bool  # prompts of the user's own, which belong to no set
+    frame: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        return "own prompts" if self.own else self.prompt_set
+
+    @property
+    def slug(self) -> str:
+        return f"{'own-prompts' if self.own else self.prompt_set}-{self.prior}"
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts a complete row has: as many as the set says, or as all rows together have."""
+        declared = self.frame["prompts_in_set"].max()
+        present = len(self.frame[["prompt_id", "prompt"]].drop_duplicates())
+        return present if self.own or math.isnan(declared) else max(present, int(declared))
+
+
+def panels(frame: pd.DataFrame) -> list[Panel]:
+    keys = ["prompt_set", "prior", "own_prompt"]
+    if frame.empty:
+        return []
+    return [
+        Panel(str(s), str(p), bool(own), part.copy()) for (s, p, own), part in frame.groupby(keys, sort=True)
+    ]
+
+
+def split_settings(frame: pd.DataFrame) -> list[str]:
+    """The settings that tell rows apart: those with several values within a method and representation."""
+    counts = frame.groupby(ROW)[SETTINGS].nunique(dropna=False)
+    return [name for name in SETTINGS if (counts[name] > 1).any()]
+
+
+def one_judge(panel: Panel, metrics: Mapping[str, Metric]) -> tuple[Panel, list[str]]:
+    """Blank the metrics whose scores here come from several judges: those are never compared."""
+    frame, notes = panel.frame.copy(), []
+    for name, metric in metrics.items():
+        if frame[f"{name}_judge"].nunique() > 1:
+            frame[[q.name for q in metric.quantities]] = math.nan
+            notes.append(
+                f"{name}: these runs were scored by different models or settings; "
+                "`python -m evaluation.score` makes them comparable."
+            )
+    return replace(panel, frame=frame), notes
+
+
+def method_table(
+    panel: Panel, quantities: Sequence[Quantity], names: Mapping[str, Mapping[str, str]]
+) -> Table:
+    """Methods over all prompts: mean ± std over prompts of the mean over seeds."""
+    settings = split_settings(panel.frame)
+    lines = _lines(panel.frame, settings, quantities)
+    expected = panel.prompts - lines.never_defined(np.arange(len(lines.group)))
+    rows = [
+        lines.row(np.nonzero(lines.group == i)[0], quantities, names, expected)
+        for i in range(len(lines.keys))
+    ]
+    columns = {"method": "Method", "representation": "Representation"} | {
+        name: LABELS[name] for name in settings
+    }
+    return Table(f"methods-{panel.slug}", "", columns, list(quantities), _ranked(rows))
+
+
+def prompt_table(
+    panel: Panel, quantities: Sequence[Quantity], names: Mapping[str, Mapping[str, str]]
+) -> Table:
+    """The same for each prompt by itself; ranked within a prompt."""
+    settings = split_settings(panel.frame)
+    lines = _lines(panel.frame, settings, quantities)
+    by_prompt: dict[tuple[str, str], list[int]] = {}
+    for i, prompt in enumerate(lines.prompts):
+        by_prompt.setdefault(prompt, []).append(i)
+    rows: list[Row] = []
+    for key in sorted(by_prompt, key=lambda prompt: natural(prompt[0])):
+        at = np.array(by_prompt[key])
+        expected = 1 - lines.never_defined(at)
+        found = [lines.row(at[[k]], quantities, names, expected) for k in range(len(at))]
+        rows += [replace(row, labels={"prompt": key[1]} | row.labels) for row in _ranked(found)]
+    columns = {"prompt": "Prompt", "method": "Method", "representation": "Representation"}
+    columns |= {name: LABELS[name] for name in settings}
+    return Table(f"prompts-{panel.slug}", "", columns, list(quantities), rows)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """One line for each prompt of each row of a table, ordered by row, then by prompt; Q quantities."""
+
+    columns: list[str]  # what a key is made of
+    keys: list[tuple[Any, ...]]  # of the rows
+    group: NDArray[np.integer[Any]]  # [N] the line's row
+    prompts: list[tuple[str, str]]  # (prompt_id, prompt) of each line
+    runs: NDArray[np.integer[Any]]  # [N]
+    means: Values  # [N, Q] over seeds; nan where a seed has no value
+    sums: Values  # [N, Q]
+    applies: Values  # [N, Q] 0 where the quantity is not defined for the prompt
+
+    def never_defined(self, at: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """[Q] how many prompts of these lines a quantity is not defined for."""
+        zeros = [np.nonzero(column == 0)[0] for column in self.applies[at].T]
+        return np.array([len({self.prompts[at[k]] for k in found}) for found in zeros], int)
+
+    def row(
+        self, at: NDArray[np.integer[Any]], quantities: Sequence[Quantity],
+        names: Mapping[str, Mapping[str, str]], expected: NDArray[np.integer[Any]],
+    ) -> Row:  # fmt: skip
+        """The table's row that these lines are."""
+        runs, key = int(self.runs[at].sum()), self.keys[self.group[at[0]]]
+        cells = [
+            _cell(quantity, self.means[at, q], self.sums[at, q], runs, int(expected[q]))
+            for q, quantity in enumerate(quantities)
+        ]
+        labels = row_labels(key, self.columns, names)
+        return Row(labels, cells, runs, dict(zip(self.columns, key, strict=True)))
+
+
+def _lines(frame: pd.DataFrame, settings: Sequence[str], quantities: Sequence[Quantity]) -> _Lines:
+    """Average over seeds."""
+    columns, names = [*ROW, *settings], [quantity.name for quantity in quantities]
+    found = frame.groupby([*columns, "prompt_id", "prompt"], sort=False, dropna=False, observed=True)
+    size, there = found.size(), found[names].count()
+    complete = there.eq(size, axis=0)
+    applies = {f"{name}_applies": f"{name}_applies" in frame for name in names}
+    defined = found[[name for name, known in applies.items() if known]].min()
+    sums = found[names].sum().where(complete).add_suffix("_sum")
+    means = found[names].mean().where(complete)
+    lines = pd.concat([size.rename("runs"), means, sums, defined], axis=1).reset_index()
+    rows = lines.groupby(columns, sort=True, dropna=False, observed=True)
+    lines = lines.assign(row=rows.ngroup()).sort_values(["row", "prompt_id", "prompt"])
+    firsts = lines.drop_duplicates("row")[columns]
+    return _Lines(
+        columns=columns,
+        keys=list(firsts.itertuples(index=False, name=None)),
+        group=lines["row"].to_numpy(),
+        prompts=[
+            (str(i), str(prompt)) for i, prompt in zip(lines["prompt_id"], lines["prompt"], strict=True)
+        ],
+        runs=lines["runs"].to_numpy(),
+        means=lines[names].to_numpy(float),
+        sums=lines[[f"{name}_sum" for name in names]].to_numpy(float),
+        applies=lines.reindex(columns=list(applies)).to_numpy(float),
+    )
+
+
+def groups(frame: pd.DataFrame, settings: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """The runs of each row, in the frame's order of methods, then by representation and settings."""
+    order = {name: i for i, name in enumerate(frame["method"].cat.categories)}
+    found = frame.groupby([*ROW, *settings], sort=True, dropna=False, observed=True)
+    return sorted(((key, part) for key, part in found), key=lambda item: order[item[0][0]])  # type: ignore[index,misc]
+
+
+def order_methods(frame: pd.DataFrame, first: Sequence[str]) -> pd.DataFrame:
+    """Make the order of methods part of the frame: the given ones, then the others by name."""
+    present = set(frame["method"])
+    order = [name for name in first if name in present]
+    return frame.assign(
+        method=pd.Categorical(frame["method"], [*order, *sorted(present - set(order))], ordered=True)
+    )
+
+
+def row_labels(
+    key: Sequence[Any], columns: Sequence[str], names: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """The row's key in words."""
+    return {
+        column: names.get(column, {}).get(str(value), _text(value))
+        for column, value in zip(columns, key, strict=True)
+    }
+
+
+def _text(value: Any) -> str:
+    if pd.isna(value):
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cell(quantity: Quantity, means: Values, sums: Values, runs: int, expected: int) -> Cell:
+    """Over prompts: `means` [P] and `sums` [P] over seeds, nan where a prompt is not complete."""
+    known = np.isfinite(means)
+    cell = Cell(quantity, int(known.sum()), expected, by_prompt=means)
+    if not cell.complete:
+        return cell
+    means, sums = means[known], sums[known]
+    if quantity.kind == "count":
+        count = round(float(sums.sum()))
+        return replace(cell, n=runs, expected=runs, count=count, mean=count / runs)
+    std = float(means.std(ddof=1)) if quantity.kind == "mean" and len(means) > 1 else math.nan
+    return replace(cell, mean=float(means.mean()), std=std)
+
+
+def _ranked(rows: list[Row]) -> list[Row]:
+    """Mark the best and the second of each column among complete cells; where all are equal, none."""
+    marked = [list(row.cells) for row in rows]
+    for i, first in enumerate(rows[0].cells if rows else ()):
+        complete = [cells for cells in marked if cells[i].complete]
+        order = sorted({cells[i].shown for cells in complete}, reverse=bool(first.quantity.higher_is_better))
+        if first.quantity.higher_is_better is None or len(order) < 2:
+            continue
+        ranks = {order[0]: 1, order[1]: 2}
+        for cells in complete:
+            cells[i] = replace(cells[i], rank=ranks.get(cells[i].shown, 0))
+    return [replace(row, cells=cells) for row, cells in zip(rows, marked, strict=True)]

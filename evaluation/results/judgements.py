@@ -1,0 +1,113 @@
+"""What was judged in comparison: the Elo of GPTEval3D's tournaments and the preferences of user studies, as
+rows.
+
+Reads `gpteval3d/<judge>/elo.json` (docs/gpteval3d.md) and `user_study/<name>/preferences.json`
+(docs/user_study.md) under the output root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from trace_bench.run_folder.reading import read_json
+from trace_bench.system.errors import TraceBenchError
+
+SCHEMA_VERSION = 1
+TEXTS = (
+    "kind", "judge", "judge_name", "judge_kind", "tournament", "mode", "caption", "notes", "prompt_set",
+    "prior", "method", "representation", "settings", "criterion", "note", "study", "competitor", "aspect",
+)  # fmt: skip
+FLAGS = ("complete", "frozen", "regularised")
+
+
+def read_judgements(root: Path) -> tuple[pd.DataFrame, list[str]]:
+    """All rows, and the files that are not what they should be."""
+    rows, problems = [], []
+    sources: tuple[tuple[str, Callable[[Any], list[dict[str, Any]]]], ...] = (
+        ("gpteval3d/*/elo.json", _elo_rows),
+        ("user_study/*/preferences.json", _preference_rows),
+    )
+    for pattern, read in sources:
+        for path in sorted(root.glob(pattern)):
+            try:
+                content = read_json(path)
+                if content["schema_version"] != SCHEMA_VERSION:
+                    raise KeyError("schema_version")
+                rows += read(content)
+            except TraceBenchError as error:
+                problems.append(str(error))
+            except (KeyError, TypeError, AttributeError) as error:
+                problems.append(f"{path} is not of this version ({error}): make it again.")
+    return _typed(pd.DataFrame(rows)), problems
+
+
+def _elo_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
+    judge, rows = content["judge"], []
+    for tournament in content["tournaments"]:
+        common = {
+            "kind": "elo",
+            "judge": judge["id"],
+            "judge_name": judge["name"],
+            "judge_kind": judge["kind"],
+            "tournament": tournament["name"],
+            **{
+                key: tournament[key] for key in ("mode", "prompt_set", "prior", "seed", "complete", "caption")
+            },
+            "notes": "\n".join(tournament["notes"]),
+            "prompts": tournament["prompts"],
+        }
+        for row in tournament["rows"]:
+            settings = ", ".join(f"{key} {value}" for key, value in row["settings"].items())
+            kept = (
+                "method",
+                "representation",
+                "criterion",
+                "elo",
+                "comparisons",
+                "frozen",
+                "regularised",
+                "note",
+            )
+            low, high = row["ci_low"], row["ci_high"]
+            rows.append(
+                common
+                | {key: row[key] for key in kept}
+                | {"settings": settings, "elo_low": low, "elo_high": high}
+            )
+    return rows
+
+
+def _preference_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
+    common = {
+        "kind": "preference",
+        "study": content["study"],
+        "method": content["ours"],
+        **{key: content[key] for key in ("prompt_set", "prior", "representation")},
+        "raters": content["raters"]["used"],
+    }
+    rows = []
+    for row in content["rows"]:
+        shares = {
+            f"{name}_{bound}": row["percent"][name][bound]
+            for name in ("ours", "tie", "competitor")
+            for bound in ("value", "low", "high")
+        }
+        kept = {key: row[key] for key in ("aspect", "competitor", "votes", "prompts")}
+        rows.append(common | kept | shares | {"sign_test_p": row["decided"]["sign_test_p"]})
+    return rows
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Texts, numbers and yes-no values, so that the schema does not depend on what happens to be there."""
+    for column in frame.columns:
+        if column in TEXTS:
+            frame[column] = frame[column].astype("string")
+        else:
+            frame[column] = (
+                frame[column].astype("boolean") if column in FLAGS else pd.to_numeric(frame[column])
+            )
+    return frame

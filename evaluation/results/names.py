@@ -1,0 +1,31 @@
+"""What tables and pictures call methods and representations: the `display_name` of their YAML, and what an
+external asset was declared to be called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from trace_bench.system.config_path import conf_dir
+
+
+def display_names(runs: pd.DataFrame | None = None) -> dict[str, dict[str, str]]:
+    """{"method": {"sds": "SDS", ...}, "representation": {...}}; what has no display name keeps its own.
+
+    runs: the frame of runs, whose external assets bring their names along.
+    """
+    names: dict[str, dict[str, str]] = {}
+    for group in ("method", "representation"):
+        names[group] = {}
+        for path in sorted((Path(conf_dir()) / group).glob("*.yaml")):
+            name = OmegaConf.select(OmegaConf.load(path), "display_name")
+            names[group][path.stem] = str(name or path.stem)
+    names["representation"] |= {"mesh": "Mesh", "renders": "Pictures"}
+    if runs is not None and "display_name" in runs:
+        contestants = runs.dropna(subset=["display_name"])
+        names["method"] |= dict(
+            zip(contestants["method"].astype(str), contestants["display_name"], strict=True)
+        )
+    return names

@@ -1,0 +1,115 @@
+"""`python -m evaluation.tables`: Markdown on the terminal, Markdown, CSV and LaTeX under
+`output_root`/tables.
+
+`table=4` (or `table=[4,7]`) gives those of the paper with ours beside them, `table=methods`, `prompts` or
+`cost` our own, `table=all` all. `auto`, the default, is our own where all runs are toy runs, else all. All
+are made from the tidy frame alone; a mean over an incomplete set is a dash with the count.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, ListConfig
+
+from evaluation.command import command, output_root
+from evaluation.metrics.base import Metric
+from evaluation.metrics.load import load_metrics
+from evaluation.results.collect import Results, collect, save
+from evaluation.results.names import display_names
+from evaluation.tables import formats
+from evaluation.tables.formats import Grid
+from evaluation.tables.method_tables import make_tables
+from evaluation.tables.paper import paper_tables
+from evaluation.tables.paper_tables import Source, paper_grid
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.errors import TraceBenchError
+
+OWN = ("methods", "prompts", "cost")
+_MANY = 12  # files of one folder that are listed one by one
+
+
+def wanted(value: Any, results: Results) -> list[str]:
+    """The setting `table` as names: "1" to "8", and those of OWN."""
+    known = [*(str(number) for number in paper_tables()), *OWN]
+    if value == "auto":
+        toys = results.frame.empty or bool((results.frame["prior"] == "tiny").all())
+        value = list(OWN) if toys and results.judgements.empty else "all"
+    if value == "all":
+        return known
+    names = [str(item) for item in (value if isinstance(value, (list, tuple, ListConfig)) else [value])]
+    wrong = [name for name in names if name not in known]
+    if wrong or not names:
+        raise TraceBenchError(f"table={value} is none: write auto, all, or some of {', '.join(known)}.")
+    return names
+
+
+def make_grids(
+    names: Sequence[str], results: Results, metrics: Mapping[str, Metric], settings: Mapping[str, Any]
+) -> list[Grid]:
+    """The paper's by number, then ours by prompt set."""
+    display = display_names(results.frame)
+    order = list(settings["methods"])
+    source = Source(results, metrics, display, order, settings["prompt_set"], settings["prior"])
+    grids = [paper_grid(table, source) for number, table in paper_tables().items() if str(number) in names]
+    own = make_tables(results, metrics, display, order)
+    return grids + [formats.grid(table) for table in own if table.name.partition("-")[0] in names]
+
+
+def write_grids(grids: Sequence[Grid], folder: Path) -> list[Path]:
+    """Write each in three formats; returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for grid in grids:
+        for suffix, write in (("md", formats.markdown), ("csv", formats.csv), ("tex", formats.latex)):
+            path = folder / f"{grid.name}.{suffix}"
+            path.write_text(write(grid), encoding="utf-8")
+            paths.append(path)
+    return paths
+
+
+def report(grids: Sequence[Grid], results: Results, prompt_rows: int) -> None:
+    """The tables on the terminal, cut to its width, and what is not in them."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for grid in grids:
+        if grid.name.startswith("prompts-") and len(grid.body) > prompt_rows:
+            print(f"{grid.caption} {len(grid.body)} rows, in {grid.name}.md.\n")
+        else:
+            print(formats.markdown(grid, width))
+    if results.frame.empty:
+        print("No finished runs: make some with `python -m trace_bench`.\n")
+    for status, count in sorted(results.unfinished.items()):
+        print(f"{count} runs are {status} and not in the tables.")
+    for problem in results.problems:
+        print(f"Problem: {problem}")
+
+
+def _listed(paths: Sequence[Path]) -> list[str]:
+    """The paths, a folder with many of them as one line."""
+    many = {path.parent for path in paths if sum(path.parent == other.parent for other in paths) > _MANY}
+    lines = {path: f"  {path}" for path in paths if path.parent not in many}
+    folders = {folder: f"  {folder}/ ({sum(p.parent == folder for p in paths)} files)" for folder in many}
+    return list(dict.fromkeys(folders.get(path.parent) or lines[path] for path in paths))
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")
+@command
+def main(config: DictConfig) -> int:
+    root = output_root(config)
+    metrics = load_metrics(config)
+    results = collect(root, metrics)
+    grids = make_grids(wanted(config.table, results), results, metrics, config.tables)
+    report(grids, results, int(config.tables.prompt_rows))
+    written = [*write_grids(grids, root / "tables"), save(results, root)] if grids else []
+    pictures = sorted(root.glob("contact_sheet*.png"))
+    print("\n".join(["Written:", *_listed([*written, *pictures])]) if written else "")
+    return 1 if results.problems else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Tables as Markdown for the terminal, LaTeX for a paper, CSV for everything else.
+
+A `Grid` is a table as it is read: headings, entries with their rank and their doubts, a caption, notes.
+`grid` makes one of a table of methods or prompts; `evaluation.tables.paper_tables` makes those of the paper.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from evaluation.metrics.base import Quantity
+from evaluation.results.aggregate import Cell, Table
+
+ARROWS = {True: " ↑", False: " ↓", None: ""}
+_RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A text of the table's body."""
+
+    text: str
+    rank: int = 0  # 1 best, 2 second
+    marks: str = ""  # letters of the notes that it is doubtful by
+
+
+@dataclass(frozen=True)
+class Heading:
+    text: str
+    group: str = ""  # columns of one group stand together under it
+    marks: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    name: str  # file name
+    caption: str
+    head: list[Heading]
+    body: list[list[Entry]]
+    labels: int  # how many columns from the left say what a row is
+    records: list[dict[str, object]]  # the rows at full precision, for CSV
+    notes: list[str] = field(default_factory=list)
+
+
+def heading(quantity: Quantity) -> str:
+    return quantity.label + ARROWS[quantity.higher_is_better]
+
+
+def cell_text(cell: Cell) -> str:
+    """0.812 ± 0.034, 7/8, or a dash with the number of prompts that are there; a bare dash where it is not
+    defined.
+    """
+    if not cell.complete:
+        return f"— ({cell.n}/{cell.expected})" if cell.expected else "—"
+    if cell.quantity.kind == "count":
+        return f"{cell.count}/{cell.n}"
+    digits = cell.quantity.decimals
+    mean = f"{cell.mean:.{digits}f}"
+    return mean if math.isnan(cell.std) else f"{mean} ± {cell.std:.{digits}f}"
+
+
+def grid(table: Table) -> Grid:
+    """A label that repeats the row above in the first column of a table of prompts is left out."""
+    head = [Heading(label) for label in table.label_columns.values()]
+    head += [Heading(heading(quantity)) for quantity in table.quantities] + [Heading("Runs")]
+    body, above = [], ""
+    for row in table.rows:
+        labels = [row.labels[column] for column in table.label_columns]
+        repeats = "prompt" in table.label_columns and labels[0] == above
+        above = labels[0]
+        entries = [Entry(label) for label in (["", *labels[1:]] if repeats else labels)]
+        entries += [Entry(cell_text(cell), cell.rank) for cell in row.cells]
+        body.append([*entries, Entry(str(row.runs))])
+    return Grid(table.name, table.caption, head, body, len(table.label_columns), _records(table), table.notes)
+
+
+def _records(table: Table) -> list[dict[str, object]]:
+    """Mean, std over prompts, n and expected of every number; an incomplete mean is empty."""
+    rows = []
+    for row in table.rows:
+        record: dict[str, object] = dict(row.labels) | {"runs": row.runs}
+        for cell in row.cells:
+            name = cell.quantity.name
+            record |= {f"{name}_mean": cell.mean, f"{name}_n": cell.n, f"{name}_expected": cell.expected}
+            if cell.quantity.kind == "mean":
+                record[f"{name}_std_prompts"] = cell.std
+        rows.append(record)
+    return rows
+
+
+def markdown(table: Grid, width: int | None = None) -> str:
+    """A Markdown table with aligned columns, its caption and its notes; **best**, _second_.
+
+    Where `width` is given, a table that is wider is cut into several, each of which begins with the labels.
+    """
+    marks: dict[int, Callable[[str], str]] = {0: str, 1: "**{}**".format, 2: "_{}_".format}
+
+    def plain(text: str) -> str:
+        return text.replace("|", "\\|")
+
+    names = [h.group if h.group and h.group != before else h.text for h, before in _with_group_before(table)]
+    head = [plain(n) + h.marks.translate(_RAISED) for n, h in zip(names, table.head, strict=True)]
+    body = [[marks[e.rank](plain(e.text)) + e.marks.translate(_RAISED) for e in row] for row in table.body]
+    widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
+
+    def line(row: Sequence[str], columns: Sequence[int]) -> str:
+        padded = [row[i].ljust(widths[i]) if i < table.labels else row[i].rjust(widths[i]) for i in columns]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * w if i < table.labels else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    parts = [table.caption]
+    for columns in _pieces(table, widths, width):
+        parts += ["", line(head, columns), line(rule, columns), *(line(row, columns) for row in body)]
+    if table.notes:
+        parts += ["", *(f"- {_raise_mark(note)}" for note in table.notes)]
+    return "\n".join(parts) + "\n"
+
+
+def _with_group_before(table: Grid) -> list[tuple[Heading, str]]:
+    return list(zip(table.head, ["", *(h.group for h in table.head)], strict=False))
+
+
+def _raise_mark(note: str) -> str:
+    """ "(a) ..." of a doubt as it stands at the number."""
+    return re.sub(r"^\(([a-z])\)", lambda match: match[1].translate(_RAISED), note)
+
+
+def _pieces(table: Grid, widths: Sequence[int], width: int | None) -> list[list[int]]:
+    """Columns of each piece: groups are not torn apart, and every piece has the labels."""
+    labels = list(range(table.labels))
+    blocks: list[list[int]] = []
+    for i in range(table.labels, len(widths)):
+        group = table.head[i].group
+        if group and blocks and table.head[blocks[-1][-1]].group == group:
+            blocks[-1].append(i)
+        else:
+            blocks.append([i])
+    start = 1 + sum(widths[i] + 3 for i in labels)
+    pieces, used = [list(labels)], start
+    for block in blocks:
+        needed = sum(widths[i] + 3 for i in block)
+        if width is not None and used + needed > width and len(pieces[-1]) > len(labels):
+            pieces.append(list(labels))
+            used = start
+        pieces[-1] += block
+        used += needed
+    return pieces
+
+
+def latex(table: Grid) -> str:
+    """A booktabs table; best bold, second underlined."""
+    marks: dict[int, Callable[[str], str]] = {
+        0: str,
+        1: r"\textbf{{{}}}".format,
+        2: r"\underline{{{}}}".format,
+    }
+
+    head = [escape(h.text) + raised(h.marks) for h in table.head]
+    body = [[marks[e.rank](escape(e.text)) + raised(e.marks) for e in row] for row in table.body]
+    columns = "l" * table.labels + "r" * (len(head) - table.labels)
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{escape(' '.join([table.caption, *table.notes]))}}}",
+        f"\\label{{tab:{table.name}}}",
+        f"\\begin{{tabular}}{{{columns}}}",
+        "\\toprule",
+        *_group_lines(table),
+        " & ".join(head) + " \\\\",
+        "\\midrule",
+        *(" & ".join(row) + " \\\\" for row in body),
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def raised(letters: str) -> str:
+    """Marks of doubts in LaTeX."""
+    return rf"\textsuperscript{{{','.join(letters)}}}" if letters else ""
+
+
+def _group_lines(table: Grid) -> list[str]:
+    """The headings over groups of columns, with a rule below each."""
+    if not any(h.group for h in table.head):
+        return []
+    spans: list[tuple[str, int, int]] = []  # text, first column, last column, from 1
+    for i, h in enumerate(table.head, start=1):
+        if spans and h.group and spans[-1][0] == h.group:
+            spans[-1] = (h.group, spans[-1][1], i)
+        else:
+            spans.append((h.group, i, i))
+    over = [rf"\multicolumn{{{b - a + 1}}}{{c}}{{{escape(text)}}}" if text else "" for text, a, b in spans]
+    rules = [rf"\cmidrule(lr){{{a}-{b}}}" for text, a, b in spans if text]
+    return [" & ".join(over) + " \\\\", " ".join(rules)]
+
+
+def csv(table: Grid) -> str:
+    """The rows at full precision."""
+    return pd.DataFrame(table.records).to_csv(index=False, lineterminator="\n")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "Δ": r"$\Delta$", "—": "---", "×": r"$\times$",
+    "−": "$-$", "≥": r"$\geq$", "≤": r"$\leq$", "●": r"$\bullet$",
+}  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """Plain text for LaTeX."""
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match.group()], text)

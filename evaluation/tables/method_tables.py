@@ -1,0 +1,156 @@
+"""Tables of our own: methods over all prompts, prompt by prompt, and quality against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from evaluation.metrics.base import Metric, Quantity
+from evaluation.results.aggregate import (
+    COST,
+    MORE_COST,
+    Cell,
+    Panel,
+    Row,
+    Table,
+    method_table,
+    one_judge,
+    order_methods,
+    panels,
+    prompt_table,
+)
+from evaluation.results.bootstrap import paired_difference
+from evaluation.results.collect import Results
+from evaluation.results.pareto import on_front
+
+Names = Mapping[str, Mapping[str, str]]
+
+
+def make_tables(
+    results: Results, metrics: Mapping[str, Metric], names: Names, order: Sequence[str]
+) -> list[Table]:
+    """For each prompt set and prior its methods, its prompts, its costs."""
+    if results.frame.empty:
+        return []
+    tables = []
+    for found in panels(order_methods(results.frame, order)):
+        panel, notes = one_judge(found, metrics)
+        quantities = [*shown_quantities(panel, metrics), *COST]
+        notes += _judge_notes(panel, metrics, results)
+        notes += [f"{quantity.label}: {quantity.note}." for quantity in quantities]
+        notes += _declared_notes(panel)
+        by_method = method_table(panel, quantities, names)
+        by_prompt = prompt_table(panel, quantities, names)
+        tables += [
+            replace(by_method, caption=_caption(panel, True), notes=[*_lead(by_method), *notes]),
+            replace(by_prompt, caption=_caption(panel, False)),
+            _cost_table(panel, metrics, names),
+        ]
+    return tables
+
+
+def shown_quantities(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:
+    """A metric's numbers where some run here was scored by it."""
+    chosen = []
+    for name, metric in metrics.items():
+        if panel.frame[f"{name}_judge"].notna().any():
+            chosen += [quantity for quantity in metric.quantities if _means_something(quantity, panel)]
+    return chosen
+
+
+def _declared_notes(panel: Panel) -> list[str]:
+    """Whose minutes were declared rather than measured, and by whom."""
+    if "source" not in panel.frame:
+        return []
+    found = panel.frame.dropna(subset=["source"])[["display_name", "source"]].drop_duplicates()
+    return [f"{name}: not made here; minutes as declared for {source}." for name, source in found.to_numpy()]
+
+
+def _means_something(quantity: Quantity, panel: Panel) -> bool:
+    """Not every model of a metric gives all of its numbers (a CLIP without captions recognises nothing), and
+    not every object has what a partial one is about.
+    """
+    if quantity.partial:
+        return bool((panel.frame[f"{quantity.name}_applies"] != 0).any())
+    return quantity.kind != "count" or bool(panel.frame[quantity.name].notna().any())
+
+
+def headlines(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:
+    """The first ranked mean of each metric that scored here: what quality is, in short."""
+    shown = {q.name for q in shown_quantities(panel, metrics)}
+    firsts = []
+    for metric in metrics.values():
+        found = [q for q in metric.quantities if q.name in shown and q.kind == "mean" and not q.partial]
+        firsts += found[:1]
+    return firsts
+
+
+def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names) -> Table:
+    """Quality beside what it costs; which methods no other beats in both."""
+    quality = headlines(panel, metrics)
+    table = method_table(panel, [*quality, *COST, *MORE_COST], names)
+    price = next((q for q in (MORE_COST[0], *COST[::-1]) if panel.frame[q.name].notna().all()), COST[0])
+    fronts = {q.name: on_front(_column(table.rows, q), _column(table.rows, price), q) for q in quality}
+    rows = []
+    for i, row in enumerate(table.rows):
+        best = [q.label for q in quality if fronts[q.name][i]]
+        rows.append(replace(row, labels=row.labels | {"front": ", ".join(best) or "—"}))
+    notes = [
+        f"Not beaten: no other row is as good for less {price.label}, or better for as much.",
+        *(f"{q.label}: {q.note}." for q in (*COST, *MORE_COST)),
+    ]
+    caption = f"{_what(panel)}: quality against cost a run, means over prompts."
+    columns = table.label_columns | {"front": "Not beaten in"}
+    name = table.name.replace("methods", "cost", 1)
+    return replace(table, name=name, caption=caption, rows=rows, label_columns=columns, notes=notes)
+
+
+def _column(rows: Sequence[Row], quantity: Quantity) -> list[float]:
+    found: list[Cell] = [cell for row in rows for cell in row.cells if cell.quantity.name == quantity.name]
+    return [cell.mean if cell.complete else float("nan") for cell in found]
+
+
+def _what(panel: Panel) -> str:
+    prompts = f"{panel.prompts} prompt{'s' if panel.prompts != 1 else ''}"
+    return f"Prompt set {panel.title} ({prompts}), prior {panel.prior}"
+
+
+def _caption(panel: Panel, over_prompts: bool) -> str:
+    if not over_prompts:
+        return f"{_what(panel)}, prompt by prompt (mean over seeds)."
+    spread = "mean ± std over prompts (ddof 1) of the mean over seeds"
+    return f"{_what(panel)}: {spread}; a dash where prompts are missing."
+
+
+def _lead(table: Table) -> list[str]:
+    """What bold claims, with its interval: the best row against the second, on the same prompts."""
+    words = []
+    for i, quantity in enumerate(table.quantities):
+        ranked = {rank: [row for row in table.rows if row.cells[i].rank == rank] for rank in (1, 2)}
+        if quantity.kind == "count" or any(len(rows) != 1 for rows in ranked.values()):
+            continue
+        gap = paired_difference(ranked[1][0].cells[i].by_prompt, ranked[2][0].cells[i].by_prompt)
+        if gap.prompts > 1:
+            words.append(
+                f"{quantity.label} {gap.text(quantity.decimals)}{'' if gap.decided else ' (not decided)'}"
+            )
+    if not words:
+        return []
+    return [f"Best − second, 95 % interval of the paired bootstrap over prompts: {'; '.join(words)}."]
+
+
+def _judge_notes(panel: Panel, metrics: Mapping[str, Metric], results: Results) -> list[str]:
+    """Who scored, and how many runs nobody did."""
+    notes = []
+    for name, metric in metrics.items():
+        judges = panel.frame[f"{name}_judge"]
+        missing = int(judges.isna().sum())
+        if missing and (metric.concerns(panel.prior) or missing < len(judges)):
+            notes.append(
+                f"{name}: {missing} of {len(judges)} runs have no score; "
+                "`python -m evaluation.score` makes it or says why."
+            )
+        notes += [
+            f"{results.judges[judge]}." for judge in sorted(judges.dropna().unique()) if judges.nunique() == 1
+        ]
+    return notes

@@ -1,0 +1,108 @@
+"""How a table of the paper is laid out: ours | paper in each column, marks at what is doubtful, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from evaluation.results.aggregate import Cell, Row
+from evaluation.tables.formats import Entry, Grid, Heading, cell_text
+from evaluation.tables.paper import PaperTable
+
+HOW = {
+    "no runs": "no runs: `python -m trace_bench -m experiment=table{n}` makes them",
+    "no Elo": "no Elo: `python -m evaluation.gpteval3d` asks the judge",
+    "no votes": "no votes: `python -m evaluation.user_study` makes the study and imports its answers",
+    "no score": "no score: `python -m evaluation.score` makes it or says why",
+    "not asked": "not asked: the metric leaves out this prior, or the judge does not know this criterion",
+    "settings": "settings: several settings of the method have as many prompts; table=methods shows each",
+    "paper": "a bare dash in a paper column: the paper has no such row",
+}
+
+
+@dataclass
+class Ours:
+    """What we have for one row of a table."""
+
+    row: Row | None = None  # means over prompts of the runs
+    texts: dict[str, str] = field(default_factory=dict)  # column -> what the cell says
+    values: dict[str, float] = field(default_factory=dict)  # column -> number, where there is one
+    record: dict[str, object] = field(default_factory=dict)  # for CSV
+
+
+def cell_of(row: Row | None, name: str) -> Cell | None:
+    return next((cell for cell in row.cells if cell.quantity.name == name), None) if row else None
+
+
+def lay_out(
+    table: PaperTable, names: Mapping[str, Mapping[str, str]], ours: Mapping[str, Ours], about: str, *,
+    notes: Sequence[str] = (), ranked: bool = True, differences: bool = False,
+) -> Grid:  # fmt: skip
+    """Headings, entries, ranks, doubts and reasons of a table."""
+    timed = table.kind != "preference"
+    arrow = " ↑" if ranked else ""
+    head = [Heading("Competitor" if table.kind == "preference" else "Method")]
+    for column, label in table.columns.items():
+        group = label + arrow
+        head += [Heading("ours", group), Heading("paper", group, table.marks(column=column))]
+    head += [Heading("TraCe − row")] if differences else []
+    head += [Heading("ours", "Minutes"), Heading("paper", "Minutes")] if timed else []
+    best_ours = {c: _ranks({m: o.values[c] for m, o in ours.items() if c in o.values}) for c in table.columns}
+    printed = {c: {m: row.values[c] for m, row in table.rows.items()} for c in table.columns}
+    best_paper = {c: _ranks(values) for c, values in printed.items()}
+    body, records = [], []
+    for method, one in ours.items():
+        name = names.get("method", {}).get(method, method)
+        if one.row is not None and "prior" in one.row.labels:
+            name += f" (prior {one.row.labels['prior']})"
+        entries = [Entry(name, marks=table.marks(row=method))]
+        record: dict[str, object] = {"method": method} | one.record
+        for column in table.columns:
+            rank = best_ours[column].get(method, 0) if ranked else 0
+            paper_rank = best_paper[column].get(method, 0) if ranked else 0
+            marks = table.marks(row=method, column=column)
+            entries += [
+                Entry(one.texts[column], rank),
+                Entry(_printed(table, method, column), paper_rank, marks),
+            ]
+            record[f"{column}_paper"] = printed[column].get(method)
+        entries += [Entry(one.texts["difference"])] if differences else []
+        if timed:
+            cell = cell_of(one.row, "minutes")
+            missing = "— no runs" if one.row is None else "— settings"
+            entries.append(Entry(cell_text(cell) if cell else missing))
+            minutes = table.rows[method].minutes if method in table.rows else None
+            entries.append(Entry(minutes or "—", marks=table.marks(row=method, column="minutes")))
+            record |= {"minutes_ours": cell.mean if cell else None, "minutes_paper": minutes}
+        body.append(entries)
+        records.append(record)
+    caption = f"Table {table.number}. {table.title}. {about}"
+    return Grid(f"table{table.number}", caption, head, body, 1, records, [*notes, *_notes(table, body)])
+
+
+def _ranks(values: Mapping[str, float]) -> dict[str, int]:
+    """1 for the highest, 2 for the second; none where all are equal."""
+    order = sorted(set(values.values()), reverse=True)
+    if len(order) < 2:
+        return {}
+    return {m: order.index(value) + 1 for m, value in values.items() if value in order[:2]}
+
+
+def _printed(table: PaperTable, method: str, column: str) -> str:
+    row = table.rows.get(method)
+    if row is None:
+        return "—"
+    digits = 4 if table.kind == "image_reward" else 2
+    text = f"{row.values[column]:.{digits}f}".replace("-", "−")
+    return text if row.spread is None else f"{text} ± {row.spread:.4f}"
+
+
+def _notes(table: PaperTable, body: Sequence[Sequence[Entry]]) -> list[str]:
+    """How to get what is missing, then what is doubtful in the paper."""
+    texts = {entry.text for row in body for entry in row}
+    notes = [how.format(n=table.number) for key, how in HOW.items() if f"— {key}" in texts]
+    if len(body) > len(table.rows):
+        notes.append(HOW["paper"])
+    marks = (f"({doubt.letter}) " if doubt.letter else "" for doubt in table.doubts)
+    notes += [f"{mark}{doubt.id}: {doubt.text}" for mark, doubt in zip(marks, table.doubts, strict=True)]
+    return [note if note.endswith(".") else f"{note}." for note in notes]

@@ -1,0 +1,255 @@
+"""The paper's Tables 1 to 8 with ours beside them: one function for each kind of table.
+
+Ours are the runs of one prompt set and prior, the tournament or the study that cover most of a table; the
+caption says which. A number of ours that is not there is a dash with its reason in the cell and the way to it
+in the notes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from evaluation.metrics.base import Metric, Quantity
+from evaluation.results.aggregate import (
+    COST,
+    Cell,
+    Panel,
+    Row,
+    method_table,
+    one_judge,
+    order_methods,
+    panels,
+)
+from evaluation.results.bootstrap import paired_difference
+from evaluation.results.collect import Results
+from evaluation.tables.formats import Grid, cell_text
+from evaluation.tables.paper import PaperTable
+from evaluation.tables.paper_layout import Ours, cell_of, lay_out
+
+OURS = "trace"
+Names = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where ours come from."""
+
+    results: Results
+    metrics: Mapping[str, Metric]
+    names: Names
+    order: Sequence[str]
+    prompt_set: str | None = None  # None: whichever has the most
+    prior: str | None = None
+
+
+def paper_grid(table: PaperTable, source: Source) -> Grid:
+    """One of the eight."""
+    build: dict[str, Callable[[PaperTable, Source], Grid]] = {
+        "preference": _preferences,
+        "elo": _elo,
+        "image_reward": _image_reward,
+    }
+    return build[table.kind](table, source)
+
+
+def _preferences(table: PaperTable, source: Source) -> Grid:
+    """Tables 1 to 3."""
+    votes = _chosen(source, source.results.of_kind("preference"), ["study"])
+    if len(votes):
+        votes = votes[(votes["aspect"] == table.aspect) & (votes["method"] == OURS)]
+    ours = {}
+    for method in table.rows:
+        found = votes[votes["competitor"] == method] if len(votes) else votes
+        if found.empty or not found.iloc[0]["votes"]:
+            ours[method] = Ours(texts=dict.fromkeys(table.columns, "— no votes"))
+            continue
+        row = found.iloc[0]
+        texts = {c: _share(row[f"{c}_value"], row[f"{c}_low"], row[f"{c}_high"]) for c in table.columns}
+        kept = row.drop(["kind", "aspect", "competitor"]).dropna()
+        ours[method] = Ours(texts=texts, record={f"ours_{key}": value for key, value in kept.items()})
+    if len(votes):
+        first = votes.iloc[0]
+        about = f"Ours: study {first['study']}, {first['raters']:.0f} raters, {first['prompts']:.0f} prompts"
+        about += "; percent [95 %, bootstrap over raters and prompts], TraCe against each."
+    else:
+        about = "Ours: no study yet."
+    return lay_out(table, source.names, ours, f"Percent of votes. {about}", ranked=False)
+
+
+def _share(value: float, low: float, high: float) -> str:
+    return f"{value:.2f}" if pd.isna(low) else f"{value:.2f} [{low:.0f}, {high:.0f}]"
+
+
+def _elo(table: PaperTable, source: Source) -> Grid:
+    """Tables 4, 5 and 7."""
+    scores = source.results.of_kind("elo")
+    if len(scores):
+        scores = scores[scores["representation"] == table.representation]
+    scores = _chosen(source, scores, ["judge", "tournament"], table.rows)
+    if len(scores) and not table.extra and not scores["method"].isin(list(table.rows)).any():
+        scores = scores.iloc[:0]
+    panel = _panel(table, source, scores)
+    rows = _rows(panel, source, [COST[0]])
+    extra = sorted({*scores["method"], *rows} - set(table.rows)) if len(scores) and table.extra else []
+    ours = {m: _elo_row(m, scores, table, rows.get(m)) for m in [*table.rows, *extra]}
+    about = "Ours: no tournament yet."
+    notes = []
+    if len(scores):
+        first = scores.iloc[0]
+        about = f"Ours: {_set(first)}, judge {first['judge_name']}; ± half the 95 % interval, * regularised."
+        notes = [str(first["caption"]), *str(first.get("notes", "") or "").splitlines()]
+        if not first["complete"]:
+            notes.append("The tournament is not complete: `python -m evaluation.gpteval3d` goes on with it.")
+    return lay_out(table, source.names, ours, f"{about} {_paper(panel)}", notes=notes)
+
+
+def _elo_row(method: str, scores: pd.DataFrame, table: PaperTable, row: Row | None) -> Ours:
+    ours = Ours(row=row)
+    found = scores[scores["method"] == method] if len(scores) else scores
+    settings = found.get("settings", pd.Series(dtype="string"))
+    if settings.nunique(dropna=False) > 1:
+        return replace(ours, texts=dict.fromkeys(table.columns, "— settings"))
+    asked = set(scores["criterion"]) if len(scores) else set(table.columns)
+    for criterion in table.columns:
+        of = found[found["criterion"] == criterion] if len(found) else found
+        if of.empty or pd.isna(of.iloc[0]["elo"]):
+            ours.texts[criterion] = "— no Elo" if criterion in asked else "— not asked"
+            continue
+        one = of.iloc[0]
+        half = (one.get("elo_high", math.nan) - one.get("elo_low", math.nan)) / 2
+        star = "*" if one["regularised"] else ""
+        ours.texts[criterion] = f"{one['elo']:.0f}{star}" + ("" if pd.isna(half) else f" ± {half:.0f}")
+        ours.values[criterion] = round(float(one["elo"]))
+        for key in ("elo", "elo_low", "elo_high", "comparisons", "frozen", "regularised"):
+            ours.record[f"{criterion}_ours_{key.removeprefix('elo_')}"] = one.get(key)
+    return ours
+
+
+def _image_reward(table: PaperTable, source: Source) -> Grid:
+    """Tables 6 and 8."""
+    metric = source.metrics.get("image_reward")
+    quantity = metric.quantities[0] if metric else Quantity("image_reward", "ImageReward", "", True, 3)
+    panel = _panel(table, source, pd.DataFrame())
+    rows = _rows(panel, source, [quantity, COST[0]]) if metric else _rows(panel, source, [COST[0]])
+    extra = sorted(rows.keys() - table.rows.keys()) if table.extra else []
+    ours, baseline = {}, cell_of(rows.get(OURS), "image_reward")
+    asked = panel is None or metric is None or metric.concerns(panel.prior)
+    for method in [*table.rows, *extra]:
+        row = rows.get(method)
+        cell = cell_of(row, "image_reward")
+        one = Ours(row, {"image_reward": _reason(cell, row) if asked else "— not asked"})
+        one.texts["difference"] = "—"
+        if cell is not None and cell.complete and asked:
+            one.values["image_reward"] = cell.shown
+            one.record = {
+                "image_reward_ours": cell.mean,
+                "image_reward_ours_std_prompts": cell.std,
+                "n": cell.n,
+            }
+            if baseline is not None and baseline.complete and method != OURS:
+                gap = paired_difference(baseline.by_prompt, cell.by_prompt)
+                one.texts["difference"] = gap.text(2)
+                one.record |= dict(zip(("gap", "gap_low", "gap_high"), gap[:3], strict=True))
+        ours[method] = one
+    about = (
+        "Ours: no runs yet."
+        if panel is None
+        else f"Ours: {_set(panel.frame.iloc[0])}, {panel.prompts} prompts"
+    )
+    if panel is not None:
+        about += "; mean ± std over prompts (ddof 1) of the mean over views and seeds; TraCe − row: paired "
+        about += "bootstrap over prompts, 95 %, where both means are there."
+    return lay_out(table, source.names, ours, f"{about} {_paper(panel)}", differences=True)
+
+
+def _reason(cell: Cell | None, row: Row | None) -> str:
+    if row is None:
+        return "— no runs"
+    if cell is None or (cell.n == 0 and cell.expected):
+        return "— no score"
+    return cell_text(cell)
+
+
+def _chosen(
+    source: Source, frame: pd.DataFrame, keys: list[str], methods: Mapping[str, object] | None = None
+) -> pd.DataFrame:
+    """Of several tournaments or studies the one that covers most: methods of the table, then finished, then a
+    judge that sees pictures as people do, then prompts.
+    """
+    for name, wanted in (("prompt_set", source.prompt_set), ("prior", source.prior)):
+        if wanted is not None and len(frame):
+            frame = frame[frame[name] == wanted]
+    if frame.empty:
+        return frame
+
+    def merit(part: pd.DataFrame) -> tuple[Any, ...]:
+        covered = part["method"].isin(list(methods or ())).sum()
+        complete = bool(part["complete"].all()) if "complete" in part else True
+        seen = bool((part["judge_kind"] != "clip").all()) if "judge_kind" in part else True
+        return covered, complete, seen, part["prompts"].max(), part["votes"].sum() if "votes" in part else 0
+
+    return max((part for _, part in frame.groupby(keys, sort=True)), key=merit)
+
+
+def _panel(table: PaperTable, source: Source, judged: pd.DataFrame) -> Panel | None:
+    """The runs of the table's representation: of the tournament's prompt set and prior, else the most."""
+    frame = source.results.frame
+    if frame.empty:
+        return None
+    frame = frame[frame["representation"] == table.representation]
+    first = judged.iloc[0] if len(judged) else {}
+    found = [
+        panel
+        for panel in panels(order_methods(frame, source.order))
+        if not panel.own
+        and panel.prompt_set == (first.get("prompt_set") or source.prompt_set or panel.prompt_set)
+        and panel.prior == (first.get("prior") or source.prior or panel.prior)
+    ]
+    methods = set(table.rows)
+    return max(found, key=lambda p: int(p.frame["method"].isin(methods).sum()), default=None)
+
+
+def _rows(panel: Panel | None, source: Source, quantities: list[Quantity]) -> dict[str, Row]:
+    """By method the row with the most prompts, one without cells where several settings have equally many.
+
+    A method that has no runs with the panel's prior is taken from the others of the same prompts (Dreamer XL
+    brings its own), and its row says so.
+    """
+    if panel is None:
+        return {}
+    best = _best_rows(panel, source, quantities)
+    frame = source.results.frame
+    same = (frame["prompt_set"] == panel.prompt_set) & ~frame["own_prompt"].astype(bool)
+    same &= frame["representation"].isin(panel.frame["representation"].unique())
+    for other in panels(order_methods(frame[same & (frame["prior"] != panel.prior)], source.order)):
+        for method, row in _best_rows(other, source, quantities).items() if source.prior is None else ():
+            best.setdefault(method, replace(row, labels=row.labels | {"prior": other.prior}))
+    return best
+
+
+def _best_rows(panel: Panel, source: Source, quantities: list[Quantity]) -> dict[str, Row]:
+    rows: dict[str, list[Row]] = {}
+    for row in method_table(one_judge(panel, source.metrics)[0], quantities, source.names).rows:
+        rows.setdefault(str(row.key["method"]), []).append(row)
+    best = {}
+    for method, several in rows.items():
+        several.sort(key=lambda row: -row.cells[-1].n)  # prompts
+        tied = len(several) > 1 and several[0].cells[-1].n == several[1].cells[-1].n
+        best[method] = replace(several[0], cells=[]) if tied else several[0]
+    return best
+
+
+def _set(row: Any) -> str:
+    return f"prompt set {row['prompt_set']}, prior {row['prior']}"
+
+
+def _paper(panel: Panel | None) -> str:
+    """What the minutes were measured on."""
+    machines = sorted(panel.frame["machine"].dropna().unique()) if panel is not None else []
+    ours = f"ours on {', '.join(machines)}, " if machines else ""
+    return f"Minutes: {ours}the paper's on one A100 with SD 2.1."

@@ -1,0 +1,182 @@
+"""Figures: what is drawn from which runs, and what is said where there is nothing to draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from run_folders import draw, write_run, write_score
+
+from evaluation.figures import qualitative
+from evaluation.figures.base import Data
+from evaluation.figures.gradients import change
+from evaluation.figures.style import spread
+from evaluation.metrics.base import Quantity
+from evaluation.metrics.clip_score import ClipScore
+from evaluation.metrics.ground_truth import GroundTruth
+from evaluation.results.collect import collect
+from evaluation.results.pareto import on_front
+
+SCALES = (5.0, 10.0, 20.0, 50.0, 100.0)
+CLIP = "metric=[clip_score,ground_truth]"
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def clip(monkeypatch) -> ClipScore:
+    """A metric whose weights are hashed, but never loaded."""
+    monkeypatch.setattr(ClipScore, "weights", lambda self, run: "w")
+    return ClipScore({"tiny": {"model": "own"}}, {"tiny": "tiny"})
+
+
+@pytest.fixture
+def data(root):
+    """What a figure is given: the frame as it is now."""
+    return lambda: Data(collect(root, {}), {}, {}, [], root)
+
+
+def sweep(root, clip, method="trace", seeds=2, **identity) -> None:
+    for prompt in range(5):
+        for k, scale in enumerate(SCALES[: 4 if prompt == 4 else 5]):
+            for seed in range(seeds):
+                folder = write_run(
+                    root, method=method, prompt_id=str(prompt), prompt=f"prompt {prompt}",
+                    guidance_scale=scale, seed=seed, **identity,
+                )  # fmt: skip
+                write_score(folder, clip, clip_score=20.0 + prompt - abs(k - 2) + 0.5 * seed)
+
+
+def test_the_guidance_figure_is_drawn_from_the_sweep_alone(root, clip, command):
+    sweep(root, clip)
+    write_score(write_run(root, method="trace", steps=7, guidance_scale=33.0), clip, clip_score=99.0)
+    write_score(write_run(root, method="sds", guidance_scale=33.0), clip, clip_score=99.0)
+    code, out, _ = command("figures.__main__", "figure=cfg_ablation", CLIP)
+    assert code == 0
+    files = {path.name for path in (root / "figures").iterdir()}
+    assert files == {"cfg_ablation.pdf", "cfg_ablation.png", "cfg_ablation.csv"}
+    numbers = pd.read_csv(root / "figures" / "cfg_ablation.csv")
+    assert len(numbers) == 48
+    assert set(numbers["guidance_scale"]) == set(SCALES)
+    assert numbers["clip_score"].max() < 99
+    assert "means over 2 seeds, bands ± their standard deviation" in out
+    with Image.open(root / "figures" / "cfg_ablation.png") as image:
+        assert image.width > 1000
+        assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_the_same_runs_give_the_same_bytes(root, clip, command):
+    sweep(root, clip, seeds=1)
+    made = []
+    for _ in range(2):
+        assert command("figures.__main__", "figure=cfg_ablation", CLIP)[0] == 0
+        made.append([(root / "figures" / f"cfg_ablation.{kind}").read_bytes() for kind in ("pdf", "png")])
+    assert made[0] == made[1]
+
+
+def test_any_method_and_number(root, clip, command):
+    sweep(root, clip, method="vsd", seeds=1)
+    ask = ("figures.__main__", "figure=cfg_ablation", CLIP)
+    code, out, _ = command(*ask)
+    assert code == 1
+    assert "No TraCe runs with 3 or more scales" in out
+    assert "experiment=cfg_ablation" in out
+    assert command(*ask, "figures.cfg_ablation.method=vsd")[0] == 0
+    assert command(*ask, "figures.cfg_ablation.method=vsd", "figures.cfg_ablation.scale=linear")[0] == 0
+    assert "is no number" in command(*ask, "figures.cfg_ablation.quantity=beauty")[1]
+    code, _, err = command(*ask, "+figures.cfg_ablation.colour=red")
+    assert code == 2
+    assert "has a setting that is none" in err
+
+
+def test_quality_against_cost(root, command):
+    for method, iou, unet in (("sds", 0.5, 1), ("vsd", 0.9, 3), ("trace", 0.4, 2)):
+        folder = write_run(root, method=method, unet=(unet, 0))
+        write_score(folder, GroundTruth(), iou=iou, delta_e=1.0, depth_error=1.0, chamfer=1.0)
+    code, _, _ = command("figures.__main__", "figure=pareto", CLIP, "figures.pareto.cost=unet_items")
+    assert code == 0
+    numbers = pd.read_csv(root / "figures" / "pareto.csv").set_index("method")
+    assert numbers["front"].to_dict() == {"SDS": True, "VSD": True, "TraCe": False}
+
+
+def test_the_front_by_hand():
+    higher, lower = (Quantity("q", "Q", "", better) for better in (True, False))
+    assert on_front([1, 2, 3, 3], [1, 3, 3, 3], higher) == [True, False, True, True]
+    assert on_front([1, 2], [1, 2], lower) == [True, False]
+    assert on_front([1, float("nan"), 2], [1, 0, float("nan")], higher) == [True, False, False]
+
+
+def test_renders_of_methods_side_by_side(root, command):
+    for method in ("gaussiandreamer", "trace"):
+        draw(write_run(root, method=method, prompt="a duck"), "a duck", views=4, resolution=32)
+    code, out, _ = command("figures.__main__", "figure=[gaussiandreamer,diversity,native3d,coco2d]", CLIP)
+    assert code == 0  # something was drawn; the rest says what is missing
+    assert (root / "figures" / "gaussiandreamer.png").exists()
+    assert "No prompt has several seeds" in out
+    assert "method=external" in out
+    assert "experiment=coco2d" in out
+
+
+def test_native_guesses_have_a_column_each(root, data):
+    for prompt_id in ("10", "17"):
+        for init, steps in (("toy_coarse", 1), ("toy_coarse", 240), ("random", 240)):
+            write_run(root, method="trace", init=init, steps=steps, prompt_id=prompt_id)
+    for scale in (5.0, 20.0):  # of another experiment, on fewer prompts
+        write_run(root, method="trace", init="random", steps=240, prompt_id="17", guidance_scale=scale)
+    columns = qualitative.columns(data().runs, "trace", ["steps", "init"], ["10", "17"])
+    assert [column.detail for column in columns] == [
+        "steps 1, from toy_coarse", "steps 240, from random", "steps 240, from toy_coarse",
+    ]  # fmt: skip
+    assert [sorted(column.runs["prompt_id"]) for column in columns] == [["10", "17"]] * 3
+    assert {len(column.runs["guidance_scale"].unique()) for column in columns} == {1}
+
+
+def test_the_native_figure_of_the_toy_world(root, command):
+    for init, steps in (("toy_coarse", 1), ("random", 240)):
+        folder = write_run(root, method="trace", init=init, steps=steps, prompt="a duck")
+        draw(folder, "a duck", views=4, resolution=32)
+    assert command("figures.__main__", "figure=native3d", CLIP)[0] == 0
+    assert (root / "figures" / "native3d.png").exists()
+
+
+def test_seeds_side_by_side(root, command):
+    for seed in range(3):
+        draw(write_run(root, method="trace", prompt="a duck", seed=seed), "a duck", views=4, resolution=32)
+    assert command("figures.__main__", "figure=diversity", CLIP)[0] == 0
+    assert (root / "figures" / "diversity.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_gradients_of_snapshots(root, command):
+    folder = write_run(root, method="trace", steps=100)
+    (folder / "snapshots").mkdir()
+    rng = np.random.default_rng(0)
+    for step in (0, 20, 90):
+        np.savez(
+            folder / "snapshots" / f"{step:05d}.npz",
+            rgb=np.zeros((1, 8, 8, 3), np.uint8), target=np.full((1, 8, 8, 3), 200, np.uint8),
+            gradient=rng.normal(size=(1, 8, 8, 3)), gradient_sds=rng.normal(size=(1, 8, 8, 3)),
+        )  # fmt: skip
+    assert command("figures.__main__", "figure=gradients", CLIP)[0] == 0
+    assert (root / "figures" / "gradients.png").exists()
+    (folder / "snapshots" / "00020.npz").write_bytes(b"no archive")
+    code, _, err = command("figures.__main__", "figure=gradients", CLIP)
+    assert code == 2
+    assert "00020.npz cannot be read" in err
+
+
+def test_a_gradient_is_shown_as_the_change_it_asks_for():
+    picture = change(np.array([[[1.0, 0.0, -1.0]]]))
+    assert picture.tolist() == [[[0, 128, 255]]]
+    assert change(np.zeros((2, 2, 3))).tolist() == [[[128] * 3] * 2] * 2
+
+
+def test_labels_are_moved_apart_and_no_further():
+    assert spread([0.0, 10.0], [2.0, 2.0]) == [0.0, 10.0]
+    assert spread([5.0, 5.0], [2.0, 2.0]) == [4.0, 6.0]
+    assert spread([1.0, 0.0, 9.0], [2.0, 2.0, 2.0]) == [1.5, -0.5, 9.0]
+    places = spread([0.0, 0.1, 0.2, 2.9], [1.0] * 4)
+    assert np.diff(places).min() >= 1.0 - 1e-9

@@ -1,0 +1,145 @@
+"""The tidy frame: what it holds, that it is read once, and how long reading takes."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pandas as pd
+import pytest
+from judgement_files import elo_file, preferences
+from run_folders import write_run, write_score
+
+from evaluation.metrics.ground_truth import GroundTruth
+from evaluation.results import run_records as run_cache
+from evaluation.results.collect import collect, save
+from evaluation.results.run_records import CACHE, read_records
+
+TRUTH = {"ground_truth": GroundTruth()}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for i, method in enumerate(("sds", "vsd", "trace")):
+        folder = write_run(tmp_path, method=method)
+        write_score(folder, TRUTH["ground_truth"], iou=0.5 + 0.1 * i)
+    write_run(tmp_path, method="sds", seed=9, status="failed")
+    return tmp_path
+
+
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """The folders that were read, not remembered."""
+    found: list[str] = []
+    real = run_cache._read
+    monkeypatch.setattr(run_cache, "_read", lambda path, folder: found.append(folder) or real(path, folder))
+    return found
+
+
+def test_the_second_time_only_what_changed_is_read(root, read):
+    before = collect(root, TRUTH)
+    assert len(read) == 4
+    read.clear()
+    pd.testing.assert_frame_equal(collect(root, TRUTH).frame, before.frame)
+    assert read == []
+    (changed,) = root.glob("runs/vsd/*/*/*/*")
+    write_score(changed, GroundTruth(views=3), iou=0.9)
+    new = write_run(root, method="ism")
+    after = collect(root, TRUTH)
+    assert sorted(read) == sorted(path.relative_to(root).as_posix() for path in (changed, new))
+    assert after.frame.set_index("method")["iou"].to_dict()["vsd"] == 0.9
+    assert after.unfinished == {"failed": 1}
+
+
+def test_a_folder_that_has_gone_is_forgotten(root):
+    collect(root, TRUTH)
+    (gone,) = root.glob("runs/vsd/*/*/*/*")
+    (gone / "manifest.json").unlink()
+    assert "vsd" not in set(collect(root, TRUTH).frame["method"])
+    assert str(gone.relative_to(root)) not in (root / CACHE).read_text()
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"version": 0, "records": {}}'])
+def test_the_cache_may_be_lost_or_broken(root, content, read):
+    collect(root, TRUTH)
+    (root / CACHE).write_text(content)
+    read.clear()
+    assert len(collect(root, TRUTH).frame) == 3
+    assert len(read) == 4
+
+
+def test_a_score_of_an_earlier_state_of_the_run_does_not_count(root):
+    (folder,) = root.glob("runs/vsd/*/*/*/*")
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace("2026-01-01T", "2026-05-05T"))
+    frame = collect(root, TRUTH).frame.set_index("method")
+    assert pd.isna(frame.loc["vsd", "iou"])
+    assert frame.loc["sds", "iou"] == 0.5
+
+
+def test_one_frame_holds_runs_elo_and_preferences(root):
+    elo_file(root, [("sds", "plausibility", 1000, 5)])
+    preferences(root)
+    results = collect(root, TRUTH)
+    frame = pd.read_parquet(save(results, root))
+    assert frame["kind"].value_counts().to_dict() == {"run": 3, "preference": 3, "elo": 1}
+    (elo,) = frame[frame["kind"] == "elo"].to_dict("records")
+    assert (elo["criterion"], elo["elo"], elo["elo_low"], elo["judge"]) == (
+        "plausibility",
+        1000,
+        995,
+        "gpt-4o-abc",
+    )
+    assert frame[frame["kind"] == "preference"]["ours_value"].tolist() == [60.0] * 3
+    assert sorted(frame[frame["kind"] == "run"]["iou"]) == [0.5, 0.6, 0.7]
+    (judge,) = frame.loc[frame["kind"] == "run", "ground_truth_judge"].unique()
+    assert frame.attrs["judges"] == {judge: "ground_truth version 2, 3 views"}
+
+
+def test_objects_without_a_front_are_left_out_of_the_janus_number(tmp_path):
+    for i in range(3):
+        folder = write_run(tmp_path, prompt_id=str(i), prompt=f"prompt {i}", count=3)
+        write_score(folder, TRUTH["ground_truth"], iou=0.5, janus=0.2 * i if i else None)
+        if i == 0:
+            path = folder / "scores" / "ground_truth.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"inapplicable": ["janus"]}))
+    from evaluation.tables import formats
+    from evaluation.tables.method_tables import make_tables
+
+    methods, prompts, _ = make_tables(collect(tmp_path, TRUTH), TRUTH, {}, ["sds"])
+    texts = [
+        [formats.cell_text(cell) for row in table.rows for cell in row.cells if cell.quantity.name == "janus"]
+        for table in (methods, prompts)
+    ]
+    assert texts == [["0.30 ± 0.14"], ["—", "0.20", "0.40"]]
+
+
+def test_collecting_and_all_tables_are_fast(tmp_path):
+    """20 s for 10,000 runs (benchmarks/collect.py measures that); here 180, on the processor's clock."""
+    from hydra import compose, initialize_config_dir
+
+    from benchmarks.collect import synthesise
+    from evaluation.metrics.load import load_metrics
+    from evaluation.tables.__main__ import make_grids, wanted, write_grids
+    from trace_bench.system.config_path import conf_dir
+
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        config = compose("evaluation")
+    metrics = load_metrics(config)
+    count = synthesise(tmp_path, metrics, prompts=5, seeds=2)
+    began = time.process_time()
+    results = collect(tmp_path, metrics)
+    save(results, tmp_path)
+    grids = make_grids(wanted("all", results), results, metrics, config.tables)
+    write_grids(grids, tmp_path / "tables")
+    seconds = time.process_time() - began
+    assert len(results.frame) == count == 180
+    assert len(grids) == 8 + 3
+    fixed, each = (
+        3.0,
+        20.0 / 10_000,
+    )  # names and fitted tables cost something for any number of runs
+    assert seconds < fixed + count * 3 * each
+    records, problems = read_records(tmp_path)
+    assert len(records) == 180
+    assert not problems

@@ -1,0 +1,113 @@
+"""Meshes from files: triangles, colours from vertices, faces and textures, points on the surface."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from trace_bench.external.mesh import GREY, load_mesh
+from trace_bench.external.placement import Placement
+from trace_bench.system.errors import TraceBenchError
+
+SQUARE = ([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]])
+CORNERS = np.array([[255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 255, 255], [255, 255, 255, 255]], np.uint8)
+
+
+def square(visual=None):
+    mesh = trimesh.Trimesh(*SQUARE, process=False)
+    if visual is not None:
+        mesh.visual = visual
+    return mesh
+
+
+def quarters():
+    """A texture with a colour a quarter: red, green above; blue, white below."""
+    picture = np.zeros((8, 8, 3), np.uint8)
+    for (i, j), color in zip(((0, 0), (0, 4), (4, 0), (4, 4)), CORNERS, strict=True):
+        picture[i : i + 4, j : j + 4] = color[:3]
+    uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
+    material = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.fromarray(picture))
+    return trimesh.visual.TextureVisuals(uv=uv, material=material)
+
+
+@pytest.mark.parametrize("suffix", ["ply", "obj", "glb"])
+def test_vertex_colours(tmp_path, suffix):
+    square(trimesh.visual.ColorVisuals(vertex_colors=CORNERS)).export(tmp_path / f"x.{suffix}")
+    mesh = load_mesh(tmp_path / f"x.{suffix}")
+    assert mesh.faces.shape == (2, 3)
+    at = mesh.colors_at(np.array([0, 0, 1]), np.array([[1, 0, 0], [0.5, 0.5, 0], [0, 0, 1.0]]))
+    np.testing.assert_allclose(at, [[1, 0, 0], [0.5, 0.5, 0], [1, 1, 1]], atol=3e-3)
+
+
+def test_face_colours_and_none(tmp_path):
+    visual = trimesh.visual.ColorVisuals(square(), face_colors=CORNERS[:2])
+    square(visual).export(tmp_path / "x.off")
+    square().export(tmp_path / "grey.stl")
+    assert (
+        load_mesh(tmp_path / "grey.stl").colors.min() == load_mesh(tmp_path / "grey.stl").colors.max() == GREY
+    )
+    assert len(load_mesh(tmp_path / "x.off").faces) == 2
+
+
+@pytest.mark.parametrize("suffix", ["glb", "obj"])
+def test_textures(tmp_path, suffix):
+    square(quarters()).export(tmp_path / f"x.{suffix}")
+    mesh = load_mesh(tmp_path / f"x.{suffix}")
+    points, colors = mesh.sample(2000, np.random.default_rng(0))
+    inner = (np.abs(points[:, :2] % 0.5 - 0.25) < 0.15).all(axis=1)  # away from where colours meet
+    where = (points[inner, 0] > 0.5) + 2 * (points[inner, 1] < 0.5)  # top left, top right, bottom left, ...
+    np.testing.assert_allclose(colors[inner], CORNERS[where, :3] / 255.0, atol=1e-5)
+
+
+def test_parts_of_a_scene_stand_where_it_puts_them(tmp_path):
+    scene = trimesh.Scene()
+    scene.add_geometry(square(quarters()))
+    moved = np.eye(4)
+    moved[2, 3] = 5.0
+    scene.add_geometry(square(trimesh.visual.ColorVisuals(vertex_colors=CORNERS)), transform=moved)
+    scene.export(tmp_path / "x.glb")
+    mesh = load_mesh(tmp_path / "x.glb")
+    assert sorted(np.unique(mesh.vertices[:, 2])) == [0.0, 5.0]
+    assert sorted(np.unique(mesh.texture)) == [-1, 0]
+    assert mesh.faces.max() == len(mesh.vertices) - 1
+
+
+def test_points_are_uniform_over_the_area(tmp_path):
+    """A square of area 1 and one of area 9."""
+    large = square()
+    large.apply_scale(3.0)
+    large.apply_translation([10.0, 0.0, 0.0])
+    trimesh.util.concatenate([square(), large]).export(tmp_path / "x.ply")
+    points, colors = load_mesh(tmp_path / "x.ply").sample(20_000, np.random.default_rng(0))
+    on_large = points[:, 0] > 5.0
+    assert on_large.mean() == pytest.approx(0.9, abs=0.01)
+    inside = points[on_large][:, :2] - [10.0, 0.0]
+    histogram, _, _ = np.histogram2d(*inside.T, bins=3, range=[[0, 3], [0, 3]])
+    np.testing.assert_allclose(histogram / histogram.sum(), np.full((3, 3), 1 / 9), atol=0.01)
+    assert colors.shape == (20_000, 3)
+
+
+def test_placed(tmp_path):
+    square().export(tmp_path / "x.ply")
+    placed = load_mesh(tmp_path / "x.ply").placed(Placement(up="y", radius=0.5))
+    assert np.linalg.norm(placed.vertices, axis=1).max() == pytest.approx(0.5)
+    np.testing.assert_allclose(np.abs(placed.normals()[:, 0]), 1.0)  # z became x
+
+
+def test_files_that_will_not_do(tmp_path):
+    trimesh.PointCloud(np.zeros((3, 3))).export(tmp_path / "points.ply")
+    (tmp_path / "broken.glb").write_bytes(b"not a mesh")
+    (tmp_path / "broken.obj").write_text("this is not an obj")
+    (tmp_path / "x.blend").write_text("")
+    for name, word in (
+        ("none.ply", "There is no file"),
+        ("points.ply", "has no triangles"),
+        ("broken.glb", "cannot be read as a mesh"),
+        ("broken.obj", "cannot be read as a mesh|has no triangles"),
+        ("x.blend", "is no mesh that is read here"),
+    ):
+        with pytest.raises(TraceBenchError, match=word) as refusal:
+            load_mesh(tmp_path / name)
+        assert "\n" not in str(refusal.value)

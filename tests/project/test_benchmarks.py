@@ -1,0 +1,38 @@
+"""Each benchmark runs to its end and prints a ratio or a time for everything that it compares."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+SHORT = {
+    "step": (["prior=tiny"], ["sds", "vsd", "trace"]),
+    "nerf": (
+        ["--repeats", "1", "--resolution", "16"],
+        ["as it is", "with normals", "no skipping", "plain torch"],
+    ),
+    "rasteriser": (["--repeats", "1", "--gaussians", "200"], ["splat_cpu", "plain torch"]),
+    "collect": (["prompts=2", "seeds=1"], ["collect", "all tables"]),
+    "elo": ([], ["ours", "Adam", "ratio"]),
+}
+
+
+def test_all_are_here():
+    assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__"} == set(SHORT)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_benchmark_runs_to_its_end(name):
+    arguments, compared = SHORT[name]
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for what in compared:
+        assert re.search(rf"^ *{re.escape(what)}\b.*\d", done.stdout, re.MULTILINE), done.stdout

@@ -1,0 +1,191 @@
+"""The status tells what the run folders say, of thousands of them in a moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from trace_bench.run_folder.manifest import Manifest, RunIdentity, write_manifest
+from trace_bench.sweeps import run_states as overview
+from trace_bench.sweeps import sweep_plan as ledger
+from trace_bench.sweeps.run_states import Row, read_rows, states
+from trace_bench.sweeps.slurm import commands as slurm
+from trace_bench.sweeps.status import duration, main, report, runs_per_hour
+
+METHODS = ("sds", "csd", "vsd", "sdi", "ism", "trace")
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
+IDENTITY = RunIdentity(
+    "sds", "gaussians", "random", "tiny", "toy", "toy", "0", "a red cube", 7.5, 0, 100, 1, 64
+)  # fmt: skip
+
+
+def stamp(seconds):
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def write(root, index, status="done", method="sds", seconds=60.0, **more):
+    """A run folder with nothing but a manifest."""
+    name = f"runs/{method}/gaussians/toy/{index}-a-prompt/cfg7.5-seed0-{index:08x}"
+    folder = root / name
+    folder.mkdir(parents=True)
+    identity = dataclasses.replace(IDENTITY, method=method, prompt_id=str(index))
+    manifest = Manifest(status, f"{index:064x}", identity, started=stamp(NOW - 1800), **more)
+    manifest.seconds["total"] = seconds
+    manifest.finished = stamp(NOW - 60) if status != "running" else None
+    write_manifest(folder, manifest)
+    return name
+
+
+@pytest.fixture(autouse=True)
+def _no_slurm(monkeypatch):
+    monkeypatch.setattr(slurm, "is_here", lambda: False)
+
+
+def test_every_state(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "is_here", lambda: True)
+    monkeypatch.setattr(slurm, "queued", lambda ids: {"7_1": "RUNNING", "7_2": "PENDING"})
+    environment = {"slurm": {"job_id": "8", "array_job_id": "7", "array_task_id": "1"}}
+    gone = {"slurm": {"job_id": "5"}}
+    expected = {
+        write(tmp_path, 0): "done",
+        write(tmp_path, 1, "failed"): "failed",
+        write(tmp_path, 2, "preempted"): "preempted",
+        write(tmp_path, 3, "running", environment=environment): "running",
+        write(tmp_path, 4, "running", environment=gone): "killed",
+        write(tmp_path, 5, "running", environment=gone): "queued",
+        write(tmp_path, 6): "unreadable",
+        "runs/sds/gaussians/toy/7-a-prompt/cfg7.5-seed0-7": "queued",
+        "runs/sds/gaussians/toy/8-a-prompt/cfg7.5-seed0-8": "missing",
+    }
+    names = list(expected)
+    (tmp_path / names[6] / "manifest.json").write_text('{"half')
+    ledger.write_plan(tmp_path, ["python", "-m", "trace_bench"], names)
+    ledger.write_jobs(tmp_path, names, {"7_1": names[3:4], "7_2": [names[5], names[7]]})
+    found = states(tmp_path, read_rows(tmp_path), ledger.read_sweeps(tmp_path))
+    assert found == expected
+
+
+def test_without_slurm_a_living_process_or_a_recent_sign_tells(tmp_path):
+    mine, other, silent, left = (write(tmp_path, i, "running") for i in range(4))
+    rows = read_rows(tmp_path)
+
+    def claim(name, pid, host):
+        (tmp_path / name / ".claim").write_text(json.dumps({"pid": pid, "host": host}))
+
+    claim(mine, os.getpid(), socket.gethostname())
+    claim(other, 1, "another-machine")
+    claim(silent, 1, "another-machine")
+    past = time.time() - 2 * overview.SILENT_S
+    os.utime(tmp_path / silent / "manifest.json", (past, past))
+    assert states(tmp_path, rows, []) == {mine: "running", other: "running", silent: "killed", left: "killed"}
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    claim(mine, dead.pid, socket.gethostname())
+    assert states(tmp_path, rows, [])[mine] == "killed"
+
+
+def test_the_text(tmp_path):
+    names = [write(tmp_path, i, seconds=60.0 * (i + 1)) for i in range(3)]
+    names.append(write(tmp_path, 3, "failed", method="trace"))
+    error = {"type": "NonFiniteError", "message": "non-finite\nat step 4", "step": 4, "traceback": []}
+    (tmp_path / names[3] / "error.json").write_text(json.dumps(error))
+    names.append("runs/trace/gaussians/toy/9-a-prompt/cfg7.5-seed0-9")
+    ledger.write_plan(tmp_path, ["python", "-m", "trace_bench", "-m", "prompt=a b"], names)
+    text, is_open = report(tmp_path, NOW)
+    assert not is_open
+    lines = text.splitlines()
+    assert lines[0] == f"5 runs under {tmp_path}: 3 done, 1 failed, 1 missing"
+    assert lines[1].endswith("python -m trace_bench -m 'prompt=a b'")
+    table = [line.split() for line in lines[3:6]]
+    assert table[0] == ["method", "representation", "done", "failed", "missing", "minutes", "a", "run"]
+    assert table[1:] == [
+        ["sds", "gaussians", "3", "-", "-", "2.00"],
+        ["trace", "gaussians", "-", "1", "1", "-"],
+    ]
+    assert (
+        "Throughput of the last hour: 6.0 runs an hour; 1 left and nobody at work: give the command again"
+        in text
+    )
+    assert text.index(f"3 min  {names[2]}") < text.index(f"2 min  {names[1]}")
+    assert f"  {names[3]}\n    NonFiniteError: non-finite at step 4 (step 4)" in text
+
+
+def test_throughput_and_what_is_left(tmp_path, monkeypatch):
+    rows = [Row("done", started=NOW - 1800, finished=NOW - 10)] * 4
+    rows += [Row("done", started=NOW - 90000, finished=NOW - 80000), Row("failed", finished=NOW - 5)]
+    assert runs_per_hour(rows, NOW) == pytest.approx(8.0)
+    assert runs_per_hour(rows[4:], NOW) is None
+    names = [write(tmp_path, i) for i in range(2)]
+    names.append(write(tmp_path, 2, "running", environment={"slurm": {"job_id": "3"}}))
+    monkeypatch.setattr(slurm, "is_here", lambda: True)
+    monkeypatch.setattr(slurm, "queued", lambda ids: {"3": "RUNNING"})
+    text, is_open = report(tmp_path, NOW)
+    assert is_open
+    assert "4.0 runs an hour; 1 left, about 15 min" in text
+    assert f"30 min  {names[2]}" in text
+
+
+def test_what_is_remembered_follows_the_files(tmp_path):
+    name = write(tmp_path, 0, "preempted")
+    assert read_rows(tmp_path)[name].status == "preempted"
+    manifest = overview.read_manifest(tmp_path / name)
+    manifest.status = "done"
+    write_manifest(tmp_path / name, manifest)
+    assert read_rows(tmp_path)[name].status == "done"
+    (tmp_path / name / "manifest.json").unlink()
+    assert read_rows(tmp_path) == {}
+
+
+def test_ten_thousand_runs_in_two_seconds(tmp_path):
+    for i in range(10_000):
+        folder = (
+            tmp_path
+            / f"runs/{METHODS[i % 6]}/gaussians/gpteval3d/{i // 60}-prompt/cfg7.5-seed{i % 60}-{i:08x}"
+        )
+        folder.mkdir(parents=True)
+        identity = dataclasses.replace(IDENTITY, method=METHODS[i % 6])
+        manifest = Manifest("done" if i % 9 else "failed", f"{i:064x}", identity, finished=stamp(NOW))
+        (folder / "manifest.json").write_text(manifest.to_json())
+    names = list(read_rows(tmp_path))
+    ledger.write_plan(tmp_path, ["python"], names)
+    began = time.process_time()
+    text, _ = report(tmp_path, NOW)
+    spent = time.process_time() - began
+    assert text.startswith("10000 runs")
+    assert spent < 2.0
+
+
+def test_the_command(tmp_path, capsys):
+    write(tmp_path, 0)
+    assert main([f"output_root={tmp_path}"]) == 0
+    assert "1 runs under" in capsys.readouterr().out
+    assert main([f"output_root={tmp_path}", "--watch"]) == 0  # nothing is at work, so it does not stay
+    assert main(["output_root=none"]) == 2
+    assert main(["root=x"]) == 2
+    said = capsys.readouterr().err
+    assert "There is no folder none" in said
+    assert "It takes output_root=FOLDER" in said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (119, "119 s"), (600, "10 min"), (7199, "2 h 00 min"), (11100, "3 h 05 min")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_it_needs_neither_torch_nor_hydra():
+    code = (
+        "import sys, trace_bench.status; print([m for m in ('torch', 'hydra', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

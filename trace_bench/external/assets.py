@@ -1,0 +1,218 @@
+"""Contestants: assets that another system made, opened to be rendered, scored and tabled like ours.
+
+An asset is a 3D Gaussian .ply, a mesh, or a folder of pictures from the cameras of the evaluation rig.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from trace_bench.run_folder.manifest import RunIdentity
+from trace_bench.run_folder.pictures import pictures_in
+from trace_bench.system.errors import TraceBenchError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from trace_bench.cameras import EvaluationRig
+    from trace_bench.external.mesh_render import VisibleMesh
+    from trace_bench.external.placement import Placement
+    from trace_bench.representations.gaussians.gaussians import Gaussians
+
+Kind = Literal["gaussians", "mesh", "renders"]
+_HEADER_BYTES = 1 << 16
+
+
+class ExternalAsset(Protocol):
+    """What can be kept in a run folder and seen from the rig."""
+
+    n_primitives: int | None
+
+    def export(self, folder: Path) -> list[Path]: ...
+
+    def write_renders(
+        self, rig: EvaluationRig, device: torch.device, folder: Path
+    ) -> tuple[list[str], int]: ...
+
+
+@dataclass(frozen=True)
+class External:
+    """`method=external`: what was made, by whom, and in what time.
+
+    asset: a .ply of 3D Gaussians, a mesh (.ply, .obj, .glb, .stl, .off), or a folder of pictures.
+    source: what made it: system, version, where it ran.
+    minutes: wall-clock minutes that it took, as declared by whoever made it; None where nobody knows.
+    up, turn_deg, radius: how to place it in our world (`Placement`); pictures stay as they are.
+    """
+
+    asset: str
+    source: str
+    minutes: float | None
+    up: str = "z"
+    turn_deg: float = 0.0
+    radius: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, str) or not self.source.strip():
+            raise TraceBenchError("method.source has to say what made the asset.")
+        number = isinstance(self.minutes, (int, float)) and not isinstance(self.minutes, bool)
+        if self.minutes is not None and not (number and 0.0 <= self.minutes < float("inf")):
+            raise TraceBenchError(
+                f"method.minutes must be a number of at least 0, or null, but is {self.minutes!r}."
+            )
+
+    def declared(self, name: str | None) -> dict[str, Any]:
+        """What the manifest says of it; `name` is what tables call it."""
+        return {
+            "name": name or "External",
+            "source": self.source,
+            "minutes": self.minutes,
+            "asset": Path(self.asset).name,
+        }
+
+    def open(self, device: torch.device) -> ExternalAsset:
+        """The asset, placed, on a device."""
+        from trace_bench.external.placement import (
+            Placement,  # imports torch, which planning a sweep does without
+        )
+
+        path, placement = Path(self.asset), Placement(self.up, self.turn_deg, self.radius)
+        kind = asset_kind(path)
+        if kind == "renders":
+            return _Pictures(path)
+        return _Splats(path, placement, device) if kind == "gaussians" else _Mesh(path, placement)
+
+
+def as_contestant(identity: RunIdentity, method: Mapping[str, Any]) -> RunIdentity:
+    """The identity with the contestant's own name, and its asset's kind as the representation."""
+    name = re.sub(r"[^a-z0-9]+", "-", str(method.get("display_name") or "").lower()).strip("-")
+    own = identity.method if name in ("", identity.method) else f"{identity.method}-{name[:40]}"
+    return replace(identity, method=own, representation=asset_kind(Path(method["asset"])), resolution=0)
+
+
+def asset_kind(path: Path) -> Kind:
+    """What an asset is, by its name and, for a .ply, by its header."""
+    if path.is_dir():
+        return "renders"
+    if not path.is_file():
+        raise TraceBenchError(f"There is no file {path}; give method.asset the path of a file or folder.")
+    suffix = path.suffix.lower()
+    if suffix != ".ply":
+        if suffix not in (".obj", ".glb", ".stl", ".off"):
+            raise TraceBenchError(
+                f"{path} is no asset that can be rendered; give a 3DGS .ply, a mesh (.ply, .obj, .glb, .stl, "
+                ".off) or a folder of pictures."
+            )
+        return "mesh"
+    with path.open("rb") as stream:
+        header = stream.read(_HEADER_BYTES).partition(b"end_header")[0].decode("ascii", errors="replace")
+    if " f_dc_0" in header:
+        return "gaussians"
+    if not re.search(r"^element face [1-9]", header, re.MULTILINE):
+        raise TraceBenchError(
+            f"{path} holds neither 3D Gaussians nor triangles; points alone have no surface to render."
+        )
+    return "mesh"
+
+
+class _Splats:
+    """3D Gaussians; bands of spherical harmonics above degree 0 are left out."""
+
+    def __init__(self, path: Path, placement: Placement, device: torch.device) -> None:
+        from trace_bench.representations.gaussians.gaussians import Gaussians
+        from trace_bench.representations.gaussians.ply import read_splat_ply
+        from trace_bench.representations.points import PointCloud
+
+        params = placement.place_splats(read_splat_ply(path))
+        points = PointCloud(params["means"], params["sh0"][:, 0], splats=params)
+        self.gaussians: Gaussians = Gaussians(points, 0, (1, 1, 1), 0, device, densify={"mode": "off"})
+        self.n_primitives: int | None = len(points)
+
+    def export(self, folder: Path) -> list[Path]:
+        return self.gaussians.export(folder)
+
+    def write_renders(self, rig: EvaluationRig, device: torch.device, folder: Path) -> tuple[list[str], int]:
+        from trace_bench.run_folder.rendering import write_renders
+
+        return write_renders(self.gaussians, rig, _nothing_to_decode, device, folder)
+
+
+class _Mesh:
+    """Triangles, in the colours of the file."""
+
+    def __init__(self, path: Path, placement: Placement) -> None:
+        from trace_bench.external.mesh import load_mesh
+        from trace_bench.external.mesh_render import VisibleMesh
+
+        mesh = load_mesh(path).placed(placement)
+        self.visible: VisibleMesh = VisibleMesh(mesh)
+        self.path = path
+        self.n_primitives: int | None = len(mesh.faces)
+
+    def export(self, folder: Path) -> list[Path]:
+        """The file as it was given; an .obj's materials stay where they are."""
+        return [Path(shutil.copyfile(self.path, folder / f"asset{self.path.suffix.lower()}"))]
+
+    def write_renders(self, rig: EvaluationRig, device: torch.device, folder: Path) -> tuple[list[str], int]:
+        from trace_bench.run_folder.rendering import write_renders
+
+        return write_renders(self.visible, rig, _nothing_to_decode, device, folder)
+
+
+class _Pictures:
+    """One picture a camera of the rig, in its order; normal_<i>.png beside them where there are some."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.n_primitives: int | None = None
+
+    def export(self, folder: Path) -> list[Path]:
+        return []  # they are the renders
+
+    def write_renders(self, rig: EvaluationRig, device: torch.device, folder: Path) -> tuple[list[str], int]:
+        import numpy as np
+
+        from trace_bench.run_folder.rendering import Views, write_views
+
+        paths = pictures_in(self.folder)
+        if len(paths) != rig.n_views:
+            raise TraceBenchError(
+                f"{self.folder} has {len(paths)} pictures, but the rig {rig.n_views} cameras; render the "
+                f"asset from those of any run's renders/cameras.json, or set rig.n_views={len(paths)}."
+            )
+        rgb = np.stack([_over_white(path, rig.resolution) for path in paths])
+        normals = [self.folder / f"normal_{i}.png" for i in range(len(paths))]
+        known = all(path.is_file() for path in normals)
+        normal = np.stack([_over_white(path, rig.resolution) for path in normals]) if known else None
+        white = np.full_like(rgb, 255)
+        views = Views(rgb, white if normal is None else normal, None, None)
+        return write_views(views, rig.cameras(), folder)
+
+
+def _over_white(path: Path, size: int) -> np.ndarray:
+    """A picture of size x size pixels, transparency over white: [size, size, 3] uint8."""
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            rgba = picture.convert("RGBA")
+    except (OSError, SyntaxError) as error:
+        raise TraceBenchError(f"{path} is not a readable picture ({error}).") from error
+    if rgba.size != (size, size):
+        raise TraceBenchError(
+            f"{path} has {rgba.width} x {rgba.height} pixels, but the rig {size} x {size}; render it at that "
+            f"size, or set rig.resolution={rgba.width}."
+        )
+    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+    return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+
+
+def _nothing_to_decode(latents: torch.Tensor) -> torch.Tensor:
+    raise ValueError("an external asset has no latents")

@@ -1,1 +1,0 @@
-"""Triangle meshes that other systems made: files, surface points, pictures."""

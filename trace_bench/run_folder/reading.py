@@ -1,0 +1,97 @@
+"""Run folders as the evaluation sees them: the manifest, the cameras, the pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from trace_bench.run_folder import manifest
+from trace_bench.run_folder.manifest import Manifest, RunIdentity
+from trace_bench.system.errors import TraceBenchError
+
+CAMERA_KEYS = ("elevation_deg", "azimuth_deg", "distance", "fovy_deg", "width", "height", "c2w")
+AGAIN = "make the run again with force=true"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One asset and its folder."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def identity(self) -> RunIdentity:
+        return self.manifest.run
+
+    @property
+    def prompt(self) -> str:
+        return self.manifest.run.prompt
+
+    @property
+    def geometry(self) -> Path:
+        """alpha uint8 and z-depth float16, both [N, H, W]; not there for what has no shape."""
+        return self.folder / "renders" / "geometry.npz"
+
+    @property
+    def cameras_file(self) -> Path:
+        return self.folder / "renders" / "cameras.json"
+
+    def rgb(self, view: int) -> Path:
+        return self.folder / "renders" / f"rgb_{view}.png"
+
+    @cached_property
+    def cameras(self) -> list[dict[str, Any]]:
+        """The evaluation rig as written: one dict a view."""
+        views = read_json(self.cameras_file)
+        if (
+            not isinstance(views, list)
+            or not views
+            or any(key not in view for view in views for key in CAMERA_KEYS)
+        ):
+            raise TraceBenchError(
+                f"{self.cameras_file} is not a list of views with {', '.join(CAMERA_KEYS)}: {AGAIN}."
+            )
+        return views
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; a missing or broken one is named in one sentence."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TraceBenchError(f"{path} is missing: {AGAIN}.") from None
+    except (OSError, ValueError) as error:
+        raise TraceBenchError(f"{path} cannot be read as JSON ({error}): {AGAIN}.") from error
+
+
+def find_runs(output_root: Path) -> tuple[list[Run], list[str]]:
+    """All runs under `output_root`, ordered so that runs of one prompt are neighbours, and what could not be
+    read.
+    """
+    runs, problems = [], []
+    for folder in manifest.find_runs(output_root):
+        try:
+            content = manifest.read_manifest(folder)
+        except (TraceBenchError, OSError) as error:
+            problems.append(f"{str(error).rstrip('.')}: {AGAIN}, or remove the folder.")
+            continue
+        if content is not None:
+            runs.append(Run(folder, content))
+    runs.sort(
+        key=lambda run: (
+            run.identity.prompt_set,
+            natural(run.identity.prompt_id),
+            run.prompt,
+            str(run.folder),
+        )
+    )
+    return runs, problems
+
+
+def natural(text: str) -> tuple[int, int, str]:
+    """Sort key that puts 2 before 10 and numbers before words."""
+    return (0, int(text), text) if text.isdecimal() else (1, 0, text)

@@ -1,0 +1,170 @@
+"""The evaluation rig: a finished asset seen from every side, as pictures, geometry and a film."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from trace_bench.cameras import Cameras, EvaluationRig
+from trace_bench.render import Renderable
+from trace_bench.run_folder.manifest import RENDERS
+from trace_bench.system.files import write_json
+
+TURNTABLE, PREVIEW, PICTURE = "turntable.mp4", "preview.png", "asset.png"
+PREVIEW_VIEWS = 8
+FILM_SECONDS = 4.0
+FILM_MIN_PIXELS = 256
+_PARTIAL = ".renders.partial"
+_PNG_LEVEL = 1  # of zlib: a third of the default's time for a tenth more bytes
+
+Decode = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Views:
+    """All views of an asset over white, on the CPU."""
+
+    rgb: np.ndarray  # uint8 [N, H, W, 3]
+    normal: np.ndarray  # uint8 [N, H, W, 3], world space, (n + 1) / 2, white where empty
+    alpha: np.ndarray | None  # uint8 [N, H, W]; None where only pictures are known
+    depth: np.ndarray | None  # float16 [N, H, W], z in the camera's frame, 0 where empty
+
+
+def write_renders(
+    representation: Renderable, rig: EvaluationRig, decode: Decode, device: torch.device, folder: Path
+) -> tuple[list[str], int]:
+    """Render the rig and write renders/, preview.png and turntable.mp4 into the run folder.
+
+    A representation whose views do not matter (an image) has the one picture, asset.png, and no film.
+
+    Returns: names of the files but the single pictures, and the number of views.
+    """
+    cameras = rig.cameras()
+    turns = representation.views_matter
+    cameras = cameras if turns else cameras[0:1]
+    return write_views(render_views(representation, cameras, decode, device), cameras, folder, turns)
+
+
+def write_views(views: Views, cameras: Cameras, folder: Path, turns: bool = True) -> tuple[list[str], int]:
+    """The same for views that are there already, one a camera; without geometry.npz where they have none."""
+    partial = folder / _PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    _write_pictures(views, partial)
+    _write_cameras(cameras, partial / "cameras.json")
+    files = [f"{RENDERS}/cameras.json"]
+    if views.alpha is not None and views.depth is not None:
+        np.savez_compressed(partial / "geometry.npz", alpha=views.alpha, depth=views.depth)
+        files.append(f"{RENDERS}/geometry.npz")
+    _preview(views).save(partial / PREVIEW)
+    if turns:
+        write_film(views.rgb, partial / TURNTABLE)
+    else:
+        Image.fromarray(views.rgb[0]).save(partial / PICTURE)
+    beside = [PREVIEW, TURNTABLE if turns else PICTURE]
+    for name in beside:
+        (partial / name).replace(folder / name)
+    shutil.rmtree(folder / RENDERS, ignore_errors=True)
+    partial.replace(folder / RENDERS)
+    return [*files, *beside], len(views.rgb)
+
+
+@torch.no_grad()
+def render_views(
+    representation: Renderable, cameras: Cameras, decode: Decode, device: torch.device, batch: int = 8
+) -> Views:
+    """Every camera's view, a few at a time."""
+    white = torch.ones(3, device=device)
+    parts = []
+    for start in range(0, len(cameras), batch):
+        render = representation.render(cameras[start : start + batch].to(device), white, with_normals=True)
+        rgb = render.rgb
+        if rgb is None:
+            if render.latents is None:
+                raise ValueError("a Render needs rgb or latents")
+            rgb = decode(render.latents).permute(0, 2, 3, 1)
+        alpha, depth = (_like(rgb, value) for value in (render.alpha, render.depth))
+        normal = torch.zeros_like(rgb) if render.normal is None else _like(rgb, render.normal)
+        coloured = alpha * (0.5 * normal + 0.5) + (1.0 - alpha)
+        visible = (alpha * 255.0).round() > 0.0
+        parts.append(
+            [
+                _bytes(rgb),
+                _bytes(coloured),
+                _bytes(alpha[..., 0]),
+                torch.where(visible, depth, 0.0)[..., 0].half().cpu().numpy(),
+            ]
+        )
+    return Views(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _like(rgb: Tensor, value: Tensor) -> Tensor:
+    """`value` at the size of the picture: a decoded latent is larger than its canvas."""
+    if value.shape[1:3] == rgb.shape[1:3]:
+        return value
+    return torch.nn.functional.interpolate(value.permute(0, 3, 1, 2), rgb.shape[1:3]).permute(0, 2, 3, 1)
+
+
+def _bytes(value: Tensor) -> np.ndarray:
+    return (value.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()
+
+
+def _write_pictures(views: Views, folder: Path) -> None:
+    """rgb_<i>.png and normal_<i>.png; compressing releases the interpreter lock, so threads help."""
+    stacks = {"rgb": views.rgb, "normal": views.normal}
+    jobs = [
+        (stack[i], folder / f"{name}_{i}.png") for name, stack in stacks.items() for i in range(len(stack))
+    ]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        list(pool.map(lambda job: Image.fromarray(job[0]).save(job[1], compress_level=_PNG_LEVEL), jobs))
+
+
+def _write_cameras(cameras: Cameras, path: Path) -> None:
+    names = ("elevation_deg", "azimuth_deg", "distance", "fovy_deg")
+    rows = [
+        {name: float(getattr(cameras, name)[i]) for name in names}
+        | {"width": cameras.width, "height": cameras.height, "c2w": cameras.c2w[i].tolist()}
+        for i in range(len(cameras))
+    ]
+    write_json(path, rows)
+
+
+def _preview(views: Views) -> Image.Image:
+    """Eight views around the asset, colours above normals."""
+    n = len(views.rgb)
+    chosen = [i * n // PREVIEW_VIEWS for i in range(PREVIEW_VIEWS)] if n >= PREVIEW_VIEWS else range(n)
+    rows = [np.concatenate([array[i] for i in chosen], axis=1) for array in (views.rgb, views.normal)]
+    return Image.fromarray(np.concatenate(rows, axis=0))
+
+
+def write_film(rgb: np.ndarray, path: Path) -> None:
+    """One turn as H.264, small pictures enlarged, in the pixel format that every player knows."""
+    size = max(FILM_MIN_PIXELS, rgb.shape[2] // 2 * 2), max(FILM_MIN_PIXELS, rgb.shape[1] // 2 * 2)
+    writer = imageio_ffmpeg.write_frames(
+        str(path),
+        size,
+        fps=len(rgb) / FILM_SECONDS,
+        codec="libx264",
+        quality=7,
+        macro_block_size=2,
+        ffmpeg_log_level="error",
+        output_params=["-f", "mp4", "-preset", "veryfast"],
+    )
+    writer.send(None)
+    try:
+        for picture in rgb:
+            frame = Image.fromarray(picture)
+            frame = frame if frame.size == size else frame.resize(size, Image.Resampling.BICUBIC)
+            writer.send(frame.tobytes())
+    finally:
+        writer.close()

@@ -1,0 +1,78 @@
+"""A claim on a run folder: two processes never work on the same run.
+
+The lock is the kernel's (flock), so it dies with its process, however that ends; over NFS, Linux makes it a
+lock on the server, so it holds between machines. The claim file only tells who holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from trace_bench.system.errors import TraceBenchError
+
+CLAIM = ".claim"
+_HELD_BY_ANOTHER = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
+
+
+class BusyError(TraceBenchError):
+    """Another process is working on the run."""
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold the run folder while the block lasts; BusyError, naming the holder, where another has it."""
+    path = folder / CLAIM
+    descriptor = _acquire(path)
+    try:
+        holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
+        yield
+    finally:
+        # Removed while held: whoever opened the old file meanwhile sees that it is gone and tries again.
+        try:
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+
+def _acquire(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_file(descriptor, path):
+                return descriptor
+        except OSError as error:
+            holder = os.pread(descriptor, 4096, 0)
+            os.close(descriptor)
+            if error.errno in _HELD_BY_ANOTHER:
+                raise BusyError(f"{path.parent} is being worked on by {_name(holder)}.") from None
+            raise TraceBenchError(
+                f"The file system of {path.parent} cannot lock files ({error.strerror}); "
+                "set output_root to a folder on one that can."
+            ) from error
+        os.close(descriptor)
+
+
+def _is_file(descriptor: int, path: Path) -> bool:
+    """Whether the path still names the file that was opened, rather than nothing or a successor."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _name(holder: bytes) -> str:
+    try:
+        who = json.loads(holder)
+        return f"pid {who['pid']} on host {who['host']}"
+    except (ValueError, KeyError, TypeError):  # read between the holder's lock and its signature
+        return "another process"

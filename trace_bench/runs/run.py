@@ -1,0 +1,288 @@
+"""One asset: skip it, resume it or make it, and leave a folder that says which."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from trace_bench.cameras import CameraRange, EvaluationRig
+from trace_bench.distill import NonFiniteError, distill
+from trace_bench.external.assets import External
+from trace_bench.methods.base import Method
+from trace_bench.priors.base import Prior, Work
+from trace_bench.priors.text import PromptText, embed_prompt
+from trace_bench.representations.base import Representation
+from trace_bench.representations.points import PointCloud
+from trace_bench.run_folder.rendering import write_renders
+from trace_bench.runs.build import (
+    describe_prior,
+    free_memory,
+    load_prior,
+    make_method,
+    make_representation,
+    make_start,
+    peak_memory_gb,
+    resolve_device,
+    start_memory_count,
+    tflop_of,
+)
+from trace_bench.runs.checkpoint import Checkpoint, first_non_finite, save_checkpoint
+from trace_bench.runs.claim import BusyError, claim
+from trace_bench.runs.identity import RunSpec
+from trace_bench.runs.open_run import CONFIG, LOG, Record
+from trace_bench.runs.reporter import METRICS, Reporter
+from trace_bench.runs.snapshots import Snapshots, make_snapshots
+from trace_bench.seeding import Rng
+from trace_bench.settings.config import build
+from trace_bench.system.errors import TraceBenchError
+
+_EXPORT = ".export.partial"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the work on a run ended; `skipped` means that it was done before."""
+
+    status: Literal["done", "skipped", "failed", "preempted", "busy"]
+    folder: Path
+    message: str = ""
+
+
+def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -> Outcome:
+    """Make the asset of `spec` unless it is there; what goes wrong with it is recorded, not raised."""
+    folder = spec.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with claim(folder):
+            record = Record(spec)
+            if record.is_finished():
+                return Outcome("skipped", folder)
+            with record.logging():
+                return _attempt(record, should_stop)
+    except BusyError as busy:
+        log.warning("%s", busy)
+        return Outcome("busy", folder, str(busy))
+    except Exception as error:  # noqa: BLE001  a folder that cannot be written stops no other run
+        log.error("%s: %s", folder, sentence(error))
+        return Outcome("failed", folder, sentence(error))
+    finally:
+        free_memory()
+
+
+def _attempt(record: Record, should_stop: Callable[[], bool]) -> Outcome:
+    """Make the asset in the claimed folder, and record how that ended."""
+    attempt = (Attempt if record.spec.job.distils else Adoption)(record, should_stop)
+    try:
+        finished = attempt.make()
+        record.close("done" if finished else "preempted")
+    except Exception as error:  # a failing run stops no other
+        log.error("Failed at step %d: %s: %s", attempt.step, record.folder, sentence(error))
+        if not isinstance(error, TraceBenchError):
+            log.debug("Traceback", exc_info=error)
+        record.fail(error, attempt.step)
+        return Outcome("failed", record.folder, sentence(error))
+    except BaseException:  # a second Ctrl-C
+        if record.manifest.status == "running":
+            record.close("preempted")
+        raise
+    if finished:
+        log.info("%s: %s", record.manifest.run.prompt, record.folder)
+    return Outcome("done" if finished else "preempted", record.folder)
+
+
+class Exportable(Protocol):
+    """What can write its files into a folder."""
+
+    def export(self, folder: Path) -> list[Path]: ...
+
+
+class Attempt:
+    """The making of one asset in a claimed folder, from the start or from its checkpoint."""
+
+    def __init__(self, record: Record, should_stop: Callable[[], bool]) -> None:
+        self.record, self.watch, self.folder = record, record.watch, record.folder
+        self.spec, self.job = record.spec, record.spec.job
+        self.should_stop = should_stop
+        self.step = 0  # steps done
+        self.cost = Work()  # of the steps done
+        self.snapshots: Snapshots
+
+    def make(self) -> bool:
+        """Build, distil, render; False where it was asked to stop before the last step."""
+        device = resolve_device(self.job.device)
+        self.record.begin(str(device))
+        checkpoint = self.record.checkpoint()
+        start_memory_count(device)
+        with self.watch.phase("load"):
+            prior = load_prior(self.job, device)
+            prior.check_prompt(self.spec.prompt.text)
+        with self.watch.phase("init"):
+            points = make_start(self.job, self.spec.prompt.text, device)
+        self.snapshots = make_snapshots(self.job, prior, self.spec.prompt.text, self.folder)
+        method, representation = self._parts(prior, points, device)
+        restored = checkpoint is not None and self._restore(checkpoint, method, representation)
+        if checkpoint is not None and not restored:
+            method, representation = self._parts(prior, points, device)
+        self._account_for(points, charge=not restored)
+        with self.watch.phase("load"):
+            prior.check_prompt(method.negative_prompt)
+            text = embed_prompt(prior, self.spec.prompt.text, method.negative_prompt)
+        if not self._distil(prior, method, representation, text):
+            return False
+        with self.watch.phase("render"):
+            exported = self._export(representation)
+            rig = EvaluationRig(**self.job.rig)
+            rendered, views = write_renders(representation, rig, prior.decode, device, self.folder)
+        self.record.manifest.prior = describe_prior(prior)
+        self.record.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
+        files = [METRICS, *self.snapshots.files(), *exported, *rendered]
+        self._sum_up(representation.n_primitives, files, views, device)
+        return True
+
+    def _sum_up(self, n_primitives: int | None, files: list[str], views: int, device: torch.device) -> None:
+        """What the manifest says of a finished asset, whoever made it."""
+        manifest = self.record.manifest
+        manifest.n_primitives, manifest.peak_memory_gb = n_primitives, peak_memory_gb(device)
+        manifest.files = list(dict.fromkeys([CONFIG, LOG, *files]))
+        manifest.views = views
+
+    def _parts(
+        self, prior: Prior, points: PointCloud | None, device: torch.device
+    ) -> tuple[Method, Representation]:
+        with self.watch.phase("init"):
+            return make_method(self.job, prior), make_representation(self.job, prior, points, device)
+
+    def _account_for(self, points: PointCloud | None, charge: bool) -> None:
+        """Note what the start was; the time that it took elsewhere is the run's too, or the first run of a
+        sweep would pay for all that share it.
+        """
+        if points is None:
+            return
+        seconds = {"seconds_elsewhere": round(points.seconds, 3)}
+        self.record.manifest.start = {"points": len(points), **seconds, **points.notes}
+        if charge:
+            self.watch.charge("init", points.seconds)
+
+    def _restore(self, checkpoint: Checkpoint, method: Method, representation: Representation) -> bool:
+        """Go on from a checkpoint; False, and its removal, where another version of the code wrote it."""
+        try:
+            method.load_state_dict(checkpoint.method)
+            representation.load_state_dict(checkpoint.representation)
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            self.record.distrust_checkpoint(f"The checkpoint does not fit this version ({sentence(error)}).")
+            return False
+        self.watch.go_on_from(checkpoint.seconds)
+        self.step, self.cost = checkpoint.step, Work(**checkpoint.cost)
+        log.info("Going on at step %d of %d: %s", self.step, self.job.steps, self.folder)
+        return True
+
+    def _distil(self, prior: Prior, method: Method, representation: Representation, text: PromptText) -> bool:
+        """The core, from `self.step` to the end or to where it is asked to stop, and a checkpoint there."""
+        job, done_before, counted = self.job, self.cost, replace(prior.counter)
+        label = f"{self.spec.identity.method}: {self.spec.prompt.text[:40]}"
+        with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"]) as reporter:
+            kept_step, kept_time = self.step, time.monotonic()
+
+            def keep() -> None:
+                nonlocal kept_step, kept_time
+                self.cost = done_before + (prior.counter - counted)
+                self.watch.set("distill", reporter.seconds)
+                self._save(method, representation)
+                kept_step, kept_time = self.step, time.monotonic()
+
+            def on_step(k: int, values: dict[str, float]) -> None:
+                self.step = k + 1
+                reporter.step(k, values)
+                # On a GPU only the steps up to one with a log are known to have been finite.
+                is_checked = bool(values) or prior.device.type == "cpu"
+                if is_checked and self._is_due(self.step - kept_step, time.monotonic() - kept_time):
+                    keep()
+
+            result = distill(
+                prior,
+                method,
+                representation,
+                text,
+                CameraRange(**_tuples(job.cameras)),
+                steps=job.steps,
+                views_per_step=job.views_per_step,
+                resolution=job.resolution,
+                background=job.background,
+                rng=Rng(job.seed),
+                start=self.step,
+                log_every=job.log_every,
+                on_step=on_step,
+                should_stop=self.should_stop,
+                observe=self.snapshots,
+            )
+            keep()
+        return not result.stopped
+
+    def _is_due(self, steps: int, seconds: float) -> bool:
+        every_steps, every_seconds = self.job.checkpoint["every_steps"], self.job.checkpoint["every_seconds"]
+        return (every_steps is not None and steps >= every_steps) or (
+            every_seconds is not None and seconds >= every_seconds
+        )
+
+    def _save(self, method: Method, representation: Representation) -> None:
+        checkpoint = Checkpoint(
+            self.spec.fingerprint,
+            self.step,
+            representation.state_dict(),
+            method.state_dict(),
+            self.cost.as_dict(),
+            self.watch.snapshot(),
+        )
+        for name in ("representation", "method"):
+            if bad := first_non_finite(getattr(checkpoint, name), name):
+                raise NonFiniteError(self.step - 1, bad)
+        save_checkpoint(self.folder, checkpoint)
+
+    def _export(self, asset: Exportable) -> list[str]:
+        """The asset's files, complete before they appear in the run folder."""
+        partial = self.folder / _EXPORT
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        names = [str(path.relative_to(partial)) for path in asset.export(partial)]
+        for name in names:
+            (partial / name).replace(self.folder / name)
+        partial.rmdir()
+        return sorted(names)
+
+
+class Adoption(Attempt):
+    """The same for an asset that another system made: it is opened and rendered, nothing is distilled."""
+
+    def make(self) -> bool:
+        """Open the asset, render it on the rig that all others are rendered on."""
+        device = resolve_device(self.job.device)
+        self.record.begin(str(device))
+        start_memory_count(device)
+        external: External = build("method", self.job.method)
+        log.info("Taking %s as it is (%s)", external.asset, external.source)
+        with self.watch.phase("load"):
+            asset = external.open(device)
+        with self.watch.phase("render"):
+            exported = self._export(asset)
+            rendered, views = asset.write_renders(EvaluationRig(**self.job.rig), device, self.folder)
+        self.record.manifest.declared = external.declared(self.job.method.get("display_name"))
+        self._sum_up(asset.n_primitives, [*exported, *rendered], views, device)
+        return True
+
+
+def sentence(error: BaseException) -> str:
+    """An error in one line: its message where it is meant for the user, else with its type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TraceBenchError) else f"{type(error).__name__}: {text}"
+
+
+def _tuples(ranges: dict[str, list[float]]) -> dict[str, Any]:
+    return {key: tuple(value) for key, value in ranges.items()}

@@ -1,0 +1,130 @@
+"""What single steps of a run looked like: render, the method's target for it, gradients on its pixels.
+
+Other methods can be asked about the same render with the same random draws, so that their gradients stand
+side by side. Nothing of it enters the run: not the asset, not the work that is counted.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trace_bench.distill import Seen
+from trace_bench.methods.base import Distilled, Method
+from trace_bench.priors.base import Prior, Work
+from trace_bench.priors.text import PromptText, embed_prompt
+from trace_bench.settings.config import Job, build
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_atomic
+
+FOLDER = "snapshots"
+Asked = tuple[Method, PromptText]
+
+
+class Snapshots:
+    """Writes snapshots/<step>.npz for the steps that were asked for; those after the run's end are left out.
+
+    Arrays: rgb uint8 [B, H, W, 3]; target uint8 [B, H, W, 3], the picture that the gradient pulls towards,
+    where the method names one; gradient float32 [B, H, W, 3], d(distillation loss) / d(rgb), where there are
+    pixels; latent_gradient float32 [B, C, h, w]; azimuth_deg and elevation_deg [B]. For each method in
+    `against` target_<name>, gradient_<name> and latent_gradient_<name>.
+    """
+
+    def __init__(
+        self, folder: Path, steps: Sequence[int], prior: Prior, against: Mapping[str, Asked]
+    ) -> None:
+        self.folder, self.steps, self.prior, self.against = folder, set(steps), prior, against
+
+    def __call__(self, seen: Seen) -> None:
+        """Keep this step if it is one of them."""
+        if seen.progress.k not in self.steps:
+            return
+        with _uncounted(self.prior.counter):
+            arrays: dict[str, Any] = self._arrays(seen)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its stub takes them for flags
+        path = self._path(seen.progress.k)
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, buffer.getvalue())
+
+    def _arrays(self, seen: Seen) -> dict[str, np.ndarray]:
+        rgb = seen.render.rgb
+        picture = self.prior.decode(seen.latents).permute(0, 2, 3, 1) if rgb is None else rgb
+        arrays = {
+            "rgb": _bytes(picture),
+            "azimuth_deg": seen.view.azimuth_deg.cpu().numpy(),
+            "elevation_deg": seen.view.elevation_deg.cpu().numpy(),
+            **self._gradients(seen, seen.distilled, ""),
+        }
+        for name, (method, text) in self.against.items():
+            other = method.step(seen.latents.detach(), text, seen.view, seen.progress, seen.rng)
+            arrays |= self._gradients(seen, other, f"_{name}")
+        return arrays
+
+    def _gradients(self, seen: Seen, distilled: Distilled, suffix: str) -> dict[str, np.ndarray]:
+        """What one method says of the render."""
+        n = len(distilled.grad)
+        arrays = {f"latent_gradient{suffix}": (distilled.grad / n).float().cpu().numpy()}
+        if distilled.target is not None:
+            target = self.prior.decode(distilled.target).permute(0, 2, 3, 1)
+            arrays[f"target{suffix}"] = _bytes(target)
+        rgb = seen.render.rgb
+        if rgb is not None and rgb.requires_grad:
+            (gradient,) = torch.autograd.grad(
+                seen.latents, rgb, distilled.grad / n, retain_graph=True, allow_unused=True
+            )
+            gradient = torch.zeros_like(rgb) if gradient is None else gradient
+            arrays[f"gradient{suffix}"] = gradient.float().cpu().numpy()
+        return arrays
+
+    def _path(self, step: int) -> Path:
+        return self.folder / FOLDER / f"{step:05d}.npz"
+
+    def files(self) -> list[str]:
+        """Those that are there, relative to the run folder."""
+        paths = [self._path(step) for step in sorted(self.steps)]
+        return [str(path.relative_to(self.folder)) for path in paths if path.is_file()]
+
+
+def make_snapshots(job: Job, prior: Prior, prompt: str, folder: Path) -> Snapshots:
+    """As the config says; to be made before the job's method, whose adapter has to be the last one."""
+    settings = job.snapshots
+    unknown = set(settings) - {"steps", "against"}
+    if unknown:
+        raise TraceBenchError(f"There is no setting snapshots.{min(unknown)}; there are steps and against.")
+    against: dict[str, Asked] = {}
+    for name, spec in settings["against"].items() if settings["steps"] else ():
+        against[name] = _asked(name, spec, job.seed, prior, prompt)
+    return Snapshots(folder, settings["steps"], prior, against)
+
+
+def _asked(name: str, spec: Mapping[str, Any], seed: int, prior: Prior, prompt: str) -> Asked:
+    method: Method = build("method", spec, prior, guidance_scale=spec.get("guidance_scale"), seed=seed)
+    if method.state_dict():
+        raise TraceBenchError(
+            f"snapshots.against.{name} trains a network of its own, which would have learnt nothing of this "
+            "run; name a method without one, such as sds."
+        )
+    return method, embed_prompt(prior, prompt, method.negative_prompt)
+
+
+@contextmanager
+def _uncounted(counter: Work) -> Iterator[None]:
+    """Leave the counted work as it was."""
+    before = counter.as_dict()
+    try:
+        yield
+    finally:
+        for name, count in before.items():
+            setattr(counter, name, count)
+
+
+def _bytes(value: Tensor) -> np.ndarray:
+    return (value.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()

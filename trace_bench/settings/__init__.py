@@ -1,0 +1,1 @@
+"""Names and values that a command gives. No torch."""

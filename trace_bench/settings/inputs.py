@@ -1,0 +1,129 @@
+"""Files that a part of a run is made from: found for each prompt, and known by their content.
+
+A group's YAML names them under `inputs`, setting -> kind, so that a start or method that reads a file needs
+no code outside its own: `file` (with the materials of an .obj), `asset` (a file, or a folder of pictures),
+`run` (the folder of a finished run) or `model` (a folder of weights, or a hub repository).
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trace_bench.run_folder.manifest import is_done, read_manifest
+from trace_bench.run_folder.pictures import pictures_in
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.model_files import file_sha256, is_folder, model_files, resolve, weights_sha256
+
+KINDS = ("file", "asset", "run", "model")
+#: What may stand in braces in a path, so that one command serves a whole set of prompts.
+PLACEHOLDERS = ("prompt_id", "slug", "seed")
+_MATERIAL_MAPS = ("map_kd", "map_ka", "map_d")
+
+
+def located(group: str, spec: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The group's settings with every input's path complete: `values` for {prompt_id}, {slug} and {seed}, and
+    the one match of a pattern with `*` or `?` in its place.
+    """
+    filled = dict(spec)
+    for key, kind in _declared(group, spec).items():
+        value = spec.get(key)
+        if isinstance(value, str) and kind != "model":
+            filled[key] = _one_path(f"{group}.{key}", _fill(f"{group}.{key}", value, values))
+    return filled
+
+
+def contents(group: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands for the inputs in a fingerprint: setting -> hash of the content, wherever it lies."""
+    found = {}
+    for key, kind in _declared(group, spec).items():
+        value = spec.get(key)
+        if value is not None:
+            found[key] = _identify(f"{group}.{key}", kind, str(value))
+    return found
+
+
+def _declared(group: str, spec: Mapping[str, Any]) -> dict[str, str]:
+    declared = dict(spec.get("inputs") or {})
+    for key, kind in declared.items():
+        if kind not in KINDS:
+            raise TraceBenchError(f"{group}.inputs.{key}={kind!r} is not one of {', '.join(KINDS)}.")
+    return declared
+
+
+def _fill(name: str, value: str, values: Mapping[str, Any]) -> str:
+    try:
+        return value.format_map({key: values[key] for key in PLACEHOLDERS})
+    except (KeyError, ValueError, IndexError) as error:
+        known = ", ".join(f"{{{key}}}" for key in PLACEHOLDERS)
+        raise TraceBenchError(f"{name}={value} has braces that mean nothing; there are {known}.") from error
+
+
+def _one_path(name: str, value: str) -> str:
+    path = str(Path(value).expanduser())
+    if not glob.has_magic(path) or Path(path).exists():
+        return path
+    matches = sorted(glob.glob(path))  # noqa: PTH207  Path.glob takes no absolute patterns
+    if len(matches) != 1:
+        first = f", the first two {matches[0]} and {matches[1]}" if matches else ""
+        raise TraceBenchError(f"{name}={path} has to match one path, but matches {len(matches)}{first}.")
+    return matches[0]
+
+
+def _identify(name: str, kind: str, value: str) -> str:
+    path = Path(value).expanduser()
+    if kind == "run":
+        return _fingerprint_of_run(name, path)
+    if kind == "model":
+        return weights_sha256(model_files(resolve(value, None, []))) if is_folder(value) else value
+    if kind == "asset" and path.is_dir():
+        return _sha256([*pictures_in(path), *sorted(path.glob("normal_*.png"))], path)
+    if not path.is_file():
+        wanted = "an existing file or folder" if kind == "asset" else "an existing file"
+        raise TraceBenchError(f"There is no file {path}; give {name} the path of {wanted}.")
+    if path.suffix.lower() == ".obj":
+        return _sha256([path, *_materials(path)], path.parent)
+    return file_sha256(path)
+
+
+def _fingerprint_of_run(name: str, folder: Path) -> str:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise TraceBenchError(f"{folder} is no run folder; give {name} a folder with a manifest.json.")
+    if not is_done(folder, manifest):
+        raise TraceBenchError(
+            f"The run in {folder} is not finished (status {manifest.status}); {name} needs one that is done."
+        )
+    return manifest.fingerprint
+
+
+def _materials(path: Path) -> list[Path]:
+    """The material files of an .obj, and the pictures that they name, as far as they are there."""
+    libraries = [path.parent / name for name in _words(path, ("mtllib",))]
+    maps = [
+        library.parent / name
+        for library in libraries
+        if library.is_file()
+        for name in _words(library, _MATERIAL_MAPS)
+    ]
+    return [item for item in [*libraries, *maps] if item.is_file()]
+
+
+def _words(path: Path, keys: tuple[str, ...]) -> list[str]:
+    """The last word of each line that begins with one of the keys."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        split = [line.split() for line in lines if line[:1] in "mM"]
+    return list(dict.fromkeys(words[-1] for words in split if len(words) > 1 and words[0].lower() in keys))
+
+
+def _sha256(paths: list[Path], root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{os.path.relpath(path, root)}:{content}\n".encode())
+    return digest.hexdigest()

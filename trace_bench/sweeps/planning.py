@@ -1,0 +1,197 @@
+"""What a command line asks for, before anything is loaded: every run of it, or a sentence of refusal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trace_bench.runs.identity import RunSpec, runs_of
+from trace_bench.settings.config import Job, did_you_mean, unresolved
+from trace_bench.settings.inputs import PLACEHOLDERS
+from trace_bench.sweeps import resolvers  # noqa: F401  registers what conf/ computes
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.errors import TraceBenchError
+
+#: Settings that are sentences, besides the prompt.
+TEXTS = ("method.source", "method.display_name")
+
+
+def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[RunSpec]:
+    """Every run that a command asks for, in the order in which jobs will make them."""
+    extra = _search_path(config_dir)
+    composed: dict[tuple[str, ...], Job] = {}
+    jobs = []
+    for items in _expand(overrides, multirun, extra):
+        prompts = [item for item in items if item.startswith("prompt=")]
+        others = tuple(item for item in items if not item.startswith("prompt="))
+        if others not in composed:  # prompts are many and change nothing else, so they share one composition
+            cfg = _compose([*extra, *others])
+            composed[others] = Job.from_config(cfg, cfg.hydra.runtime.choices)
+        job = composed[others]
+        jobs.append(replace(job, prompt=_parse(prompts[-1:])[0].value()) if prompts else job)
+    runs = (run for job in jobs for run in runs_of(job))
+    return list({run.folder: run for run in runs}.values())
+
+
+def launcher_of(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
+    """The settings of the launcher that a command asks for; the swept keys have no say in them."""
+    fixed = [item.input_line for item in _parse(overrides) if not item.is_sweep_override()]
+    launcher: Any = _compose([*_search_path(config_dir), *map(str, fixed)]).hydra.launcher
+    try:
+        return OmegaConf.to_container(launcher, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise TraceBenchError(unresolved(error)) from error
+
+
+def check_composes(overrides: Sequence[str], config_dir: str | None = None) -> None:
+    """Raise one sentence where the config cannot be composed."""
+    _compose([*_search_path(config_dir), *overrides])
+
+
+def _expand(overrides: Sequence[str], multirun: bool, extra: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job, as Hydra's basic sweeper will expand them."""
+    parsed = _parse(overrides)
+    swept = [item for item in parsed if item.is_sweep_override()]
+    if not multirun:
+        if swept:
+            raise TraceBenchError(f"{swept[0].input_line} asks for several runs; add -m to sweep over them.")
+        return [list(overrides)]
+    fixed = [str(item.input_line) for item in parsed if not item.is_sweep_override()]
+    sweeper = _compose([*extra, *fixed]).hydra.sweeper
+    try:
+        params: Any = OmegaConf.to_container(sweeper.get("params") or OmegaConf.create(), resolve=True)
+    except OmegaConfBaseException as error:
+        raise TraceBenchError(unresolved(error)) from error
+    named = {item.get_key_element() for item in parsed}
+    if (
+        "prompt" in params
+        and "prompt" not in named
+        and any(s.get_key_element() == "prompt_set" for s in swept)
+    ):
+        raise TraceBenchError(
+            "A sweep goes through one prompt set; give a command for each, or name prompt=... too."
+        )
+    everything = _parse([f"{key}={value}" for key, value in params.items()]) + parsed
+    return BasicSweeper.split_arguments(everything, max_batch_size=None)[0]
+
+
+def readable_overrides(overrides: Sequence[str], multirun: bool) -> list[str]:
+    """The overrides with texts, and paths with {prompt_id} and so on, in quotes where Hydra's grammar would
+    trip over them.
+
+    A comma or an apostrophe is part of a text; with -m a comma separates prompts, as in any sweep.
+    """
+    return [_readable(item, multirun) for item in overrides]
+
+
+def _readable(override: str, multirun: bool) -> str:
+    key, _, value = override.partition("=")
+    if key == "prompt":
+        return _quoted(override, multirun)
+    is_text = key in TEXTS or any(f"{{{name}}}" in value for name in PLACEHOLDERS)
+    if not is_text or not value or value.lstrip()[:1] in ("'", '"', "["):
+        return override
+    return f"{key}={_in_quotes(value)}"
+
+
+def _in_quotes(text: str) -> str:
+    return '"' + text.strip().replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _quoted(override: str, multirun: bool) -> str:
+    value = override.removeprefix("prompt=")
+    if not re.search(r"[A-Za-z]", value) or value.lstrip()[:1] in ("'", '"', "["):
+        return override
+    if multirun and _parses(override):
+        return override
+    texts = [text.strip() for text in value.split(",")] if multirun else [value.strip()]
+    return "prompt=" + ",".join(map(_in_quotes, texts))
+
+
+def _parses(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:  # OverrideParseException is one, a character outside the grammar another
+        return False
+    return True
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        text = getattr(error, "override", None) or str(error).splitlines()[0]
+        raise TraceBenchError(
+            f"{text!r} cannot be read as key=value; put a value with special characters in quotes."
+        ) from error
+
+
+def _search_path(config_dir: str | None) -> list[str]:
+    if config_dir is None:
+        return []
+    if not Path(config_dir).is_dir():
+        raise TraceBenchError(f"--config-dir {config_dir} is not a folder.")
+    return [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"]
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    """The composed config with its hydra node, or one sentence about what is wrong with the overrides."""
+    try:
+        with initialize_config_dir(conf_dir(), version_base="1.3", job_name="trace_bench"):
+            return compose("config", list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise TraceBenchError(_explain(error, overrides)) from error
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    """Hydra's many-lined errors about a command line in one sentence."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and (
+        found := re.search(r"Could not find '(.+)/(.+?)'", text)
+    ):
+        group, option = found.groups()
+        options = list(getattr(error, "options", None) or [])
+        listed = f" There are: {', '.join(options)}." if options else ""
+        return f"There is no {group} {option!r}{did_you_mean(option, options)}{listed}"
+    if found := re.search(r"Could not override '(.+?)'", text):
+        known = _known_keys(overrides)
+        namesakes = [key for key in known if key.endswith(f".{found[1]}") and ".inputs." not in key]
+        if len(namesakes) == 1:
+            return f"There is no setting {found[1]!r}; did you mean {namesakes[0]}?"
+        siblings = [key for key in known if key.count(".") == found[1].count(".")]
+        return f"There is no setting {found[1]!r}{did_you_mean(found[1], siblings)}"
+    if isinstance(error, ConfigCompositionException) and (
+        found := re.search(r"[Ee]rror merging override (.+)", text)
+    ):
+        return f"{found[1].strip()} cannot be set: {str(error.__cause__ or '').splitlines()[0]}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__
+
+
+def _known_keys(overrides: Sequence[str]) -> list[str]:
+    """Every key of the config, with the groups' choices of the command line where these exist."""
+    chosen = [item for item in overrides if re.match(r"[a-z_]+=[\w]+$", item)]
+    for attempt in (chosen, []):
+        try:
+            with initialize_config_dir(conf_dir(), version_base="1.3", job_name="trace_bench"):
+                return list(_leaves(OmegaConf.to_container(compose("config", attempt), resolve=False), ""))
+        except (HydraException, OmegaConfBaseException):
+            continue
+    return []
+
+
+def _leaves(node: Any, prefix: str) -> Iterable[str]:
+    for key, value in node.items() if isinstance(node, dict) else ():
+        yield f"{prefix}{key}"
+        yield from _leaves(value, f"{prefix}{key}.")

@@ -1,0 +1,182 @@
+"""`python -m trace_bench.prefetch ...`: fetch and verify, where there is a network, what a sweep will load.
+
+    python -m trace_bench.prefetch method=sds,vsd,trace prompt_set=gpteval3d   the sweep's own settings
+    python -m trace_bench.prefetch prior=sd21,sd15 metric=clip_score           and a judge of the evaluation
+    python -m trace_bench.prefetch repo=OWNER/NAME revision=COMMIT             one repository of the hub
+
+Prints the variables to export on the nodes. With these, a run loads everything from the disk, or says within
+seconds which file is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trace_bench.settings.config import Job
+from trace_bench.sweeps.planning import make_plan
+from trace_bench.system.cache import cache_dir
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.model_files import PACKAGED, file_sha256, missing_file, resolve
+
+CONFIGS = ["*/*.json", "*/*.txt", "model_index.json"]
+NOT_LOADED = ("feature_extractor", "image_encoder", "image_processor", "safety_checker")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model folder, or a repository of the hub."""
+
+    repo: str
+    revision: str | None = None
+    variant: str | None = None
+
+
+def targets(jobs: Iterable[Job]) -> list[Target]:
+    """What the jobs' priors, starts and methods load, each once."""
+    found: dict[Target, None] = {}
+    for job in jobs:
+        prior = job.prior
+        for name in ("", "adapter_"):
+            if prior.get(f"{name}repo"):
+                found[Target(prior[f"{name}repo"], prior.get(f"{name}revision"), prior.get("variant"))] = None
+        for spec in (job.init, job.method):
+            for key, kind in (spec.get("inputs") or {}).items():
+                if kind == "model" and spec.get(key):
+                    found[Target(spec[key], spec.get("revision"), spec.get("variant"))] = None
+    return list(found)
+
+
+def fetch(target: Target) -> Path:
+    """The target's folder on this machine, complete and with the content that the hub promised."""
+    weights = [f"*/*.{target.variant}.safetensors"] if target.variant else ["*/*.safetensors"]
+    folder = resolve(target.repo, target.revision, CONFIGS + weights)
+    for name in components(folder):
+        if missing_file(folder, [name]) == folder / name / "*.safetensors":  # it has no such variant
+            resolve(target.repo, target.revision, [f"{name}/*"])
+    if lacking := missing_file(folder, components(folder)):
+        raise TraceBenchError(f"{target.repo} has no {lacking.relative_to(folder)} at this revision.")
+    for path in sorted(folder.glob("*/*")):
+        if not is_as_promised(path):
+            raise TraceBenchError(
+                f"{path} is damaged; remove {path.resolve()} and give the command again to fetch it anew."
+            )
+    return folder
+
+
+def components(folder: Path) -> list[str]:
+    """The parts of a pipeline that are loaded, from its index; nothing is known of a folder without one."""
+    index = folder / "model_index.json"
+    named = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    return [
+        name
+        for name, kind in named.items()
+        if isinstance(kind, list) and None not in kind and name not in NOT_LOADED
+    ]
+
+
+def is_as_promised(path: Path) -> bool:
+    """Whether a file of the hub's cache has the content that its name there stands for; other files may be
+    anything.
+
+    Large files are named by their sha256, small ones as git does: the sha1 of "blob <size>", NUL, content.
+    """
+    real = path.resolve()
+    if real.parent.name != "blobs":
+        return True
+    if len(real.name) == 64:
+        return file_sha256(real) == real.name
+    content = real.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == real.name
+
+
+def fetch_judge(name: str) -> str:
+    """Fetch the models that conf/metric/<name>.yaml names, apart from those that come with the package."""
+    path = Path(conf_dir()) / "metric" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in path.parent.glob("*.yaml")))
+        raise TraceBenchError(f"There is no metric {name!r}; the metrics are {known}.")
+    spec: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    models = (spec.get("models") or {}).values()
+    fetched = [_open_clip(m["model"], m["pretrained"]) for m in models if m.get("pretrained")]
+    if spec.get("repo") and spec.get("file"):
+        from huggingface_hub import hf_hub_download, snapshot_download
+
+        fetched.append(hf_hub_download(spec["repo"], spec["file"], revision=spec.get("revision")))
+        if spec.get("tokenizer") and not Path(spec["tokenizer"]).is_dir():
+            fetched.append(snapshot_download(spec["tokenizer"], allow_patterns=["*.json", "vocab.txt"]))
+    return ", ".join(fetched) or "nothing to fetch"
+
+
+def _open_clip(model: str, tag: str) -> str:
+    import open_clip.pretrained as weights
+
+    return str(weights.download_pretrained(weights.get_pretrained_cfg(model, tag)))
+
+
+def variables() -> dict[str, str]:
+    """What the nodes need in their environment to find everything, and to look nowhere else."""
+    from huggingface_hub import constants
+
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_CACHE": str(Path(constants.HF_HUB_CACHE).absolute()),
+        "TRACE_BENCH_CACHE": str(cache_dir().absolute()),
+    }
+
+
+def wanted(arguments: Sequence[str]) -> tuple[list[Target], list[str]]:
+    """The targets and the metrics that the arguments ask for."""
+    values = dict(argument.partition("=")[::2] for argument in arguments if argument != "-m")
+    metrics = [name for name in values.pop("metric", "").strip("[]").split(",") if name]
+    if "repo" in values:
+        unknown = set(values) - {"repo", "revision", "variant"}
+        if unknown:
+            raise TraceBenchError(
+                f"repo= goes with revision= and variant=, not {', '.join(sorted(unknown))}=."
+            )
+        return [Target(values["repo"], values.get("revision"), values.get("variant"))], metrics
+    if not values and not metrics:
+        raise TraceBenchError(
+            "Name what to fetch: a sweep's settings, prior=NAME, metric=NAME or repo=OWNER/NAME."
+        )
+    overrides = [f"{key}={value}" for key, value in values.items()]
+    return targets(run.job for run in make_plan(overrides, multirun=True)) if overrides else [], metrics
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fetch each target and say where it lies; 1 where one cannot be had."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return 0
+    os.environ.pop("HF_HUB_OFFLINE", None)
+    try:
+        models, metrics = wanted(arguments)
+        for target in models:
+            folder = fetch(target)
+            note = " (part of the package)" if target.repo.startswith(PACKAGED) else ""
+            print(f"{target.repo}: {folder}{note}", flush=True)
+        for name in metrics:
+            print(f"{name}: {fetch_judge(name)}", flush=True)
+    except TraceBenchError as error:
+        print(f"trace_bench.prefetch: {error}", file=sys.stderr)
+        return 1
+    print("Everything is here. On the nodes:")
+    for key, value in variables().items():
+        print(f"  export {key}={shlex.quote(value)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

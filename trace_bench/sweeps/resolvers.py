@@ -1,0 +1,33 @@
+"""The resolvers that conf/ uses in `${...}`; importing this module registers them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from trace_bench.settings.prompts import prompt_shards
+
+
+def _equal_work_steps(*, _root_: DictConfig) -> int:
+    from trace_bench.sweeps.budget import equal_work_steps  # imports torch
+
+    return equal_work_steps(_root_)
+
+
+def _equal_work_tflop(*, _root_: DictConfig) -> float:
+    from trace_bench.sweeps.budget import equal_work_tflop
+
+    return equal_work_tflop(_root_)
+
+
+def _local_workers(device: str) -> int:
+    """Workers of hydra/launcher=local: one a core, -1 to joblib; a single one where a GPU does the work."""
+    on_gpu = device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
+    return 1 if on_gpu else -1
+
+
+OmegaConf.register_new_resolver("local_workers", _local_workers, replace=True)
+OmegaConf.register_new_resolver("prompt_shards", prompt_shards, replace=True)
+OmegaConf.register_new_resolver("equal_work_steps", _equal_work_steps, replace=True)
+OmegaConf.register_new_resolver("equal_work_tflop", _equal_work_tflop, replace=True)

@@ -1,0 +1,193 @@
+"""Where every run of an output root stands, read from its manifest and the sweeps' plans; fast on thousands.
+
+A manifest is parsed once and remembered by its time and size in the user's cache, never beside the runs,
+which may be another's. No torch, no Hydra: `trace_bench.status` looks at this every few seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from trace_bench.run_folder.manifest import MANIFEST, Manifest, ManifestError, read_manifest
+from trace_bench.runs.claim import CLAIM
+from trace_bench.sweeps.slurm import commands as slurm
+from trace_bench.sweeps.sweep_plan import Sweep, jobs_of
+from trace_bench.system.cache import cache_dir, keep
+
+#: `killed`: its manifest says running, but nobody is at work on it. `queued`: a Slurm job has it.
+State = Literal["done", "running", "preempted", "queued", "killed", "failed", "missing", "unreadable"]
+STATES: tuple[State, ...] = (
+    "done", "running", "queued", "preempted", "killed", "failed", "unreadable", "missing",
+)  # fmt: skip
+SILENT_S = 900.0  # a run on another machine that has written nothing for so long counts as killed
+_CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the status tells of one run; times in seconds since 1970."""
+
+    status: str  # the manifest's, or "unreadable", or "missing"
+    method: str = ""
+    representation: str = ""
+    prompt: str = ""
+    seconds: float = 0.0  # spent, all attempts
+    started: float = 0.0
+    finished: float = 0.0
+    slurm_id: str = ""  # of the last attempt
+    reason: str = ""  # of a failure
+
+
+def read_rows(root: Path) -> dict[str, Row]:
+    """Every run folder with a manifest, relative to the output root."""
+    cache = cache_dir() / "status" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    known = _load(cache)
+    rows: dict[str, Row] = {}
+    stamps: dict[str, list[int]] = {}
+    changed = False
+    for name, stamp in manifests(root):
+        stamps[name] = stamp
+        old = known.get(name)
+        if old is not None and old[0] == stamp:
+            rows[name] = Row(**old[1])
+        else:
+            rows[name], changed = read_row(root / name), True
+    if changed or len(known) != len(rows):
+        entries = {name: [stamps[name], asdict(row)] for name, row in rows.items()}
+        keep(cache, json.dumps({"version": _CACHE_VERSION, "rows": entries}))
+    return rows
+
+
+def manifests(root: Path) -> Iterator[tuple[str, list[int]]]:
+    """Folder relative to `root` and [time in ns, size] of every manifest, found at its fixed depth."""
+    folders = [str(root / "runs")]
+    for _ in range(4):
+        folders = [entry.path for folder in folders for entry in _entries(folder) if entry.is_dir()]
+    prefix = len(str(root)) + 1
+    for folder in folders:
+        for entry in _entries(folder):
+            with suppress(OSError):  # no manifest (yet)
+                stat = os.stat(f"{entry.path}/{MANIFEST}")  # noqa: PTH116  a Path a run would take longer than this
+                yield entry.path[prefix:], [stat.st_mtime_ns, stat.st_size]
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def read_row(folder: Path) -> Row:
+    """One run, from its manifest and, where it failed, its error.json."""
+    try:
+        manifest = read_manifest(folder)
+    except (ManifestError, OSError) as error:
+        return Row("unreadable", reason=str(error))
+    if manifest is None:
+        return Row("missing")
+    return Row(
+        status=manifest.status,
+        method=manifest.run.method,
+        representation=manifest.run.representation,
+        prompt=manifest.run.prompt,
+        seconds=float(manifest.seconds.get("total") or 0.0),
+        started=seconds_of(manifest.started),
+        finished=seconds_of(manifest.finished),
+        slurm_id=_slurm_id(manifest),
+        reason=_reason(folder) if manifest.status == "failed" else "",
+    )
+
+
+def seconds_of(stamp: str | None) -> float:
+    """A manifest's time as seconds since 1970; 0 where there is none."""
+    try:
+        return datetime.fromisoformat(stamp).timestamp() if stamp else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _slurm_id(manifest: Manifest) -> str:
+    job = manifest.environment.get("slurm") or {}
+    if job.get("array_job_id"):
+        return f"{job['array_job_id']}_{job.get('array_task_id')}"
+    return str(job.get("job_id") or "")
+
+
+def _reason(folder: Path) -> str:
+    try:
+        error = json.loads((folder / "error.json").read_text(encoding="utf-8"))
+        return f"{error['type']}: {' '.join(str(error['message']).split())} (step {error['step']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it left no error.json; see its log.txt"
+
+
+def _load(cache: Path) -> Mapping[str, tuple[list[int], dict[str, Any]]]:
+    try:
+        content = json.loads(cache.read_bytes())
+        return content["rows"] if content["version"] == _CACHE_VERSION else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def alive_jobs(rows: Iterable[Row], sweeps: Iterable[Sweep]) -> Mapping[str, str] | None:
+    """Slurm's jobs that wait or run, of those that are named; None where Slurm cannot be asked."""
+    ids = {row.slurm_id for row in rows if row.status == "running" and row.slurm_id}
+    ids |= {job_id for job_id, _ in jobs_of(sweeps)}
+    if not slurm.is_here():
+        return None
+    try:
+        return slurm.queued(ids)
+    except slurm.SlurmError:
+        return None
+
+
+def states(root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep]) -> dict[str, State]:
+    """The state of every run that has a manifest or stands in a plan."""
+    sweeps = list(sweeps)
+    alive = alive_jobs(rows.values(), sweeps)
+    queued = {name for job_id, names in jobs_of(sweeps) if job_id in (alive or {}) for name in names}
+    found: dict[str, State] = {}
+    for name in dict.fromkeys([*(name for sweep in sweeps for name in sweep.runs), *rows]):
+        status = rows[name].status if name in rows else "missing"
+        if status == "running" and not is_worked_on(root / name, rows[name], alive):
+            status = "killed"
+        if status in ("missing", "killed") and name in queued:
+            status = "queued"
+        found[name] = status  # type: ignore[assignment]
+    return found
+
+
+def is_worked_on(folder: Path, row: Row, alive: Mapping[str, str] | None) -> bool:
+    """Whether somebody is at work on a run whose manifest says so; no lock is tried, its owner needs it."""
+    if row.slurm_id and alive is not None:
+        return alive.get(row.slurm_id) in ("RUNNING", "COMPLETING")
+    try:
+        holder = json.loads((folder / CLAIM).read_text())
+        if holder["host"] == socket.gethostname():
+            return Path(f"/proc/{int(holder['pid'])}").exists()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return time.time() - last_sign(folder) < SILENT_S
+
+
+def last_sign(folder: Path) -> float:
+    """When a run last wrote something, in seconds since 1970."""
+    times = [0.0]
+    for name in ("metrics.jsonl", "log.txt", MANIFEST):
+        with suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    return max(times)

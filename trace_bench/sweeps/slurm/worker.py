@@ -1,0 +1,116 @@
+"""A Slurm job's work: some runs, one after the other, and what to do when the job has to give way.
+
+A job carries its runs as they were planned, with every setting resolved: what is edited in conf/ while it
+waits changes nothing. All that a restarted job needs lies in the run folders, so that it makes no difference
+whether it was requeued by itself, by Slurm after a preemption or a node's failure, or by the same command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from trace_bench.run_folder.manifest import ManifestError, read_manifest
+from trace_bench.runs.identity import RunSpec
+from trace_bench.sweeps.interrupt import StopRequest, listening
+from trace_bench.sweeps.slurm import commands as slurm
+from trace_bench.system.errors import TraceBenchError
+
+if TYPE_CHECKING:  # imports torch
+    from trace_bench.runs.run import Outcome
+
+REQUEUE = signal.SIGUSR2  # what submitit listens to
+log = logging.getLogger(__name__)
+
+
+class RunsFailedError(TraceBenchError):
+    """Some of a job's runs failed; raised at its end, so that Slurm sees a failed job."""
+
+
+def make_assets(runs: Iterable[RunSpec], stop: StopRequest) -> Iterator[Outcome]:
+    """Make runs in turn, until one is interrupted or, with on_error=stop, fails."""
+    from trace_bench.runs.run import make_asset
+
+    for run in runs:
+        outcome = make_asset(run, stop)
+        yield outcome
+        if stop() or (outcome.status == "failed" and run.job.on_error == "stop"):
+            return
+
+
+@dataclass(frozen=True)
+class Work:
+    """What submitit pickles, sends and calls."""
+
+    runs: tuple[RunSpec, ...]
+    fingerprints: tuple[str, ...]  # the runs' at submission
+    issued: str  # when, as manifests write it
+
+    @staticmethod
+    def of(runs: Sequence[RunSpec], issued: str) -> Work:
+        """The work on `runs`; of their prompt sets only what they need goes along."""
+        light = [RunSpec(run.job, run.prompt, run.prompt_set.only([run.prompt])) for run in runs]
+        return Work(tuple(light), tuple(run.fingerprint for run in runs), issued)
+
+    def __call__(self) -> dict[str, int]:
+        """Make the assets; returns how many ended how."""
+        logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
+        self.check()
+        outcomes: list[Outcome] = []
+        with (
+            listening() as stop,
+            contextlib.suppress(KeyboardInterrupt),
+        ):  # the limit itself, after its warning
+            outcomes.extend(make_assets(map(self.as_left, self.runs), stop))
+        ended = [outcome.status for outcome in outcomes]
+        if stop() and (len(ended) < len(self.runs) or "preempted" in ended):
+            give_way(stop)
+        failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+        if failed:
+            lines = [f"{outcome.folder}: {outcome.message}" for outcome in failed]
+            raise RunsFailedError("\n".join([f"{len(failed)} of {len(self.runs)} runs failed.", *lines]))
+        return {status: ended.count(status) for status in sorted(set(ended))}
+
+    def checkpoint(self) -> Any:
+        """What submitit sends again: the same, for the run folders know how far it got."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+    def check(self) -> None:
+        """Refuse to make something else than what was submitted, such as with weights that were replaced."""
+        for run, submitted in zip(self.runs, self.fingerprints, strict=True):
+            if run.fingerprint != submitted:
+                raise TraceBenchError(
+                    f"{run.identity.method}, prompt {run.prompt.prompt_id}: the prior's files or the version "
+                    "of trace_bench are not those that were submitted; give the command again."
+                )
+
+    def as_left(self, run: RunSpec) -> RunSpec:
+        """The run, without force=true where this same work finished it before the job was requeued."""
+        if not run.job.force:
+            return run
+        try:
+            manifest = read_manifest(run.folder)
+        except (ManifestError, OSError):
+            return run
+        made_here = manifest is not None and manifest.status == "done" and manifest.started >= self.issued
+        return replace(run, job=replace(run.job, force=False)) if made_here else run
+
+
+def give_way(stop: StopRequest) -> None:
+    """Requeue the job where that is for it to do, then end it; the runs have their checkpoints.
+
+    Slurm's warning before the time limit goes on to submitit, which requeues the job unless it has been
+    requeued max_num_timeout times. SIGTERM is a preemption or a cancellation.
+    """
+    job_id = os.environ.get("SLURM_JOB_ID", "")
+    if stop.signum == REQUEUE or (stop.signum == signal.SIGTERM and slurm.is_preempted_with_grace(job_id)):
+        signal.raise_signal(REQUEUE)
+    raise SystemExit(stop.exit_code)

@@ -1,0 +1,166 @@
+"""`python -m trace_bench.status`: how far the sweeps under an output root are.
+
+    python -m trace_bench.status [output_root=outputs] [--watch [SECONDS]]
+
+Reads run folders, plans and Slurm's queue where there is one; works while a sweep runs, on any machine that
+sees the same files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trace_bench.sweeps.run_states import STATES, Row, State, read_rows, states
+from trace_bench.sweeps.sweep_plan import read_sweeps
+from trace_bench.system.errors import TraceBenchError
+
+_RECENT_S = 3600.0  # throughput is that of the last hour
+_LISTED = 5
+_FAILURES_LISTED = 20
+_OPEN = ("running", "queued", "preempted", "killed", "missing", "unreadable")
+
+
+def report(root: Path, now: float) -> tuple[str, bool]:
+    """The text, and whether anything is still under way."""
+    sweeps = read_sweeps(root)
+    rows = read_rows(root)
+    found = states(root, rows, sweeps)
+    counts = Counter(found.values())
+    lines = [f"{len(found)} runs under {root}: " + _counts(counts)]
+    if sweeps:
+        lines.append(f"Last command, {sweeps[-1].issued}: {sweeps[-1].command}")
+    lines += ["", *_table(rows, found), "", *_pace(rows, found, now), *_slowest(rows, found, now)]
+    lines += _failures(rows, found)
+    return "\n".join(lines), counts["running"] + counts["queued"] + counts["preempted"] > 0
+
+
+def _counts(counts: Mapping[State, int]) -> str:
+    return ", ".join(f"{counts[state]} {state}" for state in STATES if counts.get(state)) or "none"
+
+
+def _table(rows: Mapping[str, Row], found: Mapping[str, State]) -> list[str]:
+    """A line for each method and representation, a column for each state that occurs."""
+    kinds: dict[tuple[str, str], Counter[State]] = {}
+    seconds: dict[tuple[str, str], float] = {}
+    for name, state in found.items():
+        _, method, representation, *_ = name.split("/")
+        kinds.setdefault((method, representation), Counter())[state] += 1
+        spent = rows[name].seconds if state == "done" else 0.0
+        seconds[method, representation] = seconds.get((method, representation), 0.0) + spent
+    columns = [state for state in STATES if any(counts[state] for counts in kinds.values())]
+    table = [["method", "representation", *columns, "minutes a run"]]
+    for kind, counts in sorted(kinds.items()):
+        mean = f"{seconds[kind] / counts['done'] / 60:.2f}" if counts["done"] else "-"
+        table.append([*kind, *(str(counts[state] or "-") for state in columns), mean])
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    return [
+        "  ".join(
+            cell.ljust(w) if i < 2 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in table
+    ]
+
+
+def _pace(rows: Mapping[str, Row], found: Mapping[str, State], now: float) -> list[str]:
+    """Throughput, and when the rest will be done at that rate."""
+    rate = runs_per_hour(list(rows.values()), now)
+    left = sum(state in _OPEN for state in found.values())
+    hours = sum(row.seconds for row in rows.values() if row.status == "done") / 3600
+    lines = [f"Spent on finished runs: {hours:.2f} h"]
+    if rate is None:
+        return lines
+    text = f"Throughput of the last hour: {rate:.1f} runs an hour"
+    at_work = any(state in ("running", "queued", "preempted") for state in found.values())
+    if left and at_work:
+        text += f"; {left} left, about {duration(left / rate * 3600)}"
+    elif left:
+        text += f"; {left} left and nobody at work: give the command again"
+    return [*lines, text]
+
+
+def runs_per_hour(rows: Sequence[Row], now: float) -> float | None:
+    """Runs finished in the last hour, or since the first of them began; None where there are none."""
+    recent = [row for row in rows if row.status == "done" and now - row.finished < _RECENT_S]
+    if not recent:
+        return None
+    since = max(now - _RECENT_S, min(row.started for row in recent))
+    return len(recent) * 3600 / max(now - since, 1.0)
+
+
+def _slowest(rows: Mapping[str, Row], found: Mapping[str, State], now: float) -> list[str]:
+    done = sorted((row.seconds, name) for name, row in rows.items() if row.status == "done")[-_LISTED:]
+    lines = ["", "Slowest finished runs"] if done else []
+    lines += [f"  {duration(seconds):>9}  {name}" for seconds, name in reversed(done)]
+    running = sorted((rows[name].started, name) for name, state in found.items() if state == "running")[
+        :_LISTED
+    ]
+    lines += ["", "Running longest"] if running else []
+    lines += [f"  {duration(now - started):>9}  {name}" for started, name in running]
+    return lines
+
+
+def _failures(rows: Mapping[str, Row], found: Mapping[str, State]) -> list[str]:
+    names = [name for name, state in found.items() if state in ("failed", "unreadable")]
+    lines = ["", "Failed"] if names else []
+    for name in names[:_FAILURES_LISTED]:
+        lines += [f"  {name}", f"    {rows[name].reason}"]
+    if len(names) > _FAILURES_LISTED:
+        lines.append(f"  ... and {len(names) - _FAILURES_LISTED} more")
+    killed = [name for name, state in found.items() if state == "killed"]
+    lines += ["", "Killed: the same command goes on with them from their checkpoints"] if killed else []
+    return lines + [f"  {name}" for name in killed[:_FAILURES_LISTED]]
+
+
+def duration(seconds: float) -> str:
+    """Such as "42 s", "12 min" or "3 h 05 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m trace_bench.status", description="How far the sweeps are."
+    )
+    parser.add_argument("keys", nargs="*", metavar="output_root=FOLDER")
+    parser.add_argument(
+        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="until nothing is at work"
+    )
+    args = parser.parse_intermixed_args(list(argv))
+    try:
+        root = _root(args.keys)
+        while True:
+            text, is_open = report(root, time.time())
+            if args.watch and sys.stdout.isatty():
+                print("\033[2J\033[H", end="")
+            print(text, flush=True)
+            if not args.watch or not is_open:
+                return 0
+            time.sleep(max(args.watch, 0.5))
+            print()
+    except TraceBenchError as error:
+        print(f"trace_bench.status: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _root(keys: Sequence[str]) -> Path:
+    values = dict(key.partition("=")[::2] for key in keys)
+    if set(values) - {"output_root"}:
+        raise TraceBenchError(f"It takes output_root=FOLDER and --watch, not {' '.join(keys)!r}.")
+    root = Path(values.get("output_root") or "outputs").expanduser()
+    if not root.is_dir():
+        raise TraceBenchError(f"There is no folder {root}; name the sweep's with output_root=FOLDER.")
+    return root
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

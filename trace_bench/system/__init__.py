@@ -1,0 +1,1 @@
+"""Files, caches, compiled kernels and errors."""

