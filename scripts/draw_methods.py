@@ -22,7 +22,8 @@ from evaluation.figures.contact_sheet import nearest_view
 from evaluation.figures.drawing import Column, Picture, draw_sheet
 from evaluation.metrics.renders import open_rgb, pose
 from evaluation.metrics.truth import truth
-from trace_bench.run_folder.reading import Run, find_runs
+from trace_bench.run_folder.index import read_index
+from trace_bench.run_folder.reading import Run
 
 VIEWS = {"front ¾": 35.0, "side": 90.0, "back": 180.0}
 REPRESENTATIONS = {"gaussians": "3D Gaussians", "nerf": "NeRF", "image": "image"}
@@ -64,7 +65,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/images/methods.png"))
     parser.add_argument("--tile", type=int, default=96, help="pixels a side of one view")
     options = parser.parse_args()
-    found, _ = find_runs(options.runs)
+    found = read_index(options.runs).runs.values()
     runs = {
         (run.identity.method, run.identity.representation): run
         for run in sorted(found, key=lambda run: -run.identity.seed)  # of several seeds the lowest

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from scripts.tiny_prior.cards import clip_card, prior_card
 from scripts.tiny_prior.clip import train_clip
 from scripts.tiny_prior.common import Settings
-from scripts.tiny_prior.data import Views, make_views
+from scripts.tiny_prior.data import TrainingViews, make_views
 from scripts.tiny_prior.evaluate import evaluate_clip, evaluate_prior, read_results, write_results
 from scripts.tiny_prior.export import export_clip, export_prior
 from scripts.tiny_prior.tokenizer import new_tokenizer
@@ -69,7 +69,7 @@ class Prior:
     v: Denoiser
 
 
-def train_autoencoder(settings: Settings, views: Views) -> AutoencoderKL:
+def train_autoencoder(settings: Settings, views: TrainingViews) -> AutoencoderKL:
     """The autoencoder on all workers; the helpers' own copies end here and the finished one is read back."""
     vae = train_vae(settings, views)
     if settings.workers > 1:
@@ -78,7 +78,7 @@ def train_autoencoder(settings: Settings, views: Views) -> AutoencoderKL:
     return vae
 
 
-def train_prior(settings: Settings, views: Views, tokenizer: CLIPTokenizer) -> Prior:
+def train_prior(settings: Settings, views: TrainingViews, tokenizer: CLIPTokenizer) -> Prior:
     """Autoencoder, both UNets and the text encoder, exported whenever something usable is new."""
     vae = train_autoencoder(settings, views)
     if settings.rank == 0:

@@ -44,7 +44,7 @@ class DistillResult:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What the core has in its hands at a step, before the backward pass."""
 
     progress: Progress
@@ -95,7 +95,7 @@ def distill(
     log_every: int = 10,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, log: None,
     should_stop: Callable[[], bool] = lambda: False,
-    observe: Callable[[Seen], None] = lambda seen: None,
+    observe: Callable[[Observation], None] = lambda seen: None,
 ) -> DistillResult:
     """Render, encode, take the method's direction, one backward, optimise, densify; `steps` times.
 
@@ -149,7 +149,7 @@ def _step(
     progress: Progress,
     rng: StepRng,
     monitor: FiniteMonitor,
-    observe: Callable[[Seen], None],
+    observe: Callable[[Observation], None],
 ) -> tuple[Distilled, Tensor]:
     """One step; returns the method's answer and the loss."""
     n = len(view)
@@ -158,7 +158,7 @@ def _step(
     habits = (method.encode_depth_probability, method.flip_probability, method.pixel_gradient_limit)
     latents = encode(prior, render, rng, *habits)
     distilled = method.step(latents.detach(), text, view, progress, rng)
-    observe(Seen(progress, view, rng, render, latents, distilled))
+    observe(Observation(progress, view, rng, render, latents, distilled))
     grad_rms = distilled.grad.square().mean().sqrt() / n
     regularisation = representation.regularisation(render, progress, grad_rms)
     loss = (latents * distilled.grad).sum() / n + regularisation

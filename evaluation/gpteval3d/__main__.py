@@ -22,7 +22,7 @@ from evaluation.gpteval3d.recompute import recompute
 from evaluation.gpteval3d.result import finish
 from evaluation.gpteval3d.tournament import assemble
 from evaluation.metrics.load import load_metrics
-from trace_bench.run_folder.reading import find_runs
+from trace_bench.run_folder.index import read_index
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_json
@@ -54,7 +54,8 @@ def play(config: DictConfig, settings: Mapping[str, Any]) -> int:
     """mode=tournament and mode=new_method."""
     root = output_root(config)
     published = Published.from_config(settings["published"], root / session.FOLDER / "published")
-    runs, problems = find_runs(root)
+    index = read_index(root)
+    runs, problems = list(index.runs.values()), index.problems
     for problem in problems:
         print(f"Problem: {problem}", file=sys.stderr)
     tournament = assemble(settings, runs, root, published)

@@ -22,13 +22,14 @@ from tqdm import tqdm
 from evaluation.command import command, output_root
 from evaluation.metrics.base import Metric, MetricUnavailable, score_run
 from evaluation.metrics.load import load_metrics
-from trace_bench.run_folder.reading import Run, find_runs
+from trace_bench.run_folder.index import read_index
+from trace_bench.run_folder.reading import Run
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 
 
 @dataclass
-class Outcome:
+class ScoringOutcome:
     """What happened to the pairs (run, metric)."""
 
     computed: Counter[str] = field(default_factory=Counter)
@@ -37,9 +38,9 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
 
-def score_all(runs: list[Run], metrics: dict[str, Metric], force: bool = False) -> Outcome:
+def score_all(runs: list[Run], metrics: dict[str, Metric], force: bool = False) -> ScoringOutcome:
     """Score runs with every metric that applies to them."""
-    outcome = Outcome()
+    outcome = ScoringOutcome()
     for run in tqdm(runs, desc="scoring", unit="run", disable=None, dynamic_ncols=True):
         for name, metric in metrics.items():
             try:
@@ -72,7 +73,7 @@ def in_shard(folder: str, part: int, parts: int) -> bool:
 
 
 def report(
-    outcome: Outcome, metrics: dict[str, Metric], runs: list[Run], not_done: int, shard: str | None
+    outcome: ScoringOutcome, metrics: dict[str, Metric], runs: list[Run], not_done: int, shard: str | None
 ) -> None:
     """Say what was done, then what was not."""
     if not runs:
@@ -95,11 +96,11 @@ def main(config: DictConfig) -> int:
     root: Path = output_root(config)
     metrics = load_metrics(config)
     part, parts = parse_shard(config.shard)
-    runs, broken = find_runs(root)
-    runs = [run for run in runs if in_shard(run.folder.relative_to(root).as_posix(), part, parts)]
+    index = read_index(root)
+    runs = [run for name, run in index.runs.items() if in_shard(name, part, parts)]
     done = [run for run in runs if run.manifest.status == "done"]
     outcome = score_all(done, metrics, bool(config.force))
-    outcome.problems[:0] = broken
+    outcome.problems[:0] = index.problems
     report(outcome, metrics, done, len(runs) - len(done), config.shard)
     return 1 if outcome.problems else 0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from evaluation.command import command, output_root
 from evaluation.metrics.base import Metric
 from evaluation.metrics.load import load_metrics
 from evaluation.results.judgements import read_judgements
-from evaluation.results.run_records import Record, read_records
+from evaluation.results.score_files import Scores, read_scores
 from evaluation.results.variants import add_variants
+from trace_bench.run_folder.index import read_index
+from trace_bench.run_folder.manifest import Manifest
 from trace_bench.system.config_path import conf_dir
 
 TEXTS = (
@@ -52,16 +54,17 @@ class Results:
 
 def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
     """Read everything under an output root."""
-    records, problems = read_records(root)
-    results = Results(pd.DataFrame(), problems=problems)
+    index = read_index(root)
+    results = Results(pd.DataFrame(), problems=index.problems)
+    manifests = {name: run.manifest for name, run in index.runs.items()}
+    done = {name: manifest for name, manifest in manifests.items() if manifest.status == "done"}
+    results.unfinished = Counter(m.status for m in manifests.values() if m.status != "done")
+    scores = read_scores(root, done)
     rows = []
-    for record in records:
-        if record["status"] != "done":
-            results.unfinished[record["status"]] += 1
-            continue
-        row = {"kind": "run"} | record["row"]
+    for name, manifest in done.items():
+        row = {"kind": "run"} | describe(manifest, name)
         for metric in metrics.values():
-            row |= _score(record, metric, results)
+            row |= _score(row, scores[name], metric, results)
         rows.append(row)
     results.frame = add_variants(_typed(pd.DataFrame(rows), metrics), root)
     results.judgements, broken = read_judgements(root)
@@ -69,12 +72,37 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
     return results
 
 
-def _score(record: Record, metric: Metric, results: Results) -> dict[str, Any]:
+def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
+    """What the manifest says of a finished run, as columns of the frame."""
+    cost = manifest.cost
+    forward, backward = cost.get("unet_fwd"), cost.get("unet_bwd")
+    size = manifest.prompt_source.get("count")
+    return asdict(manifest.run) | {
+        "own_prompt": not manifest.run.prompt_id.isdecimal(),
+        "prompts_in_set": int(size) if isinstance(size, int) else None,
+        "folder": folder,
+        "fingerprint": manifest.fingerprint,
+        "finished": manifest.finished,
+        "machine": manifest.environment.get("gpu") or manifest.environment.get("cpu"),
+        "external": bool(manifest.declared),
+        "display_name": manifest.declared.get("name"),
+        "source": manifest.declared.get("source"),
+        "minutes": manifest.minutes,
+        "unet_items": None if forward is None else forward + (backward or 0),
+        "tflop": cost.get("tflop"),
+        "n_primitives": manifest.n_primitives,
+        "peak_memory_gb": manifest.peak_memory_gb,
+        **{f"seconds_{key}": value for key, value in manifest.seconds.items()},
+        **{f"cost_{key}": value for key, value in cost.items() if key != "tflop"},
+    }
+
+
+def _score(row: Mapping[str, Any], scores: Scores, metric: Metric, results: Results) -> dict[str, Any]:
     """Values of a score file and who gave them; empty where none belongs to this state of the run."""
     found: dict[str, Any] = {f"{metric.name}_judge": None}
     found |= dict.fromkeys((quantity.name for quantity in metric.quantities), None)
     found |= {f"{quantity.name}_applies": None for quantity in metric.quantities if quantity.partial}
-    score, row = record["scores"].get(metric.name), record["row"]
+    score = scores.get(metric.name)
     state = {"fingerprint": row["fingerprint"], "finished": row["finished"]}
     if not score or score["run"] != state or score["version"] != metric.version:
         return found

@@ -24,14 +24,15 @@ from evaluation.user_study.results import (
 )
 from evaluation.user_study.study import load_study
 from evaluation.user_study.votes import VOTES, read_votes, votes_of
-from trace_bench.run_folder.reading import find_runs
+from trace_bench.run_folder.index import read_index
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic, write_json
 
 
 def run_make(config: dict[str, Any], root: Path, folder: Path) -> int:
-    runs, problems = find_runs(root)
+    index = read_index(root)
+    runs, problems = list(index.runs.values()), index.problems
     make([run for run in runs if run.manifest.status == "done"], root, folder, config, print)
     for problem in problems:
         print(f"Problem: {problem}", file=sys.stderr)

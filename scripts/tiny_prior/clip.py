@@ -31,7 +31,7 @@ from scripts.tiny_prior.common import (
     seeded,
     set_learning_rate,
 )  # fmt: skip
-from scripts.tiny_prior.data import Views, random_backgrounds
+from scripts.tiny_prior.data import TrainingViews, random_backgrounds
 from scripts.tiny_prior.tokenizer import MAX_LENGTH
 from scripts.tiny_prior.unet import token_table
 from trace_bench.toyworld import VIEW_PHRASES
@@ -97,7 +97,7 @@ def augment(images: Tensor, g: torch.Generator) -> Tensor:
 class Batches:
     """Pictures and texts of step k, from the seed and k alone."""
 
-    def __init__(self, settings: Settings, views: Views, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, settings: Settings, views: TrainingViews, tokenizer: CLIPTokenizer) -> None:
         self.settings, self.views = settings, views
         self.near = near_captions(views.prompts)
         # tables[p]: every training prompt with view phrase p; the last without.
@@ -150,7 +150,7 @@ def clip_loss(model: open_clip.CLIP, batch: dict[str, Tensor]) -> tuple[Tensor, 
     )
 
 
-def train_clip(settings: Settings, views: Views, tokenizer: CLIPTokenizer) -> open_clip.CLIP:
+def train_clip(settings: Settings, views: TrainingViews, tokenizer: CLIPTokenizer) -> open_clip.CLIP:
     """Train, or read back, the tiny CLIP; returns the averaged weights in evaluation mode."""
     path = settings.work / "clip.pt"
     model = new_clip(settings, tokenizer).train()

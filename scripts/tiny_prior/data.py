@@ -22,7 +22,7 @@ PHRASE_SHARE = 0.55  # captions that name the view
 
 
 @dataclass
-class Views:
+class TrainingViews:
     """N captioned views: rgba [N, 4, 64, 64] uint8 (premultiplied), caption indices and view phrases."""
 
     rgba: Tensor
@@ -85,14 +85,14 @@ def _draw_captions(prompts: list[str], n: int, generator: torch.Generator) -> np
     return torch.multinomial(torch.from_numpy(weights), n, replacement=True, generator=generator).numpy()
 
 
-def make_views(settings: Settings) -> Views:
+def make_views(settings: Settings) -> TrainingViews:
     """Render the training views once; later calls read them back."""
     path = settings.work / "views.npz"
     meta = {"seed": settings.seed, "views": settings.views}
     if path.exists():
         with np.load(path) as stored:
             if json.loads(str(stored["meta"])) == meta:
-                return Views(
+                return TrainingViews(
                     torch.from_numpy(stored["rgba"]), stored["caption"], list(map(str, stored["phrase"])),
                     training_prompts(),
                 )  # fmt: skip
@@ -120,4 +120,4 @@ def make_views(settings: Settings) -> Views:
     temporary = path.with_suffix(".part.npz")
     np.savez(temporary, rgba=rgba, caption=caption, phrase=np.array(phrase), meta=json.dumps(meta))
     temporary.replace(path)
-    return Views(torch.from_numpy(rgba), caption, phrase, prompts)
+    return TrainingViews(torch.from_numpy(rgba), caption, phrase, prompts)

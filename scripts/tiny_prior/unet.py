@@ -25,7 +25,7 @@ from scripts.tiny_prior.common import (
     set_learning_rate,
     share,
 )  # fmt: skip
-from scripts.tiny_prior.data import PHRASE_SHARE, Views
+from scripts.tiny_prior.data import PHRASE_SHARE, TrainingViews
 from scripts.tiny_prior.tokenizer import MAX_LENGTH
 
 WIDTH = 96  # of the text encoder, hence of cross-attention
@@ -99,7 +99,7 @@ class Batches:
     """Noisy latents, timesteps, tokens and targets of step k, from the seed and k alone."""
 
     def __init__(
-        self, settings: Settings, views: Views, latents: Latents, tokenizer: CLIPTokenizer, stage: str
+        self, settings: Settings, views: TrainingViews, latents: Latents, tokenizer: CLIPTokenizer, stage: str
     ) -> None:
         self.settings, self.stage, self.latents = settings, stage, latents
         self.v_prediction = stage == "unet_v"
@@ -224,7 +224,7 @@ def _advance(training: Training, batch: tuple[Tensor, ...], settings: Settings) 
 
 def train_denoiser(
     settings: Settings,
-    views: Views,
+    views: TrainingViews,
     latents: Latents,
     vae: AutoencoderKL,
     tokenizer: CLIPTokenizer,

@@ -22,7 +22,7 @@ from scripts.tiny_prior.common import (
     set_learning_rate,
     share,
 )  # fmt: skip
-from scripts.tiny_prior.data import Views, random_backgrounds
+from scripts.tiny_prior.data import TrainingViews, random_backgrounds
 
 KL_WEIGHT = 2e-3  # per latent element, against a loss per pixel value
 CROP, CROPS, FULL = (
@@ -43,7 +43,7 @@ def new_vae() -> AutoencoderKL:
     )  # fmt: skip
 
 
-def _batch(views: Views, step: int, settings: Settings, whole: bool) -> Tensor:
+def _batch(views: TrainingViews, step: int, settings: Settings, whole: bool) -> Tensor:
     generator = seeded(settings, "vae", step)
     n = FULL if whole else CROPS
     index = torch.randint(len(views), (n,), generator=generator)
@@ -75,7 +75,7 @@ def _picture_loss(decoded: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     return F.l1_loss(decoded, images) + squared + 0.5 * edges, squared
 
 
-def train_vae(settings: Settings, views: Views) -> AutoencoderKL:
+def train_vae(settings: Settings, views: TrainingViews) -> AutoencoderKL:
     """Train, or read back, the autoencoder; its scaling factor makes the latents' standard deviation 1."""
     path = settings.work / "vae.pt"
     torch.manual_seed(settings.seed)
@@ -135,7 +135,7 @@ def train_vae(settings: Settings, views: Views) -> AutoencoderKL:
     return vae
 
 
-def refine_decoder(settings: Settings, vae: AutoencoderKL, views: Views) -> AutoencoderKL:
+def refine_decoder(settings: Settings, vae: AutoencoderKL, views: TrainingViews) -> AutoencoderKL:
     """Train the decoder further with the encoder frozen: crisper pictures, and the UNets' latents stay what
     they are.
     """
@@ -178,7 +178,7 @@ def refine_decoder(settings: Settings, vae: AutoencoderKL, views: Views) -> Auto
 
 
 @torch.no_grad()
-def _measure(vae: AutoencoderKL, views: Views, settings: Settings) -> tuple[float, float]:
+def _measure(vae: AutoencoderKL, views: TrainingViews, settings: Settings) -> tuple[float, float]:
     """(1 / std of the latents, MSE of whole pictures in [-1, 1]) over 512 views, and a grid of pairs."""
     generator = seeded(settings, "vae_measure")
     index = torch.randint(len(views), (512,), generator=generator)
@@ -192,7 +192,7 @@ def _measure(vae: AutoencoderKL, views: Views, settings: Settings) -> tuple[floa
 
 @torch.no_grad()
 def encode_views(
-    settings: Settings, vae: AutoencoderKL, views: Views, copies: int = 1
+    settings: Settings, vae: AutoencoderKL, views: TrainingViews, copies: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Scaled posterior (mean, std) [copies * N, 4, 16, 16] float16 of every view, each copy on another
     background.

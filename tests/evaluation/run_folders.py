@@ -12,8 +12,9 @@ from PIL import Image
 
 from evaluation.metrics.base import Metric, Score, score_run
 from trace_bench.cameras import EvaluationRig, make_cameras
+from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import Manifest, RunIdentity, read_manifest, write_manifest
-from trace_bench.run_folder.reading import Run, find_runs
+from trace_bench.run_folder.reading import Run
 from trace_bench.toyworld import scene_from_prompt
 
 IDENTITY = RunIdentity(
@@ -127,7 +128,8 @@ def write_score(folder: Path, metric: Metric, **values: float | None) -> None:
 
 
 def only_run(root: Path) -> Run:
-    runs, problems = find_runs(root)
+    index = read_index(root)
+    runs, problems = list(index.runs.values()), index.problems
     assert not problems
     assert len(runs) == 1
     return runs[0]

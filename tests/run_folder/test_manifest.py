@@ -15,7 +15,6 @@ from trace_bench.run_folder.manifest import (
     Manifest,
     ManifestError,
     RunIdentity,
-    find_runs,
     is_done,
     missing_files,
     read_manifest,
@@ -104,14 +103,6 @@ def test_done_needs_every_file(tmp_path):
     assert not is_done(tmp_path, done)
     assert not is_done(tmp_path, None)
     assert not is_done(tmp_path / "elsewhere", done)
-
-
-def test_find_runs(tmp_path):
-    folder = tmp_path / "runs/sds/image/toy/0-a-red-cube/cfg7.5-seed0-ffffffff"
-    folder.mkdir(parents=True)
-    assert find_runs(tmp_path) == []
-    write_manifest(folder, manifest())
-    assert find_runs(tmp_path) == [folder]
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])

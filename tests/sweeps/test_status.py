@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from trace_bench.run_folder.manifest import Manifest, RunIdentity, write_manifest
-from trace_bench.sweeps import run_states as overview
-from trace_bench.sweeps import sweep_plan as ledger
+from trace_bench.run_folder.manifest import Manifest, RunIdentity, read_manifest, write_manifest
+from trace_bench.sweeps import run_states, sweep_plan
 from trace_bench.sweeps.run_states import Row, read_rows, states
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.status import duration, main, report, runs_per_hour
@@ -67,9 +66,9 @@ def test_every_state(tmp_path, monkeypatch):
     }
     names = list(expected)
     (tmp_path / names[6] / "manifest.json").write_text('{"half')
-    ledger.write_plan(tmp_path, ["python", "-m", "trace_bench"], names)
-    ledger.write_jobs(tmp_path, names, {"7_1": names[3:4], "7_2": [names[5], names[7]]})
-    found = states(tmp_path, read_rows(tmp_path), ledger.read_sweeps(tmp_path))
+    sweep_plan.write_plan(tmp_path, ["python", "-m", "trace_bench"], names)
+    sweep_plan.write_jobs(tmp_path, names, {"7_1": names[3:4], "7_2": [names[5], names[7]]})
+    found = states(tmp_path, read_rows(tmp_path), sweep_plan.read_sweeps(tmp_path))
     assert found == expected
 
 
@@ -83,7 +82,7 @@ def test_without_slurm_a_living_process_or_a_recent_sign_tells(tmp_path):
     claim(mine, os.getpid(), socket.gethostname())
     claim(other, 1, "another-machine")
     claim(silent, 1, "another-machine")
-    past = time.time() - 2 * overview.SILENT_S
+    past = time.time() - 2 * run_states.SILENT_S
     os.utime(tmp_path / silent / "manifest.json", (past, past))
     assert states(tmp_path, rows, []) == {mine: "running", other: "running", silent: "killed", left: "killed"}
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
@@ -98,7 +97,7 @@ def test_the_text(tmp_path):
     error = {"type": "NonFiniteError", "message": "non-finite\nat step 4", "step": 4, "traceback": []}
     (tmp_path / names[3] / "error.json").write_text(json.dumps(error))
     names.append("runs/trace/gaussians/toy/9-a-prompt/cfg7.5-seed0-9")
-    ledger.write_plan(tmp_path, ["python", "-m", "trace_bench", "-m", "prompt=a b"], names)
+    sweep_plan.write_plan(tmp_path, ["python", "-m", "trace_bench", "-m", "prompt=a b"], names)
     text, is_open = report(tmp_path, NOW)
     assert not is_open
     lines = text.splitlines()
@@ -136,7 +135,7 @@ def test_throughput_and_what_is_left(tmp_path, monkeypatch):
 def test_what_is_remembered_follows_the_files(tmp_path):
     name = write(tmp_path, 0, "preempted")
     assert read_rows(tmp_path)[name].status == "preempted"
-    manifest = overview.read_manifest(tmp_path / name)
+    manifest = read_manifest(tmp_path / name)
     manifest.status = "done"
     write_manifest(tmp_path / name, manifest)
     assert read_rows(tmp_path)[name].status == "done"
@@ -155,7 +154,7 @@ def test_ten_thousand_runs_in_two_seconds(tmp_path):
         manifest = Manifest("done" if i % 9 else "failed", f"{i:064x}", identity, finished=stamp(NOW))
         (folder / "manifest.json").write_text(manifest.to_json())
     names = list(read_rows(tmp_path))
-    ledger.write_plan(tmp_path, ["python"], names)
+    sweep_plan.write_plan(tmp_path, ["python"], names)
     began = time.process_time()
     text, _ = report(tmp_path, NOW)
     spent = time.process_time() - began

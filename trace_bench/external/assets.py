@@ -89,7 +89,7 @@ class External:
         return _Splats(path, placement, device) if kind == "gaussians" else _Mesh(path, placement)
 
 
-def as_contestant(identity: RunIdentity, method: Mapping[str, Any]) -> RunIdentity:
+def external_identity(identity: RunIdentity, method: Mapping[str, Any]) -> RunIdentity:
     """The identity with the contestant's own name, and its asset's kind as the representation."""
     name = re.sub(r"[^a-z0-9]+", "-", str(method.get("display_name") or "").lower()).strip("-")
     own = identity.method if name in ("", identity.method) else f"{identity.method}-{name[:40]}"
@@ -178,7 +178,7 @@ class _Pictures:
     def write_renders(self, rig: EvaluationRig, device: torch.device, folder: Path) -> tuple[list[str], int]:
         import numpy as np
 
-        from trace_bench.run_folder.rendering import Views, write_views
+        from trace_bench.run_folder.rendering import RigRenders, write_views
 
         paths = pictures_in(self.folder)
         if len(paths) != rig.n_views:
@@ -191,7 +191,7 @@ class _Pictures:
         known = all(path.is_file() for path in normals)
         normal = np.stack([_over_white(path, rig.resolution) for path in normals]) if known else None
         white = np.full_like(rgb, 255)
-        views = Views(rgb, white if normal is None else normal, None, None)
+        views = RigRenders(rgb, white if normal is None else normal, None, None)
         return write_views(views, rig.cameras(), folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,23 +21,22 @@ from trace_bench.diffusion.inversion import (
 from trace_bench.diffusion.schedules import add_noise
 from trace_bench.methods.base import Distilled, Method
 from trace_bench.priors.base import Prior, TextEmbedding, Work
-from trace_bench.priors.perp_neg import PerpNegText, guided_eps, guided_items, lucid_dreamer_text
+from trace_bench.priors.perp_neg import guided_eps, guided_items, lucid_dreamer_text
 from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
 from trace_bench.seeding import StepRng
 
 
-class ISM(Method):
-    """g = B lambda w(t) (e_cfg(x_t, t, y) - e(x_s, s, "")),  w(t) = s_t / a_t
+class IntervalMatching(Method):
+    """g = B lambda w(t) (e_cfg(x_t, t, y) - target),  w(t) = s_t / a_t
 
-    x_s and x_t lie on one DDIM inversion of z under the empty prompt, without guidance; e(x_s, s, "") is what
-    carries x_s to x_t. The released loss sums over the batch where the others average, hence the factor B.
+    x_s and x_t lie on one DDIM inversion of z under the empty prompt, without guidance. Subclasses choose
+    the target. The released losses sum over the batch, those of other methods average: hence the factor B.
 
     Args:
         interval: where s and t lie over the run, fields of `inversion.IntervalSchedule`.
         noise_offset: share of a draw a channel in the noise that the inversion starts from.
         gradient_scale: lambda.
-        plain_sds: the released code's own baseline: the noise itself as target, x_t noised in one go.
         perp_neg: guidance by Perp-Neg, LucidDreamer's form.
     """
 
@@ -48,7 +48,6 @@ class ISM(Method):
         interval: Mapping[str, float] | None = None,
         noise_offset: float = 0.1,
         gradient_scale: float = 0.1,
-        plain_sds: bool = False,
         perp_neg: bool = False,
         **common: Any,
     ) -> None:
@@ -57,43 +56,73 @@ class ISM(Method):
         self.interval = IntervalSchedule.of(interval)
         self.noise_offset = noise_offset
         self.gradient_scale = gradient_scale
-        self.plain_sds = plain_sds
         self.perp_neg = perp_neg
+
+    @abstractmethod
+    def trajectory(
+        self, z: Tensor, noise: Tensor, between: Interval, empty: TextEmbedding
+    ) -> tuple[Tensor, Tensor]:
+        """x_t and the target, each [B, C, h, w]."""
+
+    @abstractmethod
+    def trajectory_items(self, between: Interval) -> int:
+        """UNet items a view that `trajectory` costs."""
 
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
     ) -> Distilled:
-        """Up to s, on to t, and the difference of the two predictions."""
+        """The guided prediction at x_t, less the target."""
         n = latents.shape[0]
-        cond: TextEmbedding | PerpNegText = text.interpolated(view)
-        if self.perp_neg:
-            cond = lucid_dreamer_text(text, view)
+        cond = lucid_dreamer_text(text, view) if self.perp_neg else text.interpolated(view)
         between = self.interval.draw(progress, rng, round_up=self.perp_neg)
         noise = offset_noise(latents.shape, self.noise_offset, rng, latents)
-        a, s = level(self.prior.alphas_cumprod, between.t)
-        if self.plain_sds:
-            x_t, target = add_noise(latents, noise, a, s), noise
-        else:
-            x_t, target = self.trajectory(latents, noise, between, text.empty.expand(n))
+        x_t, target = self.trajectory(latents, noise, between, text.empty.expand(n))
         eps = guided_eps(
             self.prior, x_t, timestep(between.t, x_t), cond, text.negative.expand(n), self.guidance_scale
         )
+        a, s = level(self.prior.alphas_cumprod, between.t)
         return Distilled(n * self.gradient_scale * (s / a) * (eps - target))
+
+    def invert(
+        self, z: Tensor, noise: Tensor, between: Interval, empty: TextEmbedding
+    ) -> tuple[Tensor, Tensor]:
+        """x_s by DDIM inversion, and the prediction there."""
+        abar, grid = self.prior.alphas_cumprod, self.interval.timesteps(between.s)
+        x_0 = add_noise(z, noise, *level(abar, grid[0]))
+        x_s = ddim_invert(x_0, grid, abar, lambda x, t: self.prior.eps(x, t, empty))
+        return x_s, self.prior.eps(x_s, timestep(between.s, x_s), empty)
+
+    def invert_items(self, between: Interval) -> int:
+        """UNet items a view that `invert` costs: one a hop, and one at s."""
+        return len(self.interval.timesteps(between.s))
+
+    def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
+        """The trajectory's items, and the guided ones at t."""
+        between = self.interval.draw(progress, rng, round_up=self.perp_neg)
+        return Work(unet_fwd=(self.trajectory_items(between) + guided_items(self.perp_neg)) * batch)
+
+
+class ISM(IntervalMatching):
+    """target = e(x_s, s, ""), the prediction that carries x_s to x_t.
+
+    Args:
+        plain_sds: the released code's own baseline: the noise itself as target, x_t noised in one go.
+    """
+
+    def __init__(self, prior: Prior, *, plain_sds: bool = False, **common: Any) -> None:
+        super().__init__(prior, **common)
+        self.plain_sds = plain_sds
 
     def trajectory(
         self, z: Tensor, noise: Tensor, between: Interval, empty: TextEmbedding
     ) -> tuple[Tensor, Tensor]:
         """x_t and the prediction at x_s that leads there."""
-        abar, grid = self.prior.alphas_cumprod, self.interval.timesteps(between.s)
-        x_0 = add_noise(z, noise, *level(abar, grid[0]))
-        x_s = ddim_invert(x_0, grid, abar, lambda x, t: self.prior.eps(x, t, empty))
-        eps_s = self.prior.eps(x_s, timestep(between.s, x_s), empty)
+        abar = self.prior.alphas_cumprod
+        if self.plain_sds:
+            return add_noise(z, noise, *level(abar, between.t)), noise
+        x_s, eps_s = self.invert(z, noise, between, empty)
         return ddim_hop(x_s, eps_s, level(abar, between.s), level(abar, between.t)), eps_s
 
-    def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
-        """An item a view for each hop up to s and for the prediction at s, and the guided ones at t."""
-        guided = guided_items(self.perp_neg)
-        if self.plain_sds:
-            return Work(unet_fwd=guided * batch)
-        between = self.interval.draw(progress, rng, round_up=self.perp_neg)
-        return Work(unet_fwd=(len(self.interval.timesteps(between.s)) + guided) * batch)
+    def trajectory_items(self, between: Interval) -> int:
+        """None for plain SDS, else those of the inversion."""
+        return 0 if self.plain_sds else self.invert_items(between)

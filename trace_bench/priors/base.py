@@ -157,7 +157,17 @@ class Prior(Protocol):
         ...
 
 
+def guide(eps_uncond: Tensor, direction: Tensor, guidance_scale: float) -> Tensor:
+    """e = e_uncond + s d: the only guidance formula of the product.
+
+    d is e_cond - e_uncond for classifier-free guidance, and Perp-Neg's direction for Perp-Neg.
+    """
+    return eps_uncond + guidance_scale * direction
+
+
 def classifier_free_guidance(eps_cond: Tensor, eps_uncond: Tensor, guidance_scale: float) -> Tensor:
-    """e = e_uncond + s (e_cond - e_uncond): the only guidance formula of the product (Ho & Salimans 2022, in
-    the form of diffusers). s = 0 is unconditional, s = 1 conditional."""
-    return eps_uncond + guidance_scale * (eps_cond - eps_uncond)
+    """e = e_uncond + s (e_cond - e_uncond) (Ho & Salimans 2022, in the form of diffusers).
+
+    s = 0 is unconditional, s = 1 conditional.
+    """
+    return guide(eps_uncond, eps_cond - eps_uncond, guidance_scale)

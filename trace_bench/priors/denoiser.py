@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trace_bench.diffusion.schedules import alpha_sigma, eps_to_v, v_to_eps, velocity
+from trace_bench.diffusion.schedules import alpha_sigma, v_to_eps, velocity
 from trace_bench.priors.base import TextEmbedding, Work
 from trace_bench.system.errors import TraceBenchError
 
@@ -69,10 +69,6 @@ class Denoiser:
     def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """An output of `predict` as noise prediction."""
         return v_to_eps(x_t, raw, *self._alpha_sigma(t)) if self.is_v else raw
-
-    def from_eps(self, eps: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """A noise prediction as output of `predict`."""
-        return eps_to_v(x_t, eps, *self._alpha_sigma(t)) if self.is_v else eps
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """What `predict` should say for x_t = a_t x0 + s_t eps."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trace_bench.cameras import Cameras
-from trace_bench.priors.base import Prior, TextEmbedding
+from trace_bench.priors.base import Prior, TextEmbedding, guide
 from trace_bench.priors.text import PromptText, between_views
 
 
@@ -92,7 +92,8 @@ def guided_eps(
     texts = TextEmbedding.cat([cond.positive, uncond, *cond.negatives])
     eps, eps_uncond, front, side = prior.eps(torch.cat([x_t] * 4), torch.cat([t] * 4), texts).chunk(4)
     negatives = (front - eps_uncond, side - eps_uncond)
-    return eps_uncond + guidance_scale * perp_neg_direction(eps - eps_uncond, negatives, cond.weights)
+    direction = perp_neg_direction(eps - eps_uncond, negatives, cond.weights)
+    return guide(eps_uncond, direction, guidance_scale)
 
 
 def guided_items(perp_neg: bool) -> int:

@@ -149,8 +149,3 @@ def missing_files(folder: Path, manifest: Manifest) -> list[str]:
 def is_done(folder: Path, manifest: Manifest | None) -> bool:
     """Whether the run is finished: the manifest says so and every file that it names is there."""
     return manifest is not None and manifest.status == "done" and not missing_files(folder, manifest)
-
-
-def find_runs(output_root: Path) -> list[Path]:
-    """All run folders under an output root (those with a manifest), sorted."""
-    return sorted(path.parent for path in (output_root / "runs").glob(f"*/*/*/*/*/{MANIFEST}"))

@@ -1,4 +1,4 @@
-"""Run folders as the evaluation sees them: the manifest, the cameras, the pictures."""
+"""A run folder as its readers see it: the manifest, the cameras, the pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trace_bench.run_folder import manifest
 from trace_bench.run_folder.manifest import Manifest, RunIdentity
 from trace_bench.system.errors import TraceBenchError
 
@@ -66,30 +65,6 @@ def read_json(path: Path) -> Any:
         raise TraceBenchError(f"{path} is missing: {AGAIN}.") from None
     except (OSError, ValueError) as error:
         raise TraceBenchError(f"{path} cannot be read as JSON ({error}): {AGAIN}.") from error
-
-
-def find_runs(output_root: Path) -> tuple[list[Run], list[str]]:
-    """All runs under `output_root`, ordered so that runs of one prompt are neighbours, and what could not be
-    read.
-    """
-    runs, problems = [], []
-    for folder in manifest.find_runs(output_root):
-        try:
-            content = manifest.read_manifest(folder)
-        except (TraceBenchError, OSError) as error:
-            problems.append(f"{str(error).rstrip('.')}: {AGAIN}, or remove the folder.")
-            continue
-        if content is not None:
-            runs.append(Run(folder, content))
-    runs.sort(
-        key=lambda run: (
-            run.identity.prompt_set,
-            natural(run.identity.prompt_id),
-            run.prompt,
-            str(run.folder),
-        )
-    )
-    return runs, problems
 
 
 def natural(text: str) -> tuple[int, int, str]:

@@ -31,7 +31,7 @@ Decode = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Views:
+class RigRenders:
     """All views of an asset over white, on the CPU."""
 
     rgb: np.ndarray  # uint8 [N, H, W, 3]
@@ -55,7 +55,9 @@ def write_renders(
     return write_views(render_views(representation, cameras, decode, device), cameras, folder, turns)
 
 
-def write_views(views: Views, cameras: Cameras, folder: Path, turns: bool = True) -> tuple[list[str], int]:
+def write_views(
+    views: RigRenders, cameras: Cameras, folder: Path, turns: bool = True
+) -> tuple[list[str], int]:
     """The same for views that are there already, one a camera; without geometry.npz where they have none."""
     partial = folder / _PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
@@ -82,7 +84,7 @@ def write_views(views: Views, cameras: Cameras, folder: Path, turns: bool = True
 @torch.no_grad()
 def render_views(
     representation: Renderable, cameras: Cameras, decode: Decode, device: torch.device, batch: int = 8
-) -> Views:
+) -> RigRenders:
     """Every camera's view, a few at a time."""
     white = torch.ones(3, device=device)
     parts = []
@@ -105,7 +107,7 @@ def render_views(
                 torch.where(visible, depth, 0.0)[..., 0].half().cpu().numpy(),
             ]
         )
-    return Views(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return RigRenders(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _like(rgb: Tensor, value: Tensor) -> Tensor:
@@ -119,7 +121,7 @@ def _bytes(value: Tensor) -> np.ndarray:
     return (value.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()
 
 
-def _write_pictures(views: Views, folder: Path) -> None:
+def _write_pictures(views: RigRenders, folder: Path) -> None:
     """rgb_<i>.png and normal_<i>.png; compressing releases the interpreter lock, so threads help."""
     stacks = {"rgb": views.rgb, "normal": views.normal}
     jobs = [
@@ -139,7 +141,7 @@ def _write_cameras(cameras: Cameras, path: Path) -> None:
     write_json(path, rows)
 
 
-def _preview(views: Views) -> Image.Image:
+def _preview(views: RigRenders) -> Image.Image:
     """Eight views around the asset, colours above normals."""
     n = len(views.rgb)
     chosen = [i * n // PREVIEW_VIEWS for i in range(PREVIEW_VIEWS)] if n >= PREVIEW_VIEWS else range(n)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trace_bench.external.assets import as_contestant
+from trace_bench.external.assets import external_identity
 from trace_bench.run_folder.manifest import SCHEMA_VERSION, RunIdentity
 from trace_bench.settings.config import Job, settings_of
 from trace_bench.settings.inputs import contents, located
@@ -50,7 +50,7 @@ class RunSpec:
             views_per_step=job.views_per_step,
             resolution=job.resolution,
         )
-        return identity if job.distils else as_contestant(identity, job.method)
+        return identity if job.distils else external_identity(identity, job.method)
 
     @cached_property
     def fingerprint(self) -> str:

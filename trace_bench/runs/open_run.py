@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from trace_bench.run_folder.index import ERROR
 from trace_bench.run_folder.manifest import (
     SECONDS,
     Manifest,
@@ -31,7 +32,7 @@ from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
 from trace_bench.system.files import write_atomic, write_json
 
-CONFIG, LOG, ERROR = "config.yaml", "log.txt", "error.json"
+CONFIG, LOG = "config.yaml", "log.txt"
 _TRACEBACK_LINES = 40
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Stopwatch:
         return {key: round(value, 3) for key, value in (self._seconds | {"total": total}).items()}
 
 
-class Record:
+class OpenRun:
     """The folder of one attempt at a run; the claim on it is held by the caller."""
 
     def __init__(self, spec: RunSpec) -> None:

@@ -36,7 +36,7 @@ from trace_bench.runs.build import (
 from trace_bench.runs.checkpoint import Checkpoint, first_non_finite, save_checkpoint
 from trace_bench.runs.claim import BusyError, claim
 from trace_bench.runs.identity import RunSpec
-from trace_bench.runs.open_run import CONFIG, LOG, Record
+from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
 from trace_bench.runs.reporter import METRICS, Reporter
 from trace_bench.runs.snapshots import Snapshots, make_snapshots
 from trace_bench.seeding import Rng
@@ -62,11 +62,11 @@ def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with claim(folder):
-            record = Record(spec)
-            if record.is_finished():
+            open_run = OpenRun(spec)
+            if open_run.is_finished():
                 return Outcome("skipped", folder)
-            with record.logging():
-                return _attempt(record, should_stop)
+            with open_run.logging():
+                return _attempt(open_run, should_stop)
     except BusyError as busy:
         log.warning("%s", busy)
         return Outcome("busy", folder, str(busy))
@@ -77,25 +77,25 @@ def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -
         free_memory()
 
 
-def _attempt(record: Record, should_stop: Callable[[], bool]) -> Outcome:
+def _attempt(open_run: OpenRun, should_stop: Callable[[], bool]) -> Outcome:
     """Make the asset in the claimed folder, and record how that ended."""
-    attempt = (Attempt if record.spec.job.distils else Adoption)(record, should_stop)
+    attempt = (Attempt if open_run.spec.job.distils else ExternalAttempt)(open_run, should_stop)
     try:
         finished = attempt.make()
-        record.close("done" if finished else "preempted")
+        open_run.close("done" if finished else "preempted")
     except Exception as error:  # a failing run stops no other
-        log.error("Failed at step %d: %s: %s", attempt.step, record.folder, sentence(error))
+        log.error("Failed at step %d: %s: %s", attempt.step, open_run.folder, sentence(error))
         if not isinstance(error, TraceBenchError):
             log.debug("Traceback", exc_info=error)
-        record.fail(error, attempt.step)
-        return Outcome("failed", record.folder, sentence(error))
+        open_run.fail(error, attempt.step)
+        return Outcome("failed", open_run.folder, sentence(error))
     except BaseException:  # a second Ctrl-C
-        if record.manifest.status == "running":
-            record.close("preempted")
+        if open_run.manifest.status == "running":
+            open_run.close("preempted")
         raise
     if finished:
-        log.info("%s: %s", record.manifest.run.prompt, record.folder)
-    return Outcome("done" if finished else "preempted", record.folder)
+        log.info("%s: %s", open_run.manifest.run.prompt, open_run.folder)
+    return Outcome("done" if finished else "preempted", open_run.folder)
 
 
 class Exportable(Protocol):
@@ -107,9 +107,9 @@ class Exportable(Protocol):
 class Attempt:
     """The making of one asset in a claimed folder, from the start or from its checkpoint."""
 
-    def __init__(self, record: Record, should_stop: Callable[[], bool]) -> None:
-        self.record, self.watch, self.folder = record, record.watch, record.folder
-        self.spec, self.job = record.spec, record.spec.job
+    def __init__(self, open_run: OpenRun, should_stop: Callable[[], bool]) -> None:
+        self.open_run, self.watch, self.folder = open_run, open_run.watch, open_run.folder
+        self.spec, self.job = open_run.spec, open_run.spec.job
         self.should_stop = should_stop
         self.step = 0  # steps done
         self.cost = Work()  # of the steps done
@@ -118,8 +118,8 @@ class Attempt:
     def make(self) -> bool:
         """Build, distil, render; False where it was asked to stop before the last step."""
         device = resolve_device(self.job.device)
-        self.record.begin(str(device))
-        checkpoint = self.record.checkpoint()
+        self.open_run.begin(str(device))
+        checkpoint = self.open_run.checkpoint()
         start_memory_count(device)
         with self.watch.phase("load"):
             prior = load_prior(self.job, device)
@@ -141,15 +141,15 @@ class Attempt:
             exported = self._export(representation)
             rig = EvaluationRig(**self.job.rig)
             rendered, views = write_renders(representation, rig, prior.decode, device, self.folder)
-        self.record.manifest.prior = describe_prior(prior)
-        self.record.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
+        self.open_run.manifest.prior = describe_prior(prior)
+        self.open_run.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
         files = [METRICS, *self.snapshots.files(), *exported, *rendered]
         self._sum_up(representation.n_primitives, files, views, device)
         return True
 
     def _sum_up(self, n_primitives: int | None, files: list[str], views: int, device: torch.device) -> None:
         """What the manifest says of a finished asset, whoever made it."""
-        manifest = self.record.manifest
+        manifest = self.open_run.manifest
         manifest.n_primitives, manifest.peak_memory_gb = n_primitives, peak_memory_gb(device)
         manifest.files = list(dict.fromkeys([CONFIG, LOG, *files]))
         manifest.views = views
@@ -167,7 +167,7 @@ class Attempt:
         if points is None:
             return
         seconds = {"seconds_elsewhere": round(points.seconds, 3)}
-        self.record.manifest.start = {"points": len(points), **seconds, **points.notes}
+        self.open_run.manifest.start = {"points": len(points), **seconds, **points.notes}
         if charge:
             self.watch.charge("init", points.seconds)
 
@@ -177,7 +177,9 @@ class Attempt:
             method.load_state_dict(checkpoint.method)
             representation.load_state_dict(checkpoint.representation)
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            self.record.distrust_checkpoint(f"The checkpoint does not fit this version ({sentence(error)}).")
+            self.open_run.distrust_checkpoint(
+                f"The checkpoint does not fit this version ({sentence(error)})."
+            )
             return False
         self.watch.go_on_from(checkpoint.seconds)
         self.step, self.cost = checkpoint.step, Work(**checkpoint.cost)
@@ -258,13 +260,13 @@ class Attempt:
         return sorted(names)
 
 
-class Adoption(Attempt):
+class ExternalAttempt(Attempt):
     """The same for an asset that another system made: it is opened and rendered, nothing is distilled."""
 
     def make(self) -> bool:
         """Open the asset, render it on the rig that all others are rendered on."""
         device = resolve_device(self.job.device)
-        self.record.begin(str(device))
+        self.open_run.begin(str(device))
         start_memory_count(device)
         external: External = build("method", self.job.method)
         log.info("Taking %s as it is (%s)", external.asset, external.source)
@@ -273,7 +275,7 @@ class Adoption(Attempt):
         with self.watch.phase("render"):
             exported = self._export(asset)
             rendered, views = asset.write_renders(EvaluationRig(**self.job.rig), device, self.folder)
-        self.record.manifest.declared = external.declared(self.job.method.get("display_name"))
+        self.open_run.manifest.declared = external.declared(self.job.method.get("display_name"))
         self._sum_up(asset.n_primitives, [*exported, *rendered], views, device)
         return True
 

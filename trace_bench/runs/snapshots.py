@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trace_bench.distill import Seen
+from trace_bench.distill import Observation
 from trace_bench.methods.base import Distilled, Method
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText, embed_prompt
@@ -42,7 +42,7 @@ class Snapshots:
     ) -> None:
         self.folder, self.steps, self.prior, self.against = folder, set(steps), prior, against
 
-    def __call__(self, seen: Seen) -> None:
+    def __call__(self, seen: Observation) -> None:
         """Keep this step if it is one of them."""
         if seen.progress.k not in self.steps:
             return
@@ -54,7 +54,7 @@ class Snapshots:
         path.parent.mkdir(exist_ok=True)
         write_atomic(path, buffer.getvalue())
 
-    def _arrays(self, seen: Seen) -> dict[str, np.ndarray]:
+    def _arrays(self, seen: Observation) -> dict[str, np.ndarray]:
         rgb = seen.render.rgb
         picture = self.prior.decode(seen.latents).permute(0, 2, 3, 1) if rgb is None else rgb
         arrays = {
@@ -68,7 +68,7 @@ class Snapshots:
             arrays |= self._gradients(seen, other, f"_{name}")
         return arrays
 
-    def _gradients(self, seen: Seen, distilled: Distilled, suffix: str) -> dict[str, np.ndarray]:
+    def _gradients(self, seen: Observation, distilled: Distilled, suffix: str) -> dict[str, np.ndarray]:
         """What one method says of the render."""
         n = len(distilled.grad)
         arrays = {f"latent_gradient{suffix}": (distilled.grad / n).float().cpu().numpy()}

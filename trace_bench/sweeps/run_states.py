@@ -1,28 +1,23 @@
-"""Where every run of an output root stands, read from its manifest and the sweeps' plans; fast on thousands.
-
-A manifest is parsed once and remembered by its time and size in the user's cache, never beside the runs,
-which may be another's. No torch, no Hydra: `trace_bench.status` looks at this every few seconds.
-"""
+"""The state of every run under an output root, from the run index, the sweeps' plans and Slurm."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from trace_bench.run_folder.manifest import MANIFEST, Manifest, ManifestError, read_manifest
+from trace_bench.run_folder.index import failure, read_index
+from trace_bench.run_folder.manifest import MANIFEST, Manifest
+from trace_bench.run_folder.reading import Run
 from trace_bench.runs.claim import CLAIM
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.sweep_plan import Sweep, jobs_of
-from trace_bench.system.cache import cache_dir, keep
 
 #: `killed`: its manifest says running, but nobody is at work on it. `queued`: a Slurm job has it.
 State = Literal["done", "running", "preempted", "queued", "killed", "failed", "missing", "unreadable"]
@@ -30,7 +25,6 @@ STATES: tuple[State, ...] = (
     "done", "running", "queued", "preempted", "killed", "failed", "unreadable", "missing",
 )  # fmt: skip
 SILENT_S = 900.0  # a run on another machine that has written nothing for so long counts as killed
-_CACHE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -50,53 +44,13 @@ class Row:
 
 def read_rows(root: Path) -> dict[str, Row]:
     """Every run folder with a manifest, relative to the output root."""
-    cache = cache_dir() / "status" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-    known = _load(cache)
-    rows: dict[str, Row] = {}
-    stamps: dict[str, list[int]] = {}
-    changed = False
-    for name, stamp in manifests(root):
-        stamps[name] = stamp
-        old = known.get(name)
-        if old is not None and old[0] == stamp:
-            rows[name] = Row(**old[1])
-        else:
-            rows[name], changed = read_row(root / name), True
-    if changed or len(known) != len(rows):
-        entries = {name: [stamps[name], asdict(row)] for name, row in rows.items()}
-        keep(cache, json.dumps({"version": _CACHE_VERSION, "rows": entries}))
-    return rows
+    index = read_index(root)
+    rows = {name: _row(run) for name, run in index.runs.items()}
+    return rows | {name: Row("unreadable", reason=why) for name, why in index.unreadable.items()}
 
 
-def manifests(root: Path) -> Iterator[tuple[str, list[int]]]:
-    """Folder relative to `root` and [time in ns, size] of every manifest, found at its fixed depth."""
-    folders = [str(root / "runs")]
-    for _ in range(4):
-        folders = [entry.path for folder in folders for entry in _entries(folder) if entry.is_dir()]
-    prefix = len(str(root)) + 1
-    for folder in folders:
-        for entry in _entries(folder):
-            with suppress(OSError):  # no manifest (yet)
-                stat = os.stat(f"{entry.path}/{MANIFEST}")  # noqa: PTH116  a Path a run would take longer than this
-                yield entry.path[prefix:], [stat.st_mtime_ns, stat.st_size]
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError:
-        return []
-
-
-def read_row(folder: Path) -> Row:
-    """One run, from its manifest and, where it failed, its error.json."""
-    try:
-        manifest = read_manifest(folder)
-    except (ManifestError, OSError) as error:
-        return Row("unreadable", reason=str(error))
-    if manifest is None:
-        return Row("missing")
+def _row(run: Run) -> Row:
+    manifest = run.manifest
     return Row(
         status=manifest.status,
         method=manifest.run.method,
@@ -106,7 +60,7 @@ def read_row(folder: Path) -> Row:
         started=seconds_of(manifest.started),
         finished=seconds_of(manifest.finished),
         slurm_id=_slurm_id(manifest),
-        reason=_reason(folder) if manifest.status == "failed" else "",
+        reason=failure(run.folder) if manifest.status == "failed" else "",
     )
 
 
@@ -123,22 +77,6 @@ def _slurm_id(manifest: Manifest) -> str:
     if job.get("array_job_id"):
         return f"{job['array_job_id']}_{job.get('array_task_id')}"
     return str(job.get("job_id") or "")
-
-
-def _reason(folder: Path) -> str:
-    try:
-        error = json.loads((folder / "error.json").read_text(encoding="utf-8"))
-        return f"{error['type']}: {' '.join(str(error['message']).split())} (step {error['step']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "it left no error.json; see its log.txt"
-
-
-def _load(cache: Path) -> Mapping[str, tuple[list[int], dict[str, Any]]]:
-    try:
-        content = json.loads(cache.read_bytes())
-        return content["rows"] if content["version"] == _CACHE_VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def alive_jobs(rows: Iterable[Row], sweeps: Iterable[Sweep]) -> Mapping[str, str] | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
 import shlex
 import sys
@@ -21,6 +20,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from trace_bench.run_folder.index import failure
 from trace_bench.runs.identity import RunSpec, runs_of
 from trace_bench.settings.config import Job, check_settings, check_start, settings_of
 from trace_bench.sweeps.interrupt import listening, passing_on
@@ -188,10 +188,4 @@ def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
 
 def _reason(folder: Path) -> str:
     """Why a run failed, from this process or from the record that another left."""
-    if folder in _ended:
-        return _ended[folder].message
-    try:
-        record = json.loads((folder / "error.json").read_text(encoding="utf-8"))
-        return f"{record['type']}: {record['message']} (step {record['step']})"
-    except (OSError, ValueError, KeyError):
-        return "see its log.txt"
+    return _ended[folder].message if folder in _ended else failure(folder)

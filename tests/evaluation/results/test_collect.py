@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,9 +12,9 @@ from judgement_files import elo_file, preferences
 from run_folders import write_run, write_score
 
 from evaluation.metrics.ground_truth import GroundTruth
-from evaluation.results import run_records as run_cache
+from evaluation.results import score_files
 from evaluation.results.collect import collect, save
-from evaluation.results.run_records import CACHE, read_records
+from trace_bench.run_folder import index
 
 TRUTH = {"ground_truth": GroundTruth()}
 
@@ -28,17 +29,23 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def read(monkeypatch) -> list[str]:
-    """The folders that were read, not remembered."""
+def read(monkeypatch, tmp_path) -> list[str]:
+    """The manifests and score folders that were read, not remembered."""
+    monkeypatch.setenv("TRACE_BENCH_CACHE", str(tmp_path / "cache"))
     found: list[str] = []
-    real = run_cache._read
-    monkeypatch.setattr(run_cache, "_read", lambda path, folder: found.append(folder) or real(path, folder))
+    manifest, scores = index._read, score_files._read
+
+    def note(folder: Path) -> None:
+        found.append(folder.relative_to(tmp_path).as_posix())
+
+    monkeypatch.setattr(index, "_read", lambda folder: note(folder) or manifest(folder))
+    monkeypatch.setattr(score_files, "_read", lambda folder, stamps: note(folder) or scores(folder, stamps))
     return found
 
 
 def test_the_second_time_only_what_changed_is_read(root, read):
     before = collect(root, TRUTH)
-    assert len(read) == 4
+    assert len(read) == 4 + 3
     read.clear()
     pd.testing.assert_frame_equal(collect(root, TRUTH).frame, before.frame)
     assert read == []
@@ -46,26 +53,42 @@ def test_the_second_time_only_what_changed_is_read(root, read):
     write_score(changed, GroundTruth(views=3), iou=0.9)
     new = write_run(root, method="ism")
     after = collect(root, TRUTH)
-    assert sorted(read) == sorted(path.relative_to(root).as_posix() for path in (changed, new))
+    paths = [changed / "scores", new, new / "scores"]
+    assert sorted(read) == sorted(path.relative_to(root).as_posix() for path in paths)
     assert after.frame.set_index("method")["iou"].to_dict()["vsd"] == 0.9
     assert after.unfinished == {"failed": 1}
 
 
-def test_a_folder_that_has_gone_is_forgotten(root):
+def test_a_folder_that_has_gone_is_forgotten(root, read):
     collect(root, TRUTH)
     (gone,) = root.glob("runs/vsd/*/*/*/*")
     (gone / "manifest.json").unlink()
     assert "vsd" not in set(collect(root, TRUTH).frame["method"])
-    assert str(gone.relative_to(root)) not in (root / CACHE).read_text()
+    assert not any(gone.name in path.read_text() for path in (root / "cache").rglob("*.json"))
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"version": 0, "records": {}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[1]", '{"version": 0}', '{"version": 1, "manifests": {}, "scores": {}}']
+)
 def test_the_cache_may_be_lost_or_broken(root, content, read):
     collect(root, TRUTH)
-    (root / CACHE).write_text(content)
+    for path in (root / "cache").rglob("*.json"):
+        path.write_text(content)
     read.clear()
     assert len(collect(root, TRUTH).frame) == 3
-    assert len(read) == 4
+    assert len(read) == 4 + 3
+
+
+def test_entries_of_another_shape_are_read_again(root, read):
+    collect(root, TRUTH)
+    for path in (root / "cache").rglob("*.json"):
+        content = json.loads(path.read_text())
+        entries = content.get("manifests", content.get("scores"))
+        entries.update({key: [1] for key in entries})
+        path.write_text(json.dumps(content))
+    read.clear()
+    assert len(collect(root, TRUTH).frame) == 3
+    assert len(read) == 4 + 3
 
 
 def test_a_score_of_an_earlier_state_of_the_run_does_not_count(root):
@@ -140,6 +163,4 @@ def test_collecting_and_all_tables_are_fast(tmp_path):
         20.0 / 10_000,
     )  # names and fitted tables cost something for any number of runs
     assert seconds < fixed + count * 3 * each
-    records, problems = read_records(tmp_path)
-    assert len(records) == 180
-    assert not problems
+    assert not results.problems

@@ -149,7 +149,7 @@ def test_losses_by_hand():
 
 
 def test_convexity_prefers_a_ball_to_a_bowl():
-    """Seen from the front (+x): world y is to the right, z up."""
+    """Observation from the front (+x): world y is to the right, z up."""
     z, y = torch.meshgrid(torch.linspace(0.6, -0.6, 32), torch.linspace(-0.6, 0.6, 32), indexing="ij")
     ball = torch.stack([torch.sqrt(1.0 - y * y - z * z), y, z], dim=-1)[None]
     bowl = ball * torch.tensor([1.0, -1.0, -1.0])

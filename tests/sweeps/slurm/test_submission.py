@@ -14,13 +14,13 @@ import pytest
 from trace_bench.run_folder.manifest import Manifest, write_manifest
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.run import Outcome
-from trace_bench.sweeps import sweep_plan as ledger
+from trace_bench.sweeps import sweep_plan
 from trace_bench.sweeps.interrupt import StopRequest
 from trace_bench.sweeps.planning import launcher_of, make_plan
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.slurm import submission, worker
 from trace_bench.sweeps.slurm.submission import Submission, lanes, pack, status_of
-from trace_bench.sweeps.slurm.worker import Work
+from trace_bench.sweeps.slurm.worker import SlurmJob
 from trace_bench.sweeps.sweep import EXIT_MISTAKE, main
 from trace_bench.system.errors import TraceBenchError
 
@@ -88,7 +88,7 @@ def test_runs_of_earlier_jobs_that_wait_or_run_are_not_submitted_again(tmp_path,
     launcher = {"array_parallelism": 4, "submitit_folder": "slurm/%j"}
     first = submission.submit(runs, runs, launcher, ["a", "command"])
     assert sorted(first.jobs) == ["7_0", "7_1", "7_2", "7_3"]
-    (sweep,) = ledger.read_sweeps(tmp_path)
+    (sweep,) = sweep_plan.read_sweeps(tmp_path)
     assert sweep.command == "a command"
     assert sorted(name for names in sweep.jobs.values() for name in names) == sorted(sweep.runs)
 
@@ -130,7 +130,7 @@ def test_many_jobs_go_into_arrays_that_wait_for_each_other(tmp_path, monkeypatch
 
 def test_a_job_carries_its_settings_and_only_its_own_prompts(tmp_path):
     runs = moved(plan("steps=7"), tmp_path)[:2]
-    sent = pickle.loads(pickle.dumps(Work.of(runs, "2026-01-01T00:00:00+00:00")))
+    sent = pickle.loads(pickle.dumps(SlurmJob.of(runs, "2026-01-01T00:00:00+00:00")))
     assert [run.job.steps for run in sent.runs] == [7, 7]
     assert [run.folder for run in sent.runs] == [run.folder for run in runs]
     assert [len(run.prompt_set.prompts) for run in sent.runs] == [1, 1]
@@ -139,7 +139,7 @@ def test_a_job_carries_its_settings_and_only_its_own_prompts(tmp_path):
 
 
 def test_a_job_refuses_what_is_not_what_was_submitted(tmp_path):
-    sent = dataclasses.replace(Work.of(plan()[:1], ""), fingerprints=("0" * 64,))
+    sent = dataclasses.replace(SlurmJob.of(plan()[:1], ""), fingerprints=("0" * 64,))
     with pytest.raises(TraceBenchError, match="not those that were submitted"):
         sent()
 
@@ -147,7 +147,7 @@ def test_a_job_refuses_what_is_not_what_was_submitted(tmp_path):
 def test_a_requeued_job_does_not_force_what_it_has_made(tmp_path):
     (run,) = moved(plan("force=true")[:1], tmp_path)
     run.folder.mkdir(parents=True)
-    work = Work.of([run], "2026-01-01T12:00:00+00:00")
+    work = SlurmJob.of([run], "2026-01-01T12:00:00+00:00")
     for started, status, is_forced in (
         ("2026-01-01T11:59:59+00:00", "done", True),  # by an earlier command
         ("2026-01-01T12:00:01+00:00", "done", False),
@@ -204,22 +204,22 @@ def outcomes_of(monkeypatch, statuses, signal_at=None):
 def test_a_job_with_failed_runs_goes_through_all_and_fails_at_its_end(monkeypatch, tmp_path):
     outcomes_of(monkeypatch, ["done", "failed", "skipped", "busy"])
     with pytest.raises(worker.RunsFailedError, match=r"1 of 4 runs failed\.\n.*it broke") as error:
-        Work.of(plan()[:4], "")()
+        SlurmJob.of(plan()[:4], "")()
     assert str(plan()[1].folder) in str(error.value)
     outcomes_of(monkeypatch, ["done", "skipped", "busy"])
-    assert Work.of(plan()[:3], "")() == {"busy": 1, "done": 1, "skipped": 1}
+    assert SlurmJob.of(plan()[:3], "")() == {"busy": 1, "done": 1, "skipped": 1}
 
 
 def test_an_interrupted_job_is_handed_to_submitit_at_once(monkeypatch, requeues):
     outcomes_of(monkeypatch, ["done", "preempted", "done"], signal_at=1)
     with pytest.raises(SystemExit):
-        Work.of(plan()[:3], "")()
+        SlurmJob.of(plan()[:3], "")()
     assert requeues == [signal.SIGUSR2]
 
 
 def test_a_signal_in_the_last_run_that_still_finishes_requeues_nothing(monkeypatch, requeues):
     outcomes_of(monkeypatch, ["done", "done"], signal_at=1)
-    assert Work.of(plan()[:2], "")() == {"done": 2}
+    assert SlurmJob.of(plan()[:2], "")() == {"done": 2}
     assert requeues == []
 
 

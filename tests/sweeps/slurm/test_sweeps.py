@@ -14,7 +14,8 @@ import yaml
 from dev_cluster import MAX_ARRAY_SIZE, ROOT, wait_until
 from safetensors.torch import load_file
 
-from trace_bench.run_folder.manifest import Manifest, find_runs, is_done, read_manifest, write_manifest
+from trace_bench.run_folder.index import read_index
+from trace_bench.run_folder.manifest import Manifest, is_done, write_manifest
 from trace_bench.sweeps.planning import make_plan
 
 pytestmark = pytest.mark.slow
@@ -52,11 +53,8 @@ def slurm(out, *more):
 
 def by_prompt(out):
     """Folder and manifest of every run that has one, by its prompt."""
-    found = {}
-    for folder in find_runs(Path(out)):
-        manifest = read_manifest(folder)
-        found[manifest.run.prompt] = folder, manifest
-    return found
+    runs = read_index(Path(out)).runs.values()
+    return {run.prompt: (run.folder, run.manifest) for run in runs}
 
 
 def is_past(out, prompt, step):
@@ -238,4 +236,5 @@ def test_shards_of_the_evaluation_on_the_same_launcher(cluster, sweep, tmp_path)
     shards = ["-m", "shard=1/2,2/2", "metric=[clip_score]", "hydra/launcher=slurm_dev", f"output_root={out}"]
     code, said = cluster.run("evaluation.score", *shards, cwd=tmp_path)
     assert code == 0, said
-    assert all((folder / "scores" / "clip_score.json").is_file() for folder in find_runs(out))
+    runs = read_index(out).runs.values()
+    assert all((run.folder / "scores" / "clip_score.json").is_file() for run in runs)

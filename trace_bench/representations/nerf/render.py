@@ -19,7 +19,7 @@ Shader = Callable[[Tensor, Tensor], Tensor]  # albedo, normals [M, 3] -> colours
 
 
 @dataclass(frozen=True)
-class Seen:
+class RayColors:
     """R rays; sums over the M samples on them."""
 
     color: Tensor  # [R, 3] of the field alone, over black
@@ -33,7 +33,7 @@ class Seen:
 
 def look(
     field: Field, samples: Samples, step: float, with_normals: bool = False, shader: Shader | None = None
-) -> Seen:
+) -> RayColors:
     """What the rays see of the field, differentiable in its parameters where gradients are recorded."""
     if not torch.is_grad_enabled():
         return _look_only(field, samples, step, with_normals)
@@ -47,7 +47,7 @@ def look(
     weights = render_weights(tau, samples)
     distance = accumulate(weights * samples.t, samples)
     variance = accumulate(weights * (samples.t - distance[samples.ray]).square(), samples)
-    return Seen(
+    return RayColors(
         accumulate(weights[:, None] * colors, samples),
         opacity(tau, samples),
         distance,
@@ -58,7 +58,7 @@ def look(
     )
 
 
-def _look_only(field: Field, samples: Samples, step: float, with_normals: bool) -> Seen:
+def _look_only(field: Field, samples: Samples, step: float, with_normals: bool) -> RayColors:
     """The same without gradients or shading: colours and normals only of the samples that are visible."""
     tau = _chunked(lambda p: field.density(p)[:, None], samples.positions, 1)[:, 0] * step
     weights = render_weights(tau, samples)
@@ -75,7 +75,7 @@ def _look_only(field: Field, samples: Samples, step: float, with_normals: bool) 
     summed = values.new_zeros(n, values.shape[1]).index_add(
         0, samples.ray[visible], weights[visible, None] * values
     )
-    return Seen(
+    return RayColors(
         summed[:, :3],
         opacity(tau, samples),
         accumulate(weights * samples.t, samples),

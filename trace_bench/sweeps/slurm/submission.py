@@ -18,9 +18,9 @@ from typing import Any
 from trace_bench.run_folder.manifest import ManifestError, is_done, read_manifest
 from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
-from trace_bench.sweeps import sweep_plan as ledger
+from trace_bench.sweeps import sweep_plan
 from trace_bench.sweeps.slurm import commands as slurm
-from trace_bench.sweeps.slurm.worker import Work
+from trace_bench.sweeps.slurm.worker import SlurmJob
 from trace_bench.system.errors import TraceBenchError
 
 POLL_S = (1.0, 30.0)  # how often Slurm is asked while waiting: a twentieth of the time waited, within these
@@ -60,7 +60,7 @@ def submit(
     root = plan[0].job.root
     names = [name_of(run) for run in plan]
     try:
-        issued = ledger.write_plan(root, command, names)
+        issued = sweep_plan.write_plan(root, command, names)
     except OSError as error:
         raise TraceBenchError(f"Nothing can be written to {root} ({error.strerror}).") from error
     submission = _under_way(root, missing)
@@ -71,7 +71,9 @@ def submit(
         print(f"{len(taken)} runs are in {len(submission.jobs)} jobs that were submitted earlier.")
     for jobs in _submit_packs(packs, launcher, issued):
         submission.jobs |= jobs
-        ledger.write_jobs(root, names, {key: [name_of(run) for run in runs] for key, runs in jobs.items()})
+        sweep_plan.write_jobs(
+            root, names, {key: [name_of(run) for run in runs] for key, runs in jobs.items()}
+        )
     skipped = len(plan) - len(missing)
     print(
         f"Submitted {sum(map(len, packs))} runs in {len(packs)} jobs"
@@ -140,12 +142,12 @@ def _submit_packs(
             more = {"dependency": f"afterany:{first[after]}"}
             settings["additional_parameters"] = {**(launcher.get("additional_parameters") or {}), **more}
         now, left = left[:count], left[count:]
-        ids = _submit_array([Work.of(runs, issued) for runs in now], settings)
+        ids = _submit_array([SlurmJob.of(runs, issued) for runs in now], settings)
         first.append(ids[0].partition("_")[0])
         yield dict(zip(ids, now, strict=True))
 
 
-def _submit_array(works: Sequence[Work], launcher: Mapping[str, Any]) -> list[str]:
+def _submit_array(works: Sequence[SlurmJob], launcher: Mapping[str, Any]) -> list[str]:
     """Submit through submitit; returns the Slurm id of each job."""
     import submitit
 
@@ -175,7 +177,7 @@ def _under_way(root: Path, missing: Sequence[RunSpec]) -> Submission:
     wanted = {name_of(run): run for run in missing}
     jobs = {
         job_id: tuple(wanted[name] for name in names if name in wanted)
-        for job_id, names in ledger.jobs_of(ledger.read_sweeps(root))
+        for job_id, names in sweep_plan.jobs_of(sweep_plan.read_sweeps(root))
     }
     alive = slurm.queued(job_id for job_id, runs in jobs.items() if runs)
     return Submission({job_id: jobs[job_id] for job_id in alive})

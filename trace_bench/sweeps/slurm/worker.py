@@ -45,7 +45,7 @@ def make_assets(runs: Iterable[RunSpec], stop: StopRequest) -> Iterator[Outcome]
 
 
 @dataclass(frozen=True)
-class Work:
+class SlurmJob:
     """What submitit pickles, sends and calls."""
 
     runs: tuple[RunSpec, ...]
@@ -53,10 +53,10 @@ class Work:
     issued: str  # when, as manifests write it
 
     @staticmethod
-    def of(runs: Sequence[RunSpec], issued: str) -> Work:
+    def of(runs: Sequence[RunSpec], issued: str) -> SlurmJob:
         """The work on `runs`; of their prompt sets only what they need goes along."""
         light = [RunSpec(run.job, run.prompt, run.prompt_set.only([run.prompt])) for run in runs]
-        return Work(tuple(light), tuple(run.fingerprint for run in runs), issued)
+        return SlurmJob(tuple(light), tuple(run.fingerprint for run in runs), issued)
 
     def __call__(self) -> dict[str, int]:
         """Make the assets; returns how many ended how."""
