@@ -222,7 +222,7 @@ def test_runs_of_one_table_serve_another(files):
 
 def test_every_prompt_of_the_paper_has_a_stand_in():
     theirs = OmegaConf.load(CONF / "prompt_set" / "paper.yaml").prompt_set
-    ours = OmegaConf.load(CONF / "protocol_prompt_set" / "toy_paper.yaml").prompt_set
+    ours = OmegaConf.load(CONF / "protocol" / "prompt_set" / "toy" / "paper.yaml").prompt_set
     assert len(theirs.prompts) == len(ours.prompts) == theirs.count == ours.count
     assert not set(ours.prompts) & HELD_OUT
     assert Counter(parse(text)[0].text for text in ours.prompts) == Counter(ours.prompts)
