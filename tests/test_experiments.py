@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -240,7 +241,7 @@ def test_help_lists_them(capsys):
     with pytest.raises(SystemExit) as left:
         main(["--help"])
     assert left.value.code == 0
-    assert f"experiment: {', '.join(NAMES)}" in capsys.readouterr().out
+    assert f" experiment {', '.join(NAMES)}" in re.sub(r"\s+", " ", capsys.readouterr().out)
 
 
 def test_a_prior_whose_price_is_unknown_is_named():
