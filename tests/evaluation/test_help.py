@@ -21,7 +21,7 @@ CONFIG = {
     "gpteval3d.__main__": "gpteval3d",
     "user_study.__main__": "user_study",
 }
-GROUPS = {"evaluation": ("metric", "figure"), "gpteval3d": ("judge",), "user_study": ()}
+GROUPS = {"evaluation": ("metric", "figure"), "gpteval3d": ("judge", "metric"), "user_study": ()}
 
 
 @pytest.mark.parametrize("module", CONFIG)
@@ -35,5 +35,9 @@ def test_help_names_every_key_and_choice(module, monkeypatch, capsys):
     keys = [key for key in OmegaConf.load(f"{conf_dir()}/{config}.yaml") if key not in {"defaults", "hydra"}]
     assert len(keys) > 5
     assert not [key for key in keys if not re.search(rf"^ +{key} ", shown, re.MULTILINE)]
-    choices = [path.stem for group in GROUPS[config] for path in Path(conf_dir(), group).glob("*.yaml")]
-    assert not [name for name in choices if not re.search(rf"\b{name}\b", shown)]
+    lines = re.sub(r",\n +", ", ", shown)
+    for group in GROUPS[config]:
+        known = sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
+        assert re.search(rf"^  {group} +{', '.join(known)}\b", lines, re.MULTILINE)
+    others = [path.name for path in Path(conf_dir()).iterdir() if path.name not in GROUPS[config]]
+    assert not [name for name in others if re.search(rf"^  {name} +[a-z0-9_]+, ", shown, re.MULTILINE)]

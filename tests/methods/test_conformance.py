@@ -93,7 +93,7 @@ def test_items_do_not_look_at_each_other(prior: StableDiffusionPrior, text: Prom
 def test_the_toy_world_s_settings_fit(prior: StableDiffusionPrior, text: PromptText, name: str) -> None:
     """The tiny prior has few words: no negative prompt; and the settings are taken by the method."""
     spec = composed(name, "tiny")
-    assert (CONF / "protocol_method" / f"toy_{name}.yaml").is_file()
+    assert (CONF / "protocol" / "method" / "toy" / f"{name}.yaml").is_file()
     assert spec["negative_prompt"] == ""
     assert torch.isfinite(take(configured(name, prior, "tiny"), text, 1)).all()
 

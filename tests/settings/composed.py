@@ -30,7 +30,7 @@ def job(*overrides):
 
 def toy_scale(method):
     """The guidance scale that the toy protocol gives a method."""
-    return OmegaConf.load(CONF / "protocol_method" / f"toy_{method}.yaml").method.guidance_scale
+    return OmegaConf.load(CONF / "protocol" / "method" / "toy" / f"{method}.yaml").method.guidance_scale
 
 
 @functools.cache

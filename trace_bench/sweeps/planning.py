@@ -20,7 +20,7 @@ from trace_bench.runs.identity import RunSpec, runs_of
 from trace_bench.settings.config import Job, did_you_mean, unresolved
 from trace_bench.settings.inputs import PLACEHOLDERS
 from trace_bench.sweeps import resolvers  # noqa: F401  registers what conf/ computes
-from trace_bench.system.config_path import conf_dir
+from trace_bench.system.config_path import conf_dir, group_options
 from trace_bench.system.errors import TraceBenchError
 
 #: Settings that are sentences, besides the prompt.
@@ -149,21 +149,43 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
     """The composed config with its hydra node, or one sentence about what is wrong with the overrides."""
     try:
         with initialize_config_dir(conf_dir(), version_base="1.3", job_name="trace_bench"):
-            return compose("config", list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+            cfg = compose("config", list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise TraceBenchError(_explain(error, overrides)) from error
+    _check_protocol(cfg, overrides)
+    return cfg
+
+
+def _check_protocol(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse a part of a protocol as the protocol, and a part that does not exist, which Hydra would skip."""
+    protocols = group_options(cfg, "protocol")
+    if cfg.hydra.runtime.choices.protocol not in protocols:
+        raise TraceBenchError(_no_option("protocol", cfg.hydra.runtime.choices.protocol, protocols))
+    for item in overrides:
+        group, _, option = item.partition("=")
+        if group.startswith("protocol/"):
+            known = [f"{name}/{part}" for name in protocols for part in group_options(cfg, f"{group}/{name}")]
+            if option not in known:
+                raise TraceBenchError(_no_option(group, option, known))
+
+
+def _no_option(group: str, option: str, options: Sequence[str]) -> str:
+    listed = f" There are: {', '.join(options)}." if options else ""
+    return f"There is no {group} {option!r}{did_you_mean(option, options)}{listed}"
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's many-lined errors about a command line in one sentence."""
     text = str(error)
     if isinstance(error, MissingConfigException) and (
-        found := re.search(r"Could not find '(.+)/(.+?)'", text)
+        found := re.search(r"Could not find '((?:hydra/)?[^/]+)/(.+?)'", text)
     ):
         group, option = found.groups()
-        options = list(getattr(error, "options", None) or [])
-        listed = f" There are: {', '.join(options)}." if options else ""
-        return f"There is no {group} {option!r}{did_you_mean(option, options)}{listed}"
+        return _no_option(group, option, list(getattr(error, "options", None) or []))
+    if text.startswith("Config group override must be"):
+        empty = [key for key, _, value in (item.partition("=") for item in overrides) if value == "null"]
+        groups = [f"{key}=null" for key in empty if Path(conf_dir(), key).is_dir()]
+        return f"{' '.join(groups)} chooses nothing; leave it out."
     if found := re.search(r"Could not override '(.+?)'", text):
         known = _known_keys(overrides)
         namesakes = [key for key in known if key.endswith(f".{found[1]}") and ".inputs." not in key]

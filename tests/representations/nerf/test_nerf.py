@@ -299,7 +299,10 @@ def test_mistakes_are_named(wrong):
         make(**wrong)
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("protocol_*/*_nerf.yaml")), ids=lambda path: path.stem)
+PRESETS = sorted(CONF.glob("protocol/*/*/*nerf.yaml"))
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: "-".join(path.with_suffix("").parts[-3:]))
 def test_presets_are_taken(path):
     """Every preset composes over the representation's YAML and is accepted by the class."""
     base = yaml.safe_load((CONF / "representation" / "nerf.yaml").read_text())
