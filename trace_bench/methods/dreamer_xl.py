@@ -1,4 +1,4 @@
-"""TSM: trajectory score matching (Miao et al. 2024, Dreamer XL); made for SDXL, runs on any prior."""
+"""TSM: trajectory score matching (Miao et al. 2024, Dreamer XL); designed for SDXL, runs on any prior."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from trace_bench.seeding import StepRng
 class TSM(Method):
     """g = B lambda w(t) (e_cfg(x_t, t, y) - e(x_mu, mu, "")),  w(t) = s_t / a_t
 
-    As ISM, with the target taken at mu = s + (t - s) sqrt(1 - gamma^2) between s and t. x_mu and x_t are each
-    one hop from x_s, by the same prediction at x_s.
+    Like ISM, but the target is taken at mu = s + (t - s) sqrt(1 - gamma^2), between s and t. x_mu and x_t are
+    each one hop from x_s and use the same prediction at x_s.
 
     Args:
-        interval: where s and t lie over the run, fields of `inversion.IntervalSchedule`.
-        gamma: 0 puts mu at t, 1 at s, which is ISM.
-        noise_offset: share of a draw a channel in the noise that the inversion starts from.
+        interval: range of s and t over the run, fields of `inversion.IntervalSchedule`.
+        gamma: 0 puts mu at t; 1 puts it at s, which is ISM.
+        noise_offset: weight of a per-channel draw added to the noise that the inversion starts from.
         gradient_scale: lambda.
-        perp_neg: guidance by Perp-Neg, LucidDreamer's form.
+        perp_neg: use Perp-Neg guidance in LucidDreamer's form.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class TSM(Method):
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
     ) -> Distilled:
-        """Up to s, from there to mu and to t, and the difference of the predictions at these two."""
+        """Invert up to s, hop to mu and to t, and take the difference of the predictions at these two."""
         n = latents.shape[0]
         cond: TextEmbedding | PerpNegText = text.interpolated(view)
         if self.perp_neg:
@@ -91,7 +91,7 @@ class TSM(Method):
         return x_t, self.prior.eps(x_mu, timestep(mu, x_mu), empty)
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
-        """An item a view for each hop up to s, for the predictions at s and mu, and the guided ones at t."""
+        """Per view: one item per hop up to s, one for s, one for mu, and the guided ones at t."""
         between = self.interval.draw(progress, rng, round_up=self.perp_neg)
         items = len(self.interval.timesteps(between.s)) + 1 + guided_items(self.perp_neg)
         return Work(unet_fwd=items * batch)

@@ -29,15 +29,16 @@ from trace_bench.seeding import StepRng
 class ISM(Method):
     """g = B lambda w(t) (e_cfg(x_t, t, y) - e(x_s, s, "")),  w(t) = s_t / a_t
 
-    x_s and x_t lie on one DDIM inversion of z under the empty prompt, without guidance; e(x_s, s, "") is what
-    carries x_s to x_t. The released loss sums over the batch where the others average, hence the factor B.
+    x_s and x_t lie on one DDIM inversion of z under the empty prompt, without guidance; e(x_s, s, "") is the
+    prediction that takes x_s to x_t. The released loss sums over the batch where the other methods average,
+    hence the factor B.
 
     Args:
-        interval: where s and t lie over the run, fields of `inversion.IntervalSchedule`.
-        noise_offset: share of a draw a channel in the noise that the inversion starts from.
+        interval: range of s and t over the run, fields of `inversion.IntervalSchedule`.
+        noise_offset: weight of a per-channel draw added to the noise that the inversion starts from.
         gradient_scale: lambda.
-        plain_sds: the released code's own baseline: the noise itself as target, x_t noised in one go.
-        perp_neg: guidance by Perp-Neg, LucidDreamer's form.
+        plain_sds: the released code's SDS baseline: x_t is noised in one step and the target is that noise.
+        perp_neg: use Perp-Neg guidance in LucidDreamer's form.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class ISM(Method):
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
     ) -> Distilled:
-        """Up to s, on to t, and the difference of the two predictions."""
+        """Invert up to s, hop to t, and take the difference of the two predictions."""
         n = latents.shape[0]
         cond: TextEmbedding | PerpNegText = text.interpolated(view)
         if self.perp_neg:
@@ -83,7 +84,7 @@ class ISM(Method):
     def trajectory(
         self, z: Tensor, noise: Tensor, between: Interval, empty: TextEmbedding
     ) -> tuple[Tensor, Tensor]:
-        """x_t and the prediction at x_s that leads there."""
+        """x_t and the prediction at x_s that leads to it."""
         abar, grid = self.prior.alphas_cumprod, self.interval.timesteps(between.s)
         x_0 = add_noise(z, noise, *level(abar, grid[0]))
         x_s = ddim_invert(x_0, grid, abar, lambda x, t: self.prior.eps(x, t, empty))
@@ -91,7 +92,7 @@ class ISM(Method):
         return ddim_hop(x_s, eps_s, level(abar, between.s), level(abar, between.t)), eps_s
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
-        """An item a view for each hop up to s and for the prediction at s, and the guided ones at t."""
+        """Per view: one item per hop up to s, one for the prediction at s, and the guided ones at t."""
         guided = guided_items(self.perp_neg)
         if self.plain_sds:
             return Work(unet_fwd=guided * batch)
