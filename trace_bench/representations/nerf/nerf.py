@@ -49,8 +49,8 @@ class NeRF(Representation):
     """A hash-grid field in the cube of half side field.radius; starts from a density blob at the origin.
 
     Jitter along the rays, light, schedules and the learned background apply only in training, that is while
-    gradients are recorded. Without gradients, a render shows albedo over the given background, with samples at
-    the middle of each interval and at full size.
+    gradients are recorded. Without gradients, a render shows albedo over the given background, with samples
+    at the middle of each interval and at full size.
 
     Args:
         points: must be None; a NeRF starts from its blob.
