@@ -1,7 +1,8 @@
-"""Where every run of an output root stands, read from its manifest and the sweeps' plans; fast on thousands.
+"""The state of every run of an output root, from its manifest and the sweeps' plans; fast for thousands.
 
-A manifest is parsed once and remembered by its time and size in the user's cache, never beside the runs,
-which may be another's. No torch, no Hydra: `trace_bench.status` looks at this every few seconds.
+A manifest is parsed once and cached, with its time and size, in the user's cache folder; never in the output
+root, which may belong to somebody else. Imports neither torch nor Hydra, because `trace_bench.status` may run
+every few seconds.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.sweep_plan import Sweep, jobs_of
 from trace_bench.system.cache import cache_dir, keep
 
-#: `killed`: its manifest says running, but nobody is at work on it. `queued`: a Slurm job has it.
+#: `killed`: the manifest says running, but no process is working on it. `queued`: a Slurm job contains it.
 State = Literal["done", "running", "preempted", "queued", "killed", "failed", "missing", "unreadable"]
 STATES: tuple[State, ...] = (
     "done", "running", "queued", "preempted", "killed", "failed", "unreadable", "missing",
 )  # fmt: skip
-SILENT_S = 900.0  # a run on another machine that has written nothing for so long counts as killed
+SILENT_S = 900.0  # a run on another machine counts as killed if it has written nothing for this long
 _CACHE_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the status tells of one run; times in seconds since 1970."""
+    """The status of one run; times in seconds since 1970."""
 
     status: str  # the manifest's, or "unreadable", or "missing"
     method: str = ""
     representation: str = ""
     prompt: str = ""
-    seconds: float = 0.0  # spent, all attempts
+    seconds: float = 0.0  # time spent, over all attempts
     started: float = 0.0
     finished: float = 0.0
     slurm_id: str = ""  # of the last attempt
@@ -49,7 +50,7 @@ class Row:
 
 
 def read_rows(root: Path) -> dict[str, Row]:
-    """Every run folder with a manifest, relative to the output root."""
+    """The rows of all run folders with a manifest; keys are relative to the output root."""
     cache = cache_dir() / "status" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
     known = _load(cache)
     rows: dict[str, Row] = {}
@@ -77,7 +78,7 @@ def manifests(root: Path) -> Iterator[tuple[str, list[int]]]:
     for folder in folders:
         for entry in _entries(folder):
             with suppress(OSError):  # no manifest (yet)
-                stat = os.stat(f"{entry.path}/{MANIFEST}")  # noqa: PTH116  a Path a run would take longer than this
+                stat = os.stat(f"{entry.path}/{MANIFEST}")  # noqa: PTH116  a Path would take longer than this
                 yield entry.path[prefix:], [stat.st_mtime_ns, stat.st_size]
 
 
@@ -90,7 +91,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def read_row(folder: Path) -> Row:
-    """One run, from its manifest and, where it failed, its error.json."""
+    """One run, from its manifest and, if it failed, its error.json."""
     try:
         manifest = read_manifest(folder)
     except (ManifestError, OSError) as error:
@@ -111,7 +112,7 @@ def read_row(folder: Path) -> Row:
 
 
 def seconds_of(stamp: str | None) -> float:
-    """A manifest's time as seconds since 1970; 0 where there is none."""
+    """A manifest's time as seconds since 1970; 0 if there is none."""
     try:
         return datetime.fromisoformat(stamp).timestamp() if stamp else 0.0
     except ValueError:
@@ -130,7 +131,7 @@ def _reason(folder: Path) -> str:
         error = json.loads((folder / "error.json").read_text(encoding="utf-8"))
         return f"{error['type']}: {' '.join(str(error['message']).split())} (step {error['step']})"
     except (OSError, ValueError, KeyError, TypeError):
-        return "it left no error.json; see its log.txt"
+        return "there is no error.json; see its log.txt"
 
 
 def _load(cache: Path) -> Mapping[str, tuple[list[int], dict[str, Any]]]:
@@ -142,7 +143,7 @@ def _load(cache: Path) -> Mapping[str, tuple[list[int], dict[str, Any]]]:
 
 
 def alive_jobs(rows: Iterable[Row], sweeps: Iterable[Sweep]) -> Mapping[str, str] | None:
-    """Slurm's jobs that wait or run, of those that are named; None where Slurm cannot be asked."""
+    """The waiting and running Slurm jobs among those named; None if Slurm is not available."""
     ids = {row.slurm_id for row in rows if row.status == "running" and row.slurm_id}
     ids |= {job_id for job_id, _ in jobs_of(sweeps)}
     if not slurm.is_here():
@@ -154,7 +155,7 @@ def alive_jobs(rows: Iterable[Row], sweeps: Iterable[Sweep]) -> Mapping[str, str
 
 
 def states(root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep]) -> dict[str, State]:
-    """The state of every run that has a manifest or stands in a plan."""
+    """The state of every run that has a manifest or is part of a plan."""
     sweeps = list(sweeps)
     alive = alive_jobs(rows.values(), sweeps)
     queued = {name for job_id, names in jobs_of(sweeps) if job_id in (alive or {}) for name in names}
@@ -170,7 +171,7 @@ def states(root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep]) -> dict
 
 
 def is_worked_on(folder: Path, row: Row, alive: Mapping[str, str] | None) -> bool:
-    """Whether somebody is at work on a run whose manifest says so; no lock is tried, its owner needs it."""
+    """Whether a process is working on a run marked as running; does not try the lock, its owner needs it."""
     if row.slurm_id and alive is not None:
         return alive.get(row.slurm_id) in ("RUNNING", "COMPLETING")
     try:
@@ -185,7 +186,7 @@ def is_worked_on(folder: Path, row: Row, alive: Mapping[str, str] | None) -> boo
 
 
 def last_sign(folder: Path) -> float:
-    """When a run last wrote something, in seconds since 1970."""
+    """Time of a run's last write, in seconds since 1970."""
     times = [0.0]
     for name in ("metrics.jsonl", "log.txt", MANIFEST):
         with suppress(OSError):

@@ -160,7 +160,7 @@ def parse(prompt: str) -> tuple[Caption, str | None]:
     unknown = [w for w in dict.fromkeys(words) if w not in vocabulary() and w != "the"]
     if unknown:
         raise TraceBenchError(
-                f'The toy world does not know {", ".join(map(repr, unknown))} in "{prompt}"; it has {_KNOWN}.'
+            f'The toy world does not know {", ".join(map(repr, unknown))} in "{prompt}"; it has {_KNOWN}.'
         )
     if "on" not in words:
         name, color = _take_thing(words, prompt)

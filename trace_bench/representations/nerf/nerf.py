@@ -97,10 +97,7 @@ class NeRF(Representation):
         mesh: Mapping[str, Any] | None = None,
     ) -> None:
         if points is not None:
-            raise TraceBenchError(
-                "NeRF takes no initial points; use init=none, or "
-                "representation=gaussians."
-            )
+            raise TraceBenchError("NeRF takes no initial points; use init=none, or representation=gaussians.")
         self.lr = merged("lr", LEARNING_RATES, lr)
         self.lr_left = lr_left
         _check(background, losses_mode, samples_per_ray, background_augment, {**self.lr, "left": lr_left})
