@@ -13,7 +13,7 @@ from trace_bench.run_folder.manifest import Manifest, RunIdentity
 from trace_bench.system.errors import TraceBenchError
 
 CAMERA_KEYS = ("elevation_deg", "azimuth_deg", "distance", "fovy_deg", "width", "height", "c2w")
-AGAIN = "rerun it with force=true"
+AGAIN = "repeat the run with force=true"
 
 
 @dataclass(frozen=True)
