@@ -88,7 +88,9 @@ def test_one_run_after_another(tmp_path):
     with pytest.raises(TraceBenchError, match="is not a run folder"):
         planned(tmp_path, *after)
     assert make_asset(first, lambda: True).status == "preempted"
-    with pytest.raises(TraceBenchError, match=r"is not finished \(status preempted\); init.folder needs a finished run"):
+    with pytest.raises(
+        TraceBenchError, match=r"is not finished \(status preempted\); init.folder needs a finished run"
+    ):
         planned(tmp_path, *after)
     assert make_asset(first).status == "done"
     second = planned(tmp_path, *after)

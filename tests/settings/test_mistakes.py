@@ -32,7 +32,10 @@ MISTAKES = [
     (["method=external", *EXTERNAL, "steps=5"], "method=external distils nothing; leave out steps=5."),
     (["method=external", *EXTERNAL], "x.ply does not exist; set method.asset to"),
     (["init=pointcloud", "init.path=x.ply"], "The file x.ply does not exist; set init.path to the path of"),
-    (["init=run", "init.folder=x"], "x is not a run folder; set init.folder to a folder with a manifest.json."),
+    (
+        ["init=run", "init.folder=x"],
+        "x is not a run folder; set init.folder to a folder with a manifest.json.",
+    ),
     (["steps=${nowhere}"], "steps could not be resolved"),
 ]
 
