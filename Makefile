@@ -38,7 +38,7 @@ style: $(VENV)/.installed-dev  ## ruff and codespell
 types: $(VENV)/.installed-dev  ## mypy
 	$(VENV)/bin/mypy
 
-imports: $(VENV)/.installed-dev  ## DESIGN's dependency rules
+imports: $(VENV)/.installed-dev  ## which package may import which
 	$(VENV)/bin/lint-imports
 
 format: $(VENV)/.installed-dev  ## let ruff rewrite what it can

@@ -1,6 +1,6 @@
-"""trace_bench makes 3D assets from text by score distillation, the same way for every method.
+"""trace_bench makes 3D assets from text by score distillation, with the same pipeline for every method.
 
-Importing the package is cheap: torch and everything heavier is imported by the modules that need it.
+Importing the package is cheap: torch and other heavy packages are imported only by modules that need them.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m trace_bench`: make assets. `--help` names every key."""
+"""`python -m trace_bench`: make assets. `--help` lists every key."""
 
 import sys
 

@@ -1,9 +1,9 @@
-"""Cameras in threestudio's conventions, and the distributions they are drawn from.
+"""Cameras in threestudio's conventions, and the distributions they are sampled from.
 
 World: z up, azimuth 0 = +x = the front, azimuth grows towards +y. ``c2w`` is the OpenGL camera-to-world
-matrix (columns right, up, backward, position; the camera looks along its own -z), as threestudio conditions
-on it; ``viewmats`` is the OpenCV world-to-camera matrix (x right, y down, z forward) that gsplat takes.
-Angles are degrees.
+matrix (columns right, up, backward, position; the camera looks along its own -z), as in threestudio's camera
+conditioning. ``viewmats`` is the OpenCV world-to-camera matrix (x right, y down, z forward) for gsplat.
+Angles are in degrees.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trace_bench.system.errors import TraceBenchError
 
 
 class UniformSource(Protocol):
-    """The part of ``seeding.StepRng`` that is needed here: named uniform draws in [0, 1)."""
+    """The part of ``seeding.StepRng`` needed here: named uniform draws in [0, 1)."""
 
     def uniform(self, purpose: str, shape: tuple[int, ...]) -> Tensor: ...
 
@@ -59,7 +59,7 @@ def make_cameras(
     elevation_deg: Tensor | float, azimuth_deg: Tensor | float, distance: Tensor | float,
     fovy_deg: Tensor | float, width: int, height: int,
 ) -> Cameras:  # fmt: skip
-    """Cameras at spherical positions about the origin; all inputs [B] or scalars, broadcast together."""
+    """Cameras at spherical positions around the origin; all inputs [B] or scalars, broadcast together."""
     values = [
         torch.as_tensor(v, dtype=torch.float64).reshape(-1)
         for v in (elevation_deg, azimuth_deg, distance, fovy_deg)
@@ -68,7 +68,7 @@ def make_cameras(
     azimuth = wrap_degrees(azimuth)
     el, az = torch.deg2rad(elevation), torch.deg2rad(azimuth)
     backward = torch.stack([el.cos() * az.cos(), el.cos() * az.sin(), el.sin()], dim=-1)
-    # From the azimuth alone, so that a camera on the pole is defined too.
+    # Computed from the azimuth only, so that it is also defined for a camera at the pole.
     right = torch.stack([-az.sin(), az.cos(), torch.zeros_like(az)], dim=-1)
     up = torch.cross(backward, right, dim=-1)
     c2w = torch.eye(4, dtype=torch.float64).repeat(len(az), 1, 1)
@@ -86,7 +86,7 @@ def make_cameras(
 
 @dataclass(frozen=True)
 class CameraRange:
-    """Where training cameras stand; each field is (low, high). The defaults are those of the tiny world."""
+    """Range of training cameras; each field is (low, high). The defaults suit the toy world."""
 
     distance: tuple[float, float] = (2.5, 2.8)
     fovy_deg: tuple[float, float] = (40.0, 45.0)
@@ -110,10 +110,10 @@ def sample_cameras(
     width: int,
     height: int,
 ) -> Cameras:
-    """Draw n cameras as GaussianDreamer does.
+    """Sample n cameras as in GaussianDreamer.
 
-    The azimuth is stratified over the batch; the elevation is, with even chances, uniform in angle or uniform
-    on the sphere's band; distance and field of view are uniform.
+    The azimuth is stratified over the batch. The elevation is uniform in angle or uniform on the sphere's
+    band, with equal probability. Distance and field of view are uniform.
     """
 
     def between(purpose: str, limits: tuple[float, float]) -> Tensor:
@@ -132,7 +132,7 @@ def sample_cameras(
 
 @dataclass(frozen=True)
 class EvaluationRig:
-    """A fixed ring of cameras: azimuths evenly spaced from 0 (the front), everything else constant."""
+    """A fixed ring of cameras: evenly spaced azimuths from 0 (the front), everything else constant."""
 
     n_views: int = 24
     elevation_deg: float = 15.0

@@ -1,4 +1,4 @@
-"""The shared distillation core: the one loop that every method and representation runs in."""
+"""The distillation loop, shared by every method and representation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class NonFiniteError(TraceBenchError):
     def __init__(self, step: int, name: str) -> None:
         super().__init__(
             f"The {name} became non-finite at step {step}; lower the learning rate or the guidance scale, "
-            "or look at the last checkpoint."
+            "or inspect the last checkpoint."
         )
         self.step = step
         self.name = name
@@ -37,7 +37,7 @@ class NonFiniteError(TraceBenchError):
 
 @dataclass(frozen=True)
 class DistillResult:
-    """How the loop ended: `step` steps are done; `stopped` where it was asked to stop before the last."""
+    """Result of the loop: `step` steps are done; `stopped` if it was asked to stop before the last one."""
 
     step: int
     stopped: bool
@@ -45,7 +45,7 @@ class DistillResult:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the core has in its hands at a step, before the backward pass."""
+    """The state of a step before its backward pass."""
 
     progress: Progress
     view: Cameras
@@ -56,7 +56,7 @@ class Observation:
 
 
 class FiniteMonitor:
-    """Remembers on the device the first step at which each named value was not finite."""
+    """Stores on the device the first step at which each named value was not finite."""
 
     NAMES = ("render", "latents", "latent gradient", "loss")
 
@@ -65,14 +65,14 @@ class FiniteMonitor:
         self._first = torch.full((len(self.NAMES),), self._never, device=device)
 
     def record(self, step: int, values: dict[str, Tensor]) -> None:
-        """Look at this step's values without waiting for the device."""
+        """Check this step's values without waiting for the device."""
         for name, value in values.items():
             bad = ~torch.isfinite(value).all()
             i = self.NAMES.index(name)
             self._first[i] = torch.where(bad, self._first[i].clamp(max=step), self._first[i])
 
     def check(self) -> None:
-        """Raise NonFiniteError for the earliest bad value, the first in the order of computation."""
+        """Raise NonFiniteError for the earliest bad value; on a tie, the first one computed."""
         first = self._first.tolist()
         step = min(first)
         if step < self._never:
@@ -97,19 +97,19 @@ def distill(
     should_stop: Callable[[], bool] = lambda: False,
     observe: Callable[[Observation], None] = lambda seen: None,
 ) -> DistillResult:
-    """Render, encode, take the method's direction, one backward, optimise, densify; `steps` times.
+    """`steps` times: render, encode, compute the direction, one backward pass, optimise, densify.
 
     Args:
         text: the prompt's embeddings.
         camera_range: distribution of the training views.
         steps: length of the run; every schedule is relative to it.
-        resolution: pixels a side of the training renders.
-        background: colour behind the asset; `random` draws one a view and step.
-        start: first step to do, after a resume.
-        on_step: called after each step with its index and, every `log_every` steps and after the last, the
-            log (else an empty dict). A log that is not empty means that all steps so far were finite.
-        should_stop: asked before each step; True ends the loop early.
-        observe: shown each step before its backward pass; it must leave the graph as it is.
+        resolution: side of the training renders in pixels.
+        background: colour behind the asset; `random` draws one per view and step.
+        start: first step to run, after a resume.
+        on_step: called after each step with its index and a log. The log is filled every `log_every` steps
+            and after the last step, else empty. A filled log means that all steps so far were finite.
+        should_stop: called before each step; True ends the loop early.
+        observe: called in each step before its backward pass; must not change the graph.
 
     Raises:
         NonFiniteError: a render, latent, gradient or loss was NaN or infinite; names the step.
@@ -151,7 +151,7 @@ def _step(
     monitor: FiniteMonitor,
     observe: Callable[[Observation], None],
 ) -> tuple[Distilled, Tensor]:
-    """One step; returns the method's answer and the loss."""
+    """Run one step; returns the method's result and the regularisation loss."""
     n = len(view)
     render = representation.render(view, background_colour(background, n, rng, prior.device))
     representation.pre_backward(render)
@@ -179,10 +179,10 @@ def encode(
     flip_probability: float = 0.0,
     pixel_gradient_limit: float | None = None,
 ) -> Tensor:
-    """The render as latents [B, C, h, w]; a latent representation has them already.
+    """The render as latents [B, C, h, w]; unchanged if the representation renders latents.
 
-    With `depth_probability` the depth is encoded in place of the colours, where the representation has one;
-    with `flip_probability` the pictures are mirrored; `pixel_gradient_limit` holds for what comes back to the
+    With `depth_probability`, the depth is encoded instead of the colours, if it is differentiable. With
+    `flip_probability`, the images are mirrored. `pixel_gradient_limit` limits the gradient that reaches the
     colours.
     """
     if render.latents is not None:
@@ -201,28 +201,28 @@ def encode(
 
 
 def limited(grad: Tensor, limit: float) -> Tensor:
-    """Each pixel's gradient [..., 3], scaled until no channel is beyond +-limit (Dreamer XL's code)."""
+    """Each pixel's gradient [..., 3], scaled so that every channel is within +-limit (Dreamer XL's code)."""
     largest = grad.abs().amax(dim=-1, keepdim=True)
     return grad * (limit / largest.clamp(min=limit))
 
 
 def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
-    """Depth [B, H, W, 1] as a grey picture [B, H, W, 3] of disparity, 1 at each view's nearest point, 0 where
-    it is empty; where next to nothing is hit depth says nothing and is left out."""
+    """Depth [B, H, W, 1] as a grey disparity image [B, H, W, 3]: 1 at each view's nearest point, 0 if empty.
+    Depth is ignored where alpha is near 0, because it is undefined there."""
     disparity = alpha / torch.where(alpha > 1e-3, depth, torch.ones_like(depth))
     nearest = disparity.detach().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
     return (disparity / nearest).expand(-1, -1, -1, 3)
 
 
 def background_colour(background: Background, n: int, rng: StepRng, device: torch.device) -> Tensor:
-    """One colour a view: [B, 3] in [0, 1]."""
+    """One colour per view: [B, 3] in [0, 1]."""
     if background == "random":
         return rng.uniform("background", (n, 3), device)
     return torch.full((n, 3), 1.0 if background == "white" else 0.0, device=device)
 
 
 def _log(distilled: Distilled, regularisation: Tensor, representation: Representation) -> dict[str, float]:
-    """Scalars of a step; the only place where the loop waits for the device."""
+    """Scalars of a step; reading them waits for the device."""
     log = {
         "grad_rms": float(distilled.grad.square().mean().sqrt()),
         "regularisation": float(regularisation),

@@ -1,4 +1,4 @@
-"""How far a run is, and settings that change over it."""
+"""Progress of a run, and settings that change over it."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def scheduled(spec: float | Sequence[float], fraction: float) -> float:
 
 
 def sqrt_ramp(start: float, end: float, fraction: float) -> float:
-    """From `start` to `end` with the square root of the run, fast at first (HiFA, Zhu and Zhuang 2024)."""
+    """From `start` to `end` with the square root of `fraction`, fast at first (HiFA, Zhu and Zhuang 2024)."""
     return start + (end - start) * fraction**0.5

@@ -1,4 +1,4 @@
-"""What cameras see of an asset, and what can be seen by them."""
+"""Renders, and the interface of everything that can be rendered."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Render:
-    """What a batch of B cameras sees. Exactly one of `rgb` and `latents` is what the core distils into."""
+    """Views of B cameras. Exactly one of `rgb` and `latents` is distilled into."""
 
-    rgb: Tensor | None  # [B, H, W, 3] in [0, 1]; None where the representation is a latent itself
+    rgb: Tensor | None  # [B, H, W, 3] in [0, 1]; None if the representation is itself a latent
     alpha: Tensor  # [B, H, W, 1] in [0, 1]
     depth: Tensor  # [B, H, W, 1] expected z-depth in the camera's frame, world units; 0 where empty
-    normal: Tensor | None = None  # [B, H, W, 3] world space, unit length where alpha > 0, else 0; on demand
-    latents: Tensor | None = None  # [B, C, h, w] scaled VAE latents; None where `rgb` has to be encoded
-    info: dict[str, Any] = field(default_factory=dict)  # the renderer's own (means2d, radii, ...)
+    normal: Tensor | None = None  # [B, H, W, 3] world space, unit length where alpha > 0, else 0; on request
+    latents: Tensor | None = None  # [B, C, h, w] scaled VAE latents; None if `rgb` must be encoded
+    info: dict[str, Any] = field(default_factory=dict)  # renderer-specific (means2d, radii, ...)
 
 
 class Renderable(Protocol):
-    """What can be seen from cameras, whether or not it can be optimised."""
+    """Anything that cameras can render, whether or not it can be optimised."""
 
     @property
     def views_matter(self) -> bool: ...

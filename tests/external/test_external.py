@@ -149,8 +149,8 @@ def test_a_folder_of_pictures_is_copied_over_white(tmp_path):
 def test_pictures_that_do_not_fit_the_rig(tmp_path):
     few, small = pictures(tmp_path / "few", n=2), pictures(tmp_path / "small", size=16)
     for folder, word in (
-        (few, "has 2 pictures, but the rig 3 cameras; .* set rig.n_views=2"),
-        (small, "has 16 x 16 pixels, but the rig 32 x 32; .* set rig.resolution=16"),
+        (few, "has 2 images, but the rig has 3 cameras; .* set rig.n_views=2"),
+        (small, "has 16 x 16 pixels, but the rig has 32 x 32; .* set rig.resolution=16"),
     ):
         (spec,) = plan(tmp_path, folder)
         outcome = make_asset(spec)
@@ -165,7 +165,7 @@ def test_a_sweep_takes_each_prompts_own_file(tmp_path, splats):
         (tmp_path / f"{i}.ply").write_bytes(splats.read_bytes() + b"\n" * 0)
     specs = plan(tmp_path, f"{tmp_path}/{{prompt_id}}.ply", "prompt=0,2", multirun=True)
     assert [Path(spec.job.method["asset"]).name for spec in specs] == ["0.ply", "2.ply"]
-    with pytest.raises(TraceBenchError, match=r"There is no file .*7\.ply"):
+    with pytest.raises(TraceBenchError, match=r"7\.ply does not exist"):
         plan(tmp_path, f"{tmp_path}/{{prompt_id}}.ply", "prompt=0,7", multirun=True)
 
 
@@ -194,9 +194,9 @@ def test_assets_that_will_not_do(tmp_path):
     trimesh.PointCloud(np.zeros((3, 3))).export(tmp_path / "points.ply")
     (tmp_path / "x.blend").write_text("")
     for name, word in (
-        ("none.ply", "There is no file"),
+        ("none.ply", "does not exist"),
         ("points.ply", "neither 3D Gaussians nor triangles"),
-        ("x.blend", "no asset that can be rendered"),
+        ("x.blend", "cannot be rendered"),
     ):
         with pytest.raises(TraceBenchError, match=word):
             asset_kind(tmp_path / name)

@@ -102,11 +102,11 @@ def test_files_that_will_not_do(tmp_path):
     (tmp_path / "broken.obj").write_text("this is not an obj")
     (tmp_path / "x.blend").write_text("")
     for name, word in (
-        ("none.ply", "There is no file"),
+        ("none.ply", "does not exist"),
         ("points.ply", "has no triangles"),
         ("broken.glb", "cannot be read as a mesh"),
         ("broken.obj", "cannot be read as a mesh|has no triangles"),
-        ("x.blend", "is no mesh that is read here"),
+        ("x.blend", "is not a supported mesh"),
     ):
         with pytest.raises(TraceBenchError, match=word) as refusal:
             load_mesh(tmp_path / name)

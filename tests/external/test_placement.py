@@ -68,5 +68,5 @@ def test_wrong_settings():
         Placement(up="x")
     with pytest.raises(TraceBenchError, match="radius must be above 0"):
         Placement(radius=0.0)
-    with pytest.raises(TraceBenchError, match="All points are the same"):
+    with pytest.raises(TraceBenchError, match="All points are identical"):
         Placement(radius=1.0)(torch.ones(2, 3))

@@ -85,10 +85,12 @@ def test_a_start_from_a_file_is_the_file_s_content(tmp_path, splats):
 def test_one_run_after_another(tmp_path):
     first = planned(tmp_path, "init=sphere", "init.n=40")
     after = ("method=csd", "guidance_scale=null", "init=run", f"init.folder={first.folder}")
-    with pytest.raises(TraceBenchError, match="is no run folder"):
+    with pytest.raises(TraceBenchError, match="is not a run folder"):
         planned(tmp_path, *after)
     assert make_asset(first, lambda: True).status == "preempted"
-    with pytest.raises(TraceBenchError, match=r"is not finished \(status preempted\); init.folder needs one"):
+    with pytest.raises(
+        TraceBenchError, match=r"is not finished \(status preempted\); init.folder needs a finished run"
+    ):
         planned(tmp_path, *after)
     assert make_asset(first).status == "done"
     second = planned(tmp_path, *after)

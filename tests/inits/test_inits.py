@@ -170,12 +170,12 @@ def test_files_that_will_not_do(tmp_path):
     write(tmp_path / "empty.ply", xyz(0))
     write(tmp_path / "point.ply", {"x": np.ones(2), "y": np.ones(2), "z": np.ones(2)})
     for name, options, word in (
-        ("missing.ply", {}, "no file"),
+        ("missing.ply", {}, "does not exist"),
         ("text.ply", {}, "cannot be read"),
         ("binary.ply", {}, "cannot be read"),
         ("flat.ply", {}, "no vertices with x, y and z"),
         ("empty.ply", {}, "no vertices"),
-        ("point.ply", {"radius": 1.0}, "are the same"),
+        ("point.ply", {"radius": 1.0}, "are identical"),
     ):
         with pytest.raises(TraceBenchError, match=word):
             PlyPoints(str(tmp_path / name), **options)(RNG)

@@ -54,7 +54,7 @@ def test_a_mesh_is_placed(box):
 def test_wrong_settings(box):
     with pytest.raises(TraceBenchError, match=r"init\.n must be at least 1, but is 0"):
         MeshSurface(box, n=0)(RNG)
-    with pytest.raises(TraceBenchError, match="There is no file"):
+    with pytest.raises(TraceBenchError, match="does not exist"):
         MeshSurface(box + "x")(RNG)
 
 
@@ -116,5 +116,5 @@ def test_only_a_finished_run_with_a_shape_will_do(tmp_path, splats):
         PreviousRun(make_run(tmp_path / "run", "preempted"))(RNG)
     with pytest.raises(TraceBenchError, match="There is no finished run"):
         PreviousRun(make_run(tmp_path / "run", files=["asset.ply", "gone.png"]))(RNG)
-    with pytest.raises(TraceBenchError, match=r"has no asset\.ply to start from: representation=gaussians"):
+    with pytest.raises(TraceBenchError, match=r"has no asset\.ply: representation=gaussians"):
         PreviousRun(make_run(tmp_path / "run", files=[]))(RNG)

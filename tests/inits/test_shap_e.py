@@ -180,12 +180,18 @@ def test_what_cannot_be_loaded_is_one_sentence(model, tmp_path):
     (tmp_path / "empty" / "prior").mkdir(parents=True)
     (tmp_path / "empty" / "prior" / "config.json").write_text("{}")
     for settings, word in (
-        ({"repo": model, "weights": str(tmp_path / "none.pth")}, "There is no file"),
-        ({"repo": model, "weights": str(tmp_path / "text.pth")}, "holds no weights of Shap-E's text model"),
-        ({"repo": model, "weights": str(tmp_path / "other.pth")}, "holds no weights of Shap-E's text model"),
+        ({"repo": model, "weights": str(tmp_path / "none.pth")}, "does not exist"),
+        (
+            {"repo": model, "weights": str(tmp_path / "text.pth")},
+            "contains no weights of Shap-E's text model",
+        ),
+        (
+            {"repo": model, "weights": str(tmp_path / "other.pth")},
+            "contains no weights of Shap-E's text model",
+        ),
         ({"repo": str(tmp_path / "empty")}, "cannot be loaded as a ShapEPipeline"),
         ({"repo": str(tmp_path / "nowhere")}, "There is no model folder"),
-        ({"repo": "openai/shap-e"}, "neither in the local cache nor to be had"),
+        ({"repo": "openai/shap-e"}, "not in the local cache and could not be downloaded"),
     ):
         with pytest.raises(TraceBenchError, match=word) as refusal:
             ShapE(**SMALL | settings)(RNG, "cpu", "a red cube")

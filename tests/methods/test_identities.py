@@ -67,7 +67,7 @@ def test_vsd_without_guidance_and_with_the_prior_as_adapter_vanishes(latents: Te
 
 
 def test_trace_with_a_perfect_adapter_is_the_direct_transport(latents: Tensor) -> None:
-    """Section 6.4: with e_phi = E[b_t | x_t], here b_t itself, Algorithm 1 leaves
+    """With e_phi = E[b_t | x_t], here b_t itself, Algorithm 1 leaves
     (x_rndr - x0_pred) / sigma_t and the released sign leaves nothing."""
     prior = exact_prior()
     text, rng, view = exact_text(prior), Rng(0).at(3), cameras(4)
@@ -89,7 +89,7 @@ def test_trace_with_a_perfect_adapter_is_the_direct_transport(latents: Tensor) -
 
 
 def test_trace_pulls_the_render_towards_its_target() -> None:
-    """Section 12.3's sign test: with e_phi = 0 both forms move a render at -1 up towards a target at 1."""
+    """Sign test: with e_phi = 0, both forms move a render at -1 up towards a target at 1."""
     prior = exact_prior()
     text, view = exact_text(prior), cameras(256)
     latents = torch.full((256, *SHAPE), -1.0, dtype=torch.float64)

@@ -156,7 +156,7 @@ def test_an_adapter_that_does_not_train_is_noticed(
     prior: StableDiffusionPrior, latents: torch.Tensor
 ) -> None:
     adapter = prior.adapter(rank=4, seed=0)
-    with pytest.raises(TraceBenchError, match="not being trained"):
+    with pytest.raises(TraceBenchError, match="is not training"):
         adapter.check_trains()
     optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-3)
     adapter.predict(latents, T, prior.embed([PROMPT]).expand(3), torch.zeros(3, 16)).sum().backward()
@@ -169,7 +169,7 @@ def test_pickled_weights_are_refused(checkpoints: tuple[Path, Path], tmp_path: P
     (folder / "unet" / "diffusion_pytorch_model.safetensors").rename(
         folder / "unet" / "diffusion_pytorch_model.bin"
     )
-    with pytest.raises(TraceBenchError, match="only safetensors"):
+    with pytest.raises(TraceBenchError, match=r"has no \.safetensors file"):
         StableDiffusionPrior(str(folder), resolution=16)
 
 

@@ -66,6 +66,6 @@ def test_a_changed_manifest_is_read_again(tmp_path):
 
 
 def test_why_a_run_failed(tmp_path):
-    assert failure(tmp_path) == "it left no error.json; see its log.txt"
+    assert failure(tmp_path) == "there is no error.json; see its log.txt"
     (tmp_path / "error.json").write_text(json.dumps({"type": "OSError", "message": "disk\nfull", "step": 4}))
     assert failure(tmp_path) == "OSError: disk full (step 4)"

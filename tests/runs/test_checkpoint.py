@@ -55,7 +55,7 @@ def test_every_flipped_byte_is_noticed(tmp_path):
 def test_nothing_is_executed_on_loading(tmp_path):
     """Only tensors and plain values: an object in a state dict is refused rather than unpickled."""
     save_checkpoint(tmp_path, Checkpoint("f" * 64, 0, {"x": np.random.default_rng(0)}, {}, {}, {}))
-    with pytest.raises(CheckpointError, match="of another version"):
+    with pytest.raises(CheckpointError, match="by another version"):
         load_checkpoint(tmp_path, "f" * 64)
 
 

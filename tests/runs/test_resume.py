@@ -77,7 +77,7 @@ def test_an_interrupted_run_goes_on_even_with_force(out):
     """A requeued job has force=true in its command still, and must not start over."""
     made = make_asset(spec(out, "force=true"), stop_at(6))
     make_asset(spec(out, "force=true"))
-    assert "Going on at step 6" in (made.folder / "log.txt").read_text()
+    assert "Resuming at step 6" in (made.folder / "log.txt").read_text()
 
 
 def damage_flip(path):

@@ -237,7 +237,8 @@ def test_a_run_that_another_process_works_on_is_left_to_it(command, out, capsys)
     with claim(wanted.folder):
         assert command("-m", "prompt=0,1") == EXIT_UNFINISHED
     said = capsys.readouterr().err
-    assert f"is being worked on by pid {os.getpid()}" in said
+    assert f"pid {os.getpid()} on host" in said
+    assert "is working on" in said
     assert statuses(out) == ["done"]  # the other one
     assert command("-m", "prompt=0,1") == 0
 

@@ -40,7 +40,7 @@ def test_a_pattern_has_to_match_one_path(tmp_path):
 
 def test_braces_that_mean_nothing():
     for path in ("{promptid}.ply", "{0}.ply", "{prompt_id.ply"):
-        with pytest.raises(TraceBenchError, match=r"there are \{prompt_id\}, \{slug\}, \{seed\}"):
+        with pytest.raises(TraceBenchError, match=r"use \{prompt_id\}, \{slug\}, \{seed\}"):
             located("init", spec(path=path), VALUES)
 
 
@@ -94,14 +94,14 @@ def test_a_model_is_its_weights_or_its_name(tmp_path):
     assert contents("init", spec("model", repo=str(tmp_path / "n"))) == first
     assert contents("init", spec("model", repo="someone/model")) == {"repo": "someone/model"}
     (tmp_path / "none").mkdir()
-    with pytest.raises(TraceBenchError, match="holds no model"):
+    with pytest.raises(TraceBenchError, match="is not a model"):
         contents("init", spec("model", repo=str(tmp_path / "none")))
 
 
 def test_what_is_not_there_is_one_sentence(tmp_path):
-    for kind, word in (("file", "There is no file"), ("asset", "file or folder"), ("run", "no run folder")):
+    for kind, word in (("file", "does not exist"), ("asset", "file or folder"), ("run", "not a run folder")):
         with pytest.raises(TraceBenchError, match=word):
             contents("init", spec(kind, path=str(tmp_path / "nothing")))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TraceBenchError, match="has no pictures"):
+    with pytest.raises(TraceBenchError, match="contains no images"):
         contents("method", spec("asset", asset=str(tmp_path / "empty")))

@@ -14,16 +14,16 @@ MISTAKES = [
     (["qqq=3"], "There is no setting 'qqq'."),
     (["+foo=1"], "There is no setting 'foo'."),
     (["method.guidance_scal=3"], "did you mean method.guidance_scale?"),
-    (["method=tracee"], "There is no method 'tracee'; did you mean trace? There are: "),
+    (["method=tracee"], "There is no method 'tracee'; did you mean trace? Options: "),
     (["prior=sd12"], "There is no prior 'sd12'"),
     (["prompt_set=toys"], "did you mean toy?"),
-    (["hydra/launcher=slrm"], "There is no hydra/launcher 'slrm'; did you mean slurm? There are: "),
-    (["protocol=tooy"], "There is no protocol 'tooy'; did you mean toy? There are: paper, toy."),
-    (["protocol=toy/sds"], "There is no protocol 'toy/sds'; did you mean toy? There are: paper, toy."),
-    (["protocol=method/toy/sds"], "There is no protocol 'method/toy/sds'. There are: paper, toy."),
+    (["hydra/launcher=slrm"], "There is no hydra/launcher 'slrm'; did you mean slurm? Options: "),
+    (["protocol=tooy"], "There is no protocol 'tooy'; did you mean toy? Options: paper, toy."),
+    (["protocol=toy/sds"], "There is no protocol 'toy/sds'; did you mean toy? Options: paper, toy."),
+    (["protocol=method/toy/sds"], "There is no protocol 'method/toy/sds'. Options: paper, toy."),
     (["protocol/method=toy/trce"], "There is no protocol/method 'toy/trce'; did you mean toy/trace?"),
     (["experiment=null", "guidance_scale=null"], "experiment=null chooses nothing; leave it out."),
-    (["seed"], "'seed' cannot be read as key=value"),
+    (["seed"], "'seed' is not key=value"),
     (["steps=many"], "steps must be an integer of at least 1, but is 'many'."),
     (["prompts_per_job=0"], "prompts_per_job must be"),
     (["prompt=99"], "There is no prompt 99 in prompt_set=toy, which has 8"),
@@ -36,10 +36,13 @@ MISTAKES = [
     (["method=external", "asset=x.ply"], "There is no setting 'asset'; did you mean method.asset?"),
     (["method=external"], "method.asset has no value; add method.asset=... to the command."),
     (["method=external", *EXTERNAL, "steps=5"], "method=external distils nothing; leave out steps=5."),
-    (["method=external", *EXTERNAL], "There is no file x.ply; give method.asset the path of"),
-    (["init=pointcloud", "init.path=x.ply"], "There is no file x.ply; give init.path the path of"),
-    (["init=run", "init.folder=x"], "x is no run folder; give init.folder a folder with a manifest.json."),
-    (["steps=${nowhere}"], "steps cannot be worked out"),
+    (["method=external", *EXTERNAL], "x.ply does not exist; set method.asset to"),
+    (["init=pointcloud", "init.path=x.ply"], "The file x.ply does not exist; set init.path to the path of"),
+    (
+        ["init=run", "init.folder=x"],
+        "x is not a run folder; set init.folder to a folder with a manifest.json.",
+    ),
+    (["steps=${nowhere}"], "steps could not be resolved"),
 ]
 
 
@@ -53,7 +56,7 @@ def test_a_mistake_is_one_sentence(overrides, says, model):
 
 
 def test_a_sweep_without_m_is_refused(model):
-    with pytest.raises(TraceBenchError, match=r"method=sds,vsd asks for several runs; add -m"):
+    with pytest.raises(TraceBenchError, match=r"method=sds,vsd sets several values; add -m"):
         make_plan([f"prior.repo={model}", "method=sds,vsd"], multirun=False)
 
 

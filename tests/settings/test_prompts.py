@@ -56,12 +56,12 @@ def test_a_text_of_the_users_own_has_an_id_that_is_its_own():
         (10, "no prompt 10 in prompt_set=ten, which has 10"),
         (-1, "no prompt -1"),
         ("8-10", "no prompt 10"),
-        ("5-2", "runs backwards"),
-        ([], "asks for nothing"),
-        ("  ", "is no prompt"),
-        (True, "is no prompt"),
-        (None, "is no prompt"),
-        (1.5, "is no prompt"),
+        ("5-2", "is reversed"),
+        ([], "selects nothing"),
+        ("  ", "is not a prompt"),
+        (True, "is not a prompt"),
+        (None, "is not a prompt"),
+        (1.5, "is not a prompt"),
     ],
 )
 def test_a_selection_that_means_nothing_is_refused(wanted, says):
@@ -140,10 +140,10 @@ def test_coco_captions(tmp_path):
     ("content", "more", "says"),
     [
         ('{"a": 1}', {}, "no prompts"),
-        ('[1, "b"]', {}, "must hold a list of texts"),
+        ('[1, "b"]', {}, "must be a list of texts"),
         ("[not json", {}, "not UTF-8 text or JSON"),
         ('["a", " "]', {}, "an empty prompt"),
-        ('["a"]', {"sha256": "0" * 64}, "is not the file that prompt_set=x is defined by"),
+        ('["a"]', {"sha256": "0" * 64}, "is not the file of prompt_set=x"),
         ('["a"]', {"count": 2}, "should have 2 prompts, but .* has 1"),
     ],
 )
@@ -192,7 +192,7 @@ def test_gpteval3d_without_network_or_folder_says_what_to_do(tmp_path, monkeypat
 def test_gpteval3d_from_a_folder_must_be_the_real_file(tmp_path, monkeypatch):
     (tmp_path / "prompts.json").write_text(json.dumps(["not it"] * 110))
     monkeypatch.setenv("TRACE_BENCH_GPTEVAL3D", str(tmp_path))
-    with pytest.raises(TraceBenchError, match="is not the file that prompt_set=gpteval3d is defined by"):
+    with pytest.raises(TraceBenchError, match="is not the file of prompt_set=gpteval3d"):
         load_prompt_set("gpteval3d", spec_of("gpteval3d"))
 
 

@@ -18,24 +18,24 @@ EXTERNAL = ["method=external", "method.source=us", "method.minutes=1"]
 CASES = {
     "missing .ply": (
         ["representation=gaussians", "init=pointcloud", "init.path=nowhere.ply"],
-        "There is no file nowhere.ply; give init.path the path of an existing file.",
+        "The file nowhere.ply does not exist; set init.path to the path of an existing file.",
     ),
     "missing mesh": (
         ["representation=gaussians", "init=mesh", "init.path=nowhere.glb"],
-        "There is no file nowhere.glb; give init.path the path of an existing file.",
+        "The file nowhere.glb does not exist; set init.path to the path of an existing file.",
     ),
     "missing run": (
         ["representation=gaussians", "init=run", "init.folder=nowhere"],
-        "nowhere is no run folder; give init.folder a folder with a manifest.json.",
+        "nowhere is not a run folder; set init.folder to a folder with a manifest.json.",
     ),
     "missing asset": (
         [*EXTERNAL, "method.asset=nowhere.ply"],
-        "There is no file nowhere.ply; give method.asset",
+        "nowhere.ply does not exist; set method.asset to",
     ),
     "no source": (["method=external", "method.minutes=1", "method.asset=x"], "method.source has no value"),
     "wrong prompt index": (["prompt=99"], "There is no prompt 99 in prompt_set=toy, which has 8 (0 to 7)."),
-    "unknown method": (["method=tracee"], "There is no method 'tracee'; did you mean trace? There are: "),
-    "unknown init": (["init=spere"], "There is no init 'spere'; did you mean sphere? There are: "),
+    "unknown method": (["method=tracee"], "There is no method 'tracee'; did you mean trace? Options: "),
+    "unknown init": (["init=spere"], "There is no init 'spere'; did you mean sphere? Options: "),
     "guidance on a method without it": (
         ["method=csd", "guidance_scale=7.5"],
         "method=csd has no guidance scale; leave out guidance_scale=7.5.",
@@ -51,19 +51,19 @@ CASES = {
     ),
     "points for a picture": (
         ["init=sphere"],
-        "representation=image begins from something of its own and cannot take the points of init=sphere;",
+        "representation=image takes no initial points; use init=none instead of init=sphere,",
     ),
     "no points for Gaussians": (
         ["representation=gaussians", "init=none"],
-        "representation=gaussians needs points to begin from, which init=none does not give; choose another",
+        "representation=gaussians needs initial points, but init=none provides none; choose another",
     ),
     "points for a contestant": (
         [*EXTERNAL, f"method.asset={PICTURES}", "init=sphere"],
-        "method=external begins from nothing; leave out init=sphere.",
+        "method=external uses no init; leave out init=sphere.",
     ),
     "points for a field": (
         ["representation=nerf", "init=toy_coarse"],
-        "representation=nerf begins from something of its own and cannot take the points of init=toy_coarse",
+        "representation=nerf takes no initial points; use init=none instead of init=toy_coarse",
     ),
     "unknown setting of a start": (
         ["representation=gaussians", "init=sphere", "+init.m=3"],

@@ -245,7 +245,7 @@ def test_help_lists_them(capsys):
 
 
 def test_a_prior_whose_price_is_unknown_is_named():
-    with pytest.raises(TraceBenchError, match="cannot be known beforehand; choose budget=own"):
+    with pytest.raises(TraceBenchError, match="cannot be computed in advance; use budget=own"):
         budget.unit_costs(json.dumps({"_target_": "mine.Prior", "resolution": 64}))
 
 

@@ -136,7 +136,7 @@ def test_the_judges_models_are_those_of_their_yaml(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, allow_patterns: repo)
     assert prefetch.fetch_judge("clip_score") == "clip"
     assert fetched == [("ViT-B-32-quickgelu", "openai")]
-    assert prefetch.fetch_judge("ground_truth") == "nothing to fetch"
+    assert prefetch.fetch_judge("ground_truth") == "nothing to download"
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_the_judges_models_are_those_of_their_yaml(monkeypatch):
     [
         (["prior=sd12"], "There is no prior 'sd12'"),
         (["metric=fid"], "There is no metric 'fid'"),
-        (["repo=a/b", "prior=sd21"], "goes with revision= and variant="),
-        (["metric="], "Name what to fetch"),
+        (["repo=a/b", "prior=sd21"], "combined with revision= and variant="),
+        (["metric="], "Nothing to download"),
         (["prior=sd21", "sead=1"], "did you mean seed?"),
     ],
 )

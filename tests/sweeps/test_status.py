@@ -104,13 +104,13 @@ def test_the_text(tmp_path):
     assert lines[0] == f"5 runs under {tmp_path}: 3 done, 1 failed, 1 missing"
     assert lines[1].endswith("python -m trace_bench -m 'prompt=a b'")
     table = [line.split() for line in lines[3:6]]
-    assert table[0] == ["method", "representation", "done", "failed", "missing", "minutes", "a", "run"]
+    assert table[0] == ["method", "representation", "done", "failed", "missing", "minutes", "per", "run"]
     assert table[1:] == [
         ["sds", "gaussians", "3", "-", "-", "2.00"],
         ["trace", "gaussians", "-", "1", "1", "-"],
     ]
     assert (
-        "Throughput of the last hour: 6.0 runs an hour; 1 left and nobody at work: give the command again"
+        "Throughput of the last hour: 6.0 runs per hour; 1 left but none in progress: run the command again"
         in text
     )
     assert text.index(f"3 min  {names[2]}") < text.index(f"2 min  {names[1]}")
@@ -128,7 +128,7 @@ def test_throughput_and_what_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(slurm, "queued", lambda ids: {"3": "RUNNING"})
     text, is_open = report(tmp_path, NOW)
     assert is_open
-    assert "4.0 runs an hour; 1 left, about 15 min" in text
+    assert "4.0 runs per hour; 1 left, about 15 min" in text
     assert f"30 min  {names[2]}" in text
 
 
@@ -166,12 +166,12 @@ def test_the_command(tmp_path, capsys):
     write(tmp_path, 0)
     assert main([f"output_root={tmp_path}"]) == 0
     assert "1 runs under" in capsys.readouterr().out
-    assert main([f"output_root={tmp_path}", "--watch"]) == 0  # nothing is at work, so it does not stay
+    assert main([f"output_root={tmp_path}", "--watch"]) == 0  # nothing runs, so it returns
     assert main(["output_root=none"]) == 2
     assert main(["root=x"]) == 2
     said = capsys.readouterr().err
-    assert "There is no folder none" in said
-    assert "It takes output_root=FOLDER" in said
+    assert "The folder none does not exist" in said
+    assert "Use output_root=FOLDER" in said
 
 
 @pytest.mark.parametrize(

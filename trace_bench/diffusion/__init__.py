@@ -1,1 +1,1 @@
-"""Mathematics of diffusion on tensors: schedules, timesteps, inversion, the bridge. No networks."""
+"""Diffusion mathematics on tensors: schedules, timesteps, inversion, the bridge. No networks."""

@@ -1,4 +1,4 @@
-"""The Schrödinger bridge between two Dirac ends that TraCe walks (I2SB's closed form; TraCe, appendix B)."""
+"""TraCe's Schrödinger bridge between two Dirac endpoints (I2SB's closed form; TraCe, appendix B)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 class Bridge:
     """Standard deviations of the bridge q(x_t | x_0, x_1); each [T], indexed by integer t."""
 
-    std_fwd: Tensor  # sigma_t, accumulated from the x_0 end, beta_t included
-    std_bwd: Tensor  # sigma-bar_t, accumulated from the x_1 end, beta_t included
+    std_fwd: Tensor  # sigma_t, accumulated from the x_0 end, including beta_t
+    std_bwd: Tensor  # sigma-bar_t, accumulated from the x_1 end, including beta_t
 
     @classmethod
     def symmetric(cls, beta_min: float = 1e-4, beta_max: float = 3e-4, n: int = 1000) -> Bridge:
@@ -23,7 +23,7 @@ class Bridge:
         return cls(std_fwd=betas.cumsum(0).sqrt(), std_bwd=betas.flip(0).cumsum(0).flip(0).sqrt())
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Bridge:
-        """The same bridge on another device, in another dtype."""
+        """The same bridge with another device and dtype."""
         return Bridge(self.std_fwd.to(device, dtype), self.std_bwd.to(device, dtype))
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,7 @@
-"""DDIM inversion: the hop between two noise levels, and the grids that SDI, ISM and TSM hop along.
+"""DDIM inversion: the hop between two noise levels, and the timestep grids of SDI, ISM and TSM.
 
-A level is the pair (a_t, s_t) of scalars or [B, 1, 1, 1] tensors. Timesteps that a whole batch shares are
-Python integers, so that no method waits for the device to know where to hop.
+A level is the pair (a_t, s_t) of scalars or [B, 1, 1, 1] tensors. Timesteps shared by a whole batch are
+Python integers, so that no method has to wait for the device.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Level = tuple[Tensor, Tensor]
 
 
 def level(alphas_cumprod: Tensor, t: int) -> Level:
-    """(a_t, s_t) as scalars; below 0, where SDI's grid begins, the schedule stays at its first value."""
+    """(a_t, s_t) as scalars; for t < 0, where SDI's grid begins, the schedule's first value."""
     abar = alphas_cumprod[max(t, 0)]
     return abar.sqrt(), (1.0 - abar).sqrt()
 
@@ -53,7 +53,7 @@ def ddim_invert(
 ) -> Tensor:
     """Hop from the first timestep to the last with predict(x, t) = eps; [B, C, h, w].
 
-    noise(u) is what a hop from u adds, in units of `ddim_std`: eta xi for eta > 0, None for a pure hop.
+    noise(u) is added at the hop from u, in units of `ddim_std`: eta xi for eta > 0, None for a pure hop.
     """
     for u, v in pairwise(timesteps):
         at_u, at_v = level(alphas_cumprod, u), level(alphas_cumprod, v)
@@ -67,8 +67,8 @@ def ddim_invert(
 def sdi_timesteps(
     t: int, overshoot: int, n_steps: int = 10, total: int = 1000, first: bool = True
 ) -> list[int]:
-    """SDI's grid up to min(t + overshoot, total - 1): 1 - total / n_steps (where `first`), then those of 1,
-    1 + total / n_steps, ... that lie below t."""
+    """SDI's grid up to min(t + overshoot, total - 1): 1 - total / n_steps (if `first`), then those of 1,
+    1 + total / n_steps, ... that are below t."""
     stride = total // n_steps
     below = [u for u in range(1, total, stride) if u < t]
     return [*([1 - stride] if first else []), *below, min(t + overshoot, total - 1)]
@@ -76,7 +76,7 @@ def sdi_timesteps(
 
 @dataclass(frozen=True)
 class Interval:
-    """Timesteps s < t of ISM and TSM (s = t where t is the lowest)."""
+    """Timesteps s < t of ISM and TSM (s = t if t is the lowest)."""
 
     s: int
     t: int
@@ -88,10 +88,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class IntervalSchedule:
-    """Where LucidDreamer's intervals lie: all numbers but `warmup` in timesteps of 1000.
+    """LucidDreamer's intervals: all numbers except `warmup` are timesteps of 1000.
 
-    t is uniform in [t_min, t_max), s lies `delta` below; at the start of the run they are t_max_start and
-    delta_start, and shrink linearly over the first `warmup` of it. z is carried up to s in hops of `stride`.
+    t is uniform in [t_min, t_max), and s is `delta` lower. The run starts with t_max_start and delta_start,
+    which shrink linearly to t_max and delta over the first `warmup` of the run. z is inverted up to s in hops
+    of `stride`.
     """
 
     t_min: int = 20
@@ -104,7 +105,7 @@ class IntervalSchedule:
 
     @classmethod
     def of(cls, settings: Mapping[str, float] | None) -> IntervalSchedule:
-        """From a method's setting `interval`; what it leaves out keeps its default."""
+        """From a method's `interval` setting; missing fields keep their defaults."""
         known = [f.name for f in fields(cls)]
         for key in settings or {}:
             if key not in known:
@@ -112,11 +113,11 @@ class IntervalSchedule:
         return cls(**(settings or {}))  # type: ignore[arg-type]
 
     def rate(self, progress: Progress) -> float:
-        """1 before the run, 0 from the end of the warm-up on; LucidDreamer counts steps from 1."""
+        """Falls from 1 before the run to 0 at the end of the warm-up; LucidDreamer counts steps from 1."""
         return max(0.0, 1.0 - (progress.k + 1) / (self.warmup * progress.n)) if self.warmup else 0.0
 
     def upper(self, progress: Progress) -> int:
-        """Exclusive upper end of t's index."""
+        """Exclusive upper end of the index of t."""
         return self.t_max + int((self.t_max_start - self.t_max) * self.rate(progress))
 
     def gap(self, progress: Progress, round_up: bool = False) -> int:
@@ -125,17 +126,17 @@ class IntervalSchedule:
         return self.delta + (math.ceil(grown) if round_up else int(grown))
 
     def draw(self, progress: Progress, rng: StepRng, round_up: bool = False) -> Interval:
-        """One interval for the whole batch. An index of the 1000-step grid is the UNet's timestep less 1."""
+        """One interval for the whole batch. An index in the 1000-step grid is the UNet's timestep minus 1."""
         index = int(rng.randint("t", self.t_min, self.upper(progress), 1))
         return Interval(max(index - self.gap(progress, round_up), 0) + 1, index + 1)
 
     def timesteps(self, s: int) -> list[int]:
-        """The grid from the lowest timestep to s; the last hop is the shorter one."""
+        """The grid from the lowest timestep to s; the last hop is shorter."""
         return [*range(1, s, self.stride), s]
 
 
 def offset_noise(shape: Sequence[int], offset: float, rng: StepRng, like: Tensor) -> Tensor:
-    """N(0, 1) plus `offset` times one N(0, 1) draw a channel, the same for the whole batch: [B, C, h, w]."""
+    """N(0, 1) plus `offset` times one N(0, 1) draw per channel, shared by the batch: [B, C, h, w]."""
     noise = rng.randn("eps", shape, like.device, like.dtype)
     if offset == 0.0:
         return noise

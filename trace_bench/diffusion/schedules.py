@@ -13,7 +13,7 @@ from trace_bench.progress import scheduled
 def scaled_linear_alphas_cumprod(
     beta_start: float = 0.00085, beta_end: float = 0.012, n: int = 1000, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """Cumulative product of 1 - beta_t with sqrt(beta_t) linear in t, Stable Diffusion's schedule: [n]."""
+    """Cumulative product of 1 - beta_t with sqrt(beta_t) linear in t, as in Stable Diffusion: [n]."""
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, n, dtype=torch.float64) ** 2
     return torch.cumprod(1.0 - betas, dim=0).to(dtype)
 
@@ -50,7 +50,7 @@ def velocity(x0: Tensor, eps: Tensor, a: Tensor, s: Tensor) -> Tensor:
 
 
 def clamp_gradient(grad: Tensor, limit: float | Sequence[float] | None, fraction: float) -> Tensor:
-    """Element-wise clamp of a latent gradient to [-c, c], c = scheduled(limit); None leaves it alone."""
+    """Element-wise clamp of a latent gradient to [-c, c], c = scheduled(limit); no clamp if None."""
     if limit is None:
         return grad
     c = scheduled(limit, fraction)
@@ -58,7 +58,7 @@ def clamp_gradient(grad: Tensor, limit: float | Sequence[float] | None, fraction
 
 
 def dreamtime_weights(t_min: int, t_max: int, m1: float, m2: float, s1: float, s2: float) -> Tensor:
-    """DreamTime's time prior W_t on t_min..t_max-1: 1 on [m2, m1], Gaussian shoulders of spread s1 above m1
+    """DreamTime's time prior W_t on t_min..t_max-1: 1 on [m2, m1], Gaussian shoulders of width s1 above m1
     and s2 below m2 (Huang et al. 2023, eq. 7): float64 [t_max - t_min]."""
     t = torch.arange(t_min, t_max, dtype=torch.float64)
     above = torch.exp(-((t - m1) ** 2) / (2.0 * s1**2))
@@ -67,7 +67,7 @@ def dreamtime_weights(t_min: int, t_max: int, m1: float, m2: float, s1: float, s
 
 
 def dreamtime_timestep(weights: Tensor, t_min: int, ratio: float) -> int:
-    """The timestep whose share of weight above it is nearest to `ratio`: non-increasing in `ratio`.
+    """The timestep whose share of the weight at or above it is closest to `ratio`; non-increasing in `ratio`.
 
     t = t_min + argmin_i |P_i - ratio| with P_i = sum_{j >= i} W_j / sum W (Huang et al. 2023, eq. 6).
     """

@@ -1,4 +1,4 @@
-"""Which t a step looks at: drawn at random, or one that falls over the run."""
+"""The t of each step: drawn at random, or falling over the run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class TimestepSchedule:
     """t in a range that may change over the run.
 
     low, high: ends of the range as shares of the schedule, both included; constants, or schedules over the
-        run (`schedules.scheduled`).
-    kind: `uniform` draws one t a sample; `sqrt` lets one t for all samples fall from the range's upper end at
-        the start of the run to its lower end, fast at first (HiFA, Zhu and Zhuang 2024).
+        run (`progress.scheduled`).
+    kind: `uniform` draws one t per sample; `sqrt` uses one t for all samples that falls over the run from the
+        upper to the lower end of the range, fast at first (HiFA, Zhu and Zhuang 2024).
     """
 
     low: float | Sequence[float]
@@ -33,7 +33,7 @@ class TimestepSchedule:
     def draw(
         self, n: int, total: int, progress: Progress, rng: StepRng, device: torch.device | str | None = None
     ) -> Tensor:
-        """Timesteps of a schedule of `total`: int64 [n]."""
+        """Timesteps in a schedule of length `total`: int64 [n]."""
         if self.kind == "sqrt":
             highest, lowest = scheduled(self.high, 0.0), scheduled(self.low, 1.0)
             return torch.full((n,), int(total * sqrt_ramp(highest, lowest, progress.fraction)), device=device)

@@ -1,4 +1,4 @@
-"""Assets that other systems made: opened, placed in our world, and rendered like our own."""
+"""External assets, made by other systems: opened, placed in the world frame, and rendered like our own."""
 
 from trace_bench.external.assets import External
 

@@ -1,6 +1,6 @@
-"""Contestants: assets that another system made, opened to be rendered, scored and tabled like ours.
+"""External assets, made by another system: opened to be rendered, scored and listed in tables like our own.
 
-An asset is a 3D Gaussian .ply, a mesh, or a folder of pictures from the cameras of the evaluation rig.
+An asset is a 3D Gaussian .ply, a mesh, or a folder of images from the cameras of the evaluation rig.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HEADER_BYTES = 1 << 16
 
 
 class ExternalAsset(Protocol):
-    """What can be kept in a run folder and seen from the rig."""
+    """An asset that can be exported to a run folder and rendered from the rig."""
 
     n_primitives: int | None
 
@@ -43,12 +43,12 @@ class ExternalAsset(Protocol):
 
 @dataclass(frozen=True)
 class External:
-    """`method=external`: what was made, by whom, and in what time.
+    """`method=external`: the asset, what made it, and how long it took.
 
-    asset: a .ply of 3D Gaussians, a mesh (.ply, .obj, .glb, .stl, .off), or a folder of pictures.
+    asset: a .ply of 3D Gaussians, a mesh (.ply, .obj, .glb, .stl, .off), or a folder of images.
     source: what made it: system, version, where it ran.
-    minutes: wall-clock minutes that it took, as declared by whoever made it; None where nobody knows.
-    up, turn_deg, radius: how to place it in our world (`Placement`); pictures stay as they are.
+    minutes: wall-clock minutes it took, as declared by its makers; None if unknown.
+    up, turn_deg, radius: placement in the world frame (`Placement`); images are not changed.
     """
 
     asset: str
@@ -60,7 +60,7 @@ class External:
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str) or not self.source.strip():
-            raise TraceBenchError("method.source has to say what made the asset.")
+            raise TraceBenchError("method.source must say what made the asset.")
         number = isinstance(self.minutes, (int, float)) and not isinstance(self.minutes, bool)
         if self.minutes is not None and not (number and 0.0 <= self.minutes < float("inf")):
             raise TraceBenchError(
@@ -68,7 +68,7 @@ class External:
             )
 
     def declared(self, name: str | None) -> dict[str, Any]:
-        """What the manifest says of it; `name` is what tables call it."""
+        """The asset's entry in the manifest; `name` is its name in tables."""
         return {
             "name": name or "External",
             "source": self.source,
@@ -77,9 +77,9 @@ class External:
         }
 
     def open(self, device: torch.device) -> ExternalAsset:
-        """The asset, placed, on a device."""
+        """The placed asset on a device."""
         from trace_bench.external.placement import (
-            Placement,  # imports torch, which planning a sweep does without
+            Placement,  # imports torch, which sweep planning must not load
         )
 
         path, placement = Path(self.asset), Placement(self.up, self.turn_deg, self.radius)
@@ -90,24 +90,24 @@ class External:
 
 
 def external_identity(identity: RunIdentity, method: Mapping[str, Any]) -> RunIdentity:
-    """The identity with the contestant's own name, and its asset's kind as the representation."""
+    """The identity with the external asset's own name, and its kind as the representation."""
     name = re.sub(r"[^a-z0-9]+", "-", str(method.get("display_name") or "").lower()).strip("-")
     own = identity.method if name in ("", identity.method) else f"{identity.method}-{name[:40]}"
     return replace(identity, method=own, representation=asset_kind(Path(method["asset"])), resolution=0)
 
 
 def asset_kind(path: Path) -> Kind:
-    """What an asset is, by its name and, for a .ply, by its header."""
+    """The kind of an asset, from its name and, for a .ply, its header."""
     if path.is_dir():
         return "renders"
     if not path.is_file():
-        raise TraceBenchError(f"There is no file {path}; give method.asset the path of a file or folder.")
+        raise TraceBenchError(f"{path} does not exist; set method.asset to an existing file or folder.")
     suffix = path.suffix.lower()
     if suffix != ".ply":
         if suffix not in (".obj", ".glb", ".stl", ".off"):
             raise TraceBenchError(
-                f"{path} is no asset that can be rendered; give a 3DGS .ply, a mesh (.ply, .obj, .glb, .stl, "
-                ".off) or a folder of pictures."
+                f"{path} cannot be rendered; use a 3DGS .ply, a mesh (.ply, .obj, .glb, .stl, "
+                ".off) or a folder of images."
             )
         return "mesh"
     with path.open("rb") as stream:
@@ -116,13 +116,13 @@ def asset_kind(path: Path) -> Kind:
         return "gaussians"
     if not re.search(r"^element face [1-9]", header, re.MULTILINE):
         raise TraceBenchError(
-            f"{path} holds neither 3D Gaussians nor triangles; points alone have no surface to render."
+            f"{path} has neither 3D Gaussians nor triangles; points alone have no surface to render."
         )
     return "mesh"
 
 
 class _Splats:
-    """3D Gaussians; bands of spherical harmonics above degree 0 are left out."""
+    """3D Gaussians; spherical harmonics above degree 0 are dropped."""
 
     def __init__(self, path: Path, placement: Placement, device: torch.device) -> None:
         from trace_bench.representations.gaussians.gaussians import Gaussians
@@ -144,7 +144,7 @@ class _Splats:
 
 
 class _Mesh:
-    """Triangles, in the colours of the file."""
+    """Triangles, with the colours of the file."""
 
     def __init__(self, path: Path, placement: Placement) -> None:
         from trace_bench.external.mesh import load_mesh
@@ -156,7 +156,7 @@ class _Mesh:
         self.n_primitives: int | None = len(mesh.faces)
 
     def export(self, folder: Path) -> list[Path]:
-        """The file as it was given; an .obj's materials stay where they are."""
+        """Copy the file unchanged, without an .obj's materials."""
         return [Path(shutil.copyfile(self.path, folder / f"asset{self.path.suffix.lower()}"))]
 
     def write_renders(self, rig: EvaluationRig, device: torch.device, folder: Path) -> tuple[list[str], int]:
@@ -166,14 +166,14 @@ class _Mesh:
 
 
 class _Pictures:
-    """One picture a camera of the rig, in its order; normal_<i>.png beside them where there are some."""
+    """One image per camera of the rig, in camera order; optionally normal_<i>.png in the same folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.n_primitives: int | None = None
 
     def export(self, folder: Path) -> list[Path]:
-        return []  # they are the renders
+        return []  # the images are the renders
 
     def write_renders(self, rig: EvaluationRig, device: torch.device, folder: Path) -> tuple[list[str], int]:
         import numpy as np
@@ -183,8 +183,8 @@ class _Pictures:
         paths = pictures_in(self.folder)
         if len(paths) != rig.n_views:
             raise TraceBenchError(
-                f"{self.folder} has {len(paths)} pictures, but the rig {rig.n_views} cameras; render the "
-                f"asset from those of any run's renders/cameras.json, or set rig.n_views={len(paths)}."
+                f"{self.folder} has {len(paths)} images, but the rig has {rig.n_views} cameras; render the "
+                f"asset from the cameras in any run's renders/cameras.json, or set rig.n_views={len(paths)}."
             )
         rgb = np.stack([_over_white(path, rig.resolution) for path in paths])
         normals = [self.folder / f"normal_{i}.png" for i in range(len(paths))]
@@ -196,7 +196,7 @@ class _Pictures:
 
 
 def _over_white(path: Path, size: int) -> np.ndarray:
-    """A picture of size x size pixels, transparency over white: [size, size, 3] uint8."""
+    """An image of size x size pixels, transparency over white: [size, size, 3] uint8."""
     import numpy as np
     from PIL import Image
 
@@ -204,11 +204,11 @@ def _over_white(path: Path, size: int) -> np.ndarray:
         with Image.open(path) as picture:
             rgba = picture.convert("RGBA")
     except (OSError, SyntaxError) as error:
-        raise TraceBenchError(f"{path} is not a readable picture ({error}).") from error
+        raise TraceBenchError(f"{path} is not a readable image ({error}).") from error
     if rgba.size != (size, size):
         raise TraceBenchError(
-            f"{path} has {rgba.width} x {rgba.height} pixels, but the rig {size} x {size}; render it at that "
-            f"size, or set rig.resolution={rgba.width}."
+            f"{path} has {rgba.width} x {rgba.height} pixels, but the rig has {size} x {size}; render it at "
+            f"that size, or set rig.resolution={rgba.width}."
         )
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))

@@ -1,4 +1,4 @@
-"""A triangle mesh with colours from vertices, faces or textures, as files have it (read by trimesh)."""
+"""A triangle mesh with colours from vertices, faces or textures, as stored in files (read by trimesh)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from trace_bench.external.placement import Placement
 from trace_bench.system.errors import TraceBenchError
 
 SUFFIXES = (".ply", ".obj", ".glb", ".stl", ".off")
-GREY = 0.5  # of what has no colour
+GREY = 0.5  # for meshes without colours
 
 
 @dataclass(frozen=True)
 class TriangleMesh:
     """F triangles over V vertices, world units.
 
-    A face's colour is its corners' colours, interpolated, times its texture where it has one.
+    A face's colour is the interpolated colour of its corners, times its texture if it has one.
     """
 
     vertices: np.ndarray  # [V, 3] float64
     faces: np.ndarray  # [F, 3] int64
     colors: np.ndarray  # [F, 3, 3] float32 in [0, 1], RGB of each face's corners
-    uv: np.ndarray  # [F, 3, 2] float32, v upwards; 0 where there is no texture
+    uv: np.ndarray  # [F, 3, 2] float32, v upwards; 0 if there is no texture
     texture: np.ndarray  # [F] int64, index into `textures`, -1 for none
     textures: tuple[np.ndarray, ...]  # [H, W, 3] uint8 each
 
@@ -36,7 +36,7 @@ class TriangleMesh:
         return self.vertices[self.faces]
 
     def normals(self) -> np.ndarray:
-        """Unit face normals [F, 3] by the order of the corners; 0 for a face without area."""
+        """Unit face normals [F, 3] from the corner order; 0 for a face without area."""
         a, b, c = np.moveaxis(self.corners(), 1, 0)
         normals = np.cross(b - a, c - a)
         return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-20)
@@ -57,7 +57,7 @@ class TriangleMesh:
         a, b, c = np.moveaxis(self.corners(), 1, 0)
         area = np.linalg.norm(np.cross(b - a, c - a), axis=-1)
         if area.sum() == 0.0:
-            raise TraceBenchError("The mesh has no area to draw points from.")
+            raise TraceBenchError("The mesh has no area; points cannot be sampled on it.")
         face = rng.choice(len(area), size=n, p=area / area.sum())
         u, v = rng.random(n), rng.random(n)
         beyond = u + v > 1.0
@@ -72,21 +72,21 @@ class TriangleMesh:
 
 
 def load_mesh(path: Path) -> TriangleMesh:
-    """The triangles of a .ply, .obj, .glb, .stl or .off, all its parts together."""
+    """The triangles of a .ply, .obj, .glb, .stl or .off, with all its parts joined."""
     import trimesh
 
     if not path.is_file():
-        raise TraceBenchError(f"There is no file {path}; give the path of a mesh.")
+        raise TraceBenchError(f"The file {path} does not exist; use the path of a mesh.")
     if path.suffix.lower() not in SUFFIXES:
-        raise TraceBenchError(f"{path} is no mesh that is read here; give one of {', '.join(SUFFIXES)}.")
+        raise TraceBenchError(f"{path} is not a supported mesh; use one of {', '.join(SUFFIXES)}.")
     logging.getLogger("trimesh").setLevel(logging.ERROR)
     try:
         parts = trimesh.load_scene(str(path), process=False).dump()
-    except Exception as error:  # each format's reader has errors of its own
+    except Exception as error:  # each format's reader raises different errors
         raise TraceBenchError(f"{path} cannot be read as a mesh ({_first_line(error)}).") from error
     parts = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
     if not parts:
-        raise TraceBenchError(f"{path} has no triangles; give a mesh with faces.")
+        raise TraceBenchError(f"{path} has no triangles; use a mesh with faces.")
     return _joined(parts, path)
 
 
@@ -139,7 +139,7 @@ def _colours(part: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
 
 
 def _look_up(picture: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Bilinear look-up with repetition: uv [K, 2], v upwards -> [K, 3] float32 in [0, 1]."""
+    """Bilinear look-up with wrap-around: uv [K, 2], v upwards -> [K, 3] float32 in [0, 1]."""
     height, width = picture.shape[:2]
     x, y = uv[:, 0] * width - 0.5, (1.0 - uv[:, 1]) * height - 0.5
     left, top = np.floor(x), np.floor(y)

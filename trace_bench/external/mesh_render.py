@@ -1,4 +1,4 @@
-"""Pictures of a mesh from our cameras: its own colours, unlit, as 3D Gaussians have theirs."""
+"""Images of a mesh from our cameras: its own colours, unlit, like those of 3D Gaussians."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trace_bench.render import Render
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
 
-SUPERSAMPLING = 2  # samples a pixel, each way
+SUPERSAMPLING = 2  # samples per pixel and axis
 
 
 @dataclass(frozen=True)
 class VisibleMesh:
-    """A mesh as the evaluation rig sees it; computed on the CPU whatever the cameras' device."""
+    """A mesh that the evaluation rig can render; computed on the CPU for any camera device."""
 
     mesh: TriangleMesh
     views_matter: ClassVar[bool] = True
@@ -63,14 +63,14 @@ class VisibleMesh:
         return rgb, alpha, depth, normal / np.maximum(length, 1e-10)
 
     def _sample(self, cameras: Cameras, i: int) -> tuple[np.ndarray, ...]:
-        """(face or -1 [h, w], barycentric weights [h, w, 3], depth [h, w]) on the grid of samples."""
+        """(face or -1 [h, w], barycentric weights [h, w, 3], depth [h, w]) on the sample grid."""
         from trace_bench.external.raster import draw
 
         viewmat = cameras.viewmats[i].double().cpu().numpy()
         pinhole = cameras.Ks[i].double().cpu().numpy() * SUPERSAMPLING
         inside = self.mesh.vertices @ viewmat[:3, :3].T + viewmat[:3, 3]
         z = inside[:, 2]
-        safe = np.where(z > 0.0, z, 1.0)  # what is not above 0 is not drawn
+        safe = np.where(z > 0.0, z, 1.0)  # corners behind the camera are not drawn
         x = inside[:, 0] / safe * pinhole[0, 0] + pinhole[0, 2]
         y = inside[:, 1] / safe * pinhole[1, 1] + pinhole[1, 2]
         shape = cameras.height * SUPERSAMPLING, cameras.width * SUPERSAMPLING

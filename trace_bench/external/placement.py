@@ -1,4 +1,4 @@
-"""Bringing an object from elsewhere into our world: z up, the front at +x, about the origin."""
+"""Placement of an external object in the world frame: z up, front at +x, centred at the origin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trace_bench.system.errors import TraceBenchError
 
-#: Rows are our axes in the file's. y: glTF's convention, y up and the front at +z, so (x, y, z) -> (z, x, y).
+#: Rows are our axes in the file's axes. y: glTF, y up and front at +z, so (x, y, z) -> (z, x, y).
 _FRAMES = {
     "z": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
     "y": ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),
@@ -20,11 +20,11 @@ _FRAMES = {
 
 @dataclass(frozen=True)
 class Placement:
-    """How to place an object.
+    """How to place an object; applied in this order.
 
-    up: the file's axis that points up; z: its front is at +x; y: its front is at +z.
-    turn_deg: then turn it about our z axis, counter-clockwise from above.
-    radius: then centre its bounding box on the origin and scale it into this ball; None leaves it.
+    up: the file's upward axis; with z, the front is at +x; with y, the front is at +z.
+    turn_deg: rotation around the world's z axis, counter-clockwise seen from above.
+    radius: centre the bounding box at the origin and scale into a ball of this radius; None skips this.
     """
 
     up: str = "z"
@@ -38,7 +38,7 @@ class Placement:
             raise TraceBenchError(f"radius must be above 0 or null, but is {self.radius}.")
 
     def rotation(self) -> Tensor:
-        """[3, 3] float64, from the file's axes to ours."""
+        """[3, 3] float64, from the file's axes to the world frame."""
         turn = math.radians(self.turn_deg)
         about_z = torch.tensor(
             [[math.cos(turn), -math.sin(turn), 0.0], [math.sin(turn), math.cos(turn), 0.0], [0.0, 0.0, 1.0]],
@@ -47,20 +47,20 @@ class Placement:
         return about_z @ torch.tensor(_FRAMES[self.up], dtype=torch.float64)
 
     def __call__(self, positions: Tensor) -> tuple[Tensor, float]:
-        """Points [N, 3] in our world, in their own precision, and the scale they were multiplied with."""
+        """Points [N, 3] in the world frame, in their input dtype, and the scale factor applied."""
         placed = positions.double() @ self.rotation().T
         scale = 1.0
         if self.radius is not None:
             placed = placed - 0.5 * (placed.amin(dim=0) + placed.amax(dim=0))
             furthest = float(placed.norm(dim=-1).max())
             if furthest == 0.0:
-                raise TraceBenchError("All points are the same and cannot be scaled; leave radius at null.")
+                raise TraceBenchError("All points are identical and cannot be scaled; set radius to null.")
             scale = self.radius / furthest
             placed = placed * scale
         return placed.to(positions.dtype), scale
 
     def place_splats(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Gaussians (means [N, 3], quats [N, 4] wxyz, scales [N, 3] log, ...) in our world."""
+        """Gaussians (means [N, 3], quats [N, 4] wxyz, scales [N, 3] log, ...) in the world frame."""
         means, scale = self(params["means"])
         turned = _quaternion(self.rotation()).to(params["quats"])
         return {

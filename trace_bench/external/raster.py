@@ -1,4 +1,4 @@
-"""Which triangle each pixel sees: a z-buffer on the CPU (numba), for meshes that are only looked at."""
+"""Which triangle each pixel sees: a CPU z-buffer (numba), for meshes that are rendered but not optimised."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from trace_bench.representations.splat_cpu.jit import kernel
 
-NEAR = 1e-3  # triangles with a corner closer to the camera's plane than this are left out
+NEAR = 1e-3  # triangles with a corner closer to the camera plane are not drawn
 
 
 @kernel
@@ -19,10 +19,10 @@ def draw(
     seen: np.ndarray,
     weights: np.ndarray,
 ) -> None:
-    """Fill the buffers with the nearest triangle at each pixel's centre.
+    """Fill the buffers with the nearest triangle at each pixel centre.
 
-    x, y, z [V]: corners in pixels (pixel i spans i to i + 1) and depth along the camera's axis. depth [H, W]
-    holds infinity, seen [H, W] -1 where nothing is; weights [H, W, 3] are barycentric, perspective-correct.
+    x, y, z [V]: corners in pixels (pixel i spans i to i + 1) and depth along the camera axis. Initially,
+    depth [H, W] is infinity and seen [H, W] is -1. weights [H, W, 3] are barycentric, perspective-correct.
     """
     height, width = depth.shape
     for f in range(faces.shape[0]):

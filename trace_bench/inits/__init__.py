@@ -1,1 +1,1 @@
-"""Ways to start, one file each."""
+"""Inits, one file each: what a run starts from."""

@@ -1,4 +1,4 @@
-"""What an init is: it gives the points that a run begins from."""
+"""The interface of an init: it provides a run's initial points."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def seconds_of(minutes: float) -> float:
-    """A declared time in seconds."""
+    """Declared minutes in seconds."""
     if not 0.0 <= minutes < float("inf"):
         raise TraceBenchError(f"init.minutes must be a number of at least 0, but is {minutes}.")
     return 60.0 * minutes
 
 
 class Init(Protocol):
-    """A way to start, made from conf/init/*.yaml: called once a run, before the first step.
+    """An init, created from conf/init/*.yaml: called once per run, before the first step.
 
-    One that gives no points has `gives_points = False`.
+    An init without points has `gives_points = False`.
     """
 
     def __call__(

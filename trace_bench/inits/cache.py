@@ -1,4 +1,4 @@
-"""Generated starts, kept on disk: the runs of a sweep that ask for the same one share it."""
+"""Generated inits, cached on disk: runs of a sweep that need the same init share it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _MADE_IN = "_seconds"
 def cached(
     name: str, key: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray]]
 ) -> tuple[dict[str, np.ndarray], float]:
-    """Arrays that `make` gives, from the cache where the same `key` was asked for before.
+    """Arrays from `make`, or from the cache if the same `key` was requested before.
 
-    Two processes that ask at once make them once. A cache that cannot be written is no error.
+    Two concurrent processes compute them only once. A cache that is not writable is not an error.
 
-    Returns: the arrays, and the seconds that making them took, 0 where that was now.
+    Returns: the arrays, and the seconds it took to compute them earlier; 0 if computed now.
     """
     text = json.dumps(key, sort_keys=True, ensure_ascii=False)
     path = cache_dir() / "starts" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
@@ -37,7 +37,7 @@ def cached(
         found = _read(path)
         if found is not None:
             seconds = float(found.pop(_MADE_IN))
-            log.info("Start from the cache (%.1f s when it was made): %s", seconds, path)
+            log.info("Init from the cache (it took %.1f s to generate): %s", seconds, path)
             return found, seconds
         began = time.monotonic()
         made = make()
@@ -49,7 +49,7 @@ def cached(
 
 @contextlib.contextmanager
 def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Wait for whoever holds the lock; where the folder cannot be written there is none."""
+    """Wait for the lock; without a lock if the folder is not writable."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a cache file; None where there is none or it is damaged."""
+    """The arrays of a cache file; None if it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}

@@ -1,4 +1,4 @@
-"""Coloured vertices grown into a dense cloud around them (GaussianDreamer, Yi et al. 2024)."""
+"""Grows coloured vertices into a dense point cloud (GaussianDreamer, Yi et al. 2024)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from scipy.spatial import cKDTree
 def grow(
     vertices: np.ndarray, colors: np.ndarray, candidates: int, reach: float, brighten: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points uniform in the vertices' bounding box that are closer than `reach` to one, then the vertices.
+    """Points uniform in the vertices' bounding box and closer than `reach` to a vertex, then the vertices.
 
-    vertices [V, 3], colors [V, 3]; a grown point has its nearest vertex's colour, each channel made brighter
-    by up to `brighten` and not clipped. The numbers drawn are those of the released loop over single points,
-    seed 0 included: all positions first, then three for each accepted point in order.
+    vertices [V, 3], colors [V, 3]. A grown point has the colour of its nearest vertex, with each channel
+    brightened by up to `brighten`, without clipping. The random numbers are those of the released loop over
+    single points, with seed 0: first all positions, then three per accepted point, in order.
 
     Returns: positions [N, 3] and colours [N, 3], float64.
     """

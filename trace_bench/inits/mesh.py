@@ -1,4 +1,4 @@
-"""A start from a mesh: points uniform over its surface, with the colours of its vertices or textures."""
+"""Init from a mesh: points uniform over its surface, with the colours of its vertices or textures."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MeshSurface:
-    """`n` points on the triangles of `path`, uniform over their area; grey where there are no colours.
+    """`n` points on the triangles of `path`, uniform over their area; grey if there are no colours.
 
-    up, turn_deg, radius: how to place the mesh in our world (`Placement`).
-    minutes: what making the file took, counted as the run's.
+    up, turn_deg, radius: placement of the mesh in the world frame (`Placement`).
+    minutes: time it took to create the file; counted as time of the run.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""No start: for a representation that begins from something of its own, such as a canvas of noise."""
+"""The init without points, for a representation that needs none, such as a canvas of noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class NoStart:
-    """Gives no points."""
+    """Provides no points."""
 
     gives_points: ClassVar[bool] = False
 

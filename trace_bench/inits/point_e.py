@@ -1,4 +1,4 @@
-"""A start from Point-E (Nichol et al. 2022), as LucidDreamer begins; needs OpenAI's `point_e` package."""
+"""Init from Point-E (Nichol et al. 2022), as in LucidDreamer; needs OpenAI's `point_e` package."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from trace_bench.seeding import StepRng
 
 COLORS = ("grey", "model")
-N_BASE, N_ALL = 1024, 4096  # points of the text model, and with those of the upsampler
+N_BASE, N_ALL = 1024, 4096  # points of the text model; points including the upsampler's
 BALL_SEED = 0
 
 
 @dataclass(frozen=True)
 class PointE:
-    """Point-E's 4096 points of the prompt, each become several in a small ball.
+    """Point-E's 4096 points for the prompt, each replaced by several points in a small ball.
 
     base, upsampler: names of the package's models.
-    guidance_scale: of the text model; the upsampler has none.
-    copies: points that each point becomes; the same offsets for all of them, as released.
-    ball: radius of their ball.
-    mirror_y, lift: LucidDreamer turns y to -y, which mirrors the object, and moves it up.
-    colors: `grey` as LucidDreamer's default, or the `model`'s.
+    guidance_scale: of the text model; the upsampler uses none.
+    copies: points per Point-E point; all use the same offsets, as released.
+    ball: radius of the ball.
+    mirror_y, lift: LucidDreamer flips y to -y, which mirrors the object, and moves it up.
+    colors: `grey` as in LucidDreamer's default, or those of the `model`.
     """
 
     base: str = "base40M-textvec"
@@ -52,8 +52,8 @@ class PointE:
             )
         if find_spec("point_e") is None:
             raise TraceBenchError(
-                "init=point_e needs the package point_e, which no index carries; install it with "
-                "`pip install git+https://github.com/openai/point-e`, or choose init=shap_e."
+                "init=point_e needs the package point_e, which is not on PyPI; install it with "
+                "`pip install git+https://github.com/openai/point-e`, or use init=shap_e."
             )
 
     def __call__(self, rng: StepRng, device: torch.device | str = "cpu", prompt: str = "") -> PointCloud:
@@ -72,7 +72,7 @@ class PointE:
         return PointCloud(positions, colors, seconds=seconds, notes=notes).to(device)
 
     def _offsets(self) -> np.ndarray:
-        """[copies, 3] in the ball: uniform in angle and distance, as released, so denser about the middle."""
+        """[copies, 3] in the ball: uniform in angles and distance, as released, so denser at the centre."""
         random = np.random.default_rng(BALL_SEED)
         theta, phi = np.pi * random.random(self.copies), 2.0 * np.pi * random.random(self.copies)
         distance = self.ball * random.random(self.copies)
@@ -80,7 +80,7 @@ class PointE:
         return np.stack(directions, axis=-1) * distance[:, None]
 
     def _generate(self, rng: StepRng, device: torch.device, prompt: str) -> dict[str, np.ndarray]:
-        """Positions [4096, 3], colours [4096, 3] in [0, 1]; the package draws from torch's global state."""
+        """Positions [4096, 3], colours [4096, 3] in [0, 1]; the package uses torch's global random state."""
         from point_e.diffusion.configs import DIFFUSION_CONFIGS, diffusion_from_config
         from point_e.diffusion.sampler import PointCloudSampler
         from point_e.models.configs import MODEL_CONFIGS, model_from_config
@@ -101,7 +101,7 @@ class PointE:
             num_points=[N_BASE, N_ALL - N_BASE],
             aux_channels=["R", "G", "B"],
             guidance_scale=[self.guidance_scale, 0.0],
-            model_kwargs_key_filter=("texts", ""),  # the upsampler sees no text
+            model_kwargs_key_filter=("texts", ""),  # the upsampler gets no text
         )
         devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), torch.no_grad():

@@ -1,4 +1,4 @@
-"""A start from a file: the vertices of any .ply (points, a mesh, 3D Gaussians), with their colours."""
+"""Init from a file: the vertices of any .ply (points, a mesh, 3D Gaussians), with their colours."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SH_COLUMNS = PLY_COLUMNS["sh0"]
 
 @dataclass(frozen=True)
 class PlyPoints:
-    """The vertices of `path`; grey where the file has no colours.
+    """The vertices of `path`; grey if the file has no colours.
 
-    keep_splats: 3D Gaussians go on with their own sizes, rotations and opacities; false takes them as points.
-    up, turn_deg, radius: how to place the cloud in our world (`Placement`); None keeps the file's size.
-    max_points: draw this many at random where the file has more; None keeps all.
-    minutes: what making the file took, counted as the run's.
+    keep_splats: 3D Gaussians keep their sizes, rotations and opacities; false uses only their centres.
+    up, turn_deg, radius: placement of the cloud in the world frame (`Placement`); None keeps the file's size.
+    max_points: choose this many at random if the file has more; None keeps all.
+    minutes: time it took to create the file; counted as time of the run.
     """
 
     path: str
@@ -49,7 +49,7 @@ class PlyPoints:
 
 
 def read_cloud(path: Path, placement: Placement, keep_splats: bool) -> PointCloud:
-    """The vertices of a .ply, placed; as Gaussians where they are some and `keep_splats`."""
+    """The placed vertices of a .ply; as Gaussians if the file has them and `keep_splats` is set."""
     vertices = read_vertices(path)
     colors = torch.from_numpy(read_colors(vertices))
     if keep_splats and set(vertices.dtype.names or ()) >= {*SH_COLUMNS, *PLY_COLUMNS["scales"]}:
@@ -60,7 +60,7 @@ def read_cloud(path: Path, placement: Placement, keep_splats: bool) -> PointClou
 
 
 def read_colors(vertices: np.ndarray) -> np.ndarray:
-    """RGB in [0, 1] of a vertex table: float32 [N, 3]; integers count to their type's largest value."""
+    """RGB in [0, 1] of a vertex table: float32 [N, 3]; integers are divided by their type's maximum."""
     names = set(vertices.dtype.names or ())
     for columns in COLOR_COLUMNS:
         if names >= set(columns):

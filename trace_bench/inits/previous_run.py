@@ -1,4 +1,4 @@
-"""A start from another run's asset: its Gaussians as they are, or points on its mesh."""
+"""Init from another run's asset: its Gaussians unchanged, or points on its mesh."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ ASSET = "asset.ply"
 
 @dataclass(frozen=True)
 class PreviousRun:
-    """The asset of the run in `folder`, which has to be done; the time it took counts as this run's too.
+    """The asset of the finished run in `folder`; that run's time is added to this run's.
 
-    keep_splats: Gaussians go on with their own sizes, rotations and opacities; false takes them as points.
-    n: points drawn on the surface where the asset is a mesh.
+    keep_splats: Gaussians keep their sizes, rotations and opacities; false uses only their centres.
+    n: number of points drawn on the surface if the asset is a mesh.
     """
 
     folder: str
@@ -54,10 +54,10 @@ class PreviousRun:
     def _manifest(self, folder: Path) -> Manifest:
         manifest = read_manifest(folder)
         if manifest is None or not is_done(folder, manifest):
-            raise TraceBenchError(f"There is no finished run in {folder}; give init.folder one that is done.")
+            raise TraceBenchError(f"There is no finished run in {folder}; set init.folder to a finished run.")
         if ASSET not in manifest.files:
             raise TraceBenchError(
-                f"The run in {folder} has no {ASSET} to start from: "
-                f"representation={manifest.run.representation} leaves none."
+                f"The run in {folder} has no {ASSET}: "
+                f"representation={manifest.run.representation} does not write one."
             )
         return manifest

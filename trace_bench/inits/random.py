@@ -1,4 +1,4 @@
-"""A cloud that knows nothing: points uniformly in a ball, colours near grey."""
+"""Uninformed init: points uniform in a ball, colours near grey."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RandomBall:
-    """`n` points uniform in the ball of `radius` about the origin; colour channels in 0.5 +- color_spread."""
+    """`n` points uniform in a ball of `radius` around the origin; colour channels in 0.5 +- color_spread."""
 
     n: int = 2500
     radius: float = 0.8

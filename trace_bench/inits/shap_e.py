@@ -1,4 +1,4 @@
-"""A start from Shap-E (Jun and Nichol 2023), as GaussianDreamer has it: its mesh, grown into a cloud."""
+"""Init from Shap-E (Jun and Nichol 2023), as in GaussianDreamer: its mesh, grown into a point cloud."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ COLORS = ("linear", "srgb")
 
 @dataclass(frozen=True)
 class ShapE:
-    """Shap-E's mesh of the prompt, and points around its vertices.
+    """Shap-E's mesh for the prompt, and points around its vertices.
 
     repo, revision: a folder in the format of diffusers' ShapEPipeline, or a hub repository and its revision.
-    variant: of the weights' files, where the repository has it.
-    weights: a checkpoint in OpenAI's format whose text model takes the place of the repository's, such as the
-        one finetuned by Cap3D; None keeps the repository's.
-    dtype: float16 or float32; a CPU always computes in float32.
+    variant: variant of the weight files, if the repository has it.
+    weights: a checkpoint in OpenAI's format that replaces the repository's text model, such as Cap3D's
+        finetuned model; None keeps the repository's.
+    dtype: float16 or float32; a CPU always uses float32.
     guidance_scale, steps, sigma_min, sigma_max: of the sampler (Heun, Karras's noise levels, no churn).
-    grid: vertices a side of the lattice whose zero crossings are the mesh.
+    grid: vertices a side of the lattice for extracting the mesh.
     candidates, reach, brighten: see `grow`; in Shap-E's coordinates, where the object fills [-1, 1].
-    scale: what Shap-E's coordinates are multiplied with.
-    colors: `linear` takes the mesh's colours as it has them, in linear light, as released; `srgb` as one sees
-        them.
-    max_points: draw this many at random; None keeps all.
+    scale: factor on Shap-E's coordinates.
+    colors: `linear` uses the mesh's colours unchanged, in linear light, as released; `srgb` converts them to
+        sRGB.
+    max_points: choose this many at random; None keeps all.
     """
 
     repo: str = "openai/shap-e"
@@ -63,7 +63,7 @@ class ShapE:
     def __post_init__(self) -> None:
         if self.colors not in COLORS or self.dtype not in ("float16", "float32"):
             raise TraceBenchError(
-                f"init=shap_e takes colors from {', '.join(COLORS)} and dtype from float16, float32, but got "
+                f"init=shap_e needs colors from {', '.join(COLORS)} and dtype from float16, float32, but got "
                 f"{self.colors} and {self.dtype}."
             )
         if min(self.steps, self.grid - 1, self.candidates, self.reach, self.scale) <= 0:
@@ -106,7 +106,7 @@ class ShapE:
             mesh = pipe.shap_e_renderer.decode_to_mesh(latents[:1], device, grid_size=self.grid)
         colors = torch.stack([mesh.vertex_channels[name] for name in ("R", "G", "B")], dim=-1)
         if len(mesh.verts) == 0:
-            raise TraceBenchError(f'Shap-E made nothing of "{prompt}"; try another seed.')
+            raise TraceBenchError(f'Shap-E generated an empty mesh for "{prompt}"; try another seed.')
         return {
             "vertices": mesh.verts.float().cpu().numpy(),
             "colors": colors.float().cpu().numpy(),
@@ -135,12 +135,12 @@ class ShapE:
 
 
 _INPUTS = {"repo": "model", "weights": "file"}
-#: What the mesh depends on; what comes after it is not kept.
+#: Settings that change the mesh; the cache key contains these, not the later ones.
 _SAMPLING = ("revision", "variant", "dtype", "guidance_scale", "steps", "sigma_min", "sigma_max", "grid")
 
 
 def file_patterns(variant: str | None) -> list[str]:
-    """What to fetch of the hub repository; the renderer's weights have no variant there."""
+    """Files to download from the hub repository; the renderer's weights have no variant there."""
     weights = f"*.{variant}.safetensors" if variant else "*.safetensors"
     always = ["model_index.json", "*/*.json", "*/*.txt", "shap_e_renderer/*"]
     return [*always, f"prior/{weights}", f"text_encoder/{weights}"]

@@ -1,4 +1,4 @@
-"""Shap-E's text model from OpenAI's format, in which Cap3D publishes its finetuned weights."""
+"""Loads Shap-E's text model from OpenAI's format, which Cap3D uses for its finetuned weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NOT_IN_SHAP_E = {"clip_mean", "clip_std"}  # diffusers' class has them for anot
 
 
 def load_into(transformer: PriorTransformer, path: Path) -> None:
-    """Replace the transformer's weights by those of a checkpoint (its own, or under `model_state_dict`)."""
+    """Replace the transformer's weights by a checkpoint's (at the top level or under `model_state_dict`)."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content.get("model_state_dict", content)
@@ -45,8 +45,8 @@ def load_into(transformer: PriorTransformer, path: Path) -> None:
     except (OSError, pickle.UnpicklingError, EOFError, AttributeError, RuntimeError, KeyError) as error:
         words = " ".join(str(error).split())[:200]
         raise TraceBenchError(
-            f"{path} holds no weights of Shap-E's text model ({type(error).__name__}: {words}); give "
-            "init.weights Cap3D's shapE_finetuned_with_330kdata.pth."
+            f"{path} contains no weights of Shap-E's text model ({type(error).__name__}: {words}); set "
+            "init.weights to Cap3D's shapE_finetuned_with_330kdata.pth."
         ) from error
     if unexpected or set(missing) - _NOT_IN_SHAP_E:
         lacking = ", ".join(missing)
@@ -54,7 +54,7 @@ def load_into(transformer: PriorTransformer, path: Path) -> None:
 
 
 def from_openai(state: dict[str, Tensor], blocks: int, heads: int) -> dict[str, Tensor]:
-    """The state dict as diffusers names it."""
+    """The state dict with diffusers' names."""
     prefix = "wrapped." if any(key.startswith("wrapped.") for key in state) else ""
     names = dict(_TOP)
     for i in range(blocks):
@@ -71,7 +71,7 @@ def from_openai(state: dict[str, Tensor], blocks: int, heads: int) -> dict[str, 
     for i in range(blocks):
         for kind in ("weight", "bias"):
             joint = state[f"{prefix}backbone.resblocks.{i}.attn.c_qkv.{kind}"]
-            # Rows lie head by head: the head's queries, its keys, its values.
+            # Rows are ordered by head; within a head: queries, keys, values.
             split = joint.reshape(heads, 3, -1, *joint.shape[1:]).unbind(dim=1)
             for name, part in zip(("to_q", "to_k", "to_v"), split, strict=True):
                 found[f"transformer_blocks.{i}.attn1.{name}.{kind}"] = part.reshape(-1, *joint.shape[1:])

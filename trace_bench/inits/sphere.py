@@ -1,4 +1,4 @@
-"""A hollow start: points evenly over a sphere, colours near grey."""
+"""Hollow init: points spread evenly over a sphere, colours near grey."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sphere:
-    """`n` points of a Fibonacci lattice on the sphere of `radius` about the origin."""
+    """`n` points of a Fibonacci lattice on the sphere of `radius` around the origin."""
 
     n: int = 2500
     radius: float = 0.5

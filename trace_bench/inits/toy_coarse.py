@@ -1,7 +1,7 @@
-"""A coarse guess of a toy scene, as a fast native 3D model gives it: right in the large, wrong in detail.
+"""A coarse toy scene, like the output of a fast native 3D model: right overall, wrong in detail.
 
-It is made from the true scene, so it shows refinement from a native start, and is no result: a run that
-begins here has seen the answer, blurred.
+It is built from the true scene, to demonstrate refinement from a native init. It is not a result: a run with
+this init has seen the answer, blurred.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from trace_bench.seeding import StepRng
     from trace_bench.toyworld import Scene
 
-HALF_SIDE = 0.85  # of the cube of voxels, which holds every scene
-_PER_VOXEL = 3  # samples of the true scene a voxel, each way
+HALF_SIDE = 0.85  # of the voxel cube, which contains every scene
+_PER_VOXEL = 3  # samples of the true scene per voxel and axis
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class ToyCoarse:
     """The prompt's scene as voxels.
 
     resolution: voxels a side.
-    threshold: a voxel is occupied where the blurred share of it inside the scene, plus noise, is above this;
-        below a half the guess is too fat, as blurred guesses are, and thin parts survive.
-    blur: standard deviation of the blur, voxels.
-    noise: standard deviation of the noise, in shares of a voxel.
-    color_levels: values that a colour channel is rounded to.
-    color_noise: standard deviation added to a channel before rounding.
-    n: points at most, drawn at random, moved within their voxels.
+    threshold: a voxel is occupied if its blurred, noisy share inside the scene exceeds this. Below 0.5, the
+        shape is too fat, as blurred shapes are, and thin parts survive.
+    blur: standard deviation of the blur, in voxels.
+    noise: standard deviation of the noise on the share.
+    color_levels: number of values that a colour channel is rounded to.
+    color_noise: standard deviation of the noise on a channel before rounding.
+    n: maximum number of points, chosen at random and jittered within their voxels.
     """
 
     resolution: int = 16
@@ -62,7 +62,7 @@ class ToyCoarse:
         random = np.random.default_rng(seed)
         share = self._occupancy(scene) + self.noise * random.normal(size=(self.resolution,) * 3)
         voxels = np.argwhere(share > self.threshold)
-        if len(voxels) == 0:  # a scene thinner than a voxel everywhere
+        if len(voxels) == 0:  # the scene is thinner than a voxel everywhere
             voxels = np.argwhere(share >= np.quantile(share, 0.99))
         voxels = voxels[np.sort(random.permutation(len(voxels))[: self.n])]
         side = 2.0 * HALF_SIDE / self.resolution
@@ -71,7 +71,7 @@ class ToyCoarse:
         return PointCloud(torch.from_numpy(positions).float(), torch.from_numpy(colors).float()).to(device)
 
     def _occupancy(self, scene: Scene) -> np.ndarray:
-        """Blurred share of each voxel that lies inside the scene: [R, R, R]."""
+        """Blurred share of each voxel inside the scene: [R, R, R]."""
         from scipy.ndimage import gaussian_filter
 
         fine = self.resolution * _PER_VOXEL
@@ -82,7 +82,7 @@ class ToyCoarse:
         return gaussian_filter(blocks.mean(axis=(1, 3, 5)), self.blur, mode="constant")
 
     def _colors(self, scene: Scene, centres: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Colours [K, 3] of the nearest surface, noisy and rounded."""
+        """Colours [K, 3] of the nearest surface points, with noise and rounding."""
         from scipy.spatial import cKDTree
 
         points, true, _ = scene.surface_points(4000, seed=0)

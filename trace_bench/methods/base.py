@@ -1,4 +1,4 @@
-"""What a method is to the core: a stop-gradient direction on the latents, and its price."""
+"""The interface of a method: a stop-gradient direction on the latents, and its cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Choice = TypeVar("Choice", bound=str)
 
 
 def check_choice(setting: str, value: Choice, options: Sequence[str]) -> Choice:
-    """`value`, which must be one of `options`."""
+    """Return `value` if it is one of `options`; raise otherwise."""
     if value not in options:
         raise TraceBenchError(f"method.{setting}={value!r} is not one of {', '.join(options)}.")
     return value
@@ -28,10 +28,10 @@ def check_choice(setting: str, value: Choice, options: Sequence[str]) -> Choice:
 
 @dataclass(frozen=True)
 class Distilled:
-    """A method's answer: dL/dz = grad / B, applied once by the core."""
+    """Result of one method step. The caller applies it once: dL/dz = grad / B."""
 
     grad: Tensor  # [B, C, h, w], detached
-    log: dict[str, Tensor] = field(default_factory=dict)  # scalars, left on the device
+    log: dict[str, Tensor] = field(default_factory=dict)  # scalars, kept on the device
     target: Tensor | None = None  # [B, C, h, w], clean latents that grad pulls towards, if any
 
 
@@ -39,15 +39,15 @@ class Method(ABC):
     """A score-distillation method. Subclasses add their hyper-parameters as keyword arguments.
 
     Args:
-        guidance_scale: s in uncond + s (cond - uncond); None where the method has no such thing.
-        seed: of what the method draws before the first step.
+        guidance_scale: s in uncond + s (cond - uncond); None if the method uses no guidance.
+        seed: seed of everything the method draws before the first step.
         negative_prompt: text of the unconditional branch.
         view_thresholds: degrees at which the view phrase changes (`priors.text.ViewThresholds`).
-        encode_depth_probability: share of the steps in which the core encodes the render's depth, as a grey
-            picture, in place of its colours (a habit of ISM's and TSM's released code, as the next two).
-        flip_probability: share of the steps in which the core mirrors the pictures left to right.
-        pixel_gradient_limit: what the core scales each pixel's gradient down to, by its largest channel, on
-            its way from the encoder into the representation; None for no limit.
+        encode_depth_probability: share of steps that encode the rendered depth, as a grey image, instead of
+            the colours (from the released code of ISM and TSM, like the next two).
+        flip_probability: share of steps that mirror the images left to right.
+        pixel_gradient_limit: each pixel's gradient, between encoder and representation, is scaled so that its
+            largest channel is at most this; None for no limit.
     """
 
     def __init__(
@@ -80,17 +80,17 @@ class Method(ABC):
         progress: Progress,
         rng: StepRng,
     ) -> Distilled:
-        """The direction for these latents at this step; may train what the method owns."""
+        """The direction for these latents at this step; may also train the method's own networks."""
 
     @abstractmethod
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
-        """The UNet and decoder work that `step` does for `batch` views at this step, exactly."""
+        """The exact UNet and decoder work of `step` for `batch` views at this step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that moves; nothing by default."""
+        """All state that changes during training; empty by default."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         if state:
             raise ValueError(f"{type(self).__name__} has no state, the checkpoint has {sorted(state)}")

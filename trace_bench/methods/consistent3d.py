@@ -21,20 +21,20 @@ from trace_bench.seeding import Rng, StepRng
 class CDS(Method):
     """g = w (e_cfg(x_t, t, y) - e_cfg(x_u, u, y)) with u < t
 
-    x_t = a_t z + s_t n with one noise n for the whole run and all views; x_u is one step down the
-    probability-flow ODE from x_t. With D(x, t) = (x - s_t e) / a_t, the estimate of the clean latents,
-    e_t - e_u = (a_u / s_u) (D(x_u, u) - D(x_t, t)): what two estimates on one path of the ODE disagree in.
+    x_t = a_t z + s_t n with one noise n, shared by all views and kept for the whole run. x_u is one step from
+    x_t down the probability-flow ODE. With D(x, t) = (x - s_t e) / a_t, the estimate of the clean latents,
+    e_t - e_u = (a_u / s_u) (D(x_u, u) - D(x_t, t)): the difference of two estimates on one ODE path.
 
     Args:
-        guidance_scale: s. Where it is the first value of `guidance_schedule`, s follows that schedule; any
-            other value is held throughout.
-        guidance_schedule: schedule of s over the run; None holds `guidance_scale`.
-        u_range: first and last u, which falls with the square root of the run.
-        u_limits: least and greatest u.
+        guidance_scale: s. If it equals the first value of `guidance_schedule`, s follows that schedule; any
+            other value stays constant.
+        guidance_schedule: schedule of s over the run; None keeps `guidance_scale`.
+        u_range: first and last u; u falls with the square root of the run's progress.
+        u_limits: smallest and largest u.
         gap: t - u is uniform in [gap[0], gap[1]).
-        t_limit: greatest t.
+        t_limit: largest t.
         weighting: w = 1 (`one`) or s_t^2 (`sds`).
-        grad_clamp: element-wise limit of g, a constant or a schedule over the run; None for none.
+        grad_clamp: element-wise limit of g, a constant or a schedule over the run; None for no limit.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class CDS(Method):
         self.noise = Rng(self.seed).at(-1).randn("cds_noise", shape, prior.device, prior.alphas_cumprod.dtype)
 
     def timesteps(self, n: int, progress: Progress, rng: StepRng, device: Any) -> tuple[Tensor, Tensor]:
-        """u, shared by the batch, and t, one a sample: each int64 [n]."""
+        """u, shared by the batch, and t, one per sample: each int64 [n]."""
         low, high = self.u_limits
         u = min(max(int(sqrt_ramp(self.u_range[0], self.u_range[1], progress.fraction)), low), high)
         t = (u + rng.randint("gap", self.gap[0], self.gap[1], n)).clamp(max=self.t_limit)
@@ -71,7 +71,7 @@ class CDS(Method):
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
     ) -> Distilled:
-        """Two guided pairs a view, one hop of the ODE apart."""
+        """Two guided predictions per view, one ODE step apart."""
         n = latents.shape[0]
         u, t = self.timesteps(n, progress, rng, latents.device)
         at_u, at_t = (alpha_sigma(self.prior.alphas_cumprod, each) for each in (u, t))
@@ -86,5 +86,5 @@ class CDS(Method):
         return Distilled(clamp_gradient(weight * (eps_t - eps_u), self.grad_clamp, progress.fraction))
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
-        """Two guided pairs a view."""
+        """Two guided pairs per view."""
         return Work(unet_fwd=4 * batch)

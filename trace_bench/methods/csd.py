@@ -22,13 +22,13 @@ from trace_bench.system.errors import TraceBenchError
 class CSD(Method):
     """g = w(t) (e(x_t, t, y) + c_n e(x_t, t, negative) + c_0 e(x_t, t, "")),  c_n + c_0 = -1,  w(t) = s_t^2
 
-    A difference of scores: the noise of x_t has no part in it, and there is no guidance scale. A branch whose
-    coefficient is zero is not evaluated.
+    A difference of scores: the noise in x_t does not appear, and there is no guidance scale. A branch with
+    coefficient zero is not evaluated.
 
     Args:
         negative_coefficient: c_n, a constant or a schedule over the run.
-        two_branch: c_n = -1 throughout; the empty prompt is never asked.
-        min_step_percent, max_step_percent, t_schedule: where t lies (`timesteps.TimestepSchedule`).
+        two_branch: c_n = -1 for the whole run; the empty prompt is never evaluated.
+        min_step_percent, max_step_percent, t_schedule: range of t (`timesteps.TimestepSchedule`).
         grad_normalize: scale the batch's gradient to unit L2 norm, as the released pixel-space stage does.
     """
 
@@ -55,14 +55,14 @@ class CSD(Method):
         self.grad_normalize = grad_normalize
 
     def coefficients(self, progress: Progress) -> tuple[float, float]:
-        """(c_n, c_0): what the negative and the empty prompt count for."""
+        """(c_n, c_0): coefficients of the negative and the empty prompt."""
         negative = -1.0 if self.two_branch else scheduled(self.negative_coefficient, progress.fraction)
         return negative, -1.0 - negative
 
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
     ) -> Distilled:
-        """One call of two or three UNet items a view."""
+        """One call with two or three UNet items per view."""
         n = latents.shape[0]
         t = self.t_range.draw(n, len(self.prior.alphas_cumprod), progress, rng, latents.device)
         a, s = alpha_sigma(self.prior.alphas_cumprod, t)
@@ -80,5 +80,5 @@ class CSD(Method):
         return Distilled(grad / (grad.norm() + 1e-8) if self.grad_normalize else grad)
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
-        """A forward item a view for the prompt and for each coefficient that is not zero."""
+        """One forward item per view for the prompt and for each nonzero coefficient."""
         return Work(unet_fwd=(1 + sum(c != 0.0 for c in self.coefficients(progress))) * batch)

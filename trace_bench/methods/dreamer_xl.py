@@ -1,4 +1,4 @@
-"""TSM: trajectory score matching (Miao et al. 2024, Dreamer XL); made for SDXL, runs on any prior."""
+"""TSM: trajectory score matching (Miao et al. 2024, Dreamer XL); designed for SDXL, runs on any prior."""
 
 from __future__ import annotations
 

@@ -34,10 +34,10 @@ class IntervalMatching(Method):
     the target. The released losses sum over the batch, those of other methods average: hence the factor B.
 
     Args:
-        interval: where s and t lie over the run, fields of `inversion.IntervalSchedule`.
-        noise_offset: share of a draw a channel in the noise that the inversion starts from.
+        interval: range of s and t over the run, fields of `inversion.IntervalSchedule`.
+        noise_offset: weight of a per-channel draw added to the noise that the inversion starts from.
         gradient_scale: lambda.
-        perp_neg: guidance by Perp-Neg, LucidDreamer's form.
+        perp_neg: use Perp-Neg guidance in LucidDreamer's form.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ISM(IntervalMatching):
     """target = e(x_s, s, ""), the prediction that carries x_s to x_t.
 
     Args:
-        plain_sds: the released code's own baseline: the noise itself as target, x_t noised in one go.
+        plain_sds: the released code's SDS baseline: x_t is noised in one step and the target is that noise.
     """
 
     def __init__(self, prior: Prior, *, plain_sds: bool = False, **common: Any) -> None:
@@ -116,7 +116,7 @@ class ISM(IntervalMatching):
     def trajectory(
         self, z: Tensor, noise: Tensor, between: Interval, empty: TextEmbedding
     ) -> tuple[Tensor, Tensor]:
-        """x_t and the prediction at x_s that leads there."""
+        """x_t and the prediction at x_s that leads to it."""
         abar = self.prior.alphas_cumprod
         if self.plain_sds:
             return add_noise(z, noise, *level(abar, between.t)), noise

@@ -21,18 +21,18 @@ from trace_bench.system.errors import TraceBenchError
 class SDI(Method):
     """g = z - x0, x0 = (x_inv - s_t e_cfg(x_inv, t, y)) / a_t
 
-    x_inv is z carried up to t + delta by DDIM inversion under negative guidance, delta ~ U{0..99}; there it
-    is a z + s kappa with the noise kappa. Where it is brought back to the level t first (`remap`),
-    g = (s_t / a_t) (e_cfg - kappa), which is SDS with the inverted noise in place of a random one.
+    x_inv is z moved up to t + delta by DDIM inversion under negative guidance, delta ~ U{0..99}, and
+    x_inv = a z + s kappa defines the noise kappa. With `remap`, x_inv is first brought back to level t; then
+    g = (s_t / a_t) (e_cfg - kappa), which is SDS with the inverted noise instead of a random one.
 
     Args:
-        max_step_percent, min_step_percent: t falls linearly from the one to the other share of the schedule.
+        max_step_percent, min_step_percent: t falls linearly between these shares of the schedule.
         inversion_guidance_scale, inversion_steps, inversion_eta: guidance, grid and noise of the inversion.
-        skip_first_hop: start at timestep 1; the released grid starts at 1 - 100, a hop that hardly moves x.
-        remap: evaluate at a_t z + s_t kappa; the released code takes x_inv as it is, noisier than t says.
-        reduction: `sum` as every other method; `mean` is the released loss, g / (B D) for D latents a sample,
-            which Adam ignores but densification and regularisers feel.
-        perp_neg: guidance by Perp-Neg (threestudio's form) in the inversion and after it.
+        skip_first_hop: start at timestep 1; the released grid starts at 1 - 100, a hop that hardly changes x.
+        remap: evaluate at a_t z + s_t kappa; the released code uses x_inv, which is noisier than level t.
+        reduction: `sum` as in every other method; `mean` is the released loss, g / (B D) for D latents per
+            sample. Adam ignores this factor, but densification and regularisers do not.
+        perp_neg: use Perp-Neg guidance (threestudio's form) during and after the inversion.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class SDI(Method):
         self.perp_neg = perp_neg
         if int(len(prior.alphas_cumprod) * min(min_step_percent, max_step_percent)) < 2:
             raise TraceBenchError(
-                "method.min_step_percent must leave t at 2 or more, so that there is a way to invert."
+                "method.min_step_percent is too small: t must stay at 2 or more for the inversion."
             )
 
     def timestep(self, progress: Progress) -> int:
-        """One t for the batch, falling over the run."""
+        """One t for the whole batch, falling over the run."""
         share = scheduled((0.0, self.max_step_percent, self.min_step_percent, 1.0), progress.fraction)
         return int(len(self.prior.alphas_cumprod) * share + 1e-9)
 
     def grid(self, t: int, rng: StepRng) -> list[int]:
-        """Timesteps of the inversion, the last one t + delta."""
+        """Timesteps of the inversion; the last one is t + delta."""
         total = len(self.prior.alphas_cumprod)
         delta = int(rng.randint("delta", 0, total // self.inversion_steps, 1))
         return sdi_timesteps(t, delta, self.inversion_steps, total, first=not self.skip_first_hop)
@@ -79,7 +79,7 @@ class SDI(Method):
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
     ) -> Distilled:
-        """Up to t + delta, and back in one prediction."""
+        """Invert up to t + delta, then denoise with one prediction."""
         n = latents.shape[0]
         uncond = text.negative.expand(n)
         cond: TextEmbedding | PerpNegText = text.view_dependent(view, self.view_thresholds)
@@ -118,6 +118,6 @@ class SDI(Method):
         return x_inv, (x_inv - a * z) / s
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
-        """A guided call for each hop of the inversion, and one after it."""
+        """One guided call per hop of the inversion, and one after it."""
         calls = len(self.grid(self.timestep(progress), rng))
         return Work(unet_fwd=guided_items(self.perp_neg) * calls * batch)

@@ -21,8 +21,8 @@ class SDS(Method):
     """g = w(t) (e_cfg(x_t, t, y) - eps) with x_t = a_t z + s_t eps and w(t) = s_t^2.
 
     Args:
-        min_step_percent, max_step_percent, t_schedule: where t lies (`timesteps.TimestepSchedule`).
-        grad_clamp: element-wise limit of g, a constant or a schedule over the run; None for none.
+        min_step_percent, max_step_percent, t_schedule: range of t (`timesteps.TimestepSchedule`).
+        grad_clamp: element-wise limit of g, a constant or a schedule over the run; None for no limit.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class SDS(Method):
         self.grad_clamp = grad_clamp
 
     def timesteps(self, n: int, progress: Progress, rng: StepRng, device: Any) -> Tensor:
-        """Uniform integer t, one a sample, or the falling one: int64 [n]."""
+        """One t per sample, drawn uniformly or from the falling schedule: int64 [n]."""
         return self.t_range.draw(n, len(self.prior.alphas_cumprod), progress, rng, device)
 
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
     ) -> Distilled:
-        """One pair of UNet items a view."""
+        """Two UNet items per view."""
         n = latents.shape[0]
         t = self.timesteps(n, progress, rng, latents.device)
         a, s = alpha_sigma(self.prior.alphas_cumprod, t)
@@ -61,5 +61,5 @@ class SDS(Method):
         return Distilled(grad, target=eps_to_x0(x_t, eps_cfg, a, s))
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
-        """Two forward items a view."""
+        """Two forward items per view."""
         return Work(unet_fwd=2 * batch)

@@ -1,5 +1,5 @@
 """TraCe: trajectory-centric distillation along a Schrödinger bridge ("Walking the Schrödinger Bridge",
-Algorithm 1), and what its released code computes."""
+Algorithm 1), and the variant in its released code."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ from trace_bench.seeding import StepRng
 class TraCe(Method):
     """g = w(t) (e_phi(x_t, t, y, c) - (x_t - x_rndr) / sigma_t)   (Algorithm 1, line 7)
 
-    x_rndr are the latents of the render; x0_pred is the prior's one-step guided estimate of the clean latents
-    from x_rndr noised to t' (lines 3-4); x_t lies on the bridge between the two (line 6); e_phi is a LoRA
+    x_rndr are the render's latents. x0_pred is the prior's one-step guided estimate of the clean latents,
+    from x_rndr noised to t' (lines 3-4). x_t lies on the bridge between the two (line 6). e_phi is a LoRA
     network trained on the bridge noise b_t = (x_t - x0_pred) / sigma_t (line 8).
 
     Args:
-        grad_form: `alg1` as above; `released`: g = w(t) (b_t - e_phi), the published code's sign and anchor.
+        grad_form: `alg1` as above; `released`: g = w(t) (b_t - e_phi), the released code's sign and anchor.
         weighting: w(t) = 1 (`one`), sigma_t (`sigma`) or sigma_t^2 (`sigma2`).
-        x0_noise: noise x_rndr to t' before the estimate, as the code does; False is line 4 to the letter.
+        x0_noise: noise x_rndr to t' before the estimate, as the released code does; False follows line 4
+            literally.
         x0_steps: (min, early max, late max) of t', upper ends excluded.
-        x0_switch: share of the run after which the late maximum holds.
+        x0_switch: share of the run after which the late maximum applies.
         t_sampling: `ramp` from t_max - 1 down to t_min over the run, or `uniform` in [t_min, t_max).
-        train_lora: False leaves e_phi the frozen v-model, which is what the released code comes to.
+        train_lora: False keeps e_phi at the frozen v-model, which is the effect of the released code.
         lora_target: `bridge_noise` (epsilon = b_t), `velocity` (the same in v-space) or
-            `released_velocity` (a_t b_t - s_t x_t, the published code's).
+            `released_velocity` (a_t b_t - s_t x_t, as in the released code).
         lora_text: `view_dependent` prompt or `plain`.
-        camera_dropout: probability that the adapter's training sees a camera of zeros.
+        camera_dropout: probability that the adapter trains on an all-zero camera.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class TraCe(Method):
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
     ) -> Distilled:
-        """Lines 3 to 8; one adapter forward serves the direction and the adapter's loss."""
+        """Lines 3 to 8; one adapter forward pass serves both the direction and the adapter's loss."""
         n = latents.shape[0]
         cond = text.view_dependent(view, self.view_thresholds)
         x0_pred = self.predict_x0(latents, cond, text.negative.expand(n), progress, rng)
@@ -113,7 +114,7 @@ class TraCe(Method):
     def predict_x0(
         self, latents: Tensor, cond: TextEmbedding, uncond: TextEmbedding, progress: Progress, rng: StepRng
     ) -> Tensor:
-        """x0_pred = (z_t' - s e_cfg(z_t', t')) / a, the predicted target of the bridge: [B, C, h, w]."""
+        """x0_pred = (z_t' - s e_cfg(z_t', t')) / a, the estimated target of the bridge: [B, C, h, w]."""
         n = latents.shape[0]
         high = self.x0_early if progress.fraction < self.x0_switch else self.x0_late
         t = rng.randint("x0_t", self.x0_min, high, n, latents.device)
@@ -124,7 +125,7 @@ class TraCe(Method):
         return eps_to_x0(z_t, eps_cfg, a, s)
 
     def bridge_timesteps(self, n: int, progress: Progress, rng: StepRng) -> Tensor:
-        """One falling t for the whole batch, or one uniform draw a sample: int64 [n]."""
+        """One falling t for the whole batch, or one uniform draw per sample: int64 [n]."""
         if self.t_sampling == "uniform":
             return rng.randint("t", self.t_min, self.t_max, n)
         ratio = (progress.k - 1) / progress.n
@@ -133,7 +134,7 @@ class TraCe(Method):
     def adapter_eps(
         self, x_t: Tensor, b_t: Tensor, t: Tensor, text: TextEmbedding, view: Cameras, rng: StepRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """e_phi(x_t, t, y, c) before this step's training, and the training's log."""
+        """e_phi(x_t, t, y, c) before this step's training, and the log of that training."""
         camera = view.c2w.reshape(-1, 16).to(x_t)
         dropped = self.train_lora and rng.chance("camera_dropout", self.camera_dropout)
         with torch.set_grad_enabled(self.train_lora and not dropped):
@@ -162,8 +163,8 @@ class TraCe(Method):
         return mse(eps_to_v(x_t, eps_phi, a, s), target)
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
-        """A guided pair and the adapter's item; where it trains a backward pass, and a second item in the
-        steps whose training sees no camera."""
+        """A guided pair and one adapter item. Training adds a backward pass, and a second adapter item if the
+        step drops the camera."""
         if not self.train_lora:
             return Work(unet_fwd=3 * batch)
         dropped = rng.chance("camera_dropout", self.camera_dropout)
@@ -174,6 +175,6 @@ class TraCe(Method):
         return {"adapter": self.adapter.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         self.adapter.load_state_dict(state["adapter"])
         self.optimizer.load_state_dict(state["optimizer"])

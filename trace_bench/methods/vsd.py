@@ -21,13 +21,13 @@ from trace_bench.seeding import StepRng
 class VSD(Method):
     """g = w(t) (e_cfg(x_t, t, y) - e_phi(x_t, t, y, c)) with w(t) = s_t^2.
 
-    e_phi is a LoRA network that learns the score of the renders: after the direction is taken, it is trained
-    for one step on its own t' ~ U{0..T-1} and its own noise, to predict them from x_t' = a z + s eps'.
+    e_phi is a LoRA network that learns the score of the renders. After each direction it trains for one
+    step on its own t' ~ U{0..T-1} and noise eps', on x_t' = a z + s eps'.
 
     Args:
-        min_step_percent, max_step_percent, t_schedule: where t lies (`timesteps.TimestepSchedule`).
+        min_step_percent, max_step_percent, t_schedule: range of t (`timesteps.TimestepSchedule`).
         lora_rank, lora_lr, lora_betas, lora_eps, lora_weight_decay: the adapter and its AdamW.
-        camera_dropout: probability that the adapter's training sees a camera of zeros.
+        camera_dropout: probability that the adapter trains on an all-zero camera.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class VSD(Method):
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
     ) -> Distilled:
-        """The direction with the adapter as it is, then one training step of the adapter."""
+        """The direction with the current adapter, then one training step of the adapter."""
         n = latents.shape[0]
         t = self.t_range.draw(n, len(self.prior.alphas_cumprod), progress, rng, latents.device)
         a, s = alpha_sigma(self.prior.alphas_cumprod, t)
@@ -104,6 +104,6 @@ class VSD(Method):
         return {"adapter": self.adapter.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         self.adapter.load_state_dict(state["adapter"])
         self.optimizer.load_state_dict(state["optimizer"])

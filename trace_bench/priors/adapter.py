@@ -1,4 +1,4 @@
-"""The LoRA network of VSD and TraCe: rank-r LoRA on attention, the camera in the class-embedding slot."""
+"""The LoRA network of VSD and TraCe: rank-r LoRA on attention, camera as class embedding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CAMERA_DIM = 16  # the flattened camera-to-world matrix
 
 
 def add_lora(unet: torch.nn.Module, rank: int) -> None:
-    """Freeze `unet` in place and give it LoRA layers and a camera MLP (ProlificDreamer's conditioning)."""
+    """Freeze `unet` in place and add LoRA layers and a camera MLP (ProlificDreamer's conditioning)."""
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS))
     width = unet.time_embedding.linear_1.out_features
@@ -24,16 +24,16 @@ def add_lora(unet: torch.nn.Module, rank: int) -> None:
 
 
 def _trained_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What trains is kept in single precision, or in double where its network is."""
+    """Dtype of trained parameters: float32, or float64 if the network uses it."""
     return torch.promote_types(dtype, torch.float32)
 
 
 class LoraAdapter:
-    """A UNet of its own whose LoRA layers and camera MLP train, and nothing else."""
+    """A separate UNet in which only the LoRA layers and the camera MLP train."""
 
     def __init__(
         self,
-        unet: torch.nn.Module,  # with add_lora done
+        unet: torch.nn.Module,  # after add_lora
         prediction_type: str,
         alphas_cumprod: Tensor,
         counter: Work,
@@ -46,7 +46,7 @@ class LoraAdapter:
         self._reset(rank, seed)
 
     def _reset(self, rank: int, seed: int) -> None:
-        """Down-projections N(0, 1/rank), up-projections zero, camera MLP as PyTorch's Linear."""
+        """Down-projections normal with std 1/rank, up-projections zero, camera MLP like PyTorch's Linear."""
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self._trained.items():
             parameter.data = parameter.data.to(_trained_dtype(parameter.dtype))
@@ -65,15 +65,15 @@ class LoraAdapter:
         return weight.shape[1]
 
     def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor) -> Tensor:
-        """The network's own output (eps or v) with camera [B, 16]; with a graph unless under no_grad."""
+        """The network's raw output (eps or v) with camera [B, 16]; has a graph unless under no_grad."""
         return self.denoiser.predict(x_t, t, text, class_labels=camera)
 
     def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """An output of `predict` as noise prediction."""
+        """Convert an output of `predict` to a noise prediction."""
         return self.denoiser.to_eps(raw, x_t, t)
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """What `predict` should say for x_t = a_t x0 + s_t eps."""
+        """The training target of `predict` for x_t = a_t x0 + s_t eps."""
         return self.denoiser.target(x0, eps, t)
 
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -81,13 +81,13 @@ class LoraAdapter:
         return list(self._trained.values())
 
     def check_trains(self) -> None:
-        """Raise if an up-projection is still zero after an optimiser step: an adapter that silently does not
-        train is the fault of TraCe's released code."""
+        """Raise if an up-projection is still zero after an optimiser step. TraCe's released code has this
+        bug: its adapter silently does not train."""
         idle = [name for name, p in self._trained.items() if "lora_B" in name and not bool(p.any())]
         if idle:
             raise TraceBenchError(
-                f"{len(idle)} LoRA layers did not change in the first optimiser step, {idle[0]} among them: "
-                "the adapter is not being trained; check the method's adapter learning rate."
+                f"{len(idle)} LoRA layers did not change in the first optimiser step, for example {idle[0]}: "
+                "the adapter is not training; check the method's adapter learning rate."
             )
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -95,6 +95,6 @@ class LoraAdapter:
         return {name: p.detach().clone() for name, p in self._trained.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         for name, parameter in self._trained.items():
             parameter.data.copy_(state[name])

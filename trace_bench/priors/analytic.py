@@ -1,4 +1,4 @@
-"""A prior whose data are Gaussian, so that its score is exact: the ground the methods are proven on."""
+"""A prior on Gaussian data, so that its score is exact: used to verify the methods."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Gaussian:
 
 
 class AnalyticPrior:
-    """Gaussian data for each text; latents are the pixels themselves, 2 x - 1.
+    """Gaussian data for each text; latents are the pixels, 2 x - 1.
 
     Args:
         gaussians: text -> Gaussian; "" is the unconditional one. "name, front view" falls back to "name".
         latent_shape: (C, h, w) with D = C h w.
-        dtype: float64 for proofs.
+        dtype: float64 for exact comparisons.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class AnalyticPrior:
         return self.names.index(name)
 
     def check_prompt(self, text: str) -> None:
-        """Raise where there is no Gaussian of this name."""
+        """Raise if no Gaussian has this name."""
         self._index(text)
 
     def embed(self, texts: Sequence[str]) -> TextEmbedding:
-        """The index of each text's Gaussian as a token of its own: [B, 1, 1]."""
+        """The index of each text's Gaussian as a single token: [B, 1, 1]."""
         return TextEmbedding(torch.tensor([[[float(self._index(text))]] for text in texts], dtype=self.dtype))
 
     def encode(self, rgb: Tensor, noise: Tensor) -> Tensor:
-        """2 rgb - 1; the posterior is a point, so `noise` does not enter: [B, C, h, w]."""
+        """2 rgb - 1: [B, C, h, w]. The posterior is a point, so `noise` is ignored."""
         latents = 2.0 * rgb.to(self.dtype) - 1.0
         self.counter.vae_enc_fwd += rgb.shape[0]
         if latents.requires_grad:
@@ -92,7 +92,7 @@ class AnalyticPrior:
 
     @torch.no_grad()
     def eps(self, latents: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
-        """The exact noise prediction of each item's own Gaussian."""
+        """The exact noise prediction of each item under its Gaussian."""
         self.counter.unet_fwd += latents.shape[0]
         abar = self.alphas_cumprod[t.clamp(min=0)]
         flat = latents.reshape(len(latents), -1)
@@ -117,13 +117,13 @@ class AnalyticPrior:
         return classifier_free_guidance(eps_cond, eps_uncond, guidance_scale), eps_cond, eps_uncond
 
     def adapter(self, rank: int, seed: int) -> AffineAdapter:
-        """A fresh affine adapter; rank and seed do not enter."""
+        """A new affine adapter; rank and seed are ignored."""
         return AffineAdapter(self)
 
 
 class AffineAdapter:
-    """eps_phi(x_t, t) = sum_i f_i(t) (p_i x_t + q_i): enough to represent the exact answer of a point or an
-    isotropic Gaussian at every t, so that adapter training can be proven to converge. Starts at zero."""
+    """eps_phi(x_t, t) = sum_i f_i(t) (p_i x_t + q_i). It can represent the exact answer for a point or an
+    isotropic Gaussian at every t, so convergence of adapter training can be verified. Starts at zero."""
 
     FEATURES = 6
 
@@ -134,7 +134,7 @@ class AffineAdapter:
         self.shift = torch.nn.Parameter(torch.zeros(n, *prior.latent_shape, dtype=prior.dtype))
 
     def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor) -> Tensor:
-        """Noise prediction [B, C, h, w]; text and camera do not enter."""
+        """Noise prediction [B, C, h, w]; text and camera are ignored."""
         self.prior.counter.unet_fwd += x_t.shape[0]
         u = t.to(x_t.dtype) / len(self.prior.alphas_cumprod)
         basis = torch.stack([torch.cos(torch.pi * i * u) for i in range(self.FEATURES)], dim=1)  # [B, F]
@@ -149,11 +149,11 @@ class AffineAdapter:
         self.prior.counter.unet_bwd += grad.shape[0]
 
     def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """An epsilon model already."""
+        """`raw` unchanged: this is an epsilon model."""
         return raw
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """An epsilon model: the noise."""
+        """The noise: this is an epsilon model."""
         return eps
 
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -161,13 +161,13 @@ class AffineAdapter:
         return [self.scale, self.shift]
 
     def check_trains(self) -> None:
-        """Both parameters are trained by any loss."""
+        """Nothing to check: any loss trains both parameters."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Scale and shift."""
         return {"scale": self.scale.detach().clone(), "shift": self.shift.detach().clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         self.scale.data.copy_(state["scale"])
         self.shift.data.copy_(state["shift"])

@@ -1,4 +1,4 @@
-"""What a prior is to the methods: a frozen denoiser with an encoder, that counts its own work."""
+"""The interface of a prior: a frozen denoiser with an encoder that counts its own work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """Text conditioning of a UNet: token states and, for SDXL-like priors, a pooled vector."""
+    """Text conditioning of a UNet: token states and, for SDXL, a pooled vector."""
 
     tokens: Tensor  # [B, L, C]
     pooled: Tensor | None = None  # [B, P]
@@ -25,13 +25,13 @@ class TextEmbedding:
         return TextEmbedding(self.tokens[index], None if self.pooled is None else self.pooled[index])
 
     def expand(self, n: int) -> TextEmbedding:
-        """One embedding shown to `n` items, without a copy."""
+        """Repeat one embedding for `n` items, without a copy."""
         pooled = None if self.pooled is None else self.pooled.expand(n, -1)
         return TextEmbedding(self.tokens.expand(n, -1, -1), pooled)
 
     @staticmethod
     def cat(parts: Sequence[TextEmbedding]) -> TextEmbedding:
-        """Batches one after the other."""
+        """Concatenate batches."""
         pooled = [part.pooled for part in parts if part.pooled is not None]
         return TextEmbedding(
             torch.cat([part.tokens for part in parts]), torch.cat(pooled) if pooled else None
@@ -39,7 +39,7 @@ class TextEmbedding:
 
     @staticmethod
     def where(condition: Tensor, first: TextEmbedding, second: TextEmbedding) -> TextEmbedding:
-        """Row by row `first` where the condition [B] holds, else `second`."""
+        """Row-wise: `first` if the condition [B] holds, else `second`."""
         return first._with(second, lambda a, b: torch.where(_rows(condition, a), a, b))
 
     @staticmethod
@@ -55,13 +55,13 @@ class TextEmbedding:
 
 
 def _rows(values: Tensor, like: Tensor) -> Tensor:
-    """values [B] with the number of dimensions of `like`."""
+    """values [B], reshaped to the number of dimensions of `like`."""
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
 @dataclass
 class Work:
-    """Network work in batch items: what a run is charged for."""
+    """Network work in batch items: the cost of a run."""
 
     unet_fwd: int = 0
     unet_bwd: int = 0
@@ -81,48 +81,48 @@ class Work:
 
 
 class Adapter(Protocol):
-    """A trainable copy of the denoiser, conditioned on the camera: the LoRA network of VSD and TraCe."""
+    """A trainable, camera-conditioned copy of the denoiser: the LoRA network of VSD and TraCe."""
 
     def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor) -> Tensor:
-        """The network's own output (eps or v) at x_t [B, C, h, w], camera [B, 16]; with a graph if wanted."""
+        """The network's raw output (eps or v) at x_t [B, C, h, w] for camera [B, 16]; may have a graph."""
         ...
 
     def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """An output of `predict` as noise prediction: [B, C, h, w]."""
+        """Convert an output of `predict` to a noise prediction: [B, C, h, w]."""
         ...
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """What `predict` should have said for x_t = a_t x0 + s_t eps."""
+        """The training target of `predict` for x_t = a_t x0 + s_t eps."""
         ...
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """What trains, nothing else."""
+        """The trained parameters only."""
         ...
 
     def check_trains(self) -> None:
-        """Raise TraceBenchError if an optimiser step has left the adapter as it was."""
+        """Raise TraceBenchError if an optimiser step did not change the adapter."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that moves."""
+        """All state that changes during training."""
         ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         ...
 
 
 class Prior(Protocol):
-    """A frozen diffusion prior. Latents are float32 (float64 for the analytic one) on `device`."""
+    """A frozen diffusion prior. Latents are float32 (float64 for the analytic prior) on `device`."""
 
     alphas_cumprod: Tensor  # [T]
     latent_shape: tuple[int, int, int]  # C, h, w
-    resolution: int  # pixels a side that `encode` works at
+    resolution: int  # image side in pixels for `encode`
     device: torch.device
     counter: Work
 
     def check_prompt(self, text: str) -> None:
-        """Raise TraceBenchError where `text` has words that the text encoder never saw, naming them."""
+        """Raise TraceBenchError if the text encoder does not know some words of `text`; name them."""
         ...
 
     def embed(self, texts: Sequence[str]) -> TextEmbedding:
@@ -130,7 +130,7 @@ class Prior(Protocol):
         ...
 
     def encode(self, rgb: Tensor, noise: Tensor) -> Tensor:
-        """Latents [B, C, h, w] of rgb [B, 3, H, W] in [0, 1]: one posterior draw, differentiable in rgb."""
+        """Latents [B, C, h, w] of rgb [B, 3, H, W] in [0, 1]: one posterior sample, differentiable in rgb."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class Prior(Protocol):
         ...
 
     def eps(self, latents: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
-        """Noise prediction at latents [B, C, h, w], timesteps int64 [B]; never with a graph."""
+        """Noise prediction at latents [B, C, h, w], timesteps int64 [B]; never has a graph."""
         ...
 
     def eps_cfg(
@@ -153,7 +153,7 @@ class Prior(Protocol):
         ...
 
     def adapter(self, rank: int, seed: int) -> Adapter:
-        """A fresh adapter; the one before it is gone."""
+        """A new adapter; the previous one becomes invalid."""
         ...
 
 

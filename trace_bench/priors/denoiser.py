@@ -1,4 +1,4 @@
-"""A UNet with its parametrisation: eps and v models look alike from here on."""
+"""A UNet with its parametrisation: hides the difference between eps and v models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trace_bench.system.errors import TraceBenchError
 
 
 class Denoiser:
-    """Calls a diffusers UNet in its own dtype and counts the items that pass, forward and backward."""
+    """Calls a diffusers UNet in its own dtype and counts the batch items, forward and backward."""
 
     def __init__(
         self,
@@ -24,7 +24,7 @@ class Denoiser:
         if prediction_type not in ("epsilon", "v_prediction"):
             raise TraceBenchError(
                 f"The scheduler config says prediction_type={prediction_type!r}; "
-                "only epsilon and v_prediction models can be distilled."
+                "only epsilon and v_prediction models are supported."
             )
         self.unet = unet
         self.is_v = prediction_type == "v_prediction"
@@ -36,7 +36,7 @@ class Denoiser:
     def predict(
         self, x_t: Tensor, t: Tensor, text: TextEmbedding, class_labels: Tensor | None = None
     ) -> Tensor:
-        """The network's own output, eps or v, in x_t's dtype: [B, C, h, w]."""
+        """The network's raw output, eps or v, in x_t's dtype: [B, C, h, w]."""
         out = self.unet(
             x_t.to(self._dtype),
             t,
@@ -51,7 +51,7 @@ class Denoiser:
         return out
 
     def _added(self, text: TextEmbedding) -> dict[str, Tensor] | None:
-        """SDXL's further conditioning; None for a UNet that has none."""
+        """SDXL's extra conditioning; None for a UNet without it."""
         if self.time_ids is None or text.pooled is None:
             return None
         return {
@@ -63,13 +63,13 @@ class Denoiser:
         self.counter.unet_bwd += grad.shape[0]
 
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        # DDIM grids may start below 0, where SD's schedule stays at its first value.
+        # DDIM grids may start below 0; SD uses the schedule's first value there.
         return alpha_sigma(self.alphas_cumprod, t.clamp(min=0))
 
     def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """An output of `predict` as noise prediction."""
+        """Convert an output of `predict` to a noise prediction."""
         return v_to_eps(x_t, raw, *self._alpha_sigma(t)) if self.is_v else raw
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """What `predict` should say for x_t = a_t x0 + s_t eps."""
+        """The training target of `predict` for x_t = a_t x0 + s_t eps."""
         return velocity(x0, eps, *self._alpha_sigma(t)) if self.is_v else eps

@@ -1,4 +1,4 @@
-"""TFLOP of one item of each network, counted on the real architecture without its weights."""
+"""TFLOP per item of each network, counted on the real architecture without its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import UNet2DConditionModel
 
-_COUNT = 1  # raised when the way of counting changes, so that no remembered number outlives it
+_COUNT = 1  # increase when the counting changes, so that cached numbers are not reused
 
 
 def _tflop(call: Callable[[], object]) -> float:
@@ -39,10 +39,10 @@ def _added(unet: UNet2DConditionModel) -> dict[str, torch.Tensor] | None:
 def unit_tflop(
     unet_config: str, vae_config: str, text_length: int, resolution: int, rank: int = 4
 ) -> dict[str, float]:
-    """TFLOP an item for each field of `Work`; the UNet's backward is that of LoRA training.
+    """TFLOP per item for each field of `Work`; the UNet's backward pass is that of LoRA training.
 
-    Counted on the meta device, so SD-sized networks take seconds and no memory; remembered on disk, since
-    every job of a sweep asks for the same few.
+    Counted on the meta device, so SD-sized networks take seconds and no memory. Cached on disk, because every
+    job of a sweep asks for the same few values.
     """
     asked = json.dumps([_COUNT, unet_config, vae_config, text_length, resolution, rank])
     path = cache_dir() / "flops" / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"

@@ -1,4 +1,4 @@
-"""What the priors in diffusers' folder format share: loading, images, noise, adapter and cost."""
+"""Shared code of the priors in diffusers' folder format: loading, images, noise, adapter and cost."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ from trace_bench.system.model_files import (
 
 
 class LatentDiffusionPrior(ABC):
-    """A frozen latent diffusion model; subclasses say how text becomes conditioning.
+    """A frozen latent diffusion model; subclasses implement the text conditioning.
 
     Args:
         repo: folder, `pkg://` folder or hub repository with unet, vae, text encoders, tokenizers, scheduler.
         revision: commit of `repo`; unused for folders.
-        resolution: pixels a side that the VAE sees; renders of another size are resized bilinearly.
-        dtype, vae_dtype: torch dtypes of the networks; latents and gradients stay float32 outside them.
-        variant: file variant, such as fp16, where the repository has one.
-        adapter_repo, adapter_revision, adapter_unet, adapter_scheduler: the model under the LoRA of VSD and
-            TraCe and the folders of its UNet and scheduler; `repo` where not given.
-        compile: run UNet and VAE encoder through torch.compile.
-        device: where everything lives.
+        resolution: side in pixels of the VAE's input; other renders are resized bilinearly.
+        dtype, vae_dtype: torch dtypes of the networks; latents and gradients outside them are float32.
+        variant: file variant, such as fp16, if the repository has one.
+        adapter_repo, adapter_revision, adapter_unet, adapter_scheduler: the base model for the LoRA of VSD
+            and TraCe, and its UNet and scheduler folders; defaults to `repo`.
+        compile: run UNet and VAE encoder with torch.compile.
+        device: device of all networks and tensors.
     """
 
     #: Folders of the text encoders, in the order of their embeddings' channels.
     TEXT_ENCODERS: ClassVar[tuple[str, ...]] = ("text_encoder",)
-    #: What the UNet is told of size and crop, [1, 6]; None where it does not ask.
+    #: SDXL's size and crop conditioning, [1, 6]; None for a UNet without it.
     time_ids: Tensor | None = None
 
     def __init__(
@@ -101,7 +101,7 @@ class LatentDiffusionPrior(ABC):
         self.latent_shape = (self._vae.config.latent_channels, side, side)
 
     def _load(self, cls: type, folder: Path, subfolder: str, dtype: torch.dtype) -> torch.nn.Module:
-        """One component, frozen, in evaluation mode, on the device, with its files in this variant if any."""
+        """One frozen component in evaluation mode, on the device; uses the file variant if it exists."""
         names = [p.name for p in weight_files(folder, [subfolder], self.variant)]
         variant = self.variant if any(f".{self.variant}." in name for name in names) else None
         with _quiet():
@@ -114,11 +114,11 @@ class LatentDiffusionPrior(ABC):
         return model
 
     def _alphas_cumprod(self, config: dict) -> Tensor:
-        """The noise schedule of a scheduler's config, in single precision or better: [T]."""
+        """The noise schedule of a scheduler config, in float32 or float64: [T]."""
         if config["beta_schedule"] != "scaled_linear":
             raise TraceBenchError(
                 f"beta_schedule {config['beta_schedule']!r} is not supported; "
-                "Stable Diffusion has scaled_linear."
+                "use a model with scaled_linear, such as Stable Diffusion."
             )
         n, dtype = config["num_train_timesteps"], torch.promote_types(self.dtype, torch.float32)
         abar = scaled_linear_alphas_cumprod(config["beta_start"], config["beta_end"], n, dtype)
@@ -126,13 +126,13 @@ class LatentDiffusionPrior(ABC):
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of every weight file that shapes an asset: the prior's and the adapter base's."""
+        """Hash of every weight file that affects an asset: those of the prior and of the adapter's base."""
         paths = list(self.files)
         paths += weight_files(self._adapter_folder(), [self.adapter_unet], self.variant)
         return weights_sha256(paths)
 
     def describe(self) -> dict[str, str | None]:
-        """What the manifest records of the prior."""
+        """The prior's entry in the manifest."""
         return {
             "repo": self.repo,
             "revision": self.revision,
@@ -145,23 +145,23 @@ class LatentDiffusionPrior(ABC):
 
     @cached_property
     def tokenizer(self) -> CLIPTokenizer:
-        """The tokenizer, loaded when first needed."""
+        """The tokenizer, loaded on first use."""
         return CLIPTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
 
     def check_prompt(self, text: str) -> None:
-        """Raise where the tokenizer has no token for a word of `text`, naming the words."""
+        """Raise if the tokenizer has no token for a word of `text`; name these words."""
         unk = self.tokenizer.unk_token_id
         words = text.replace(",", " ").split()
         unknown = [w for w in words if unk in self.tokenizer(w, add_special_tokens=False).input_ids]
         if unknown:
             named = ", ".join(repr(word) for word in dict.fromkeys(unknown))
             raise TraceBenchError(
-                f"The prior {self.repo} never saw the word{'s' if ',' in named else ''} {named} of the "
-                f"prompt {text!r}; use its vocabulary, or a prior for open text such as prior=sd21."
+                f"The prior {self.repo} does not know the word{'s' if ',' in named else ''} {named} of the "
+                f"prompt {text!r}; use words of its vocabulary, or a prior for free text such as prior=sd21."
             )
 
     def embed(self, texts: Sequence[str]) -> TextEmbedding:
-        """Conditioning of each text, padded to the encoders' full length: B = len(texts), cached on disk."""
+        """Embeddings of the texts, padded to the encoders' full length: B = len(texts). Cached on disk."""
         key = weights_sha256(weight_files(self.folder, list(self.TEXT_ENCODERS), self.variant))
         paths = [
             cache_dir() / "embeddings" / key / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
@@ -182,7 +182,7 @@ class LatentDiffusionPrior(ABC):
         """The fields of `TextEmbedding` for each text, on the CPU, without a batch dimension."""
 
     def _token_ids(self, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-        """Token numbers, padded to the tokenizer's full length: [B, L]."""
+        """Token ids, padded to the tokenizer's full length: [B, L]."""
         ids = tokenizer(
             texts,
             padding="max_length",
@@ -195,7 +195,7 @@ class LatentDiffusionPrior(ABC):
     # --- images -------------------------------------------------------------------------------------------
 
     def encode(self, rgb: Tensor, noise: Tensor) -> Tensor:
-        """Scaled latents of one posterior draw: [B, C, h, w] of rgb [B, 3, H, W] in [0, 1]."""
+        """Scaled latents [B, C, h, w] of rgb [B, 3, H, W] in [0, 1]: one posterior sample."""
         size = (self.resolution, self.resolution)
         if rgb.shape[-2:] != size:
             rgb = torch.nn.functional.interpolate(rgb, size, mode="bilinear", align_corners=False)
@@ -220,7 +220,7 @@ class LatentDiffusionPrior(ABC):
 
     @torch.no_grad()
     def eps(self, latents: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
-        """Noise prediction, v-prediction converted: [B, C, h, w]."""
+        """Noise prediction, converted from v if needed: [B, C, h, w]."""
         return self._denoiser.to_eps(self._denoiser.predict(latents, t, text), latents, t)
 
     def eps_cfg(
@@ -249,14 +249,14 @@ class LatentDiffusionPrior(ABC):
         scheduler = scheduler_config(folder / self.adapter_scheduler)
         if not torch.allclose(self._alphas_cumprod(scheduler), self.alphas_cumprod):
             raise TraceBenchError(
-                f"{self.adapter_repo} has another noise schedule than {self.repo}; "
-                "an adapter needs a base with the same one."
+                f"{self.adapter_repo} and {self.repo} have different noise schedules; "
+                "choose an adapter base with the same schedule."
             )
         unet = self._load(UNet2DConditionModel, folder, self.adapter_unet, self.dtype)
         return unet, scheduler["prediction_type"], []
 
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
-        """A fresh LoRA adapter with camera conditioning; the one before it is gone."""
+        """A new LoRA adapter with camera conditioning; the previous one becomes invalid."""
         unet, prediction_type, ranks = self._adapter_base
         if ranks != [rank]:
             if ranks:
@@ -282,7 +282,7 @@ class LatentDiffusionPrior(ABC):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bar for each component: they load in a fraction of a second to a few seconds."""
+    """Hide the progress bar of each component: loading takes a few seconds at most."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -296,6 +296,6 @@ def _dtype(name: str) -> torch.dtype:
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TraceBenchError(
-            f"dtype {name!r} is not a floating-point type of torch; use float32 or bfloat16."
+            f"dtype {name!r} is not a floating-point dtype of torch; use float32 or bfloat16."
         )
     return dtype

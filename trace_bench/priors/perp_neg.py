@@ -1,7 +1,7 @@
-"""Perp-Neg (Armandpour et al. 2023): views pushed apart in the text, threestudio's way and LucidDreamer's.
+"""Perp-Neg (Armandpour et al. 2023): negative view prompts, in threestudio's and LucidDreamer's form.
 
-Both take the positive text from between the two views next to the camera and subtract, perpendicularly to it,
-the front and the side view with weights that depend on the azimuth.
+Both interpolate the positive text between the two views next to the camera. They subtract the components of
+the front and side views perpendicular to it, with weights that depend on the azimuth.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from trace_bench.priors.text import PromptText, between_views
 
 @dataclass(frozen=True)
 class PerpNegText:
-    """What Perp-Neg asks the denoiser for each of B cameras: four texts with the unconditional one."""
+    """The texts that Perp-Neg evaluates for each of B cameras: four, with the unconditional one."""
 
     positive: TextEmbedding  # [B, L, C]
     negatives: tuple[TextEmbedding, TextEmbedding]  # front and side, each [B, L, C]
-    weights: Tensor  # [B, 2], not positive
+    weights: Tensor  # [B, 2], zero or negative
 
 
 def threestudio_weights(front_half: Tensor, r: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def threestudio_weights(front_half: Tensor, r: Tensor) -> Tensor:
 
 
 def lucid_dreamer_weights(front_half: Tensor, r: Tensor) -> Tensor:
-    """Weights of front and side view, exponentials in r that are cut off near the view itself: [B, 2]."""
+    """Weights of front and side view, exponentials in r, set to zero close to the view itself: [B, 2]."""
     near_front = (2.0 * torch.exp(-2.0 * r)).masked_fill(r > 0.8, 0.0)
     near_side = (2.0 * torch.exp(-10.0 * (1.0 - r))).masked_fill(r < 0.2, 0.0)
     behind_side = torch.exp(-10.0 * r).masked_fill(r > 0.8, 0.0)
@@ -42,7 +42,7 @@ def lucid_dreamer_weights(front_half: Tensor, r: Tensor) -> Tensor:
 
 
 def threestudio_text(text: PromptText, cameras: Cameras, overhead: float) -> PerpNegText:
-    """threestudio's form: above `overhead` degrees of elevation only the overhead text, no negatives."""
+    """threestudio's form: above `overhead` degrees of elevation, only the overhead text and no negatives."""
     device = text.views.tokens.device
     above = cameras.elevation_deg.to(device) > overhead
     top = text.view("overhead", len(cameras))
@@ -52,7 +52,7 @@ def threestudio_text(text: PromptText, cameras: Cameras, overhead: float) -> Per
 
 
 def lucid_dreamer_text(text: PromptText, cameras: Cameras) -> PerpNegText:
-    """LucidDreamer's form; it knows no overhead view."""
+    """LucidDreamer's form, without an overhead view."""
     weights = lucid_dreamer_weights(*between_views(cameras, text.views.tokens.device))
     return _with_negatives(text, text.interpolated(cameras), weights)
 
@@ -63,14 +63,14 @@ def _with_negatives(text: PromptText, positive: TextEmbedding, weights: Tensor) 
 
 
 def perpendicular(x: Tensor, y: Tensor) -> Tensor:
-    """x less its part along y, per sample: [B, C, h, w]."""
+    """x minus its projection on y, per sample: [B, C, h, w]."""
     dims = tuple(range(1, x.dim()))
     along = (x * y).sum(dims, keepdim=True) / (y * y).sum(dims, keepdim=True).clamp(min=1e-6)
     return x - along * y
 
 
 def perp_neg_direction(positive: Tensor, negatives: tuple[Tensor, Tensor], weights: Tensor) -> Tensor:
-    """d+ + sum_i w_i (d_i less its part along d+), d the differences to the unconditional: [B, C, h, w]."""
+    """d+ + sum_i w_i (d_i minus its projection on d+), d = differences to the unconditional: [B, C, h, w]."""
     pushed = [
         weights[:, i].view(-1, 1, 1, 1).to(positive) * perpendicular(negative, positive)
         for i, negative in enumerate(negatives)
@@ -86,7 +86,7 @@ def guided_eps(
     uncond: TextEmbedding,
     guidance_scale: float,
 ) -> Tensor:
-    """The guided noise prediction; with Perp-Neg where `cond` says so, four items a sample instead of two."""
+    """The guided noise prediction; Perp-Neg, if `cond` is a PerpNegText, costs four items instead of two."""
     if isinstance(cond, TextEmbedding):
         return prior.eps_cfg(x_t, t, cond, uncond, guidance_scale)[0]
     texts = TextEmbedding.cat([cond.positive, uncond, *cond.negatives])
@@ -97,5 +97,5 @@ def guided_eps(
 
 
 def guided_items(perp_neg: bool) -> int:
-    """Denoiser items a sample that `guided_eps` costs."""
+    """Denoiser items per sample in `guided_eps`."""
     return 4 if perp_neg else 2

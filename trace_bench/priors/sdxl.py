@@ -12,10 +12,10 @@ from trace_bench.priors.latent_diffusion import LatentDiffusionPrior
 
 
 class StableDiffusionXLPrior(LatentDiffusionPrior):
-    """Both encoders' last layer but one side by side, and the second encoder's pooled embedding.
+    """Concatenates both encoders' penultimate layers; the pooled embedding is the second encoder's.
 
-    The VAE works in single precision, where it does not overflow. The UNet is told that the picture was,
-    and is to be, `conditioned_size` pixels a side and uncropped.
+    The VAE runs in float32, because it overflows in half precision. The UNet is conditioned on an original
+    and a target size of `conditioned_size` pixels a side, without cropping.
     """
 
     TEXT_ENCODERS: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2")
@@ -35,7 +35,7 @@ class StableDiffusionXLPrior(LatentDiffusionPrior):
 
     @torch.no_grad()
     def _encode_text(self, texts: list[str]) -> list[dict[str, Tensor]]:
-        """Token states [L, C] and pooled embedding [P]; the encoders are loaded for this call only."""
+        """Token states [L, C] and pooled embedding [P]; loads the encoders for this call only."""
         if not texts:
             return []
         second_tokenizer = CLIPTokenizer.from_pretrained(self.folder, subfolder="tokenizer_2")

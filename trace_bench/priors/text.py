@@ -1,4 +1,4 @@
-"""The texts a run is conditioned on: the prompt seen from the front, the side, the back and above."""
+"""The texts that condition a run: the prompt with a phrase for the front, side, back and overhead view."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ViewThresholds:
     overhead: float = 60.0
 
     def direction(self, elevation_deg: Tensor, azimuth_deg: Tensor) -> Tensor:
-        """Index into VIEWS for each view, later rules win: side, front, back, overhead; int64 [B]."""
+        """Index into VIEWS: int64 [B]. Later rules win, in the order side, front, back, overhead."""
         azimuth = wrap_degrees(azimuth_deg)
         index = torch.zeros_like(azimuth, dtype=torch.int64)
         index = index.masked_fill(azimuth.abs() < self.front, VIEWS.index("front"))
@@ -31,8 +31,8 @@ class ViewThresholds:
 
 
 def between_views(cameras: Cameras, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Whether each camera is in the front half, and its share of the first of the two views beside it, which
-    are (front, side) in the front half and (side, back) behind: bool [B] and [B] in [0, 1]."""
+    """Whether each camera is in the front half (bool [B]), and the weight in [0, 1] of the first of its two
+    neighbouring views ([B]): (front, side) in the front half, (side, back) in the back half."""
     azimuth = wrap_degrees(cameras.azimuth_deg).abs().to(device)
     front_half = azimuth < 90.0
     return front_half, torch.where(front_half, 1.0 - azimuth / 90.0, 2.0 - azimuth / 90.0)
@@ -40,7 +40,7 @@ def between_views(cameras: Cameras, device: torch.device) -> tuple[Tensor, Tenso
 
 @dataclass(frozen=True)
 class PromptText:
-    """Embeddings of one prompt; each field has one row, `views` one row for each of VIEWS."""
+    """Embeddings of one prompt; each field has one row, except `views` with one row per entry of VIEWS."""
 
     plain: TextEmbedding  # [1, L, C]
     views: TextEmbedding  # [4, L, C]
@@ -48,18 +48,18 @@ class PromptText:
     empty: TextEmbedding  # [1, L, C]
 
     def view_dependent(self, cameras: Cameras, thresholds: ViewThresholds) -> TextEmbedding:
-        """The prompt with the phrase of each camera's direction: [B, L, C]."""
+        """The prompt with the view phrase of each camera: [B, L, C]."""
         index = thresholds.direction(cameras.elevation_deg, cameras.azimuth_deg)
         return self.views[index.to(self.views.tokens.device)]
 
     def view(self, name: str, n: int) -> TextEmbedding:
-        """The prompt with one view's phrase, for `n` cameras."""
+        """The prompt with one view phrase, for `n` cameras."""
         row = VIEWS.index(name)
         return self.views[row : row + 1].expand(n)
 
     def interpolated(self, cameras: Cameras) -> TextEmbedding:
-        """Between front and side, or side and back, linearly in the azimuth (LucidDreamer); without overhead:
-        [B, L, C]."""
+        """Interpolated between front and side, or side and back, linearly in the azimuth (LucidDreamer); no
+        overhead view: [B, L, C]."""
         front_half, r = between_views(cameras, self.views.tokens.device)
         n = len(cameras)
         front, side, back = (self.view(name, n) for name in ("front", "side", "back"))
@@ -69,7 +69,7 @@ class PromptText:
 
 
 def embed_prompt(prior: Prior, prompt: str, negative_prompt: str = "") -> PromptText:
-    """Embed `prompt` plain and as "prompt, front view" and so on, with the negative and the empty prompt."""
+    """Embed `prompt` alone and as "prompt, front view" etc., and the negative and empty prompts."""
     texts = [prompt, *(f"{prompt}, {view} view" for view in VIEWS), negative_prompt, ""]
     rows = prior.embed(texts)
     return PromptText(plain=rows[0:1], views=rows[1:5], negative=rows[5:6], empty=rows[6:7])

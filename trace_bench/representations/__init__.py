@@ -1,1 +1,1 @@
-"""What can be made: one file a representation, and the CPU rasteriser beside gsplat."""
+"""Representations, one file or package each, and the CPU rasteriser used in place of gsplat."""

@@ -1,4 +1,4 @@
-"""What a representation, 3D or 2D, is to the core: it renders, takes gradients and can be saved."""
+"""The interface of a representation, 3D or 2D: it renders, receives gradients and can be saved."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ Start = Literal["needed", "optional", "unused"]
 
 
 class Representation(ABC):
-    """One asset that is being made.
+    """One asset in training.
 
-    Made by `_target_(points=PointCloud | None, resolution=pixels, latent_shape=(C, h, w), seed=int,
-    device=..., **hyper)`; every representation declares all five and says which of them it has no use for.
+    Created by `_target_(points=PointCloud | None, resolution=pixels, latent_shape=(C, h, w), seed=int,
+    device=..., **hyper)`. Every representation declares all five and documents those it ignores.
 
-    One step of the core, in this order:
+    The caller runs each step in this order:
         render = r.render(cameras, background)
         r.pre_backward(render)
         (distillation surrogate + r.regularisation(render, progress, grad_rms)).backward()
         r.post_backward(render, progress, grad_rms)
     """
 
-    #: False where every camera sees the same picture
+    #: False if every camera sees the same image
     views_matter: ClassVar[bool] = True
-    #: whether `points` are needed, optional, or unused (then only init=none goes with it)
+    #: whether `points` are needed, optional, or unused (unused allows only init=none)
     start: ClassVar[Start] = "optional"
-    #: name -> optimiser; ask anew each time, since loading a state may replace them
+    #: name -> optimiser; do not keep references, loading a state may replace them
     optimizers: dict[str, torch.optim.Optimizer]
 
     @classmethod
     def is_latent(cls, settings: Mapping[str, Any]) -> bool:
-        """Whether renders are latents already, with nothing to encode; `settings` as in the YAML."""
+        """Whether renders are already latents and need no encoder; `settings` as in the YAML."""
         return False
 
     @abstractmethod
@@ -51,33 +51,33 @@ class Representation(ABC):
     def regularisation(self, render: Render, progress: Progress, grad_rms: Tensor) -> Tensor:
         """Weighted sum of the representation's own losses on this render, a scalar.
 
-        grad_rms: scalar, root mean square of the method's d(loss)/d(latents) of this batch, for weights that
-            are relative to it.
+        grad_rms: scalar, root mean square of the method's d(loss)/d(latents) on this batch, for relative
+            weights.
         """
 
     def pre_backward(self, render: Render) -> None:  # noqa: B027 - nothing to do is a fine default
-        """Called between render and backward, to retain what only the backward pass fills in."""
+        """Called between render and backward, for example to retain gradients of intermediate tensors."""
 
     @abstractmethod
     def post_backward(self, render: Render, progress: Progress, grad_rms: Tensor) -> None:
         """Set learning rates, take the optimiser step, clear gradients, densify and prune.
 
-        grad_rms: scalar, root mean square of the batch's d(loss)/d(latents), regularisation aside.
+        grad_rms: scalar, root mean square of the batch's d(loss)/d(latents), without regularisation.
         """
 
     @property
     @abstractmethod
     def n_primitives(self) -> int:
-        """Gaussians, pixels, ...: how large the asset is."""
+        """Size of the asset: number of Gaussians, pixels, ..."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Everything that moves: parameters, optimiser states, statistics of the densification."""
+        """All state that changes: parameters, optimiser states, densification statistics."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict()`; training then goes on as if it had never stopped."""
+        """Restore `state_dict()`; training then continues exactly as without the interruption."""
 
     @abstractmethod
     def export(self, folder: Path) -> list[Path]:
-        """Write the finished asset's files into `folder` and return their paths."""
+        """Write the asset's files into `folder` and return their paths."""

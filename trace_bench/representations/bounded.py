@@ -1,4 +1,4 @@
-"""Colours that stay in [0, 1] without ever being stuck there."""
+"""Colours limited to [0, 1] whose gradients do not vanish at the limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def bounded(x: Tensor) -> Tensor:
-    """Clamp to [0, 1]; the gradient vanishes only where a descent step would lead further out."""
+    """Clamp to [0, 1]; the gradient is zero only where a descent step would move further outside."""
     return _Bounded.apply(x)
 
 

@@ -1,4 +1,4 @@
-"""A flat canvas, latent or RGB (threestudio's 2-D playground): the shortest proof that a method works."""
+"""A flat canvas, latent or RGB (threestudio's 2-D playground): the fastest check that a method works."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ MODES = ("latent", "rgb")
 
 
 class Image(Representation):
-    """One picture for every camera: latents [C, h, w] from N(0, I), or RGB [H, W, 3] from U(0, 1).
+    """One image for every camera: latents [C, h, w] from N(0, I), or RGB [H, W, 3] from U(0, 1).
 
     Args:
-        points: no bearing on a picture, nor has the background, since it covers everything.
+        points: ignored, like the background, which the image covers.
         resolution: H = W in rgb mode.
         latent_shape: (C, h, w) in latent mode.
-        seed: of the canvas's first values.
-        warmup: share of the run in which the learning rate rises linearly to `lr`; after it, a cosine falls
+        seed: seed of the initial canvas.
+        warmup: share of the run in which the learning rate rises linearly to `lr`; then it follows a cosine
             that would reach zero at 1.5 times the run.
     """
 
@@ -56,7 +56,7 @@ class Image(Representation):
             raise TraceBenchError(f"representation.mode={mode!r} is not one of {', '.join(MODES)}.")
         if lr <= 0.0 or not 0.0 <= warmup < 1.0:
             raise TraceBenchError(
-                f"The image needs lr > 0 and warmup in [0, 1), but has lr={lr} and warmup={warmup}; mend "
+                f"The image needs lr > 0 and warmup in [0, 1), but has lr={lr} and warmup={warmup}; fix "
                 "representation.lr or representation.warmup."
             )
         self.mode, self.lr, self.warmup = mode, lr, warmup
@@ -74,7 +74,7 @@ class Image(Representation):
 
     @property
     def n_primitives(self) -> int:
-        """Pixels of the canvas."""
+        """Number of pixels of the canvas."""
         return self.canvas.numel() // self.canvas.shape[0 if self.mode == "latent" else 2]
 
     def render(self, cameras: Cameras, background: Tensor, with_normals: bool = False) -> Render:
@@ -88,7 +88,7 @@ class Image(Representation):
         return Render(bounded(canvas), alpha, depth, normal)
 
     def regularisation(self, render: Render, progress: Progress, grad_rms: Tensor) -> Tensor:
-        """None: zero."""
+        """No regularisation: zero."""
         return self.canvas.new_zeros(())
 
     def post_backward(self, render: Render, progress: Progress, grad_rms: Tensor) -> None:
@@ -106,7 +106,7 @@ class Image(Representation):
         self.optimizers["canvas"].load_state_dict(deepcopy(state["optimizer"]))
 
     def export(self, folder: Path) -> list[Path]:
-        """`asset.safetensors` with the canvas, and in rgb mode `asset.png`; latents have to be decoded."""
+        """Write `asset.safetensors` with the raw canvas and, in rgb mode, `asset.png`."""
         from PIL import Image as Picture
         from safetensors.torch import save
 
@@ -121,7 +121,7 @@ class Image(Representation):
 
 
 def lr_factor(progress: Progress, warmup: float) -> float:
-    """Linear over the first `warmup` of the run, then the cosine that would reach zero at 1.5 runs."""
+    """Linear over the first `warmup` of the run, then a cosine that would reach zero at 1.5 runs."""
     rise = warmup * progress.n
     if progress.k < rise:
         return min(1.0, (progress.k + 1) / rise)

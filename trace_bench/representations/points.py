@@ -1,4 +1,4 @@
-"""Points that a 3D representation begins from.
+"""Initial points of a 3D representation.
 
 World frame: z is up, the front faces +x, the object is centred at the origin.
 """
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PointCloud:
-    """Points to start a 3D representation from."""
+    """Initial points of a 3D representation."""
 
     positions: Tensor  # [N, 3] float, world units
     colors: Tensor  # [N, 3] float, RGB, nominally in [0, 1]
-    #: where the points were Gaussians: their parameters, as export.read_splat_ply gives them
+    #: parameters as from gaussians.ply.read_splat_ply, if the init consists of Gaussians
     splats: Mapping[str, Tensor] | None = None
-    #: what making the start took elsewhere: in another run or system, or when the cache was filled
+    #: time spent on the init elsewhere: in another run or system, or when the cache was filled
     seconds: float = 0.0
-    #: what the manifest should know of it
+    #: entries for the manifest
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -36,10 +36,10 @@ class PointCloud:
         if self.positions.ndim != 2 or self.positions.shape[1] != 3 or shapes[0] != shapes[1]:
             raise TraceBenchError(
                 f"A point cloud needs positions [N, 3] and as many colors [N, 3], but got {shapes[0]} and "
-                f"{shapes[1]}; fix the init that made it."
+                f"{shapes[1]}; fix the init that produced it."
             )
         if len(self.positions) == 0:
-            raise TraceBenchError("A point cloud needs at least one point; fix the init that made it.")
+            raise TraceBenchError("A point cloud needs at least one point; fix the init that produced it.")
         if not bool(torch.isfinite(self.positions).all() and torch.isfinite(self.colors).all()):
             raise TraceBenchError(
                 "A point cloud has NaN or infinite values; fix the init or the file it was read from."
@@ -55,7 +55,7 @@ class PointCloud:
         )
 
     def subset(self, max_points: int | None, rng: StepRng) -> PointCloud:
-        """At most `max_points` points, drawn at random; None keeps all."""
+        """At most `max_points` points, chosen at random; None keeps all."""
         if max_points is None or len(self) <= max_points:
             return self
         chosen = torch.randperm(len(self), generator=rng.generator("init_subset"))[:max_points]

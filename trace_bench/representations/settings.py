@@ -1,4 +1,4 @@
-"""How a representation takes a group of settings from its YAML."""
+"""Reads a group of settings from a representation's YAML."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ S = TypeVar("S")
 
 
 def merged(name: str, defaults: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The defaults with what is given in their place; unknown keys are refused."""
+    """The defaults, overridden by `given`; unknown keys raise an error."""
     unknown = set(given or {}) - set(defaults)
     if unknown:
         raise TraceBenchError(
-            f"representation.{name} has no key {', '.join(sorted(unknown))}; it takes {', '.join(defaults)}."
+            f"representation.{name} has no key {', '.join(sorted(unknown))}; use {', '.join(defaults)}."
         )
     return {**defaults, **(given or {})}
 
 
 def settings_from(cls: type[S], name: str, given: Mapping[str, Any] | None) -> S:
-    """A dataclass of settings from its defaults and what is given."""
+    """A settings dataclass from its defaults, overridden by `given`."""
     return cls(**merged(name, vars(cls()), given))

@@ -1,1 +1,1 @@
-"""The run folder's contract: what it holds, and who may read it."""
+"""The contents of a run folder, and how to read them."""

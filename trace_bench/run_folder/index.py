@@ -80,7 +80,7 @@ def failure(folder: Path) -> str:
         error = json.loads((folder / ERROR).read_text(encoding="utf-8"))
         return f"{error['type']}: {' '.join(str(error['message']).split())} (step {error['step']})"
     except (OSError, ValueError, KeyError, TypeError):
-        return f"it left no {ERROR}; see its log.txt"
+        return f"there is no {ERROR}; see its log.txt"
 
 
 def _place(item: tuple[str, Run]) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
-"""The run folder's contract: manifest.json, and when a run counts as done.
+"""The run folder's manifest.json, and when a run counts as done.
 
-Light on purpose (no torch): the evaluation and the status of a sweep read thousands of these.
+Does not import torch: the evaluation and the status of a sweep read thousands of these files.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ RENDERS = "renders"
 
 
 class ManifestError(TraceBenchError):
-    """A manifest.json that cannot be read as one."""
+    """A manifest.json that cannot be read as a manifest."""
 
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run is: method x representation x prompt x guidance scale x seed, and the budget it had."""
+    """Identity of a run: method x representation x prompt x guidance scale x seed, and its budget."""
 
     method: str
     representation: str
@@ -42,16 +42,16 @@ class RunIdentity:
     prompt_set: str
     prompt_id: str
     prompt: str
-    guidance_scale: float | None  # None where the method has none
+    guidance_scale: float | None  # None if the method has none
     seed: int
     steps: int
     views_per_step: int
-    resolution: int  # pixels a side of the training renders
+    resolution: int  # side of the training renders in pixels
 
 
 @dataclass
 class Manifest:
-    """All that is known of a run; `done` is written last, after every file in `files` exists."""
+    """The record of a run; status `done` is written last, after every file in `files` exists."""
 
     status: Status
     fingerprint: str  # sha256 of everything that changes the asset
@@ -62,41 +62,41 @@ class Manifest:
     peak_memory_gb: float | None = None
     prior: dict[str, Any] = field(default_factory=dict)  # repositories, revisions, weights' sha256
     prompt_source: dict[str, Any] = field(default_factory=dict)  # where the prompt's text came from, sha256
-    start: dict[str, Any] = field(default_factory=dict)  # what the init gave: points, seconds spent elsewhere
+    start: dict[str, Any] = field(default_factory=dict)  # the init: points, seconds spent elsewhere
     declared: dict[str, Any] = field(default_factory=dict)  # of an external asset: name, source, minutes
     rig: dict[str, Any] = field(default_factory=dict)  # the evaluation cameras of renders/
     budget: dict[str, Any] = field(
         default_factory=dict
-    )  # where steps come from: own, or as much work as another
+    )  # source of the number of steps: the method's own, or work equal to another method's run
     environment: dict[str, Any] = field(default_factory=dict)
-    attempts: int = 0  # how often the run was started, resumes included
+    attempts: int = 0  # number of attempts, including resumes
     started: str = ""  # ISO 8601, UTC, of the first attempt
     finished: str | None = None
     files: list[str] = field(
         default_factory=list
-    )  # relative to the run folder, all but the pictures of renders/
+    )  # relative to the run folder, all except the images in renders/
     views: int = 0  # renders/rgb_<i>.png and normal_<i>.png, i < views
     schema_version: int = SCHEMA_VERSION
 
     @property
     def minutes(self) -> float | None:
-        """What the asset took: declared where another system made it (None: nobody knows), else measured."""
+        """Time for the asset: the declared time of an external asset (None if unknown), else measured."""
         if self.declared:
             return self.declared.get("minutes")
         return self.seconds["total"] / 60.0 if "total" in self.seconds else None
 
     def to_json(self) -> str:
-        """Content of manifest.json."""
+        """The content of manifest.json."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str) -> Manifest:
-        """The inverse of `to_json`; keys that this version does not know are left out."""
+        """The inverse of `to_json`; ignores keys unknown to this version."""
         try:
             data = json.loads(text)
             if data["schema_version"] != SCHEMA_VERSION or data["status"] not in STATUSES:
                 found = f"schema_version {data['schema_version']!r}, status {data['status']!r}"
-                raise ManifestError(f"{found} are not of this version")
+                raise ManifestError(f"{found} do not belong to this version")
             known = {f.name: data[f.name] for f in fields(Manifest) if f.name in data}
             identity = {f.name: data["run"][f.name] for f in fields(RunIdentity)}
             return Manifest(**{**known, "run": RunIdentity(**identity)})
@@ -105,12 +105,12 @@ class Manifest:
 
 
 def utc_now() -> str:
-    """The time as manifests write it."""
+    """The current time in the manifest's format."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a run folder, None where there is none; ManifestError where it cannot be read."""
+    """The manifest of a run folder; None if there is none; ManifestError if it cannot be read."""
     path = folder / MANIFEST
     try:
         text = path.read_text(encoding="utf-8")
@@ -125,12 +125,12 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replace the run folder's manifest in one step."""
+    """Replace the run folder's manifest atomically."""
     write_atomic(folder / MANIFEST, manifest.to_json())
 
 
 def missing_files(folder: Path, manifest: Manifest) -> list[str]:
-    """Those of the manifest's files that are not there or empty; one look at renders/ counts its pictures."""
+    """The manifest's files that are missing or empty; images in renders/ are only checked for existence."""
 
     def is_there(path: Path) -> bool:
         return path.is_file() and path.stat().st_size > 0
@@ -147,5 +147,5 @@ def missing_files(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def is_done(folder: Path, manifest: Manifest | None) -> bool:
-    """Whether the run is finished: the manifest says so and every file that it names is there."""
+    """Whether the run is finished: the manifest says so and all its files exist."""
     return manifest is not None and manifest.status == "done" and not missing_files(folder, manifest)

@@ -1,4 +1,4 @@
-"""Folders of numbered pictures."""
+"""Folders of numbered images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, in the order of the numbers in their names; normal maps are left out."""
+    """The images of a folder, ordered by the numbers in their names; normal and depth maps are skipped."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
     colours = [path for path in found if not path.name.startswith(("normal", "depth", "."))]
     if not colours:
-        raise TraceBenchError(f"{folder} has no pictures ({', '.join(PICTURES)}).")
+        raise TraceBenchError(f"{folder} contains no images ({', '.join(PICTURES)}).")
     return sorted(colours, key=_number)
 
 

@@ -12,7 +12,7 @@ from trace_bench.run_folder.manifest import Manifest, RunIdentity
 from trace_bench.system.errors import TraceBenchError
 
 CAMERA_KEYS = ("elevation_deg", "azimuth_deg", "distance", "fovy_deg", "width", "height", "c2w")
-AGAIN = "make the run again with force=true"
+AGAIN = "repeat the run with force=true"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Run:
 
     @property
     def geometry(self) -> Path:
-        """alpha uint8 and z-depth float16, both [N, H, W]; not there for what has no shape."""
+        """alpha uint8 and z-depth float16, both [N, H, W]; missing if the asset has no shape."""
         return self.folder / "renders" / "geometry.npz"
 
     @property
@@ -44,7 +44,7 @@ class Run:
 
     @cached_property
     def cameras(self) -> list[dict[str, Any]]:
-        """The evaluation rig as written: one dict a view."""
+        """The cameras of the evaluation rig from cameras.json: one dict per view."""
         views = read_json(self.cameras_file)
         if (
             not isinstance(views, list)
@@ -58,7 +58,7 @@ class Run:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; a missing or broken one is named in one sentence."""
+    """The content of a JSON file; if it is missing or broken, an error that names it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The evaluation rig: a finished asset seen from every side, as pictures, geometry and a film."""
+"""The evaluation rig: renders a finished asset from all sides, as images, geometry and a video."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PREVIEW_VIEWS = 8
 FILM_SECONDS = 4.0
 FILM_MIN_PIXELS = 256
 _PARTIAL = ".renders.partial"
-_PNG_LEVEL = 1  # of zlib: a third of the default's time for a tenth more bytes
+_PNG_LEVEL = 1  # zlib level: a third of the default's time for a tenth more bytes
 
 Decode = Callable[[Tensor], Tensor]
 
@@ -36,7 +36,7 @@ class RigRenders:
 
     rgb: np.ndarray  # uint8 [N, H, W, 3]
     normal: np.ndarray  # uint8 [N, H, W, 3], world space, (n + 1) / 2, white where empty
-    alpha: np.ndarray | None  # uint8 [N, H, W]; None where only pictures are known
+    alpha: np.ndarray | None  # uint8 [N, H, W]; None if only images are available
     depth: np.ndarray | None  # float16 [N, H, W], z in the camera's frame, 0 where empty
 
 
@@ -45,9 +45,9 @@ def write_renders(
 ) -> tuple[list[str], int]:
     """Render the rig and write renders/, preview.png and turntable.mp4 into the run folder.
 
-    A representation whose views do not matter (an image) has the one picture, asset.png, and no film.
+    A representation whose views do not matter (an image) gets a single image, asset.png, and no video.
 
-    Returns: names of the files but the single pictures, and the number of views.
+    Returns: names of all files except the single images of renders/, and the number of views.
     """
     cameras = rig.cameras()
     turns = representation.views_matter
@@ -58,7 +58,7 @@ def write_renders(
 def write_views(
     views: RigRenders, cameras: Cameras, folder: Path, turns: bool = True
 ) -> tuple[list[str], int]:
-    """The same for views that are there already, one a camera; without geometry.npz where they have none."""
+    """Like `write_renders` for existing views, one per camera; without geometry.npz if they have none."""
     partial = folder / _PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -85,7 +85,7 @@ def write_views(
 def render_views(
     representation: Renderable, cameras: Cameras, decode: Decode, device: torch.device, batch: int = 8
 ) -> RigRenders:
-    """Every camera's view, a few at a time."""
+    """The views of all cameras, rendered in batches."""
     white = torch.ones(3, device=device)
     parts = []
     for start in range(0, len(cameras), batch):
@@ -111,7 +111,7 @@ def render_views(
 
 
 def _like(rgb: Tensor, value: Tensor) -> Tensor:
-    """`value` at the size of the picture: a decoded latent is larger than its canvas."""
+    """`value` resized to the image: a decoded latent is larger than its canvas."""
     if value.shape[1:3] == rgb.shape[1:3]:
         return value
     return torch.nn.functional.interpolate(value.permute(0, 3, 1, 2), rgb.shape[1:3]).permute(0, 2, 3, 1)
@@ -122,7 +122,7 @@ def _bytes(value: Tensor) -> np.ndarray:
 
 
 def _write_pictures(views: RigRenders, folder: Path) -> None:
-    """rgb_<i>.png and normal_<i>.png; compressing releases the interpreter lock, so threads help."""
+    """Write rgb_<i>.png and normal_<i>.png; compression releases the GIL, so threads help."""
     stacks = {"rgb": views.rgb, "normal": views.normal}
     jobs = [
         (stack[i], folder / f"{name}_{i}.png") for name, stack in stacks.items() for i in range(len(stack))
@@ -150,7 +150,7 @@ def _preview(views: RigRenders) -> Image.Image:
 
 
 def write_film(rgb: np.ndarray, path: Path) -> None:
-    """One turn as H.264, small pictures enlarged, in the pixel format that every player knows."""
+    """Write one turn as H.264, with small images enlarged, in a pixel format that every player supports."""
     size = max(FILM_MIN_PIXELS, rgb.shape[2] // 2 * 2), max(FILM_MIN_PIXELS, rgb.shape[1] // 2 * 2)
     writer = imageio_ffmpeg.write_frames(
         str(path),

@@ -1,1 +1,1 @@
-"""Making one run: build its parts, resume it, record how it ended."""
+"""Executing one run: build its parts, resume it, record how it ended."""

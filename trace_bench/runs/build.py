@@ -1,4 +1,4 @@
-"""What a run is made of: the prior (loaded once a process), the method, the representation."""
+"""The parts of a run: the prior (loaded once per process), the method, the representation."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _priors: dict[str, Prior | TraceBenchError] = {}
 
 
 def resolve_device(name: str) -> torch.device:
-    """The torch device that `device=...` means; `auto` is the GPU where there is one."""
+    """The torch device for `device=...`; `auto` is the GPU if there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise TraceBenchError(
-            f"device={name} is not there (torch sees {torch.cuda.device_count()} CUDA devices); "
+            f"device={name} does not exist (torch sees {torch.cuda.device_count()} CUDA devices); "
             "use device=auto or device=cpu."
         )
     return device
 
 
 def load_prior(job: Job, device: torch.device) -> Prior:
-    """The job's prior, loaded once a process; one that cannot be loaded is not tried again a prompt."""
+    """The job's prior, loaded once per process; a failed load is not retried for the next prompt."""
     key = json.dumps([job.prior, str(device)], sort_keys=True)
     if key not in _priors:
         log.info("Loading prior=%s on %s", job.choices["prior"], device)
@@ -51,12 +51,12 @@ def load_prior(job: Job, device: torch.device) -> Prior:
 
 
 def make_method(job: Job, prior: Prior) -> Method:
-    """The job's method at its guidance scale."""
+    """The job's method with its guidance scale."""
     return build("method", job.method, prior, guidance_scale=job.scale, seed=job.seed)
 
 
 def make_start(job: Job, prompt: str, device: torch.device) -> PointCloud | None:
-    """What the job's init gives; to the random numbers, what is before step 0 is step -1."""
+    """The result of the job's init; its random numbers belong to step -1."""
     check_start(job)
     return build("init", job.init)(Rng(job.seed).at(-1), device, prompt)
 
@@ -64,7 +64,7 @@ def make_start(job: Job, prompt: str, device: torch.device) -> PointCloud | None
 def make_representation(
     job: Job, prior: Prior, points: PointCloud | None, device: torch.device
 ) -> Representation:
-    """The job's representation at its start."""
+    """The job's representation with its initial points."""
     return build(
         "representation",
         job.representation,
@@ -77,32 +77,32 @@ def make_representation(
 
 
 def describe_prior(prior: Prior) -> dict[str, Any]:
-    """Repositories, revisions and hash for the manifest, as far as the prior tells."""
+    """Repositories, revisions and hash for the manifest, if the prior provides them."""
     describe = getattr(prior, "describe", None)
     return {} if describe is None else dict(describe())
 
 
 def tflop_of(prior: Prior, work: Work) -> float | None:
-    """The work in TFLOP, None where the prior cannot tell."""
+    """The work in TFLOP; None if the prior cannot compute it."""
     tflop = getattr(prior, "tflop", None)
     return None if tflop is None else float(tflop(work))
 
 
 def start_memory_count(device: torch.device) -> None:
-    """Forget the peak of the runs before."""
+    """Reset the peak memory of earlier runs."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """GiB at the peak: of the run on a GPU, of the process so far on a CPU."""
+    """Peak memory in GiB: of the run on a GPU, of the process so far on a CPU."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
 
 
 def free_memory() -> None:
-    """Let go of what the last run held on the GPU, so that an error keeps no memory alive."""
+    """Free the GPU memory of the last run, so that an error does not keep it allocated."""
     if torch.cuda.is_initialized():
         gc.collect()
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Everything that moves, in one file: what a run needs to go on as if it had never stopped."""
+"""The complete state of a run in one file; a resumed run continues exactly as without the interruption."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CheckpointError(TraceBenchError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after `step` steps. Randomness follows from (seed, step), so no generator state is here."""
+    """A run after `step` steps. Contains no generator state, because randomness depends on (seed, step)."""
 
     fingerprint: str
     step: int
@@ -36,7 +36,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the folder's checkpoint; state dicts hold only tensors, numbers, texts, lists and dicts."""
+    """Replace the folder's checkpoint; state dicts may contain tensors, numbers, strings, lists and dicts."""
     buffer = io.BytesIO()
     torch.save(dict(vars(checkpoint)), buffer)
     payload = buffer.getvalue()
@@ -44,7 +44,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
-    """The folder's checkpoint on the CPU, None where there is none; CheckpointError where it is damaged."""
+    """The folder's checkpoint on the CPU; None if there is none; CheckpointError if it is damaged."""
     path = folder / CHECKPOINT
     try:
         data = path.read_bytes()
@@ -52,18 +52,18 @@ def load_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
         return None
     digest, payload = data[len(_MAGIC) : len(_MAGIC) + _DIGEST], data[len(_MAGIC) + _DIGEST :]
     if not data.startswith(_MAGIC) or hashlib.sha256(payload).digest() != digest:
-        raise CheckpointError(f"{path} is damaged (its checksum does not fit).")
+        raise CheckpointError(f"{path} is damaged (its checksum does not match).")
     try:
         checkpoint = Checkpoint(**torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
     except (pickle.UnpicklingError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{path} is of another version ({type(error).__name__}).") from error
+        raise CheckpointError(f"{path} was written by another version ({type(error).__name__}).") from error
     if checkpoint.fingerprint != fingerprint:
         raise CheckpointError(f"{path} belongs to another run.")
     return checkpoint
 
 
 def first_non_finite(state: Any, name: str) -> str | None:
-    """The name of the first tensor in a state dict that holds NaN or infinity, None where all are finite."""
+    """The name of the first tensor with NaN or infinity in a state dict; None if all are finite."""
     if isinstance(state, torch.Tensor):
         return name if state.is_floating_point() and not bool(torch.isfinite(state).all()) else None
     items = (

@@ -1,7 +1,7 @@
-"""A claim on a run folder: two processes never work on the same run.
+"""Locks a run folder, so that two processes never work on the same run.
 
-The lock is the kernel's (flock), so it dies with its process, however that ends; over NFS, Linux makes it a
-lock on the server, so it holds between machines. The claim file only tells who holds it.
+The lock is the kernel's (flock) and is released when its process ends, however it ends. Over NFS, Linux turns
+it into a lock on the server, so it works between machines. The claim file only names the holder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class BusyError(TraceBenchError):
 
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Hold the run folder while the block lasts; BusyError, naming the holder, where another has it."""
+    """Hold the run folder during the block; BusyError, naming the holder, if another process has it."""
     path = folder / CLAIM
     descriptor = _acquire(path)
     try:
@@ -36,7 +36,7 @@ def claim(folder: Path) -> Iterator[None]:
         os.pwrite(descriptor, holder.encode(), 0)
         yield
     finally:
-        # Removed while held: whoever opened the old file meanwhile sees that it is gone and tries again.
+        # Removed while locked: a process that has already opened the old file notices and retries.
         try:
             path.unlink(missing_ok=True)
         finally:
@@ -54,16 +54,16 @@ def _acquire(path: Path) -> int:
             holder = os.pread(descriptor, 4096, 0)
             os.close(descriptor)
             if error.errno in _HELD_BY_ANOTHER:
-                raise BusyError(f"{path.parent} is being worked on by {_name(holder)}.") from None
+                raise BusyError(f"{_name(holder)} is working on {path.parent}.") from None
             raise TraceBenchError(
-                f"The file system of {path.parent} cannot lock files ({error.strerror}); "
-                "set output_root to a folder on one that can."
+                f"The file system of {path.parent} does not support file locks ({error.strerror}); "
+                "set output_root to a folder on one that does."
             ) from error
         os.close(descriptor)
 
 
 def _is_file(descriptor: int, path: Path) -> bool:
-    """Whether the path still names the file that was opened, rather than nothing or a successor."""
+    """Whether the path still refers to the opened file, and not to nothing or a new file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -74,5 +74,5 @@ def _name(holder: bytes) -> str:
     try:
         who = json.loads(holder)
         return f"pid {who['pid']} on host {who['host']}"
-    except (ValueError, KeyError, TypeError):  # read between the holder's lock and its signature
+    except (ValueError, KeyError, TypeError):  # read after the holder locked but before it wrote its name
         return "another process"

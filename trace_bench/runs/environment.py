@@ -1,4 +1,4 @@
-"""What a run was made with: versions, the code's commit, the machine, the Slurm job."""
+"""The environment of a run: versions, the code's commit, the machine, the Slurm job."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SLURM = (
 
 @cache
 def describe_environment(device: str) -> dict[str, Any]:
-    """The manifest's `environment`, for a run on torch device `device`."""
+    """The manifest's `environment` for a run on torch device `device`."""
     return {
         "trace_bench": trace_bench.__version__,
         "python": platform.python_version(),
@@ -64,7 +64,7 @@ def _version(package: str) -> str | None:
 
 
 def _code() -> dict[str, Any]:
-    """Commit of the checkout that this package runs from, and whether it was edited; None if installed."""
+    """Commit of this package's checkout, and whether it has changes; None if installed."""
     root = Path(trace_bench.__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return {"commit": None, "dirty": None}

@@ -1,4 +1,4 @@
-"""Who a run is: the fingerprint of everything that changes its asset, and the folder named from it."""
+"""The identity of a run: the fingerprint of everything that changes its asset, and its folder name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trace_bench.settings.prompts import Prompt, PromptSet, load_prompt_set
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.model_files import is_folder, resolve, weight_files, weights_sha256
 
-#: Settings of a prior that change how fast it computes, not what.
+#: Settings of a prior that change its speed, not its results.
 EXECUTION = ("compile",)
 _COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
@@ -33,7 +33,7 @@ class RunSpec:
 
     @cached_property
     def identity(self) -> RunIdentity:
-        """What the manifest calls the run."""
+        """The run's identity in the manifest."""
         job = self.job
         identity = RunIdentity(
             method=job.choices["method"],
@@ -54,7 +54,7 @@ class RunSpec:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over all that changes the asset: no path, no device, nothing of launching or evaluation."""
+        """sha256 of everything that changes the asset: no paths, no device, no launcher or evaluation."""
         job = self.job
         content = {
             "schema_version": SCHEMA_VERSION,
@@ -74,7 +74,7 @@ class RunSpec:
                 "background": job.background,
                 "cameras": job.cameras,
             }
-        if job.snapshots["steps"]:  # a run without them cannot stand for one that has them
+        if job.snapshots["steps"]:  # a run without snapshots cannot replace one with them
             against = {
                 name: {**_essence("method", spec), "guidance_scale": spec.get("guidance_scale")}
                 for name, spec in job.snapshots["against"].items()
@@ -100,20 +100,20 @@ class RunSpec:
 
 
 def runs_of(job: Job) -> list[RunSpec]:
-    """The runs that a job asks for, in the order of its prompts."""
+    """The runs of a job, in the order of its prompts."""
     prompt_set = load_prompt_set(job.choices["prompt_set"], job.prompt_set)
     return [RunSpec(_for_prompt(job, prompt), prompt, prompt_set) for prompt in prompt_set.select(job.prompt)]
 
 
 def _for_prompt(job: Job, prompt: Prompt) -> Job:
-    """The job with the paths of the files that its start or its asset is made from, complete."""
+    """The job with the placeholders in the file paths of its init or asset filled in."""
     values = {"prompt_id": prompt.prompt_id, "slug": prompt.slug, "seed": job.seed}
     init, method = (located(group, getattr(job, group), values) for group in ("init", "method"))
     return job if (init, method) == (job.init, job.method) else replace(job, init=init, method=method)
 
 
 def prior_identity(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A prior's part of the fingerprint: a hub repository is its revision, a folder its weights' hash."""
+    """A prior's part of the fingerprint: a hub repository's revision, or the hash of a folder's weights."""
     content = {key: value for key, value in _essence("prior", spec).items() if key not in EXECUTION}
     for repo, revision in (("repo", "revision"), ("adapter_repo", "adapter_revision")):
         name = content.get(repo)
@@ -122,13 +122,13 @@ def prior_identity(spec: Mapping[str, Any]) -> dict[str, Any]:
         elif name and not content.get(revision):
             raise TraceBenchError(
                 f"prior.{repo}={name} needs a commit in prior.{revision}, "
-                "so that its weights cannot change unseen."
+                "so that its weights cannot change unnoticed."
             )
     return content
 
 
 def _folder_sha256(repo: str, spec: Mapping[str, Any]) -> str:
-    """Hash of weights and configs (a VAE's scaling factor is one) in a model folder, wherever it lies."""
+    """Hash of a model folder's weights and configs (which contain the VAE's scaling factor)."""
     folder = resolve(repo, None, [])
     wanted = [*_COMPONENTS, *([spec["adapter_unet"]] if spec.get("adapter_unet") else [])]
     present = [name for name in wanted if (folder / name).is_dir()]
@@ -137,12 +137,12 @@ def _folder_sha256(repo: str, spec: Mapping[str, Any]) -> str:
 
 
 def _essence(group: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's class and settings, files by their content."""
+    """A group's class and settings, with files replaced by their hashes."""
     return {"_target_": spec.get("_target_"), **settings_of(spec), **contents(group, spec)}
 
 
 def _plain_numbers(value: Any) -> Any:
-    """15.0 as 15, so that a scale means the same however it was typed."""
+    """15.0 as 15, so that a scale means the same however it was written."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A run folder while it is written: what there is, what of it is to be trusted, how the attempt ends."""
+"""A run folder during a run: its existing files, which of them to trust, and how the attempt ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class Stopwatch:
-    """Seconds by phase; `total` is wall-clock time, earlier attempts up to their last checkpoint included."""
+    """Seconds per phase; `total` is wall-clock time, with earlier attempts up to their last checkpoint."""
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(SECONDS, 0.0)
@@ -46,7 +46,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Charge the block to a phase."""
+        """Add the block's time to a phase."""
         began = time.monotonic()
         try:
             yield
@@ -54,15 +54,15 @@ class Stopwatch:
             self._seconds[name] += time.monotonic() - began
 
     def go_on_from(self, seconds: dict[str, float]) -> None:
-        """Add what the kept part of earlier attempts took."""
+        """Add the times of earlier attempts up to the checkpoint."""
         self._seconds = {key: value + seconds.get(key, 0.0) for key, value in self._seconds.items()}
 
     def set(self, name: str, seconds: float) -> None:
-        """A phase that keeps its own time."""
+        """Set the time of a phase that measures its own."""
         self._seconds[name] = seconds
 
     def charge(self, name: str, seconds: float) -> None:
-        """Add to a phase, and to the total, what was spent elsewhere."""
+        """Add time spent elsewhere to a phase and to the total."""
         self._seconds[name] += seconds
         self._seconds["total"] += seconds
 
@@ -70,13 +70,13 @@ class Stopwatch:
         return self._seconds[name]
 
     def snapshot(self) -> dict[str, float]:
-        """All phases and the total."""
+        """The times of all phases, with the total."""
         total = self._seconds["total"] + time.monotonic() - self._began
         return {key: round(value, 3) for key, value in (self._seconds | {"total": total}).items()}
 
 
 class OpenRun:
-    """The folder of one attempt at a run; the claim on it is held by the caller."""
+    """The folder of one attempt at a run; the caller holds the claim on it."""
 
     def __init__(self, spec: RunSpec) -> None:
         self.spec, self.folder = spec, spec.folder
@@ -84,7 +84,7 @@ class OpenRun:
         self.manifest = Manifest("running", spec.fingerprint, spec.identity, started=utc_now())
 
     def is_finished(self) -> bool:
-        """Whether there is nothing to do; clears a folder whose content cannot be gone on with."""
+        """Whether the run is already done; clears a folder from which it cannot be resumed."""
         earlier, force = self._earlier(), self.spec.job.force
         if earlier is None:
             return False
@@ -94,29 +94,29 @@ class OpenRun:
                 return True
             if not force:
                 lacking = ", ".join(missing_files(self.folder, earlier)[:3])
-                log.warning("%s is marked done but lacks %s; it starts from scratch.", self.folder, lacking)
+                log.warning("%s is marked done but lacks %s; restarting from scratch.", self.folder, lacking)
             clear(self.folder)
         elif force and earlier.status == "failed":
             clear(self.folder)
-        else:  # a run that was interrupted goes on even with force=true, or a requeued job would never end
+        else:  # resume an interrupted run even with force=true, or a requeued job would never finish
             self.manifest.started, self.manifest.attempts = earlier.started, earlier.attempts
         return False
 
     def _earlier(self) -> Manifest | None:
-        """The manifest of an earlier attempt; where it is damaged the folder is cleared."""
+        """The manifest of an earlier attempt; if it is damaged, the folder is cleared."""
         try:
             manifest = read_manifest(self.folder)
         except ManifestError as error:
-            log.warning("%s The run starts from scratch.", error)
+            log.warning("%s Restarting from scratch.", error)
         else:
             if manifest is None or manifest.fingerprint == self.spec.fingerprint:
                 return manifest
-            log.warning("%s holds another run's files; the run starts from scratch.", self.folder)
+            log.warning("%s contains another run's files; restarting from scratch.", self.folder)
         clear(self.folder)
         return None
 
     def begin(self, device: str) -> None:
-        """Say that the run is being made, and of what."""
+        """Record that the run has started, and with which settings."""
         job, manifest = self.spec.job, self.manifest
         manifest.attempts += 1
         manifest.rig = dict(job.rig)
@@ -136,7 +136,7 @@ class OpenRun:
         write_atomic(self.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(settings)))
 
     def checkpoint(self) -> Checkpoint | None:
-        """Where to go on, None for the start."""
+        """The checkpoint to resume from; None to start from step 0."""
         try:
             return load_checkpoint(self.folder, self.spec.fingerprint)
         except CheckpointError as error:
@@ -144,22 +144,22 @@ class OpenRun:
             return None
 
     def distrust_checkpoint(self, why: str) -> None:
-        """Remove a checkpoint that cannot be gone on from."""
-        log.warning("%s The run starts from scratch.", why)
+        """Remove a checkpoint that cannot be resumed from."""
+        log.warning("%s Restarting from scratch.", why)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def close(self, status: Status) -> None:
-        """Write how the attempt ended; `done` only after everything that the manifest names."""
+        """Record how the attempt ended; `done` requires that all of the manifest's files exist."""
         self.manifest.seconds = self.watch.snapshot()
         self.manifest.status, self.manifest.finished = status, utc_now()
         if status == "done" and (lacking := missing_files(self.folder, self.manifest)):
-            raise OSError(f"{', '.join(lacking[:3])} vanished from {self.folder} while the run was finished")
+            raise OSError(f"{', '.join(lacking[:3])} disappeared from {self.folder} before the run finished")
         write_manifest(self.folder, self.manifest)
         if status == "done":
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def fail(self, error: Exception, step: int) -> None:
-        """Leave error.json; a disk that takes no record takes none, the error itself has been logged."""
+        """Write error.json. Best effort: ignore a failed write; the error has already been logged."""
         lines = "".join(traceback.format_exception(error)).splitlines()
         record = {
             "type": type(error).__name__,
@@ -173,7 +173,7 @@ class OpenRun:
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """Copy what is logged, details included, into the run's log.txt."""
+        """Copy log messages, including debug messages, into the run's log.txt."""
         handler = logging.FileHandler(self.folder / LOG, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger = logging.getLogger("trace_bench")
@@ -189,7 +189,7 @@ class OpenRun:
 
 
 def budget_of(job: Job) -> dict[str, Any]:
-    """Where the number of steps comes from: each method's own, or work equal to another's run."""
+    """Source of the number of steps: each method's own, or work equal to another method's run."""
     own = {key: job.budget["own"][key] for key in ("steps", "views_per_step")}
     budget: dict[str, Any] = {"name": job.budget.get("name"), "own": own}
     if "tflop" in job.budget:
@@ -199,7 +199,7 @@ def budget_of(job: Job) -> dict[str, Any]:
 
 
 def clear(folder: Path) -> None:
-    """Empty a run folder, but for the claim on it."""
+    """Empty a run folder, except for the claim on it."""
     for path in folder.iterdir():
         if path.name != CLAIM:
             remove(path)

@@ -1,4 +1,4 @@
-"""What a run tells while it works: metrics.jsonl, and a bar on a terminal or a line now and then."""
+"""Progress of a run: metrics.jsonl, and a bar on a terminal or a log line from time to time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from trace_bench.system.files import write_atomic
 
 METRICS = "metrics.jsonl"
 LINES_PER_RUN = 5
-SECONDS_PER_LINE = (2.0, 30.0)  # not more often than, at least as often as
+SECONDS_PER_LINE = (2.0, 30.0)  # minimum and maximum time between log lines
 log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Reporter of one run's steps; a context manager.
+    """Reports one run's steps; a context manager.
 
     Args:
-        folder: the run folder; metrics.jsonl loses its rows from `start` on, those steps are done again.
-        label: what the bar and the lines call the run.
-        seconds: what the steps before `start` took.
+        folder: the run folder; rows of metrics.jsonl from `start` on are dropped, as those steps run again.
+        label: name of the run in the bar and the log lines.
+        seconds: time of the steps before `start`.
     """
 
     def __init__(self, folder: Path, label: str, steps: int, start: int = 0, seconds: float = 0.0) -> None:
@@ -50,11 +50,11 @@ class Reporter:
 
     @property
     def seconds(self) -> float:
-        """Time spent in steps, earlier attempts' kept steps included."""
+        """Time spent in steps, including the steps kept from earlier attempts."""
         return self._before + time.monotonic() - self._began
 
     def step(self, k: int, values: dict[str, float]) -> None:
-        """Step k (0-based) is done; `values` is empty except at logging intervals."""
+        """Report that step k (0-based) is done; `values` is empty except at logging intervals."""
         self._bar.update()
         if not values:
             return
@@ -71,7 +71,7 @@ class Reporter:
             self._line(k, rate, f"{name} {values[name]:.4g}")
 
     def _line(self, k: int, rate: float, value: str) -> None:
-        """One line: on the terminal only where there is no bar, in log.txt always."""
+        """One log line: always in log.txt; on the terminal only if there is no bar."""
         self._last_line, self._next_mark = time.monotonic(), k + 1 + max(1, self.steps // LINES_PER_RUN)
         left = (self.steps - k - 1) / rate
         level = logging.INFO if self._bar.disable else logging.DEBUG
@@ -88,7 +88,7 @@ class Reporter:
 
 
 def keep_rows(path: Path, steps: int) -> None:
-    """Drop the rows of steps that will be done again, and a last row that was cut off."""
+    """Drop the rows of steps that will run again, and an incomplete last row."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""One asset: skip it, resume it or make it, and leave a folder that says which."""
+"""One asset: skip, resume or make it, and leave a folder that records the outcome."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the work on a run ended; `skipped` means that it was done before."""
+    """Result of a run; `skipped` means that it was already done."""
 
     status: Literal["done", "skipped", "failed", "preempted", "busy"]
     folder: Path
@@ -57,7 +57,7 @@ class Outcome:
 
 
 def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -> Outcome:
-    """Make the asset of `spec` unless it is there; what goes wrong with it is recorded, not raised."""
+    """Make the asset of `spec` unless it exists; errors are recorded, not raised."""
     folder = spec.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -
     except BusyError as busy:
         log.warning("%s", busy)
         return Outcome("busy", folder, str(busy))
-    except Exception as error:  # noqa: BLE001  a folder that cannot be written stops no other run
+    except Exception as error:  # noqa: BLE001  a folder that is not writable must not stop other runs
         log.error("%s: %s", folder, sentence(error))
         return Outcome("failed", folder, sentence(error))
     finally:
@@ -78,12 +78,12 @@ def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -
 
 
 def _attempt(open_run: OpenRun, should_stop: Callable[[], bool]) -> Outcome:
-    """Make the asset in the claimed folder, and record how that ended."""
+    """Make the asset in the claimed folder and record the outcome."""
     attempt = (Attempt if open_run.spec.job.distils else ExternalAttempt)(open_run, should_stop)
     try:
         finished = attempt.make()
         open_run.close("done" if finished else "preempted")
-    except Exception as error:  # a failing run stops no other
+    except Exception as error:  # a failed run must not stop others
         log.error("Failed at step %d: %s: %s", attempt.step, open_run.folder, sentence(error))
         if not isinstance(error, TraceBenchError):
             log.debug("Traceback", exc_info=error)
@@ -99,13 +99,13 @@ def _attempt(open_run: OpenRun, should_stop: Callable[[], bool]) -> Outcome:
 
 
 class Exportable(Protocol):
-    """What can write its files into a folder."""
+    """An asset that can write its files into a folder."""
 
     def export(self, folder: Path) -> list[Path]: ...
 
 
 class Attempt:
-    """The making of one asset in a claimed folder, from the start or from its checkpoint."""
+    """One attempt at an asset in a claimed folder, from step 0 or from its checkpoint."""
 
     def __init__(self, open_run: OpenRun, should_stop: Callable[[], bool]) -> None:
         self.open_run, self.watch, self.folder = open_run, open_run.watch, open_run.folder
@@ -116,7 +116,7 @@ class Attempt:
         self.snapshots: Snapshots
 
     def make(self) -> bool:
-        """Build, distil, render; False where it was asked to stop before the last step."""
+        """Build, distil, render; False if asked to stop before the last step."""
         device = resolve_device(self.job.device)
         self.open_run.begin(str(device))
         checkpoint = self.open_run.checkpoint()
@@ -148,7 +148,7 @@ class Attempt:
         return True
 
     def _sum_up(self, n_primitives: int | None, files: list[str], views: int, device: torch.device) -> None:
-        """What the manifest says of a finished asset, whoever made it."""
+        """Fill in the manifest of a finished asset, our own or external."""
         manifest = self.open_run.manifest
         manifest.n_primitives, manifest.peak_memory_gb = n_primitives, peak_memory_gb(device)
         manifest.files = list(dict.fromkeys([CONFIG, LOG, *files]))
@@ -161,8 +161,8 @@ class Attempt:
             return make_method(self.job, prior), make_representation(self.job, prior, points, device)
 
     def _account_for(self, points: PointCloud | None, charge: bool) -> None:
-        """Note what the start was; the time that it took elsewhere is the run's too, or the first run of a
-        sweep would pay for all that share it.
+        """Record the init. Time spent on it elsewhere is added to this run, because otherwise the first run
+        of a sweep would pay for all runs that share it.
         """
         if points is None:
             return
@@ -172,7 +172,7 @@ class Attempt:
             self.watch.charge("init", points.seconds)
 
     def _restore(self, checkpoint: Checkpoint, method: Method, representation: Representation) -> bool:
-        """Go on from a checkpoint; False, and its removal, where another version of the code wrote it."""
+        """Resume from a checkpoint; if another version of the code wrote it, remove it and return False."""
         try:
             method.load_state_dict(checkpoint.method)
             representation.load_state_dict(checkpoint.representation)
@@ -183,11 +183,11 @@ class Attempt:
             return False
         self.watch.go_on_from(checkpoint.seconds)
         self.step, self.cost = checkpoint.step, Work(**checkpoint.cost)
-        log.info("Going on at step %d of %d: %s", self.step, self.job.steps, self.folder)
+        log.info("Resuming at step %d of %d: %s", self.step, self.job.steps, self.folder)
         return True
 
     def _distil(self, prior: Prior, method: Method, representation: Representation, text: PromptText) -> bool:
-        """The core, from `self.step` to the end or to where it is asked to stop, and a checkpoint there."""
+        """Distil from `self.step` to the end or until asked to stop, then write a checkpoint."""
         job, done_before, counted = self.job, self.cost, replace(prior.counter)
         label = f"{self.spec.identity.method}: {self.spec.prompt.text[:40]}"
         with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"]) as reporter:
@@ -203,7 +203,7 @@ class Attempt:
             def on_step(k: int, values: dict[str, float]) -> None:
                 self.step = k + 1
                 reporter.step(k, values)
-                # On a GPU only the steps up to one with a log are known to have been finite.
+                # On a GPU, steps are only checked for NaN up to the last one with a log.
                 is_checked = bool(values) or prior.device.type == "cpu"
                 if is_checked and self._is_due(self.step - kept_step, time.monotonic() - kept_time):
                     keep()
@@ -249,7 +249,7 @@ class Attempt:
         save_checkpoint(self.folder, checkpoint)
 
     def _export(self, asset: Exportable) -> list[str]:
-        """The asset's files, complete before they appear in the run folder."""
+        """The asset's files; they appear in the run folder only when complete."""
         partial = self.folder / _EXPORT
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -261,15 +261,15 @@ class Attempt:
 
 
 class ExternalAttempt(Attempt):
-    """The same for an asset that another system made: it is opened and rendered, nothing is distilled."""
+    """An attempt for an external asset: it is opened and rendered, nothing is distilled."""
 
     def make(self) -> bool:
-        """Open the asset, render it on the rig that all others are rendered on."""
+        """Open the asset and render it on the same rig as all other assets."""
         device = resolve_device(self.job.device)
         self.open_run.begin(str(device))
         start_memory_count(device)
         external: External = build("method", self.job.method)
-        log.info("Taking %s as it is (%s)", external.asset, external.source)
+        log.info("Using %s unchanged (%s)", external.asset, external.source)
         with self.watch.phase("load"):
             asset = external.open(device)
         with self.watch.phase("render"):
@@ -281,7 +281,7 @@ class ExternalAttempt(Attempt):
 
 
 def sentence(error: BaseException) -> str:
-    """An error in one line: its message where it is meant for the user, else with its type."""
+    """An error in one line: the message of a TraceBenchError, else type and message."""
     text = " ".join(str(error).split())
     return text if isinstance(error, TraceBenchError) else f"{type(error).__name__}: {text}"
 

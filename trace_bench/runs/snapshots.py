@@ -1,7 +1,7 @@
-"""What single steps of a run looked like: render, the method's target for it, gradients on its pixels.
+"""Snapshots of single steps: the render, the method's target for it, and gradients on its pixels.
 
-Other methods can be asked about the same render with the same random draws, so that their gradients stand
-side by side. Nothing of it enters the run: not the asset, not the work that is counted.
+Other methods can be evaluated on the same render with the same random draws, to compare their gradients.
+Snapshots change neither the asset nor the counted work.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Asked = tuple[Method, PromptText]
 
 
 class Snapshots:
-    """Writes snapshots/<step>.npz for the steps that were asked for; those after the run's end are left out.
+    """Writes snapshots/<step>.npz for the requested steps; ignores steps after the end of the run.
 
-    Arrays: rgb uint8 [B, H, W, 3]; target uint8 [B, H, W, 3], the picture that the gradient pulls towards,
-    where the method names one; gradient float32 [B, H, W, 3], d(distillation loss) / d(rgb), where there are
-    pixels; latent_gradient float32 [B, C, h, w]; azimuth_deg and elevation_deg [B]. For each method in
-    `against` target_<name>, gradient_<name> and latent_gradient_<name>.
+    Arrays: rgb uint8 [B, H, W, 3]; target uint8 [B, H, W, 3], the image that the gradient pulls towards, if
+    the method has one; gradient float32 [B, H, W, 3], d(distillation loss) / d(rgb), if it has pixels;
+    latent_gradient float32 [B, C, h, w]; azimuth_deg and elevation_deg [B]. For each method in `against` also
+    target_<name>, gradient_<name> and latent_gradient_<name>.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Snapshots:
         self.folder, self.steps, self.prior, self.against = folder, set(steps), prior, against
 
     def __call__(self, seen: Observation) -> None:
-        """Keep this step if it is one of them."""
+        """Write this step if it was requested."""
         if seen.progress.k not in self.steps:
             return
         with _uncounted(self.prior.counter):
@@ -69,7 +69,7 @@ class Snapshots:
         return arrays
 
     def _gradients(self, seen: Observation, distilled: Distilled, suffix: str) -> dict[str, np.ndarray]:
-        """What one method says of the render."""
+        """The arrays of one method for this render."""
         n = len(distilled.grad)
         arrays = {f"latent_gradient{suffix}": (distilled.grad / n).float().cpu().numpy()}
         if distilled.target is not None:
@@ -88,17 +88,17 @@ class Snapshots:
         return self.folder / FOLDER / f"{step:05d}.npz"
 
     def files(self) -> list[str]:
-        """Those that are there, relative to the run folder."""
+        """The snapshots that exist, relative to the run folder."""
         paths = [self._path(step) for step in sorted(self.steps)]
         return [str(path.relative_to(self.folder)) for path in paths if path.is_file()]
 
 
 def make_snapshots(job: Job, prior: Prior, prompt: str, folder: Path) -> Snapshots:
-    """As the config says; to be made before the job's method, whose adapter has to be the last one."""
+    """Build from the config; call before building the job's method, whose adapter must be the last one."""
     settings = job.snapshots
     unknown = set(settings) - {"steps", "against"}
     if unknown:
-        raise TraceBenchError(f"There is no setting snapshots.{min(unknown)}; there are steps and against.")
+        raise TraceBenchError(f"snapshots.{min(unknown)} is not a setting; use snapshots.steps and .against.")
     against: dict[str, Asked] = {}
     for name, spec in settings["against"].items() if settings["steps"] else ():
         against[name] = _asked(name, spec, job.seed, prior, prompt)
@@ -109,15 +109,15 @@ def _asked(name: str, spec: Mapping[str, Any], seed: int, prior: Prior, prompt: 
     method: Method = build("method", spec, prior, guidance_scale=spec.get("guidance_scale"), seed=seed)
     if method.state_dict():
         raise TraceBenchError(
-            f"snapshots.against.{name} trains a network of its own, which would have learnt nothing of this "
-            "run; name a method without one, such as sds."
+            f"snapshots.against.{name} trains its own network, which would not be trained in this "
+            "run; use a method without one, such as sds."
         )
     return method, embed_prompt(prior, prompt, method.negative_prompt)
 
 
 @contextmanager
 def _uncounted(counter: Work) -> Iterator[None]:
-    """Leave the counted work as it was."""
+    """Restore the work counter after the block."""
     before = counter.as_dict()
     try:
         yield

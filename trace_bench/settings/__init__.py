@@ -1,1 +1,1 @@
-"""Names and values that a command gives. No torch."""
+"""Settings of a command: names, values and files. No torch."""

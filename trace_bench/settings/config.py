@@ -1,7 +1,7 @@
-"""The run-level keys: what they mean, what values they take, and what a composed config says in one object.
+"""The run-level keys: their meaning and valid values, and the composed config as one object.
 
-Only what every run has is checked here; the settings of a method, representation, prior or init are checked
-against the signature of the class that takes them. Nothing heavy is imported: sweeps are planned with this.
+Checks only the keys that every run has. The settings of a method, representation, prior or init are checked
+against the signature of its class. Imports nothing heavy, because planning a sweep uses this module.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trace_bench.system.errors import TraceBenchError
 
-#: Config groups whose option is part of a run's name, of its start or of its record.
+#: Config groups whose option is part of a run's name, init or record.
 GROUPS = ("method", "representation", "prior", "init", "prompt_set", "protocol", "budget", "experiment")
-#: Keys of a group's YAML that describe it rather than configure it; they never reach a constructor.
+#: Keys of a group's YAML that describe it and are not passed to its constructor.
 METADATA = (
     "_target_", "display_name", "citation", "reference", "paper", "guidance_scale", "inputs", "distils",
     "architecture",
@@ -31,14 +31,14 @@ METADATA = (
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """How a sentence about an unknown `word` ends: with what is similar and known, else with a full stop."""
+    """End of a sentence about an unknown `word`: a similar known word if there is one, else a full stop."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else "."
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What values a key takes."""
+    """The valid values of a key."""
 
     says: str
     holds: Callable[[Any], bool]
@@ -110,13 +110,13 @@ RULES: dict[str, Rule] = {
     "rig.distance": _number(1e-6, "a positive number"),
     "rig.fovy_deg": _number(0.1, "a positive number of degrees"),
 }
-#: What a run of a method that distils nothing has none of.
+#: Keys used only when distilling.
 OF_DISTILLATION = ("steps", "views_per_step")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A composed, resolved, valid config: what one Hydra job was asked to make."""
+    """A composed, resolved and valid config: the task of one Hydra job."""
 
     choices: dict[str, str]  # config group -> option, for GROUPS
     method: dict[str, Any]
@@ -133,8 +133,8 @@ class Job:
     background: Literal["random", "black", "white"]
     cameras: dict[str, list[float]]  # CameraRange
     rig: dict[str, Any]  # EvaluationRig
-    budget: dict[str, Any]  # what steps and views_per_step come from
-    snapshots: dict[str, Any]  # steps to keep pictures of, and methods to ask about them
+    budget: dict[str, Any]  # source of steps and views_per_step
+    snapshots: dict[str, Any]  # steps to take snapshots of, and methods to compare on them
     output_root: str
     device: str
     force: bool
@@ -161,26 +161,26 @@ class Job:
 
     @property
     def root(self) -> Path:
-        """Where everything is written."""
+        """The folder for all output."""
         return Path(self.output_root).expanduser()
 
     @property
     def distils(self) -> bool:
-        """False where the method takes an asset that is already made."""
+        """False if the method uses an external asset."""
         return bool(self.method.get("distils", True))
 
     @property
     def scale(self) -> float | None:
-        """The guidance scale in force: the run's, else the method's own."""
+        """The effective guidance scale: the run's if set, else the method's."""
         return self.method.get("guidance_scale") if self.guidance_scale is None else self.guidance_scale
 
     @staticmethod
     def from_config(cfg: DictConfig, choices: Mapping[str, Any]) -> Job:
-        """The job that a composed config describes; `choices` is hydra.runtime.choices."""
+        """The job described by a composed config; `choices` is hydra.runtime.choices."""
         try:
             own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
             data: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-            data.pop("launch", None)  # defaults that the launcher brought along, taken up by now
+            data.pop("launch", None)  # the launcher's defaults, already used
         except OmegaConfBaseException as error:
             raise TraceBenchError(unresolved(error)) from error
         known = [f.name for f in fields(Job) if f.name != "choices"]
@@ -204,7 +204,7 @@ def _lookup(job: Job, key: str) -> Any:
 
 
 def unresolved(error: BaseException) -> str:
-    """One sentence for a value that is missing, or refers to what is not there."""
+    """One sentence for a value that is missing or refers to something missing."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, TraceBenchError):
@@ -213,7 +213,7 @@ def unresolved(error: BaseException) -> str:
     key = getattr(error, "full_key", None) or "?"
     if "Missing mandatory value" in str(error):
         return f"{key} has no value; add {key}=... to the command."
-    return f"{key} cannot be worked out: {str(error).splitlines()[0]}."
+    return f"{key} could not be resolved: {str(error).splitlines()[0]}."
 
 
 def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,12 +222,12 @@ def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(group: str, spec: Mapping[str, Any], *args: Any, **given: Any) -> Any:
-    """Call a group's `_target_` with what the run gives and the group's settings."""
+    """Call a group's `_target_` with the arguments from the run and the group's settings."""
     return check_settings(group, spec)(*args, **given, **settings_of(spec))
 
 
 def check_settings(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
-    """A group's `_target_`, after making sure that it takes every setting of the group."""
+    """A group's `_target_`, after checking that it accepts every setting of the group."""
     target = locate(group, spec)
     known = parameters(target)
     for key in settings_of(spec):
@@ -239,13 +239,13 @@ def check_settings(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def check_start(job: Job) -> None:
-    """Refuse an init that the representation cannot begin from, or the lack of one that it needs; and any
-    where nothing is distilled.
+    """Refuse an init that the representation cannot use, and a missing init if the representation needs
+    one; without distillation, refuse any init.
     """
     if not job.distils:
         if getattr(locate("init", job.init), "gives_points", True):
             raise TraceBenchError(
-                f"method={job.choices['method']} begins from nothing; leave out init={job.choices['init']}."
+                f"method={job.choices['method']} uses no init; leave out init={job.choices['init']}."
             )
         return
     use = getattr(locate("representation", job.representation), "start", "optional")
@@ -253,29 +253,29 @@ def check_start(job: Job) -> None:
     name, init = job.choices["representation"], job.choices["init"]
     if use == "unused" and gives:
         raise TraceBenchError(
-            f"representation={name} begins from something of its own and cannot take the points of "
-            f"init={init}; leave init={init} out, or choose another representation."
+            f"representation={name} takes no initial points; use "
+            f"init=none instead of init={init}, or choose another representation."
         )
     if use == "needed" and not gives:
         raise TraceBenchError(
-            f"representation={name} needs points to begin from, which init={init} does not give; choose "
+            f"representation={name} needs initial points, but init={init} provides none; choose "
             "another init, such as init=random."
         )
 
 
 def locate(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
-    """The class or function that a group's `_target_` names."""
+    """The class or function named by a group's `_target_`."""
     name = spec.get("_target_")
     if not name:
-        raise TraceBenchError(f"The {group} has no _target_, the class that makes it; add one to its YAML.")
+        raise TraceBenchError(f"The {group} has no _target_, the class to create; add one to its YAML.")
     try:
         return get_object(name)
-    except Exception as error:  # Hydra wraps whatever the import raised
+    except Exception as error:  # Hydra wraps any error of the import
         raise TraceBenchError(f"{group}._target_={name} cannot be imported: {_first_line(error)}") from error
 
 
 def parameters(target: Callable[..., Any]) -> list[str] | None:
-    """Names that `target` takes, through `**kwargs` into its base classes; None where it takes anything."""
+    """Parameter names of `target`, following `**kwargs` into its base classes; None if it accepts any."""
     if not inspect.isclass(target):
         found = inspect.signature(target).parameters.values()
         return None if any(p.kind is p.VAR_KEYWORD for p in found) else [p.name for p in found]

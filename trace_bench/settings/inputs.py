@@ -1,8 +1,8 @@
-"""Files that a part of a run is made from: found for each prompt, and known by their content.
+"""Input files of a run: located for each prompt, and identified by their content.
 
-A group's YAML names them under `inputs`, setting -> kind, so that a start or method that reads a file needs
-no code outside its own: `file` (with the materials of an .obj), `asset` (a file, or a folder of pictures),
-`run` (the folder of a finished run) or `model` (a folder of weights, or a hub repository).
+A group's YAML lists them under `inputs`, setting -> kind, so that an init or method that reads a file needs
+no other code: `file` (with the materials of an .obj), `asset` (a file, or a folder of images), `run` (the
+folder of a finished run) or `model` (a folder of weights, or a hub repository).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.model_files import file_sha256, is_folder, model_files, resolve, weights_sha256
 
 KINDS = ("file", "asset", "run", "model")
-#: What may stand in braces in a path, so that one command serves a whole set of prompts.
+#: Placeholders in paths, so that one command works for a whole prompt set.
 PLACEHOLDERS = ("prompt_id", "slug", "seed")
 _MATERIAL_MAPS = ("map_kd", "map_ka", "map_d")
 
 
 def located(group: str, spec: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The group's settings with every input's path complete: `values` for {prompt_id}, {slug} and {seed}, and
-    the one match of a pattern with `*` or `?` in its place.
+    """The group's settings with every input path completed: placeholders {prompt_id}, {slug} and {seed} are
+    replaced by `values`, and a pattern with `*` or `?` by its only match.
     """
     filled = dict(spec)
     for key, kind in _declared(group, spec).items():
@@ -38,7 +38,7 @@ def located(group: str, spec: Mapping[str, Any], values: Mapping[str, Any]) -> d
 
 
 def contents(group: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands for the inputs in a fingerprint: setting -> hash of the content, wherever it lies."""
+    """Stand-ins for the inputs in a fingerprint: setting -> hash of the content, independent of its path."""
     found = {}
     for key, kind in _declared(group, spec).items():
         value = spec.get(key)
@@ -60,7 +60,7 @@ def _fill(name: str, value: str, values: Mapping[str, Any]) -> str:
         return value.format_map({key: values[key] for key in PLACEHOLDERS})
     except (KeyError, ValueError, IndexError) as error:
         known = ", ".join(f"{{{key}}}" for key in PLACEHOLDERS)
-        raise TraceBenchError(f"{name}={value} has braces that mean nothing; there are {known}.") from error
+        raise TraceBenchError(f"{name}={value} has unknown placeholders; use {known}.") from error
 
 
 def _one_path(name: str, value: str) -> str:
@@ -70,7 +70,7 @@ def _one_path(name: str, value: str) -> str:
     matches = sorted(glob.glob(path))  # noqa: PTH207  Path.glob takes no absolute patterns
     if len(matches) != 1:
         first = f", the first two {matches[0]} and {matches[1]}" if matches else ""
-        raise TraceBenchError(f"{name}={path} has to match one path, but matches {len(matches)}{first}.")
+        raise TraceBenchError(f"{name}={path} must match one path, but matches {len(matches)}{first}.")
     return matches[0]
 
 
@@ -84,7 +84,7 @@ def _identify(name: str, kind: str, value: str) -> str:
         return _sha256([*pictures_in(path), *sorted(path.glob("normal_*.png"))], path)
     if not path.is_file():
         wanted = "an existing file or folder" if kind == "asset" else "an existing file"
-        raise TraceBenchError(f"There is no file {path}; give {name} the path of {wanted}.")
+        raise TraceBenchError(f"The file {path} does not exist; set {name} to the path of {wanted}.")
     if path.suffix.lower() == ".obj":
         return _sha256([path, *_materials(path)], path.parent)
     return file_sha256(path)
@@ -93,16 +93,16 @@ def _identify(name: str, kind: str, value: str) -> str:
 def _fingerprint_of_run(name: str, folder: Path) -> str:
     manifest = read_manifest(folder)
     if manifest is None:
-        raise TraceBenchError(f"{folder} is no run folder; give {name} a folder with a manifest.json.")
+        raise TraceBenchError(f"{folder} is not a run folder; set {name} to a folder with a manifest.json.")
     if not is_done(folder, manifest):
         raise TraceBenchError(
-            f"The run in {folder} is not finished (status {manifest.status}); {name} needs one that is done."
+            f"The run in {folder} is not finished (status {manifest.status}); {name} needs a finished run."
         )
     return manifest.fingerprint
 
 
 def _materials(path: Path) -> list[Path]:
-    """The material files of an .obj, and the pictures that they name, as far as they are there."""
+    """The existing material files of an .obj, and the existing images that they name."""
     libraries = [path.parent / name for name in _words(path, ("mtllib",))]
     maps = [
         library.parent / name
@@ -114,7 +114,7 @@ def _materials(path: Path) -> list[Path]:
 
 
 def _words(path: Path, keys: tuple[str, ...]) -> list[str]:
-    """The last word of each line that begins with one of the keys."""
+    """The last word of each line that starts with one of the keys."""
     with path.open(encoding="utf-8", errors="replace") as lines:
         split = [line.split() for line in lines if line[:1] in "mM"]
     return list(dict.fromkeys(words[-1] for words in split if len(words) > 1 and words[0].lower() in keys))

@@ -1,4 +1,4 @@
-"""Prompt sets: where their texts come from, how one is picked, how a sweep cuts them into jobs."""
+"""Prompt sets: the source of their texts, selecting prompts, and splitting a set into jobs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SLUG_LENGTH = 48
 
 @dataclass(frozen=True)
 class Prompt:
-    """One text to make an asset from, and its name in its set."""
+    """One text to make an asset from, with its id in the set."""
 
-    prompt_id: str  # the 0-based index in the set, "x" and a hash for a text of the user's own
+    prompt_id: str  # the 0-based index in the set; "x" and a hash for a text from the command line
     text: str
 
     @property
     def slug(self) -> str:
-        """The text as part of a folder's name: lower-case ASCII words and hyphens, at most 48 characters."""
+        """The text as part of a folder name: lower-case ASCII words and hyphens, at most 48 characters."""
         plain = unicodedata.normalize("NFKD", self.text).encode("ascii", "ignore").decode().lower()
         slug = "-".join(re.findall(r"[a-z0-9]+", plain))[:_SLUG_LENGTH].strip("-")
         return slug or "prompt"
@@ -35,36 +35,34 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of a set, in an order that never changes, and the file they were read from."""
+    """The prompts of a set, in a fixed order, and the file they were read from."""
 
     name: str
     prompts: tuple[Prompt, ...]
-    source: str  # file name, or "config" where the texts stand in the YAML
+    source: str  # file name, or "config" if the texts are in the YAML
     sha256: str | None  # of the file
-    whole: int | None = None  # how many prompts the set has, where this is a part of it
+    whole: int | None = None  # number of prompts in the whole set, if this is a part of it
 
     @property
     def count(self) -> int:
-        """How many prompts the whole set has."""
+        """Number of prompts in the whole set."""
         return len(self.prompts) if self.whole is None else self.whole
 
     def only(self, prompts: Sequence[Prompt]) -> PromptSet:
-        """The set with some of its prompts, for a job that needs no others."""
+        """The set reduced to some of its prompts, for a job that needs no others."""
         return replace(self, prompts=tuple(prompts), whole=self.count)
 
     def select(self, wanted: Any) -> list[Prompt]:
-        """The prompts meant by an index, a range "0-9", "0,3,5-7", a text, or a list of these, each once."""
+        """The prompts for an index, a range "0-9", "0,3,5-7", a text, or a list of these; no duplicates."""
         if isinstance(wanted, (list, tuple)):
             if not wanted:
-                raise TraceBenchError(
-                    "prompt=[] asks for nothing; give an index, a range like 0-9, or a text."
-                )
+                raise TraceBenchError("prompt=[] selects nothing; use an index, a range like 0-9, or a text.")
             return list({p: None for item in wanted for p in self.select(item)})
         if isinstance(wanted, int) and not isinstance(wanted, bool):
             return [self._at(wanted)]
         if not isinstance(wanted, str) or not wanted.strip():
             raise TraceBenchError(
-                f"prompt={wanted!r} is no prompt; give an index, a list [0,3], a range 0-9, or a text."
+                f"prompt={wanted!r} is not a prompt; use an index, a list [0,3], a range 0-9, or a text."
             )
         if _INDICES.fullmatch(wanted):
             return list({self._at(i): None for part in wanted.split(",") for i in _indices(part)})
@@ -88,15 +86,13 @@ def _indices(part: str) -> range:
     first, _, last = (piece.strip() for piece in part.partition("-"))
     low, high = int(first), int(last or first)
     if high < low:
-        raise TraceBenchError(
-            f"The range prompt={part.strip()} runs backwards; write the smaller index first."
-        )
+        raise TraceBenchError(f"The range prompt={part.strip()} is reversed; put the smaller index first.")
     return range(low, high + 1)
 
 
 def prompt_shards(spec: Mapping[str, Any], prompts_per_job: int, last: int | None = None) -> str:
-    """The sweep over a set as Hydra takes it: "0,1,2" or, several a job, "0-9,10-19,20-21"; over the first
-    `last` prompts, where that is less than all."""
+    """The sweep over a set in Hydra's syntax: "0,1,2" or, with several prompts per job, "0-9,10-19,20-21";
+    only the first `last` prompts, if that is fewer than all."""
     if not isinstance(prompts_per_job, int) or isinstance(prompts_per_job, bool) or prompts_per_job < 1:
         raise TraceBenchError(
             f"prompts_per_job must be an integer of at least 1, but is {prompts_per_job!r}."
@@ -108,11 +104,11 @@ def prompt_shards(spec: Mapping[str, Any], prompts_per_job: int, last: int | Non
 
 
 def load_prompt_set(name: str, spec: Mapping[str, Any]) -> PromptSet:
-    """Read a set as conf/prompt_set/*.yaml describes it.
+    """Read a set described by conf/prompt_set/*.yaml.
 
-    Keys: `prompts` (the texts themselves), or `file` (a .txt with a prompt a line, a .json list of texts or
-    COCO captions), which is looked for in `folder` and else fetched from `url`; `sha256` of the file; `limit`
-    (the first n only); `count` (how many there are, so that a sweep can be planned without the file).
+    Keys: `prompts` (the texts themselves), or `file` (a .txt with one prompt per line, a .json list of texts
+    or COCO captions), read from `folder` or else downloaded from `url`; `sha256` of the file; `limit` (only
+    the first n); `count` (the number of prompts, so that a sweep can be planned without the file).
     """
     if spec.get("prompts") is not None:
         texts, source, sha256 = list(spec["prompts"]), "config", None
@@ -125,8 +121,8 @@ def load_prompt_set(name: str, spec: Mapping[str, Any]) -> PromptSet:
         sha256 = hashlib.sha256(data).hexdigest()
         if spec.get("sha256") and sha256 != spec["sha256"]:
             raise TraceBenchError(
-                f"{source} is not the file that prompt_set={name} is defined by: its sha256 is {sha256}, "
-                f"expected {spec['sha256']}; delete it, or name the right folder with prompt_set.folder=..."
+                f"{source} is not the file of prompt_set={name}: its sha256 is {sha256}, "
+                f"expected {spec['sha256']}; delete it, or set prompt_set.folder=... to the right folder."
             )
         texts = _parse(data, source)
     texts = [text.strip() for text in texts[: spec.get("limit")]]
@@ -142,7 +138,7 @@ def load_prompt_set(name: str, spec: Mapping[str, Any]) -> PromptSet:
 
 
 def _read(name: str, spec: Mapping[str, Any]) -> tuple[bytes, str]:
-    """The file's content and where it was found: `folder`, the cache, or `url` in this order."""
+    """The file's content and path: from `folder`, the cache, or `url`, in this order."""
     folder, url = spec.get("folder"), spec.get("url")
     path = Path(folder or ".", spec["file"]).expanduser()
     if url and not folder:
@@ -156,23 +152,23 @@ def _read(name: str, spec: Mapping[str, Any]) -> tuple[bytes, str]:
 
 
 def _fetch(name: str, url: str, sha256: str, path: Path) -> None:
-    """Download `url` into the cache, once."""
+    """Download `url` into the cache."""
     try:
         fetch(url, sha256, path)
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise TraceBenchError(
-            f"The prompts of prompt_set={name} could not be fetched from {url} ({reason}); fetch the file on "
-            f"a machine with internet and name its folder with prompt_set.folder=... (file {Path(url).name})."
+            f"The prompts of prompt_set={name} could not be downloaded from {url} ({reason}); download them "
+            f"elsewhere and set prompt_set.folder=... to its folder (file {Path(url).name})."
         ) from error
     except ValueError as error:
         raise TraceBenchError(
-            f"{url} does not hold the file that prompt_set={name} is defined by ({error})."
+            f"{url} no longer has the expected file of prompt_set={name} ({error})."
         ) from error
 
 
 def _parse(data: bytes, source: str) -> list[str]:
-    """The texts in a file's content: COCO captions, a JSON list, or a prompt a line."""
+    """The texts in a file: COCO captions, a JSON list, or one prompt per line."""
     try:
         text = data.decode("utf-8-sig")
         if not source.endswith(".json"):
@@ -184,6 +180,6 @@ def _parse(data: bytes, source: str) -> list[str]:
         content = [note.get("caption") for note in content.get("annotations", []) if isinstance(note, dict)]
     if not isinstance(content, Sequence) or not all(isinstance(item, str) for item in content):
         raise TraceBenchError(
-            f'{source} must hold a list of texts, or COCO captions ("annotations" with "caption").'
+            f'{source} must be a list of texts, or COCO captions ("annotations" with "caption").'
         )
     return list(content)

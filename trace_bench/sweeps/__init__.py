@@ -1,1 +1,1 @@
-"""Many runs: plan them, run them here or on Slurm, follow them."""
+"""Many runs: plan them, run them locally or on Slurm, check their status."""

@@ -1,7 +1,8 @@
-"""Equal work: how many steps of a method cost what another's run costs, known before anything is loaded.
+"""budget=equal_work: the number of steps of a method that cost as much as another method's run.
 
-The work of a step is what the method declares for it (tests hold that against what the networks count), and
-the VAE work of encoding its views; the price of an item of work is counted on the prior's architecture.
+The work of a step is what the method declares (tests compare this with what the networks count), plus the VAE
+work of encoding its views. The cost per item of work is computed from the prior's architecture, without
+loading weights.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from trace_bench.system.errors import TraceBenchError
 
-_SEED = 0  # of the methods' draws here; a run's own seed must not change how long it is
+_SEED = 0  # for the methods' draws here; a run's seed must not change its number of steps
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the price of a step depends on, as JSON, so that it can be remembered."""
+    """Everything that the cost of a step depends on, as JSON, so that results can be cached."""
 
     method: str
     views_per_step: int
     prior: str
-    is_encoded: bool  # False where the representation is a latent itself
+    is_encoded: bool  # False if the representation is itself a latent
 
 
 def equal_work_steps(root: DictConfig) -> int:
-    """Steps of `root.method` whose TFLOP come nearest to those of a run of `budget.against`."""
+    """The number of steps of `root.method` whose TFLOP are closest to a run of `budget.against`."""
     own = int(root.budget.own.steps)
     if not root.method.get("distils", True):
         return own
@@ -40,7 +41,7 @@ def equal_work_steps(root: DictConfig) -> int:
     target = equal_work_tflop(root)
     total = tflop_of_run(setting, own)
     steps = own
-    for _ in range(3):  # schedules follow the length of the run, so its cost is only nearly linear in it
+    for _ in range(3):  # schedules depend on the run's length, so its cost is only nearly linear in the steps
         if total == 0.0:
             return own
         steps = max(1, round(steps * target / total))
@@ -57,7 +58,7 @@ def equal_work_tflop(root: DictConfig) -> float:
 
 
 def _instead(root: DictConfig, method: DictConfig) -> DictConfig:
-    """The config with another method in the place of its own."""
+    """The config with `method` in place of its own method."""
     other = copy.deepcopy(root)
     OmegaConf.set_struct(other, False)
     OmegaConf.set_readonly(other, False)
@@ -79,7 +80,7 @@ def _setting(root: DictConfig) -> Setting:
 
 @lru_cache(maxsize=1024)
 def tflop_of_run(setting: Setting, steps: int) -> float:
-    """TFLOP of a whole run."""
+    """TFLOP of a complete run."""
     from trace_bench.priors.base import Work
 
     views = setting.views_per_step
@@ -92,7 +93,7 @@ def tflop_of_run(setting: Setting, steps: int) -> float:
 
 @lru_cache(maxsize=1024)
 def _declared_work(method: str, views: int, steps: int) -> Any:
-    """What the method says that its steps cost; asked of one that stands on a prior without networks."""
+    """The work that the method declares for its steps, built on a prior without networks."""
     import torch
 
     from trace_bench.priors.analytic import AnalyticPrior, Gaussian
@@ -112,7 +113,7 @@ def _declared_work(method: str, views: int, steps: int) -> Any:
 
 @lru_cache(maxsize=64)
 def unit_costs(prior: str) -> dict[str, float]:
-    """TFLOP an item of each kind of work, from the configs of UNet and VAE; needs no weights."""
+    """TFLOP per item of each kind of work, from the configs of UNet and VAE; needs no weights."""
     from trace_bench.priors.flops import unit_tflop
 
     spec = json.loads(prior)
@@ -126,14 +127,14 @@ def unit_costs(prior: str) -> dict[str, float]:
 
 
 def _architecture(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What the prior's YAML says of it, or what stands in its folder or hub repository."""
+    """The architecture from the prior's YAML, or from the configs in its folder or hub repository."""
     from trace_bench.system.model_files import is_folder, resolve
 
     repo = spec.get("repo")
     if spec.get("architecture") and not (repo and is_folder(repo)):
         return dict(spec["architecture"])
     if not repo:
-        raise TraceBenchError("The work of this prior cannot be known beforehand; choose budget=own.")
+        raise TraceBenchError("The work of this prior cannot be computed in advance; use budget=own.")
     files = ["unet/config.json", "vae/config.json", "tokenizer/tokenizer_config.json"]
     folder = resolve(repo, spec.get("revision"), files)
     unet, vae, tokenizer = (_read(folder / name) for name in files)

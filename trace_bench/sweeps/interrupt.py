@@ -1,4 +1,4 @@
-"""Signals as a wish to stop: after the current step, with a checkpoint, not in the middle of things."""
+"""Turns signals into a request to stop after the current step, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: What asks a run to stop: the scheduler, Ctrl-C, and Slurm's warning before a time limit or a preemption.
+#: Signals that stop a run: the scheduler's, Ctrl-C, and Slurm's warning before a time limit or preemption.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-GRACE_S = 3.0  # for a step and a checkpoint of each worker
+GRACE_S = 3.0  # time for each worker to finish a step and write a checkpoint
 
 
 class StopRequest:
-    """False until a signal has come; calling it is the question."""
+    """Calling it returns whether a signal has arrived."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -26,25 +26,25 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """128 + signal, as shells report it."""
+        """128 + signal, as in shells."""
         return 128 + (self.signum or signal.SIGTERM)
 
     def handle(self, signum: int, _frame: object) -> None:
-        """The first signal is noted; one more stops at once, but for SIGTERM, which is passed on and may come
-        to a whole group besides.
+        """Record the first signal; a second one stops immediately. A second SIGTERM is ignored, because it
+        may arrive twice: passed on by the parent and sent to the whole process group.
         """
         if self.signum == signum == signal.SIGTERM:
             return
         if self.signum is not None:
             raise KeyboardInterrupt
         self.signum = signum
-        what = "stopping after this step, with a checkpoint (one more Ctrl-C stops at once)"
+        what = "stopping after this step, with a checkpoint (press Ctrl-C again to stop immediately)"
         os.write(2, f"\n{signal.Signals(signum).name}: {what}\n".encode())
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Turn SIGNALS into a StopRequest while the block lasts; outside the main thread nothing is caught."""
+    """Turn SIGNALS into a StopRequest during the block; catches nothing outside the main thread."""
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -59,10 +59,10 @@ def listening() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def passing_on() -> Iterator[None]:
-    """While the block lasts a signal to this process stops the workers that it started, and then itself.
+    """During the block, a signal to this process stops its worker processes and then this process.
 
-    A terminal sends Ctrl-C to all of them; of SIGTERM only the first process may know. The workers get the
-    time that a step and a checkpoint take, unless Ctrl-C comes twice.
+    A terminal sends Ctrl-C to all of them, but SIGTERM may reach only the first process. The workers get time
+    to finish a step and write a checkpoint, unless Ctrl-C is pressed twice.
     """
     asked = False
 
@@ -90,7 +90,7 @@ def passing_on() -> Iterator[None]:
 
 
 def _children() -> list[int]:
-    """Processes that this one started and that have not ended."""
+    """Ids of running child processes."""
     return [
         int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()
     ]

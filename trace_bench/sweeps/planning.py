@@ -1,4 +1,4 @@
-"""What a command line asks for, before anything is loaded: every run of it, or a sentence of refusal."""
+"""Plans a command before anything is loaded: all its runs, or one sentence about what is wrong."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from omegaconf.errors import OmegaConfBaseException
 from trace_bench.runs.identity import RunSpec, runs_of
 from trace_bench.settings.config import Job, did_you_mean, unresolved
 from trace_bench.settings.inputs import PLACEHOLDERS
-from trace_bench.sweeps import resolvers  # noqa: F401  registers what conf/ computes
+from trace_bench.sweeps import resolvers  # noqa: F401  registers the resolvers that conf/ uses
 from trace_bench.system.config_path import conf_dir, group_options
 from trace_bench.system.errors import TraceBenchError
 
-#: Settings that are sentences, besides the prompt.
+#: Settings with free text, besides the prompt.
 TEXTS = ("method.source", "method.display_name")
 
 
 def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[RunSpec]:
-    """Every run that a command asks for, in the order in which jobs will make them."""
+    """All runs of a command, in the order in which the jobs will make them."""
     extra = _search_path(config_dir)
     composed: dict[tuple[str, ...], Job] = {}
     jobs = []
     for items in _expand(overrides, multirun, extra):
         prompts = [item for item in items if item.startswith("prompt=")]
         others = tuple(item for item in items if not item.startswith("prompt="))
-        if others not in composed:  # prompts are many and change nothing else, so they share one composition
+        if others not in composed:  # there may be many prompts; they share one composition
             cfg = _compose([*extra, *others])
             composed[others] = Job.from_config(cfg, cfg.hydra.runtime.choices)
         job = composed[others]
@@ -45,7 +45,7 @@ def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None =
 
 
 def launcher_of(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
-    """The settings of the launcher that a command asks for; the swept keys have no say in them."""
+    """The launcher settings of a command; swept keys do not affect them."""
     fixed = [item.input_line for item in _parse(overrides) if not item.is_sweep_override()]
     launcher: Any = _compose([*_search_path(config_dir), *map(str, fixed)]).hydra.launcher
     try:
@@ -55,17 +55,17 @@ def launcher_of(overrides: Sequence[str], config_dir: str | None = None) -> dict
 
 
 def check_composes(overrides: Sequence[str], config_dir: str | None = None) -> None:
-    """Raise one sentence where the config cannot be composed."""
+    """Raise an error of one sentence if the config cannot be composed."""
     _compose([*_search_path(config_dir), *overrides])
 
 
 def _expand(overrides: Sequence[str], multirun: bool, extra: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job, as Hydra's basic sweeper will expand them."""
+    """The overrides of each job, expanded as by Hydra's basic sweeper."""
     parsed = _parse(overrides)
     swept = [item for item in parsed if item.is_sweep_override()]
     if not multirun:
         if swept:
-            raise TraceBenchError(f"{swept[0].input_line} asks for several runs; add -m to sweep over them.")
+            raise TraceBenchError(f"{swept[0].input_line} sets several values; add -m to sweep over them.")
         return [list(overrides)]
     fixed = [str(item.input_line) for item in parsed if not item.is_sweep_override()]
     sweeper = _compose([*extra, *fixed]).hydra.sweeper
@@ -80,17 +80,17 @@ def _expand(overrides: Sequence[str], multirun: bool, extra: Sequence[str]) -> l
         and any(s.get_key_element() == "prompt_set" for s in swept)
     ):
         raise TraceBenchError(
-            "A sweep goes through one prompt set; give a command for each, or name prompt=... too."
+            "A sweep uses the prompts of one prompt set; use one command per set, or set prompt=... too."
         )
     everything = _parse([f"{key}={value}" for key, value in params.items()]) + parsed
     return BasicSweeper.split_arguments(everything, max_batch_size=None)[0]
 
 
 def readable_overrides(overrides: Sequence[str], multirun: bool) -> list[str]:
-    """The overrides with texts, and paths with {prompt_id} and so on, in quotes where Hydra's grammar would
-    trip over them.
+    """The overrides with quotes around texts, and around paths with placeholders such as {prompt_id}, if
+    Hydra's grammar requires quotes.
 
-    A comma or an apostrophe is part of a text; with -m a comma separates prompts, as in any sweep.
+    A comma or an apostrophe is part of a text; with -m, a comma separates prompts, as in any sweep.
     """
     return [_readable(item, multirun) for item in overrides]
 
@@ -122,7 +122,7 @@ def _quoted(override: str, multirun: bool) -> str:
 def _parses(override: str) -> bool:
     try:
         OverridesParser.create().parse_override(override)
-    except HydraException:  # OverrideParseException is one, a character outside the grammar another
+    except HydraException:  # also covers characters outside the grammar, not only OverrideParseException
         return False
     return True
 
@@ -133,7 +133,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     except HydraException as error:
         text = getattr(error, "override", None) or str(error).splitlines()[0]
         raise TraceBenchError(
-            f"{text!r} cannot be read as key=value; put a value with special characters in quotes."
+            f"{text!r} is not key=value; put a value with special characters in quotes."
         ) from error
 
 
@@ -146,7 +146,7 @@ def _search_path(config_dir: str | None) -> list[str]:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    """The composed config with its hydra node, or one sentence about what is wrong with the overrides."""
+    """The composed config with its hydra node; raises one sentence about what is wrong with the overrides."""
     try:
         with initialize_config_dir(conf_dir(), version_base="1.3", job_name="trace_bench"):
             cfg = compose("config", list(overrides), return_hydra_config=True)
@@ -170,12 +170,12 @@ def _check_protocol(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def _no_option(group: str, option: str, options: Sequence[str]) -> str:
-    listed = f" There are: {', '.join(options)}." if options else ""
+    listed = f" Options: {', '.join(options)}." if options else ""
     return f"There is no {group} {option!r}{did_you_mean(option, options)}{listed}"
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
-    """Hydra's many-lined errors about a command line in one sentence."""
+    """One sentence for Hydra's long error messages about a command line."""
     text = str(error)
     if isinstance(error, MissingConfigException) and (
         found := re.search(r"Could not find '((?:hydra/)?[^/]+)/(.+?)'", text)
@@ -202,7 +202,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
 
 
 def _known_keys(overrides: Sequence[str]) -> list[str]:
-    """Every key of the config, with the groups' choices of the command line where these exist."""
+    """Every key of the config, using the command line's group choices if they exist."""
     chosen = [item for item in overrides if re.match(r"[a-z_]+=[\w]+$", item)]
     for attempt in (chosen, []):
         try:

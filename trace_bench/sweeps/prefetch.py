@@ -1,11 +1,11 @@
-"""`python -m trace_bench.prefetch ...`: fetch and verify, where there is a network, what a sweep will load.
+"""`python -m trace_bench.prefetch ...`: download and verify everything a sweep will load.
 
-    python -m trace_bench.prefetch method=sds,vsd,trace prompt_set=gpteval3d   the sweep's own settings
-    python -m trace_bench.prefetch prior=sd21,sd15 metric=clip_score           and a judge of the evaluation
+    python -m trace_bench.prefetch method=sds,vsd,trace prompt_set=gpteval3d   the settings of a sweep
+    python -m trace_bench.prefetch prior=sd21,sd15 metric=clip_score           and a metric of the evaluation
     python -m trace_bench.prefetch repo=OWNER/NAME revision=COMMIT             one repository of the hub
 
-Prints the variables to export on the nodes. With these, a run loads everything from the disk, or says within
-seconds which file is missing.
+Run it on a machine with network access. It prints the variables to export on the compute nodes. With these, a
+run loads everything from disk, or reports within seconds which file is missing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NOT_LOADED = ("feature_extractor", "image_encoder", "image_processor", "safety_c
 
 @dataclass(frozen=True)
 class Target:
-    """A model folder, or a repository of the hub."""
+    """A model folder or a hub repository."""
 
     repo: str
     revision: str | None = None
@@ -43,7 +43,7 @@ class Target:
 
 
 def targets(jobs: Iterable[Job]) -> list[Target]:
-    """What the jobs' priors, starts and methods load, each once."""
+    """The models that the jobs' priors, inits and methods load, without duplicates."""
     found: dict[Target, None] = {}
     for job in jobs:
         prior = job.prior
@@ -58,24 +58,24 @@ def targets(jobs: Iterable[Job]) -> list[Target]:
 
 
 def fetch(target: Target) -> Path:
-    """The target's folder on this machine, complete and with the content that the hub promised."""
+    """The target's folder on this machine, complete and with verified content."""
     weights = [f"*/*.{target.variant}.safetensors"] if target.variant else ["*/*.safetensors"]
     folder = resolve(target.repo, target.revision, CONFIGS + weights)
     for name in components(folder):
-        if missing_file(folder, [name]) == folder / name / "*.safetensors":  # it has no such variant
+        if missing_file(folder, [name]) == folder / name / "*.safetensors":  # no such variant
             resolve(target.repo, target.revision, [f"{name}/*"])
     if lacking := missing_file(folder, components(folder)):
         raise TraceBenchError(f"{target.repo} has no {lacking.relative_to(folder)} at this revision.")
     for path in sorted(folder.glob("*/*")):
         if not is_as_promised(path):
             raise TraceBenchError(
-                f"{path} is damaged; remove {path.resolve()} and give the command again to fetch it anew."
+                f"{path} is damaged; remove {path.resolve()} and run the command again to download it."
             )
     return folder
 
 
 def components(folder: Path) -> list[str]:
-    """The parts of a pipeline that are loaded, from its index; nothing is known of a folder without one."""
+    """The components of a pipeline that are loaded, from its index; empty if the folder has no index."""
     index = folder / "model_index.json"
     named = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
     return [
@@ -86,10 +86,10 @@ def components(folder: Path) -> list[str]:
 
 
 def is_as_promised(path: Path) -> bool:
-    """Whether a file of the hub's cache has the content that its name there stands for; other files may be
-    anything.
+    """Whether a file in the hub's cache has the content that its blob name stands for; True for all other
+    files.
 
-    Large files are named by their sha256, small ones as git does: the sha1 of "blob <size>", NUL, content.
+    Large files are named by their sha256, small ones as in git: the sha1 of "blob <size>", NUL, content.
     """
     real = path.resolve()
     if real.parent.name != "blobs":
@@ -101,11 +101,11 @@ def is_as_promised(path: Path) -> bool:
 
 
 def fetch_judge(name: str) -> str:
-    """Fetch the models that conf/metric/<name>.yaml names, apart from those that come with the package."""
+    """Download the models named in conf/metric/<name>.yaml, except those in the package."""
     path = Path(conf_dir()) / "metric" / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in path.parent.glob("*.yaml")))
-        raise TraceBenchError(f"There is no metric {name!r}; the metrics are {known}.")
+        raise TraceBenchError(f"There is no metric {name!r}; use one of {known}.")
     spec: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     models = (spec.get("models") or {}).values()
     fetched = [_open_clip(m["model"], m["pretrained"]) for m in models if m.get("pretrained")]
@@ -115,7 +115,7 @@ def fetch_judge(name: str) -> str:
         fetched.append(hf_hub_download(spec["repo"], spec["file"], revision=spec.get("revision")))
         if spec.get("tokenizer") and not Path(spec["tokenizer"]).is_dir():
             fetched.append(snapshot_download(spec["tokenizer"], allow_patterns=["*.json", "vocab.txt"]))
-    return ", ".join(fetched) or "nothing to fetch"
+    return ", ".join(fetched) or "nothing to download"
 
 
 def _open_clip(model: str, tag: str) -> str:
@@ -125,7 +125,7 @@ def _open_clip(model: str, tag: str) -> str:
 
 
 def variables() -> dict[str, str]:
-    """What the nodes need in their environment to find everything, and to look nowhere else."""
+    """Environment variables for the nodes, so that they find everything and do not use the network."""
     from huggingface_hub import constants
 
     return {
@@ -137,26 +137,26 @@ def variables() -> dict[str, str]:
 
 
 def wanted(arguments: Sequence[str]) -> tuple[list[Target], list[str]]:
-    """The targets and the metrics that the arguments ask for."""
+    """The targets and metrics requested by the arguments."""
     values = dict(argument.partition("=")[::2] for argument in arguments if argument != "-m")
     metrics = [name for name in values.pop("metric", "").strip("[]").split(",") if name]
     if "repo" in values:
         unknown = set(values) - {"repo", "revision", "variant"}
         if unknown:
             raise TraceBenchError(
-                f"repo= goes with revision= and variant=, not {', '.join(sorted(unknown))}=."
+                f"repo= can be combined with revision= and variant=, not with {', '.join(sorted(unknown))}=."
             )
         return [Target(values["repo"], values.get("revision"), values.get("variant"))], metrics
     if not values and not metrics:
         raise TraceBenchError(
-            "Name what to fetch: a sweep's settings, prior=NAME, metric=NAME or repo=OWNER/NAME."
+            "Nothing to download; give a sweep's settings, prior=NAME, metric=NAME or repo=OWNER/NAME."
         )
     overrides = [f"{key}={value}" for key, value in values.items()]
     return targets(run.job for run in make_plan(overrides, multirun=True)) if overrides else [], metrics
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fetch each target and say where it lies; 1 where one cannot be had."""
+    """Download each target and print its path; returns 1 if one is not available."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str]) -> int:
     except TraceBenchError as error:
         print(f"trace_bench.prefetch: {error}", file=sys.stderr)
         return 1
-    print("Everything is here. On the nodes:")
+    print("Everything is available. On the nodes:")
     for key, value in variables().items():
         print(f"  export {key}={shlex.quote(value)}")
     return 0

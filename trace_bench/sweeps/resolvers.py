@@ -1,4 +1,4 @@
-"""The resolvers that conf/ uses in `${...}`; importing this module registers them."""
+"""The resolvers for `${...}` in conf/; importing this module registers them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _equal_work_tflop(*, _root_: DictConfig) -> float:
 
 
 def _local_workers(device: str) -> int:
-    """Workers of hydra/launcher=local: one a core, -1 to joblib; a single one where a GPU does the work."""
+    """Workers of hydra/launcher=local: one if a GPU does the work, else one per core (-1 for joblib)."""
     on_gpu = device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
     return 1 if on_gpu else -1
 

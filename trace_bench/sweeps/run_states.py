@@ -19,23 +19,23 @@ from trace_bench.runs.claim import CLAIM
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.sweep_plan import Sweep, jobs_of
 
-#: `killed`: its manifest says running, but nobody is at work on it. `queued`: a Slurm job has it.
+#: `killed`: the manifest says running, but no process is working on it. `queued`: a Slurm job contains it.
 State = Literal["done", "running", "preempted", "queued", "killed", "failed", "missing", "unreadable"]
 STATES: tuple[State, ...] = (
     "done", "running", "queued", "preempted", "killed", "failed", "unreadable", "missing",
 )  # fmt: skip
-SILENT_S = 900.0  # a run on another machine that has written nothing for so long counts as killed
+SILENT_S = 900.0  # a run on another machine counts as killed if it has written nothing for this long
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the status tells of one run; times in seconds since 1970."""
+    """The status of one run; times in seconds since 1970."""
 
     status: str  # the manifest's, or "unreadable", or "missing"
     method: str = ""
     representation: str = ""
     prompt: str = ""
-    seconds: float = 0.0  # spent, all attempts
+    seconds: float = 0.0  # time spent, over all attempts
     started: float = 0.0
     finished: float = 0.0
     slurm_id: str = ""  # of the last attempt
@@ -65,7 +65,7 @@ def _row(run: Run) -> Row:
 
 
 def seconds_of(stamp: str | None) -> float:
-    """A manifest's time as seconds since 1970; 0 where there is none."""
+    """A manifest's time as seconds since 1970; 0 if there is none."""
     try:
         return datetime.fromisoformat(stamp).timestamp() if stamp else 0.0
     except ValueError:
@@ -80,7 +80,7 @@ def _slurm_id(manifest: Manifest) -> str:
 
 
 def alive_jobs(rows: Iterable[Row], sweeps: Iterable[Sweep]) -> Mapping[str, str] | None:
-    """Slurm's jobs that wait or run, of those that are named; None where Slurm cannot be asked."""
+    """The waiting and running Slurm jobs among those named; None if Slurm is not available."""
     ids = {row.slurm_id for row in rows if row.status == "running" and row.slurm_id}
     ids |= {job_id for job_id, _ in jobs_of(sweeps)}
     if not slurm.is_here():
@@ -92,7 +92,7 @@ def alive_jobs(rows: Iterable[Row], sweeps: Iterable[Sweep]) -> Mapping[str, str
 
 
 def states(root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep]) -> dict[str, State]:
-    """The state of every run that has a manifest or stands in a plan."""
+    """The state of every run that has a manifest or is part of a plan."""
     sweeps = list(sweeps)
     alive = alive_jobs(rows.values(), sweeps)
     queued = {name for job_id, names in jobs_of(sweeps) if job_id in (alive or {}) for name in names}
@@ -108,7 +108,7 @@ def states(root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep]) -> dict
 
 
 def is_worked_on(folder: Path, row: Row, alive: Mapping[str, str] | None) -> bool:
-    """Whether somebody is at work on a run whose manifest says so; no lock is tried, its owner needs it."""
+    """Whether a process is working on a run marked as running; does not try the lock, its owner needs it."""
     if row.slurm_id and alive is not None:
         return alive.get(row.slurm_id) in ("RUNNING", "COMPLETING")
     try:
@@ -123,7 +123,7 @@ def is_worked_on(folder: Path, row: Row, alive: Mapping[str, str] | None) -> boo
 
 
 def last_sign(folder: Path) -> float:
-    """When a run last wrote something, in seconds since 1970."""
+    """Time of a run's last write, in seconds since 1970."""
     times = [0.0]
     for name in ("metrics.jsonl", "log.txt", MANIFEST):
         with suppress(OSError):

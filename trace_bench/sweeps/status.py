@@ -1,9 +1,9 @@
-"""`python -m trace_bench.status`: how far the sweeps under an output root are.
+"""`python -m trace_bench.status`: the progress of the sweeps under an output root.
 
     python -m trace_bench.status [output_root=outputs] [--watch [SECONDS]]
 
-Reads run folders, plans and Slurm's queue where there is one; works while a sweep runs, on any machine that
-sees the same files.
+Reads run folders, plans and, if available, Slurm's queue. Works while a sweep runs, on any machine with
+access to the same files.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from trace_bench.sweeps.run_states import STATES, Row, State, read_rows, states
 from trace_bench.sweeps.sweep_plan import read_sweeps
 from trace_bench.system.errors import TraceBenchError
 
-_RECENT_S = 3600.0  # throughput is that of the last hour
+_RECENT_S = 3600.0  # throughput is measured over the last hour
 _LISTED = 5
 _FAILURES_LISTED = 20
 _OPEN = ("running", "queued", "preempted", "killed", "missing", "unreadable")
 
 
 def report(root: Path, now: float) -> tuple[str, bool]:
-    """The text, and whether anything is still under way."""
+    """The report, and whether any run is still in progress."""
     sweeps = read_sweeps(root)
     rows = read_rows(root)
     found = states(root, rows, sweeps)
@@ -44,7 +44,7 @@ def _counts(counts: Mapping[State, int]) -> str:
 
 
 def _table(rows: Mapping[str, Row], found: Mapping[str, State]) -> list[str]:
-    """A line for each method and representation, a column for each state that occurs."""
+    """One line per method and representation, one column per state that occurs."""
     kinds: dict[tuple[str, str], Counter[State]] = {}
     seconds: dict[tuple[str, str], float] = {}
     for name, state in found.items():
@@ -53,7 +53,7 @@ def _table(rows: Mapping[str, Row], found: Mapping[str, State]) -> list[str]:
         spent = rows[name].seconds if state == "done" else 0.0
         seconds[method, representation] = seconds.get((method, representation), 0.0) + spent
     columns = [state for state in STATES if any(counts[state] for counts in kinds.values())]
-    table = [["method", "representation", *columns, "minutes a run"]]
+    table = [["method", "representation", *columns, "minutes per run"]]
     for kind, counts in sorted(kinds.items()):
         mean = f"{seconds[kind] / counts['done'] / 60:.2f}" if counts["done"] else "-"
         table.append([*kind, *(str(counts[state] or "-") for state in columns), mean])
@@ -68,24 +68,24 @@ def _table(rows: Mapping[str, Row], found: Mapping[str, State]) -> list[str]:
 
 
 def _pace(rows: Mapping[str, Row], found: Mapping[str, State], now: float) -> list[str]:
-    """Throughput, and when the rest will be done at that rate."""
+    """Throughput, and the time left at that rate."""
     rate = runs_per_hour(list(rows.values()), now)
     left = sum(state in _OPEN for state in found.values())
     hours = sum(row.seconds for row in rows.values() if row.status == "done") / 3600
     lines = [f"Spent on finished runs: {hours:.2f} h"]
     if rate is None:
         return lines
-    text = f"Throughput of the last hour: {rate:.1f} runs an hour"
+    text = f"Throughput of the last hour: {rate:.1f} runs per hour"
     at_work = any(state in ("running", "queued", "preempted") for state in found.values())
     if left and at_work:
         text += f"; {left} left, about {duration(left / rate * 3600)}"
     elif left:
-        text += f"; {left} left and nobody at work: give the command again"
+        text += f"; {left} left but none in progress: run the command again"
     return [*lines, text]
 
 
 def runs_per_hour(rows: Sequence[Row], now: float) -> float | None:
-    """Runs finished in the last hour, or since the first of them began; None where there are none."""
+    """Runs finished per hour in the last hour, or since the first of them began; None if there are none."""
     recent = [row for row in rows if row.status == "done" and now - row.finished < _RECENT_S]
     if not recent:
         return None
@@ -113,12 +113,12 @@ def _failures(rows: Mapping[str, Row], found: Mapping[str, State]) -> list[str]:
     if len(names) > _FAILURES_LISTED:
         lines.append(f"  ... and {len(names) - _FAILURES_LISTED} more")
     killed = [name for name, state in found.items() if state == "killed"]
-    lines += ["", "Killed: the same command goes on with them from their checkpoints"] if killed else []
+    lines += ["", "Killed: run the same command again to resume from checkpoints"] if killed else []
     return lines + [f"  {name}" for name in killed[:_FAILURES_LISTED]]
 
 
 def duration(seconds: float) -> str:
-    """Such as "42 s", "12 min" or "3 h 05 min"."""
+    """For example "42 s", "12 min" or "3 h 05 min"."""
     minutes = round(seconds / 60)
     if seconds < 120:
         return f"{seconds:.0f} s"
@@ -127,11 +127,11 @@ def duration(seconds: float) -> str:
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m trace_bench.status", description="How far the sweeps are."
+        prog="python -m trace_bench.status", description="Show the progress of sweeps."
     )
     parser.add_argument("keys", nargs="*", metavar="output_root=FOLDER")
     parser.add_argument(
-        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="until nothing is at work"
+        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="repeat until nothing runs"
     )
     args = parser.parse_intermixed_args(list(argv))
     try:
@@ -155,10 +155,10 @@ def main(argv: Sequence[str]) -> int:
 def _root(keys: Sequence[str]) -> Path:
     values = dict(key.partition("=")[::2] for key in keys)
     if set(values) - {"output_root"}:
-        raise TraceBenchError(f"It takes output_root=FOLDER and --watch, not {' '.join(keys)!r}.")
+        raise TraceBenchError(f"Use output_root=FOLDER and --watch, not {' '.join(keys)!r}.")
     root = Path(values.get("output_root") or "outputs").expanduser()
     if not root.is_dir():
-        raise TraceBenchError(f"There is no folder {root}; name the sweep's with output_root=FOLDER.")
+        raise TraceBenchError(f"The folder {root} does not exist; set output_root=FOLDER to the sweep's.")
     return root
 
 

@@ -1,7 +1,7 @@
-"""The command: plan what is asked for and refuse it early, hand it to Hydra, say how it went.
+"""The command: plan and check the requested runs, hand them to Hydra, report the result.
 
-The plan is made from the configs alone and the verdict is read from the run folders, so that both hold for
-any launcher, whichever machine the jobs ran on.
+The plan is made from the configs only, and the result is read from the run folders. Both therefore work for
+any launcher, on whichever machine the jobs ran.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED, EXIT_INTERRUPTED = 1, 2, 75, 130  # 
 log = logging.getLogger(__name__)
 PICTURES = ("preview.png", "turntable.mp4", "renders")
 _LISTED = 12
-_ended: dict[Path, Outcome] = {}  # what this process did itself
+_ended: dict[Path, Outcome] = {}  # runs made by this process
 _slurm_reasons: dict[Path, str] = {}  # why a Slurm job did not finish a run
 _NOT_RUNS = ("help", "hydra_help", "version", "shell_completion", "info", "cfg", "experimental_rerun")
 
@@ -46,15 +46,13 @@ _NOT_RUNS = ("help", "hydra_help", "version", "shell_completion", "info", "cfg",
 def run_job(cfg: DictConfig) -> None:
     """Hydra's task: make the assets of one job, one after the other, with one loaded prior.
 
-    Nothing that goes wrong with an asset is raised, since Hydra would end the sweep with it; a signal and
-    on_error=stop leave through SystemExit, which does end it.
+    An error in an asset is not raised, because Hydra would end the sweep. A signal and on_error=stop raise
+    SystemExit, which does end it.
     """
     try:
         job = Job.from_config(cfg, HydraConfig.get().runtime.choices)
         runs = runs_of(job)
-    except (
-        TraceBenchError
-    ) as error:  # on another machine than the one that planned it, such as a missing file
+    except TraceBenchError as error:  # on another machine than the planning one, for example a missing file
         log.error("%s", error)
         raise SystemExit(EXIT_MISTAKE) from error
     with listening() as stop:
@@ -67,8 +65,8 @@ def run_job(cfg: DictConfig) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command line; returns the exit code: 0 when everything that was asked for is there."""
-    args = get_args_parser().parse_intermixed_args(list(argv))  # flags may stand between the overrides
+    """Run the command line; returns the exit code, 0 if all requested assets exist."""
+    args = get_args_parser().parse_intermixed_args(list(argv))  # flags may appear between overrides
     _ended.clear()
     _slurm_reasons.clear()
     try:
@@ -110,20 +108,20 @@ def _runs_on_slurm(
     args: argparse.Namespace,
     argv: Sequence[str],
 ) -> bool:
-    """Submit the missing runs, and wait for them unless detach=true; False where the launcher is another."""
+    """Submit the missing runs, and wait for them unless detach=true; False if the launcher is not Slurm's."""
     job = plan[0].job
     launcher = launcher_of(overrides, args.config_dir) if args.multirun else {}
     if not is_slurm(launcher):
         if job.detach:
-            raise TraceBenchError("detach=true needs -m and hydra/launcher=slurm_a100 or another for Slurm.")
+            raise TraceBenchError("detach=true needs -m and a Slurm launcher (hydra/launcher=slurm_a100).")
         if not args.multirun and any(item.startswith("hydra/launcher=") for item in overrides):
-            raise TraceBenchError("hydra/launcher=... takes effect in a sweep; add -m.")
+            raise TraceBenchError("hydra/launcher=... applies to sweeps only; add -m.")
         if args.multirun:
-            with contextlib.suppress(OSError):  # the runs themselves will say so
+            with contextlib.suppress(OSError):  # the runs will report it themselves
                 write_plan(job.root, ["python", "-m", "trace_bench", *argv], [name_of(run) for run in plan])
         return False
     if job.detach and job.on_error == "stop":
-        raise TraceBenchError("on_error=stop needs somebody who looks on; leave out detach=true.")
+        raise TraceBenchError("on_error=stop needs a waiting command; drop detach=true.")
     submission = submit(plan, missing, launcher, ["python", "-m", "trace_bench", *argv])
     follow = f"python -m trace_bench.status output_root={shlex.quote(job.output_root)}"
     print(f"Follow it with: {follow} --watch", flush=True)
@@ -132,14 +130,14 @@ def _runs_on_slurm(
     try:
         wait(submission)
     except KeyboardInterrupt:
-        print("\nThe jobs go on without this command; scancel ends them.", file=sys.stderr)
+        print("\nThe jobs continue without this command; use scancel to end them.", file=sys.stderr)
         raise
     _slurm_reasons.update(submission.reasons)
     return True
 
 
 def _check_settings(jobs: Iterable[Job]) -> None:
-    """Refuse settings that a method, representation, prior or init does not take; loads no weights."""
+    """Raise an error for settings unknown to a method, representation, prior or init; loads no weights."""
     checked = set()
     for job in jobs:
         for group in ("method", "representation", "init", "prior"):
@@ -152,7 +150,7 @@ def _check_settings(jobs: Iterable[Job]) -> None:
 
 
 def _hand_over(args: argparse.Namespace, argv: Sequence[str], overrides: list[str]) -> None:
-    """Let Hydra do the rest, with the overrides as it reads them."""
+    """Run Hydra with the rewritten overrides."""
     flags = [arg for arg in argv if arg not in args.overrides]
     sys.argv = [sys.argv[0], *flags, *overrides]
     with passing_on():
@@ -160,7 +158,7 @@ def _hand_over(args: argparse.Namespace, argv: Sequence[str], overrides: list[st
 
 
 def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
-    """Print how the runs ended, where the pictures are and what failed; the exit code says the same."""
+    """Print how the runs ended, where the images are and what failed; returns the matching exit code."""
     done: list[Path] = []
     failed: list[Path] = []
     rest: list[Path] = []
@@ -170,7 +168,7 @@ def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
         {"done": done, "skipped": done, "failed": failed}.get(status, rest).append(run.folder)
     if done:
         names = [name for name in PICTURES if (done[0] / name).exists()]
-        print(f"\nPictures of {len(done)} of {len(plan)} assets: {', '.join(names)} in", flush=True)
+        print(f"\nImages of {len(done)} of {len(plan)} assets: {', '.join(names)} in", flush=True)
         for folder in done[:_LISTED]:
             print(f"  {folder}{' (made before)' if folder in before else ''}")
         if len(done) > _LISTED:
@@ -187,5 +185,5 @@ def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
 
 
 def _reason(folder: Path) -> str:
-    """Why a run failed, from this process or from the record that another left."""
+    """Why a run failed: from this process, or from the error.json that another process left."""
     return _ended[folder].message if folder in _ended else failure(folder)

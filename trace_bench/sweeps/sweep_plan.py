@@ -1,7 +1,7 @@
-"""What was asked for and what was submitted: outputs/sweeps/<hash>/plan.json and jobs-<Slurm id>.json.
+"""Records of commands and submissions: outputs/sweeps/<hash>/plan.json and jobs-<Slurm id>.json.
 
-The run folders say how far each run is; these files say which runs there should be at all, and which Slurm
-jobs are to make them. Light on purpose: the status reads them.
+The run folders record the progress of each run; these files record which runs there should be, and which
+Slurm jobs make them. Imports no heavy packages, because the status reads these files.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ class Sweep:
     """One command's runs, as folders relative to the output root, and the Slurm jobs that it submitted."""
 
     command: str
-    issued: str  # ISO 8601, UTC, of the last time that the command was given
+    issued: str  # ISO 8601, UTC, last time the command was run
     runs: tuple[str, ...]
-    jobs: Mapping[str, tuple[str, ...]]  # Slurm id -> the runs that it is to make
+    jobs: Mapping[str, tuple[str, ...]]  # Slurm id -> its runs
 
 
 def folder_of(root: Path, runs: Sequence[str]) -> Path:
-    """Named from the runs, so that the same command finds its own again."""
+    """The sweep's folder, named by its runs, so that the same command finds it again."""
     digest = hashlib.sha256("\n".join(sorted(runs)).encode()).hexdigest()
     return root / SWEEPS / digest[:8]
 
 
 def write_plan(root: Path, command: Sequence[str], runs: Sequence[str]) -> str:
-    """Note that a command has been given; returns the time of it."""
+    """Record that a command was run; returns the time."""
     folder, issued = folder_of(root, runs), utc_now()
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / PLAN, {"command": shlex.join(command), "issued": issued, "runs": list(runs)})
@@ -45,13 +45,13 @@ def write_plan(root: Path, command: Sequence[str], runs: Sequence[str]) -> str:
 
 
 def write_jobs(root: Path, runs: Sequence[str], jobs: Mapping[str, Sequence[str]]) -> None:
-    """Note the jobs of one submission, of which all have the number before "_" in common."""
+    """Record the jobs of one submission, whose ids share the number before "_"."""
     name = next(iter(jobs)).partition("_")[0]
     write_json(folder_of(root, runs) / f"jobs-{name}.json", {key: list(value) for key, value in jobs.items()})
 
 
 def read_sweeps(root: Path) -> list[Sweep]:
-    """The sweeps under an output root, the latest last; what cannot be read is left out."""
+    """The sweeps under an output root, latest last; unreadable ones are skipped."""
     sweeps = []
     for folder in (root / SWEEPS).glob("*"):
         plan = _read(folder / PLAN)
@@ -65,7 +65,7 @@ def read_sweeps(root: Path) -> list[Sweep]:
 
 
 def jobs_of(sweeps: Iterable[Sweep]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every job of every sweep with its runs."""
+    """Every job of all sweeps, with its runs."""
     for sweep in sweeps:
         yield from sweep.jobs.items()
 

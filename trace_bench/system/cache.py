@@ -1,4 +1,4 @@
-"""Where what is made or fetched once is kept."""
+"""The cache for everything that is computed or downloaded once."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ def cache_dir() -> Path:
 
 
 def keep(path: Path, data: str | bytes) -> None:
-    """Write a file of the cache; one that cannot be written is no error."""
+    """Write a file into the cache. Best effort: ignore a failed write."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
@@ -25,11 +25,11 @@ def keep(path: Path, data: str | bytes) -> None:
 
 
 def fetch(url: str, sha256: str | None, path: Path) -> None:
-    """Download `url`, an address from our own YAML, to `path`.
+    """Download `url` to `path`; the URL comes from our own YAML.
 
     Raises:
-        OSError: it could not be had; URLError and TimeoutError are among these.
-        ValueError: its content has another SHA-256; nothing is written.
+        OSError: the download failed; includes URLError and TimeoutError.
+        ValueError: its content has a different SHA-256; nothing is written.
     """
     with urllib.request.urlopen(url, timeout=30) as response:
         data = response.read()

@@ -1,5 +1,5 @@
-"""The one exception that means "the user can mend this"."""
+"""The exception for errors that the user can fix."""
 
 
 class TraceBenchError(Exception):
-    """A mistake in what was asked for; its message says what, where and how to mend it in one sentence."""
+    """A user error; its message says in one sentence what is wrong, where, and how to fix it."""

@@ -1,4 +1,4 @@
-"""Writes that are never half there."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a file so that a crash at any moment leaves the old one or the new one, never a part."""
+    """Write a file atomically: a crash leaves either the old or the new file, never a part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -25,12 +25,12 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 
 def write_json(path: Path, data: Mapping[str, Any] | list[Any]) -> None:
-    """`write_atomic` of indented JSON; NaN is refused, because JSON has none."""
+    """`write_atomic` of indented JSON; refuses NaN, which JSON does not support."""
     write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` survive a power cut."""
+    """Make renames in `folder` survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,9 +1,9 @@
 """gsplat's CUDA kernels: compiled once for a whole cluster, under a lock, then only loaded.
 
-gsplat compiles them when they are first used, and clears the build folder before: with many jobs that start
-at a time each destroys what the others build. Here they are kept in a folder named from all that they depend
-on (`scripts/build_kernels` fills it beforehand), a job that finds none compiles them while the others wait,
-and who waits too long is told what to do.
+gsplat compiles its kernels on first use and clears the build folder before that. Jobs that start at the same
+time would therefore destroy each other's builds. Here the kernels are kept in a folder named by everything
+they depend on (`scripts/build_kernels` can fill it in advance). If they are missing, one job compiles them
+while the others wait; a job that waits too long gets an error that says what to do.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from trace_bench.system.cache import cache_dir
 from trace_bench.system.errors import TraceBenchError
 
 NAME = "gsplat_cuda"
-ARCHITECTURES = "8.0;9.0+PTX"  # A100, H100 and what comes after
+ARCHITECTURES = "8.0;9.0+PTX"  # A100, H100 and later
 WAIT_S = 1800.0
 _STAMP, _LOCK = "built.json", "lock"
 
 
 def folder() -> Path:
-    """Where this installation's kernels lie, in the cache that all nodes see."""
-    torch = importlib.util.find_spec("torch")  # not imported: this is asked before there is anything to do
+    """The folder of this installation's kernels, in the cache shared by all nodes."""
+    torch = importlib.util.find_spec("torch")  # not imported, because that is slow
     build_of_torch = (
         Path(torch.origin).with_name("version.py").read_bytes() if torch and torch.origin else b""
     )
@@ -47,14 +47,14 @@ def folder() -> Path:
 
 
 def load(wait_s: float = WAIT_S) -> None:
-    """Make gsplat's kernels importable; compiles them where nobody has. Harmless to call again."""
+    """Make gsplat's kernels importable; compiles them if needed. Can be called repeatedly."""
     if "gsplat.csrc" in sys.modules or importlib.util.find_spec("gsplat.csrc") is not None:
-        return  # loaded before, or a wheel that brings them along
+        return  # already loaded, or included in the wheel
     library = build(wait_s=wait_s)
     spec = importlib.util.spec_from_file_location(NAME, library)
     if spec is None or spec.loader is None:
         raise TraceBenchError(
-            f"{library} is no Python extension; remove {library.parent} and build it again."
+            f"{library} is not a Python extension; remove {library.parent} and build it again."
         )
     import gsplat
 
@@ -74,7 +74,7 @@ def build(
     wait_s: float = WAIT_S,
     compiler: Callable[[Path, str], None] | None = None,
 ) -> Path:
-    """The compiled library; compiled now, by this process or another, where there is none."""
+    """The compiled library; if it is missing, this process or another compiles it now."""
     target = folder()
     library = target / NAME / f"{NAME}.so"
     if (target / _STAMP).is_file() and library.is_file():
@@ -83,15 +83,15 @@ def build(
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TraceBenchError(
-            f"gsplat's kernels cannot be kept in {target} ({error.strerror}); set TRACE_BENCH_CACHE to a "
-            "folder that can be written and that all nodes see."
+            f"gsplat's kernels cannot be stored in {target} ({error.strerror}); set TRACE_BENCH_CACHE to a "
+            "writable folder that all nodes share."
         ) from error
     with _locked(target, wait_s):
-        if not (target / _STAMP).is_file():  # unless the one that was waited for has done it
+        if not (target / _STAMP).is_file():  # another process may have built it during the wait
             (compiler or compile_gsplat)(target, architectures)
             if not library.is_file():
                 raise TraceBenchError(
-                    f"Compiling gsplat's kernels left no {library}; see the messages above."
+                    f"Compiling gsplat's kernels did not create {library}; see the messages above."
                 )
             partial = target / f".{_STAMP}.partial"
             partial.write_text(json.dumps({"architectures": architectures}), encoding="utf-8")
@@ -100,26 +100,26 @@ def build(
 
 
 def compile_gsplat(target: Path, architectures: str) -> None:
-    """Let gsplat compile into `target`; its own clearing of the build folder is harmless under the lock."""
+    """Let gsplat compile into `target`; under the lock, its clearing of the build folder is harmless."""
     os.environ |= {"TORCH_EXTENSIONS_DIR": str(target), "TORCH_CUDA_ARCH_LIST": architectures}
     try:
         from gsplat.cuda._backend import _C
-    except Exception as error:  # what the compiler says comes as RuntimeError, a lack of it as others
+    except Exception as error:  # RuntimeError from the compiler; other types if there is no compiler
         raise TraceBenchError(
             f"gsplat's kernels cannot be compiled here ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); it takes a CUDA toolkit that fits torch and a C++ compiler: "
+            f"{str(error).splitlines()[0]}); this needs a CUDA toolkit that fits torch and a C++ compiler: "
             "load your cluster's modules for them."
         ) from error
     if _C is None:
         raise TraceBenchError(
-            "gsplat's kernels are not compiled, and there is no CUDA toolkit here to do it with; run "
-            "scripts/build_kernels where nvcc is (on many clusters after `module load cuda`)."
+            "gsplat's kernels are not compiled, and there is no CUDA toolkit to compile them; run "
+            "scripts/build_kernels on a machine with nvcc (on many clusters after `module load cuda`)."
         )
 
 
 @contextlib.contextmanager
 def _locked(target: Path, wait_s: float) -> Iterator[None]:
-    """Hold the folder's lock, which dies with its process; TraceBenchError after waiting `wait_s`."""
+    """Hold the folder's lock, which is released if the process dies; TraceBenchError after `wait_s`."""
     descriptor = os.open(target / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         deadline = time.monotonic() + wait_s
@@ -130,8 +130,8 @@ def _locked(target: Path, wait_s: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise TraceBenchError(
-                        f"gsplat's kernels are still being compiled by {_holder(descriptor)} after "
-                        f"{wait_s:.0f} s; run scripts/build_kernels once before a sweep, then no job waits."
+                        f"{_holder(descriptor)} is still compiling gsplat's kernels after "
+                        f"{wait_s:.0f} s; run scripts/build_kernels once before a sweep to avoid the wait."
                     ) from None
                 time.sleep(min(1.0, wait_s / 10))
         os.ftruncate(descriptor, 0)

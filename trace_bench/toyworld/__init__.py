@@ -1,4 +1,4 @@
-"""The toy world: captioned scenes whose true shape, colour and appearance are known."""
+"""The toy world: captioned scenes with known shape, colour and appearance."""
 
 from trace_bench.toyworld.captions import (
     HELD_OUT,

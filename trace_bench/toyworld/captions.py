@@ -1,7 +1,7 @@
-"""The grammar of toy captions: enumeration, parsing, view phrases, and what is held out of training.
+"""The grammar of toy captions: enumeration, parsing, view phrases, and the split held out of training.
 
 caption = ("a" | "an") thing ["," view]
-thing   = color solid | color solid "on a" color solid | color object | object with colours of its own
+thing   = color solid | color solid "on a" color solid | color object | object with its own colours
 view    = "front view" | "side view" | "back view" | "overhead view"
 """
 
@@ -19,7 +19,7 @@ VIEW_PHRASES = ("front view", "side view", "back view", "overhead view")
 
 @dataclass(frozen=True)
 class Caption:
-    """What a caption says: a thing of a colour (None: its own), perhaps standing on another."""
+    """Parsed caption: a thing with a colour (None for its own colours), possibly standing on another."""
 
     name: str
     color: str | None
@@ -50,7 +50,7 @@ def article(words: str) -> str:
 
 
 def all_captions() -> list[Caption]:
-    """Every thing of the grammar, in a fixed order: solids, objects, compositions of two colours."""
+    """Every caption of the grammar, in a fixed order: solids, objects, compositions of two colours."""
     solids = [Caption(name, color) for name in SOLIDS for color in COLORS]
     objects = [
         Caption(name, color)
@@ -65,10 +65,10 @@ def all_captions() -> list[Caption]:
 
 
 def _held_out() -> frozenset[str]:
-    """One colour of every solid and coloured object, two (top, base) pairs altogether, a tenth of the other
-    stacks.
+    """One colour of every solid and coloured object, two (top, base) pairs in all colours, and a tenth of the
+    other stacks.
 
-    The colour walks along with the name, so that every colour and every shape is still seen in training.
+    The held-out colour changes from name to name, so that training still sees every colour and every shape.
     """
     colors = list(COLORS)
     singles = list(SOLIDS) + [name for name, item in OBJECTS.items() if item.colored]
@@ -85,24 +85,24 @@ HELD_OUT = _held_out()
 
 
 def training_prompts() -> list[str]:
-    """Plain captions (no view phrase) that training may see."""
+    """Captions without view phrase in the training set."""
     return [c.text for c in all_captions() if c.text not in HELD_OUT]
 
 
 def held_out_prompts() -> list[str]:
-    """Plain captions that training never sees; every word of them it does."""
+    """Captions without view phrase that training never sees, although it sees each of their words."""
     return [c.text for c in all_captions() if c.text in HELD_OUT]
 
 
 def vocabulary() -> list[str]:
-    """All words of the grammar, sorted; the comma is a word of its own."""
+    """All words of the grammar, sorted; the comma counts as a word."""
     text = " ".join([*COLORS, *SOLIDS, *OBJECTS, *VIEW_PHRASES, "a an on ,"])
     return sorted(set(text.split()))
 
 
 def view_phrase(azimuth_deg: float, elevation_deg: float, front: float = 45.0, back: float = 45.0,
                 overhead: float = 60.0) -> str:  # fmt: skip
-    """threestudio's phrase for a camera: side, then front, then back, then overhead wins."""
+    """threestudio's phrase for a camera; later rules win, in the order side, front, back, overhead."""
     azimuth = (azimuth_deg + 180.0) % 360.0 - 180.0
     phrase = "side view"
     if abs(azimuth) < front:
@@ -113,7 +113,7 @@ def view_phrase(azimuth_deg: float, elevation_deg: float, front: float = 45.0, b
 
 
 def split_view(prompt: str) -> tuple[str, str | None]:
-    """("a red cube", "front view") of "a red cube, front view"; None where there is no view phrase."""
+    """("a red cube", "front view") for "a red cube, front view"; None if there is no view phrase."""
     words = " ".join(prompt.lower().replace(",", " , ").split()).rstrip(" .")
     for phrase in VIEW_PHRASES:
         if words.endswith(phrase):
@@ -127,40 +127,40 @@ _KNOWN = (
 
 
 def _take_thing(words: list[str], prompt: str) -> tuple[str, str | None]:
-    """(name, colour) of the words of one thing, without its article."""
+    """(name, colour) from the words of one thing, ignoring its article."""
     words = words[1:] if words[:1] in (["a"], ["an"], ["the"]) else words
     color = words[0] if words and words[0] in COLORS else None
     name = " ".join(words[1:] if color else words)
     if name in SOLIDS:
         if color is None:
             raise TraceBenchError(
-                f'"{prompt}" names no colour for its {name}: say for example "a red {name}".'
+                f'"{prompt}" names no colour for its {name}; use for example "a red {name}".'
             )
         return name, color
     if name in OBJECTS:
         if OBJECTS[name].colored and color is None:
             raise TraceBenchError(
-                f'"{prompt}" names no colour for its {name}: say for example "a red {name}".'
+                f'"{prompt}" names no colour for its {name}; use for example "a red {name}".'
             )
         if not OBJECTS[name].colored and color is not None:
             raise TraceBenchError(
-                f'The toy world\'s {name} has its own colours: say "{article(name)} {name}", not "{prompt}".'
+                f'The toy world\'s {name} has its own colours; use "{article(name)} {name}", not "{prompt}".'
             )
         return name, color
     raise TraceBenchError(
-        f'"{prompt}" is no caption of the toy world: say "a <colour> <solid>", '
+        f'"{prompt}" is not a caption of the toy world; use "a <colour> <solid>", '
         f'"a <colour> <solid> on a <colour> <solid>" or an object, with {_KNOWN}.'
     )
 
 
 def parse(prompt: str) -> tuple[Caption, str | None]:
-    """(what the prompt says, its view phrase or None); a clear error where the toy world lacks the words."""
+    """(caption, view phrase or None) of the prompt; raises an error for words unknown to the toy world."""
     thing, phrase = split_view(prompt)
     words = re.findall(r"[^\s,]+", thing)
     unknown = [w for w in dict.fromkeys(words) if w not in vocabulary() and w != "the"]
     if unknown:
         raise TraceBenchError(
-            f'The toy world does not know {", ".join(map(repr, unknown))} in "{prompt}": it has {_KNOWN}.'
+            f'The toy world does not know {", ".join(map(repr, unknown))} in "{prompt}"; it has {_KNOWN}.'
         )
     if "on" not in words:
         name, color = _take_thing(words, prompt)
@@ -169,10 +169,10 @@ def parse(prompt: str) -> tuple[Caption, str | None]:
     (name, color), (base, base_color) = _take_thing(words[:at], prompt), _take_thing(words[at + 1 :], prompt)
     if name not in TOPS or base not in BOTTOMS:
         raise TraceBenchError(
-            f'"{prompt}" cannot be stacked: in the toy world {", ".join(TOPS)} stand on {", ".join(BOTTOMS)}.'
+            f'"{prompt}" cannot be stacked; in the toy world {", ".join(TOPS)} stand on {", ".join(BOTTOMS)}.'
         )
     if color == base_color:
         raise TraceBenchError(
-            f'"{prompt}" has one colour twice: give the {name} and the {base} different colours.'
+            f'"{prompt}" uses one colour twice; give the {name} and the {base} different colours.'
         )
     return Caption(name, color, base, base_color), phrase

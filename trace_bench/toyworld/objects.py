@@ -1,4 +1,4 @@
-"""The named objects: small sculptures of a few parts, upright along z, facing +x where they have a face."""
+"""The named objects: small sculptures of a few parts, upright along z; those with a front face +x."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _CREAM: Color = (0.95, 0.82, 0.62)
 
 @dataclass(frozen=True)
 class NamedObject:
-    """How an object is built from its colour; ``colored`` objects take a colour word, the others have their
-    own.
+    """Builds an object from a colour; ``colored`` objects take a colour word, the others have fixed
+    colours.
     """
 
     build: Callable[[Color], list[Part]]

@@ -1,7 +1,7 @@
-"""Ground-truth pictures and surface points of a union of coloured solids (numba).
+"""Ground-truth images and surface points of a union of coloured solids (numba).
 
-Light is fixed in the world and soft, mostly ambient, with no highlights: a surface point looks the same from
-everywhere, and its colour stays recognisable in the shade.
+The light is fixed in the world, soft, mostly ambient, without highlights: a surface point looks the same from
+every view, and its colour stays recognisable in the shade.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 
 from trace_bench.toyworld.sdf import Solids, fast, march, nearest, part_normal
 
-_LIGHT = (0.62, 0.33, 0.71)  # unit, from the front, the left and above
+_LIGHT = (0.62, 0.33, 0.71)  # unit, from the front left and above
 _AMBIENT, _DIFFUSE = 0.60, 0.40
-_GRID = 3  # samples a side in pixels that straddle an edge
-_FOLD = 0.85  # neighbouring normals whose cosine is below this make an edge ...
-_JUMP = 0.1  # ... and so do depths that differ by more than this
+_GRID = 3  # samples a side in edge pixels
+_FOLD = 0.85  # neighbouring pixels form an edge if the cosine of their normals is below this ...
+_JUMP = 0.1  # ... or if their depths differ by more than this
 
 
 @fast
@@ -31,7 +31,7 @@ def _trace(
 ) -> int:
     """Trace the ray through (a, b), right and up on the image plane at distance 1; returns the part hit.
 
-    hit [7] takes camera-z depth, world normal (3) and shaded colour (3).
+    Writes camera-z depth, world normal (3) and shaded colour (3) to hit [7].
     """
     n = 1.0 / math.sqrt(a * a + b * b + 1.0)
     dx = (a * c2w[0, 0] + b * c2w[0, 1] - c2w[0, 2]) * n
@@ -53,7 +53,7 @@ def render_view(
 ) -> None:
     """Fill rgba [H, W, 4] (premultiplied), depth [H, W] (camera z) and normal [H, W, 3] (world) of one view.
 
-    One ray a pixel centre; pixels on an edge take 3 x 3 rays for colour and coverage instead.
+    One ray per pixel centre; edge pixels use 3 x 3 rays for colour and coverage instead.
     """
     height, width = depth.shape
     parts = np.empty((height, width), np.int32)
@@ -78,7 +78,7 @@ def render_view(
 
 @fast
 def _edges(parts: np.ndarray, depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """[H, W] bool: pixels next to another part, a fold, or a jump in depth."""
+    """[H, W] bool: pixels next to another part, a fold, or a depth discontinuity."""
     height, width = parts.shape
     edge = np.zeros((height, width), np.bool_)
     for i in range(height):
@@ -112,7 +112,7 @@ def _supersample(
     depth: np.ndarray,
     normal: np.ndarray,
 ) -> None:
-    """Average colour and coverage of pixel (i, j); depth and normal too where its centre saw nothing."""
+    """Average colour and coverage of pixel (i, j); depth and normal too if its centre ray hit nothing."""
     height, width = depth.shape
     total, hits = np.zeros(7), 0.0
     for u in range(_GRID):
@@ -139,11 +139,11 @@ def cross_lines(
     points: np.ndarray,
     parts: np.ndarray,
 ) -> int:
-    """Walk along random lines and record every crossing of the surface; returns the number recorded.
+    """Walk along random lines and record every surface crossing; returns the number recorded.
 
-    Isotropic random lines cross a surface with a density uniform in its area (Crofton), so the crossings are
-    uniform surface points, hollows included. starts, directions [M, 3]; points [K, 3] and parts [K] are
-    filled.
+    Isotropic random lines cross a surface with density uniform in its area (Crofton), so the crossings are
+    uniform surface points, including cavities. starts, directions [M, 3]; fills points [K, 3] and
+    parts [K].
     """
     everything = np.arange(s.kinds.shape[0])
     n, found = len(everything), 0

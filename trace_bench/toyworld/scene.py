@@ -1,4 +1,4 @@
-"""A scene of the toy world: its true pictures, depth, normals and surface."""
+"""A scene of the toy world: its ground-truth images, depth, normals and surface."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from trace_bench.toyworld.captions import Caption, parse
 from trace_bench.toyworld.objects import OBJECTS
 from trace_bench.toyworld.shapes import COLORS, Part, plain, stacked
 
-OUTER_RADIUS = 0.79  # every scene lies within this ball about the origin ...
-LARGEST_EXTENT = 1.5  # ... and no side of its bounding box is longer than this
+OUTER_RADIUS = 0.79  # every scene fits in this ball around the origin ...
+LARGEST_EXTENT = 1.5  # ... and the sides of its bounding box are at most this long
 
 
 @dataclass(frozen=True)
 class SceneRender:
-    """What cameras see; depth (camera z) and normal (world) are 0 where there is nothing."""
+    """Views of cameras; depth (camera z) and normal (world) are 0 in empty pixels."""
 
     rgb: Tensor  # [B, H, W, 3] in [0, 1]
     alpha: Tensor  # [B, H, W, 1]
@@ -31,7 +31,7 @@ class SceneRender:
 
 
 def _solids(parts: list[Part]) -> sdf.Solids:
-    """The parts as the kernels take them, in float64."""
+    """The parts in the format of the kernels, in float64."""
     params = np.zeros((len(parts), 4))
     for row, part in zip(params, parts, strict=True):
         row[: len(part.lengths)] = part.lengths
@@ -57,7 +57,7 @@ def _cross(
 
 @lru_cache(maxsize=256)
 def _fit(shape: tuple[Part, ...]) -> tuple[tuple[float, float, float], float]:
-    """(offset, scale) that centres a scene's bounding box and makes it fill the ball."""
+    """(offset, scale) that centres a scene's bounding box and scales the scene to fill the ball."""
     reach = max(float(np.linalg.norm(p.at)) + p.bounding_radius() for p in shape) + 0.01
     points, _ = _cross(_solids(list(shape)), np.random.default_rng(0), 60_000, reach)
     low, high = points.min(0), points.max(0)
@@ -68,7 +68,7 @@ def _fit(shape: tuple[Part, ...]) -> tuple[tuple[float, float, float], float]:
 
 
 class Scene:
-    """One thing of the toy world, centred and filling a ball of radius 0.8. Build it with
+    """One thing of the toy world, centred and scaled to a ball of radius 0.79. Build it with
     ``scene_from_prompt``.
     """
 
@@ -77,7 +77,7 @@ class Scene:
         self.prompt = caption.text
         self.has_front = caption.name in OBJECTS and OBJECTS[caption.name].has_front
         parts = self._loose_parts(caption)
-        # Fitted on the shape alone: the colour must not move a scene by a sampling error.
+        # Fit the shape without colours, so that the colour cannot move a scene by a sampling error.
         offset, scale = _fit(tuple(self._loose_parts(caption, colored=False)))
         self.parts = [part.moved(np.array(offset), scale) for part in parts]
         self._solids = _solids(self.parts)
@@ -93,7 +93,7 @@ class Scene:
         return plain(caption.name, color)
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance [N] at points [N, 3]; a bound on it away from the surface for some solids."""
+        """Signed distance [N] at points [N, 3]; for some solids a lower bound away from the surface."""
         every = np.arange(len(self.parts))
         return np.array(
             [sdf.nearest(self._solids, every, len(every), *p)[0] for p in np.asarray(points, float)]
@@ -109,7 +109,7 @@ class Scene:
     def render(
         self, cameras: Cameras, background: Tensor | tuple[float, float, float] = (1.0, 1.0, 1.0)
     ) -> SceneRender:
-        """The true pictures from cameras [B] over one background colour [3] or one each [B, 3]."""
+        """The true images from cameras [B] over one background colour [3] or one per view [B, 3]."""
         c2w, focal = cameras.c2w.cpu().numpy(), cameras.Ks[:, 1, 1].cpu().numpy()
         views = [
             self.render_arrays(c2w[i], focal[i], cameras.height, cameras.width) for i in range(len(cameras))
@@ -147,5 +147,5 @@ def _scene(caption: Caption) -> Scene:
 
 
 def scene_from_prompt(prompt: str) -> Scene:
-    """The scene that a caption describes; a view phrase at its end is allowed and changes nothing."""
+    """The scene of a caption; a view phrase at its end is ignored."""
     return _scene(parse(prompt)[0])

@@ -1,4 +1,4 @@
-"""Signed distances of a few solids, and the ray marcher over a union of them (numba).
+"""Signed distances of a few solids, and a ray marcher over their union (numba).
 
 Distances are exact or too small, never too large, so that a step of the full distance cannot pass through a
 surface.
@@ -14,7 +14,7 @@ from numba import njit
 
 ELLIPSOID, BOX, CYLINDER, CONE, TORUS, CAPSULE, PYRAMID, TUBE, STAR, HEART, PRISM, DOME = range(12)
 
-BALL = 0.85  # radius of a ball that holds every fitted scene
+BALL = 0.85  # radius of a ball that contains every scaled scene
 _HIT = 5e-4
 _MAX_STEPS = 96
 
@@ -22,13 +22,13 @@ fast = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "
 
 
 class Solids(NamedTuple):
-    """A union of P coloured solids as the kernels take it."""
+    """A union of P coloured solids, in the format of the kernels."""
 
     kinds: np.ndarray  # [P] int64, one of the names above
-    params: np.ndarray  # [P, 4] lengths, meaning by kind, see part_distance
+    params: np.ndarray  # [P, 4] lengths; their meaning depends on the kind, see part_distance
     rotations: np.ndarray  # [P, 3, 3] part to world
     centres: np.ndarray  # [P, 3]
-    radii: np.ndarray  # [P] bounding spheres about the centres
+    radii: np.ndarray  # [P] bounding spheres around the centres
     colors: np.ndarray  # [P, 3] in [0, 1]
 
 
@@ -74,7 +74,7 @@ def _star(y: float, z: float, r: float, inner: float) -> float:
 
 @fast
 def _heart(y: float, z: float, s: float) -> float:
-    """Heart in the y-z plane, tip down, of unit height about s; a round arc above a 45 degree wedge."""
+    """Heart in the y-z plane, tip down, height about s; a round arc above a 45 degree wedge."""
     y, z = abs(y) / s, z / s + 0.55
     if y + z > 1.0:
         return (_length2(y - 0.25, z - 0.75) - 0.353553391) * s
@@ -84,10 +84,10 @@ def _heart(y: float, z: float, s: float) -> float:
 
 
 @fast
-def part_distance(  # noqa: C901 (one branch a solid)
+def part_distance(  # noqa: C901 (one branch per solid)
     kind: int, p: tuple[float, float, float, float], x: float, y: float, z: float
 ) -> float:
-    """Signed distance in the part's own frame. Lengths of p: see each branch."""
+    """Signed distance in the part's own frame. For the lengths p, see each branch."""
     if kind == ELLIPSOID:  # half-axes
         if p[0] == p[1] and p[1] == p[2]:
             return math.sqrt(x * x + y * y + z * z) - p[0]
@@ -129,8 +129,8 @@ def part_distance(  # noqa: C901 (one branch a solid)
 def one_part(i: int, s: Solids, x: float, y: float, z: float) -> float:
     """Signed distance of part i at a world point."""
     a, b, c = x - s.centres[i, 0], y - s.centres[i, 1], z - s.centres[i, 2]
-    # Single numbers, no row views: a view counts references, at several times the cost of the distance
-    # itself.
+    # Scalars instead of row views: a view's reference counting costs several times as much as the
+    # distance.
     return part_distance(
         s.kinds[i],
         (s.params[i, 0], s.params[i, 1], s.params[i, 2], s.params[i, 3]),
@@ -142,9 +142,9 @@ def one_part(i: int, s: Solids, x: float, y: float, z: float) -> float:
 
 @fast
 def nearest(s: Solids, chosen: np.ndarray, count: int, x: float, y: float, z: float) -> tuple[float, int]:
-    """(signed distance of the union of the first ``count`` chosen parts, index of the nearest) at a point.
+    """(signed distance to the union of the first ``count`` chosen parts, index of the nearest) at a point.
 
-    A part whose bounding sphere is farther away than the nearest part so far is skipped.
+    Skips parts whose bounding sphere is farther away than the nearest part so far.
     """
     best, part = 1e9, -1
     for k in range(count):
@@ -161,7 +161,7 @@ def nearest(s: Solids, chosen: np.ndarray, count: int, x: float, y: float, z: fl
 
 @fast
 def part_normal(i: int, s: Solids, x: float, y: float, z: float) -> tuple[float, float, float]:
-    """Unit outward normal of part i at a surface point: central differences of its distance."""
+    """Unit outward normal of part i at a surface point, by central differences of its distance."""
     e = 5e-4
     nx = one_part(i, s, x + e, y, z) - one_part(i, s, x - e, y, z)
     ny = one_part(i, s, x, y + e, z) - one_part(i, s, x, y - e, z)
@@ -174,9 +174,9 @@ def part_normal(i: int, s: Solids, x: float, y: float, z: float) -> tuple[float,
 def march(
     s: Solids, origin: np.ndarray, dx: float, dy: float, dz: float, active: np.ndarray
 ) -> tuple[float, int]:
-    """(distance along the unit ray, part hit) or (0, -1) when the ray misses everything.
+    """(distance along the unit ray, part hit), or (0, -1) if the ray hits nothing.
 
-    Only parts whose bounding sphere the ray crosses can be hit; active [P] is scratch that takes their
+    The ray can hit only parts whose bounding sphere it crosses; active [P] is scratch space for their
     indices.
     """
     count, start, end = 0, 1e9, 0.0

@@ -1,4 +1,4 @@
-"""Parts of scenes, and the plain solids: everything is given in loose units and fitted to the ball later."""
+"""Parts of scenes, and the plain solids, all in arbitrary units; scenes are scaled to the ball later."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ GLASS: Color = (0.60, 0.82, 0.95)
 
 @dataclass(frozen=True)
 class Part:
-    """One coloured solid: kind and lengths (see ``sdf.part_distance``), where it is and how it is turned."""
+    """One coloured solid: kind and lengths (see ``sdf.part_distance``), position and rotation."""
 
     kind: int
     lengths: tuple[float, ...]
     color: Color
     at: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)  # degrees about x, then y, then z
+    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)  # degrees around x, then y, then z
 
     def rotation(self) -> np.ndarray:
         """Part-to-world rotation [3, 3]."""
@@ -50,7 +50,7 @@ class Part:
         return matrix
 
     def bounding_radius(self) -> float:
-        """Radius of a sphere about ``at`` that holds the part."""
+        """Radius of a sphere around ``at`` that contains the part."""
         a = self.lengths + (0.0,) * 4
         if self.kind in (sdf.ELLIPSOID, sdf.DOME):
             return max(a[:3])
@@ -71,7 +71,7 @@ class Part:
         return float(np.hypot(1.05 * a[0], a[1]))  # heart
 
     def moved(self, offset: np.ndarray, scale: float) -> Part:
-        """The part after p -> scale * (p + offset); every length but a star's ratio grows along."""
+        """The part after p -> scale * (p + offset); scales every length except a star's ratio."""
         lengths = tuple(
             v if (self.kind == sdf.STAR and i == 1) else v * scale for i, v in enumerate(self.lengths)
         )
@@ -81,11 +81,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Solid:
-    """A plain solid of the grammar: how it is made, and how far it reaches along z."""
+    """A plain solid of the grammar: its constructor, and its extent along z."""
 
     make: Callable[[Color], Part]
-    bottom: float  # how far it reaches below its centre
-    top: float  # how far it reaches above
+    bottom: float  # extent below its centre
+    top: float  # extent above it
 
 
 def _solid(
@@ -115,12 +115,12 @@ BOTTOMS = ("cube", "cylinder", "sphere")
 
 
 def plain(name: str, color: Color) -> list[Part]:
-    """One solid by itself."""
+    """A single solid."""
     return [SOLIDS[name].make(color)]
 
 
 def stacked(top: str, top_color: Color, bottom: str, bottom_color: Color) -> list[Part]:
-    """One solid standing on another, sunk in a little so that they touch."""
+    """One solid standing on another, slightly sunk in so that they touch."""
     upper, lower = SOLIDS[top], SOLIDS[bottom]
     sink = 0.06 if bottom == "sphere" else 0.02
     if top == "sphere" or (top == "torus" and bottom == "sphere"):

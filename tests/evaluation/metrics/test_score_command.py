@@ -54,7 +54,7 @@ def test_broken_folders_are_named_and_the_others_scored(outputs, command):
     ):
         lines = [line for line in err.splitlines() if str(folder) in line]
         assert len({line for line in lines if name in line}) >= 1
-        assert all("make the run again" in line for line in lines)
+        assert all("repeat the run" in line for line in lines)
     assert "Traceback" not in err
 
 

@@ -204,7 +204,7 @@ def test_every_parameter_trains_with_its_learning_rate():
 
 
 def test_the_step_that_densifies_is_no_step_of_the_optimisers():
-    """Trap T5: what survives stays as it was, and Adam does not count the step."""
+    """What survives stays as it was, and Adam does not count the step, as in the released code."""
     settings = {"start": 0, "every": 1, "stop": 3, "prune_opacity": 0.0}  # events at 1 and 2
     gaussians = make(reference_steps=None, densify={**settings, "mode": "prune"})
     one_step(gaussians, 0, 9)

@@ -52,5 +52,5 @@ def test_round_trip(tmp_path):
 def test_a_point_cloud_holds_no_gaussians(tmp_path):
     table = np.zeros(2, dtype=[(name, "f4") for name in "xyz"])
     PlyData([PlyElement.describe(table, "vertex")]).write(str(tmp_path / "points.ply"))
-    with pytest.raises(TraceBenchError, match="holds no 3D Gaussians"):
+    with pytest.raises(TraceBenchError, match="contains no 3D Gaussians"):
         read_splat_ply(tmp_path / "points.ply")

@@ -135,7 +135,7 @@ def check_first(cluster, out, said, broken):
     assert all(is_done(*found[prompt]) for prompt in done)
     for prompt in (REQUEUED, TIMED_OUT):  # requeued, and gone on in the same sweep
         assert found[prompt][1].attempts >= 2
-        assert re.search(r"Going on at step [1-9]", (found[prompt][0] / "log.txt").read_text())
+        assert re.search(r"Resuming at step [1-9]", (found[prompt][0] / "log.txt").read_text())
     for prompt in broken:
         assert cluster.state(job_of(out, prompt)) == "FAILED"
         assert f"Failed: {found[prompt][0]}" in said
@@ -153,7 +153,7 @@ def check_again(cluster, out, command, broken, done):
     found = by_prompt(out)
     assert all((found[p][0] / "manifest.json").stat().st_mtime_ns == stamp for p, stamp in stamps.items())
     assert {prompt for prompt in found if not is_done(*found[prompt])} == set(broken)
-    assert re.search(r"Going on at step [1-9]", (found[KILLED][0] / "log.txt").read_text())
+    assert re.search(r"Resuming at step [1-9]", (found[KILLED][0] / "log.txt").read_text())
     assert said.count("Failed: ") == 2
     assert "RuntimeError: the GPU has fallen off the bus" in said
     assert "NonFiniteError" in said

@@ -1,7 +1,7 @@
-"""Growing and pruning 3D Gaussians (3DGS's rules with GaussianDreamer's and TraCe's numbers).
+"""Growing and pruning 3D Gaussians (the rules of 3DGS with the numbers of GaussianDreamer and TraCe).
 
-Steps are those of a run of `reference_steps` and are scaled to the actual run: with 1700 there, 300 steps in
-fact and events at 400, 500, ..., 800, a run densifies at 71, 88, 106, 124 and 141.
+Step numbers refer to a run of `reference_steps` and are scaled to the actual length. Example: with 1700
+reference steps and events at 400, 500, ..., 800, a run of 300 steps densifies at 71, 88, 106, 124 and 141.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ MODES = ("normalised", "raw", "prune", "off")
 
 @dataclass(frozen=True)
 class DensifySettings:
-    """When and by which measure; world units as in the scene, steps as in the reference run.
+    """When to densify, and by which measure; lengths in world units, steps of the reference run.
 
-    mode: which screen-space gradient `threshold` is compared with.
-        normalised: d(loss) / d(position in cells of the latent) over the batch's RMS latent gradient, which
-            neither the method's scale nor the resolution changes (trap T3).
+    mode: the screen-space gradient that `threshold` applies to.
+        normalised: d(loss) / d(position in cells of the latent) over the batch's RMS latent gradient; it does
+            not depend on the scale of the method's gradient or on the resolution.
         raw: d(loss) / d(position in [-1, 1]), as released (0.0002); it scales with the method's gradient.
-        prune: nothing grows. off: nothing grows or goes.
+        prune: prune but do not grow. off: neither grow nor prune.
     """
 
     mode: str = "normalised"
-    threshold: float = 0.1  # of the mean norm over the steps in which a Gaussian was seen
+    threshold: float = 0.1  # for the mean norm over the steps in which a Gaussian was visible
     start: int = 300  # events at multiples of `every` in (start, stop)
-    stop: int = 900  # statistics are gathered before it
-    prune_until: int | None = None  # events from `stop` to before this step only prune; None: none
+    stop: int = 900  # statistics are collected before it
+    prune_until: int | None = None  # events from `stop` to before this step only prune; None for none
     every: int = 100
-    split_scale: float = 0.04  # longest axis up to which a Gaussian is cloned, above which it is split
+    split_scale: float = 0.04  # clone Gaussians whose longest axis is at most this, split larger ones
     prune_opacity: float = 0.05
-    prune_scale: float = 0.4  # longest axis above which a Gaussian is pruned ...
+    prune_scale: float = 0.4  # prune Gaussians whose longest axis exceeds this ...
     prune_scale_after: int = 500  # ... at events after this step
-    opacity_reset_every: int | None = None  # reference steps; until `stop`, opacities are lowered to ...
-    opacity_reset_to: float = 0.01  # ... this much at most, to be earned again; None every: never
-    views: str = "all"  # whose gradients count: of the whole batch, or of the `last` view alone
-    max_growth: float | None = 0.5  # share that grows at one event at most, the strongest first; None: all
+    opacity_reset_every: int | None = None  # reference steps; before `stop`, opacities are limited to ...
+    opacity_reset_to: float = 0.01  # ... this value, and must grow again; never if `every` is None
+    views: str = "all"  # use gradients of `all` views of the batch, or of the `last` view only
+    max_growth: float | None = 0.5  # share that may grow at one event, strongest first; None for no limit
     max_gaussians: int = 100_000
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class DensifySettings:
 
 
 class Densifier:
-    """Statistics of the screen-space gradient, and the events that act on them."""
+    """Statistics of the screen-space gradient, and the events that use them."""
 
     def __init__(
         self, settings: DensifySettings, reference_steps: int | None, latent_shape: Sequence[int], seed: int
@@ -82,7 +82,7 @@ class Densifier:
         self.latent_size = (latent_shape[-1], latent_shape[-2])  # columns, rows
         self.reference_steps = reference_steps
         self.seed = seed
-        self.stats: dict[str, Tensor] = {}  # grad2d [N] summed norms, count [N] steps in which it was seen
+        self.stats: dict[str, Tensor] = {}  # grad2d [N] summed norms, count [N] steps in which it was visible
 
     @property
     def grows(self) -> bool:
@@ -90,7 +90,7 @@ class Densifier:
         return self.settings.mode in {"normalised", "raw"}
 
     def event(self, progress: Progress) -> int | None:
-        """The reference run's step whose event falls on this one, if any."""
+        """The reference run's step whose event falls on this step; None if there is none."""
         s = self.settings
         if s.mode == "off":
             return None
@@ -103,14 +103,14 @@ class Densifier:
 
     @torch.no_grad()
     def observe(self, info: dict[str, Any], progress: Progress, grad_rms: Tensor) -> None:
-        """Add this step's gradients: the views' sum first, then one norm and one count a visible Gaussian."""
+        """Add this step's gradients: sum over views, then add one norm and one count per visible Gaussian."""
         chosen = slice(None) if self.settings.views == "all" else slice(-1, None)
         s = self.settings
         if not self.grows or progress.k >= self._scaled(s.stop, progress.n):
             return
         grad = info["means2d"].grad[chosen]  # [C, N, 2] per pixel
-        units = (2, 2) if s.mode == "raw" else self.latent_size  # across the screen
-        pixels = grad.new_tensor([info["width"] / units[0], info["height"] / units[1]])  # a unit's
+        units = (2, 2) if s.mode == "raw" else self.latent_size  # units across the screen
+        pixels = grad.new_tensor([info["width"] / units[0], info["height"] / units[1]])  # pixels per unit
         norm = (grad.sum(dim=0) * pixels).norm(dim=-1)
         if s.mode == "normalised":
             norm = norm / grad_rms.clamp(min=1e-30)
@@ -128,7 +128,7 @@ class Densifier:
         event: int,
         step: int,
     ) -> None:
-        """Clone, split and prune in place; parameters are replaced, their optimisers follow."""
+        """Clone, split and prune in place; replaces the parameters and updates their optimisers."""
         if self.grows and self.stats and event < self.settings.stop:
             self._grow(params, optimizers, step)
         self._prune(params, optimizers, event, step)
@@ -146,7 +146,7 @@ class Densifier:
     def reset_opacity(
         self, params: dict[str, torch.nn.Parameter], optimizers: dict[str, torch.optim.Optimizer]
     ) -> None:
-        """Lower every opacity to `opacity_reset_to` at most; their optimiser forgets its moments."""
+        """Limit every opacity to `opacity_reset_to` and reset the moments of its optimiser."""
         from gsplat.strategy.ops import reset_opa
 
         reset_opa(params, optimizers, self.stats, self.settings.opacity_reset_to)
@@ -154,7 +154,7 @@ class Densifier:
     def _grow(
         self, params: dict[str, torch.nn.Parameter], optimizers: dict[str, torch.optim.Optimizer], step: int
     ) -> None:
-        """Clone the small and split the large ones of those chosen."""
+        """Of the chosen Gaussians, clone the small and split the large ones."""
         from gsplat.strategy.ops import duplicate, split
 
         chosen = self._chosen(len(params["means"]))
@@ -176,7 +176,7 @@ class Densifier:
         event: int,
         step: int,
     ) -> None:
-        """Remove the faint, and at late events the huge ones."""
+        """Remove Gaussians with low opacity and, at late events, very large ones."""
         from gsplat.strategy.ops import remove
 
         s = self.settings
@@ -192,7 +192,7 @@ class Densifier:
             remove(params, optimizers, self.stats, faint)
 
     def _chosen(self, n: int) -> Tensor:
-        """Which of the n Gaussians grow [n]: those over the threshold, the strongest where room is short."""
+        """Mask [n] of the Gaussians that grow: those above the threshold; if too many, the strongest."""
         mean = self.stats["grad2d"] / self.stats["count"].clamp(min=1)
         chosen = mean > self.settings.threshold
         room = max(0, self.settings.max_gaussians - n)

@@ -1,4 +1,4 @@
-"""3D Gaussians (Kerbl et al. 2023), SH degree 0, as GaussianDreamer and TraCe train them."""
+"""3D Gaussians (Kerbl et al. 2023), SH degree 0, trained as in GaussianDreamer and TraCe."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ class Gaussians(Representation):
     means [N, 3], quats [N, 4] wxyz, scales [N, 3] (log), opacities [N] (logit), sh0 [N, 1, 3].
 
     Args:
-        points: the start; `resolution` has no bearing on Gaussians.
-        latent_shape: (C, h, w), the unit of length of the normalised densification statistic.
-        seed: of the random offsets of split Gaussians.
-        lr: learning rate of each parameter; those not named keep the paper's.
-        means_lr_final: what the position's learning rate tends to, log-linearly, at `means_lr_steps`.
+        points: initial points; `resolution` is ignored.
+        latent_shape: (C, h, w); its cells are the unit of the normalised densification statistic.
+        seed: seed of the random offsets of split Gaussians.
+        lr: learning rate of each parameter; the others keep the paper's.
+        means_lr_final: learning rate of the positions at `means_lr_steps`, reached log-linearly.
         means_lr_steps: a step of the reference run.
-        lr_final: learning rates of other parameters at the end of the run, reached log-linearly; those not
-            named keep theirs.
+        lr_final: learning rates of other parameters at the end of the run, reached log-linearly; the others
+            stay constant.
         reference_steps: length of the run that step numbers refer to; they scale with the actual length.
-            None: the numbers are taken as they stand.
-        opacity: of each Gaussian at the start.
+            None: step numbers are used unscaled.
+        opacity: initial opacity of each Gaussian.
         losses: weights of `sparsity` and `opaque` of o, of the total variation of colours (`tv_rgb`) and
             disparity (`tv_disparity`), and of the mean size of a Gaussian (`scale`); see `splat_losses`.
-        losses_mode: `raw` weights as they stand, or `normalised`: in units of a view's RMS latent gradient,
-            so that one weight means the same for methods whose gradients differ in size (trap T3).
-        opacity_from: what these losses take for o: `alpha`, or `depth`, accumulated depth over its maximum,
-            which the released code has in its stead (trap T6).
+        losses_mode: `raw` weights as given, or `normalised` to a view's RMS latent gradient, so that a weight
+            means the same for methods with gradients of different size.
+        opacity_from: the o of these losses: `alpha`, or `depth`, which is accumulated depth over its maximum;
+            the released code uses `depth`.
         densify: fields of `DensifySettings`.
     """
 
@@ -105,16 +105,16 @@ class Gaussians(Representation):
         settings = DensifySettings(**merged("densify", vars(DensifySettings()), densify))
         self.densifier = Densifier(settings, reference_steps, latent_shape, seed)
         if points is None:
-            raise TraceBenchError("Gaussians need points to start from; choose another init than none.")
+            raise TraceBenchError("Gaussians need initial points; choose an init other than none.")
         if len(points) > settings.max_gaussians and settings.mode != "off":
             raise TraceBenchError(
                 f"The init has {len(points)} points, more than representation.densify.max_gaussians="
-                f"{settings.max_gaussians}; raise the one or lower the other."
+                f"{settings.max_gaussians}; use fewer points or raise the limit."
             )
         self._own(initial(points.to(self.device), opacity))
 
     def _own(self, tensors: Mapping[str, Tensor]) -> None:
-        """Make these tensors the parameters, with fresh optimisers."""
+        """Make these tensors the parameters, with new optimisers."""
         self.params = {name: torch.nn.Parameter(tensors[name].to(self.device)) for name in PARAMS}
         self.optimizers = {
             name: torch.optim.Adam([param], lr=self.lr[name], eps=1e-15, fused=True)
@@ -146,11 +146,11 @@ class Gaussians(Representation):
         return Render(image[..., :3], alpha, accumulated / alpha.clamp(min=1e-10), normal, info=info)
 
     def _normals(self, cameras: Cameras) -> Tensor:
-        """Each Gaussian's shortest axis, turned towards the camera: [C, N, 3], world space."""
+        """Each Gaussian's shortest axis, flipped to face the camera: [C, N, 3], world space."""
         from gsplat.utils import normalized_quat_to_rotmat
 
         quats = torch.nn.functional.normalize(self.params["quats"], dim=-1)
-        axes = normalized_quat_to_rotmat(quats)  # [N, 3, 3], the axes its columns
+        axes = normalized_quat_to_rotmat(quats)  # [N, 3, 3], axes in columns
         shortest = self.params["scales"].argmin(dim=-1)
         normals = axes.gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]  # [N, 3]
         away = self.params["means"] - cameras.c2w[:, None, :3, 3]  # [C, N, 3]
@@ -181,7 +181,8 @@ class Gaussians(Representation):
             render.info["means2d"].retain_grad()
 
     def post_backward(self, render: Render, progress: Progress, grad_rms: Tensor) -> None:
-        """A step that densifies replaces the parameters, and no optimiser steps, as released (trap T5)."""
+        """In a step that densifies, the parameters are replaced and no optimiser steps, as in the released
+        code."""
         self.densifier.observe(render.info, progress, grad_rms)
         event = self.densifier.event(progress)
         if event is not None:
@@ -223,7 +224,7 @@ class Gaussians(Representation):
         self.densifier.stats = {k: value.to(self.device).clone() for k, value in state["densify"].items()}
 
     def export(self, folder: Path) -> list[Path]:
-        """`asset.ply` for splat viewers, and `asset.safetensors` with the parameters as they are."""
+        """Write `asset.ply` for splat viewers and `asset.safetensors` with the raw parameters."""
         from safetensors.torch import save
 
         tensors = {name: param.detach().cpu().contiguous() for name, param in self.params.items()}
@@ -234,8 +235,8 @@ class Gaussians(Representation):
 
 
 def initial(points: PointCloud, opacity: float) -> dict[str, Tensor]:
-    """The start's own Gaussians where it has some, else round ones as wide as the root mean square distance
-    to the three nearest neighbours.
+    """Initial parameters: the Gaussians of the init if it has them, else isotropic ones whose scale is the
+    RMS distance to the three nearest neighbours.
     """
     from scipy.spatial import cKDTree
 
@@ -260,7 +261,7 @@ def initial(points: PointCloud, opacity: float) -> dict[str, Tensor]:
 
 
 def rasterization_on(device: torch.device) -> Callable[..., tuple[Tensor, Tensor, dict[str, Any]]]:
-    """gsplat's kernels on CUDA, ours elsewhere."""
+    """gsplat's kernels on CUDA, this package's CPU rasteriser otherwise."""
     if device.type == "cuda":
         kernels.load()
         from gsplat import rasterization

@@ -1,4 +1,4 @@
-"""3D Gaussians as the .ply that splat viewers open (the layout of the original 3DGS code, SH degree 0)."""
+"""3D Gaussians as .ply files for splat viewers (the layout of the original 3DGS code, SH degree 0)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SH_C0 = 0.28209479177387814  # rgb = 0.5 + SH_C0 * f_dc
 
-#: our parameter -> its columns in the file; nx ny nz are written as zeros, as 3DGS does
+#: parameter -> its columns in the file; nx ny nz are written as zeros, as in 3DGS
 PLY_COLUMNS = {
     "means": ("x", "y", "z"),
     "normals": ("nx", "ny", "nz"),
@@ -31,8 +31,7 @@ def write_splat_ply(path: Path, params: Mapping[str, Tensor]) -> Path:
     """Write Gaussians as binary little-endian float32.
 
     params: means [N, 3], quats [N, 4] wxyz, scales [N, 3] (log), opacities [N] (logit), sh0 [N, 1, 3].
-        Quaternions
-    are written with unit length.
+        Quaternions are normalised.
     """
     from plyfile import PlyData, PlyElement
 
@@ -51,13 +50,13 @@ def write_splat_ply(path: Path, params: Mapping[str, Tensor]) -> Path:
 
 
 def read_splat_ply(path: Path) -> dict[str, Tensor]:
-    """The Gaussians of a 3DGS .ply as `write_splat_ply` takes them, less the SH bands above degree 0."""
+    """The Gaussians of a 3DGS .ply in the format of `write_splat_ply`; drops SH bands above degree 0."""
     vertices = read_vertices(path)
     wanted = {name: group for name, group in PLY_COLUMNS.items() if name != "normals"}
     missing = [c for group in wanted.values() for c in group if c not in (vertices.dtype.names or ())]
     if missing:
         raise TraceBenchError(
-            f"{path} holds no 3D Gaussians: its vertices have no {', '.join(missing)}; give a 3DGS .ply."
+            f"{path} contains no 3D Gaussians: its vertices lack {', '.join(missing)}; use a 3DGS .ply."
         )
     params = {
         name: torch.from_numpy(np.stack([vertices[c].astype(np.float32) for c in group], axis=-1))
@@ -73,12 +72,12 @@ def read_vertices(path: Path) -> np.ndarray:
     from plyfile import PlyData, PlyParseError
 
     if not path.is_file():
-        raise TraceBenchError(f"There is no file {path}; give the path of an existing .ply.")
+        raise TraceBenchError(f"The file {path} does not exist; use the path of an existing .ply.")
     try:
         elements = {element.name: element.data for element in PlyData.read(str(path))}
     except (PlyParseError, UnicodeDecodeError, ValueError) as error:
-        raise TraceBenchError(f"{path} cannot be read as .ply ({error}); give a .ply file.") from error
+        raise TraceBenchError(f"{path} cannot be read as .ply ({error}); use a valid .ply file.") from error
     vertices = elements.get("vertex")
     if vertices is None or len(vertices) == 0 or not {"x", "y", "z"} <= set(vertices.dtype.names or ()):
-        raise TraceBenchError(f"{path} has no vertices with x, y and z; give a .ply of points or a mesh.")
+        raise TraceBenchError(f"{path} has no vertices with x, y and z; use a .ply of points or a mesh.")
     return vertices

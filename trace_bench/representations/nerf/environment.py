@@ -14,7 +14,7 @@ HIDDEN = 16
 
 
 def spherical_harmonics(directions: Tensor) -> Tensor:
-    """The nine real harmonics of degrees 0 to 2 of unit directions [N, 3]: [N, 9]."""
+    """The nine real spherical harmonics of degrees 0 to 2 for unit directions [N, 3]: [N, 9]."""
     x, y, z = directions.unbind(-1)
     values = [
         torch.full_like(x, 0.28209479177387814),
@@ -27,7 +27,7 @@ def spherical_harmonics(directions: Tensor) -> Tensor:
 
 
 class Environment:
-    """Directions [N, 3] -> colours [N, 3]: harmonics and two hidden layers of 16."""
+    """Directions [N, 3] -> colours [N, 3]: spherical harmonics and two hidden layers of 16."""
 
     NETWORKS = ("background_in", "background_mid", "background_out")
 
@@ -36,7 +36,7 @@ class Environment:
 
     @staticmethod
     def initial(rng: StepRng) -> dict[str, Tensor]:
-        """Layers uniform in 1 / sqrt(inputs)."""
+        """Initial parameters: each layer uniform in +-1 / sqrt(inputs)."""
         generator = rng.generator("nerf_background")
         shapes = zip(Environment.NETWORKS, ((9, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, 3)), strict=True)
         return {

@@ -1,4 +1,4 @@
-"""Density and colour at a point: hash encoding, two small networks, a blob to start from."""
+"""Density and colour at a point: hash encoding, two small networks, and an initial blob."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from trace_bench.system.errors import TraceBenchError
 
 @dataclass(frozen=True)
 class FieldSettings:
-    """`radius`: half the side of the cube that the field fills. The blob is Magic3D's (Lin et al. 2023):
-    blob_scale (1 - |p| / blob_std) before the softplus; density_scale multiplies what comes after it."""
+    """`radius`: half the side of the cube that contains the field. The blob is Magic3D's (Lin et al. 2023):
+    blob_scale (1 - |p| / blob_std) before the softplus; density_scale multiplies the softplus."""
 
     radius: float = 1.0
     hidden: int = 64
@@ -36,7 +36,7 @@ class FieldSettings:
 class Field:
     """Positions [N, 3] in world units -> density [N] per world unit, colour [N, 3], normal [N, 3].
 
-    Both networks have one hidden layer, ReLU and no biases. Colours do not depend on the direction.
+    Both networks have one hidden layer with ReLU and no biases. Colours do not depend on the view direction.
     """
 
     NETWORKS = ("density_in", "density_out", "color_in", "color_out")
@@ -47,7 +47,8 @@ class Field:
 
     @staticmethod
     def initial(settings: FieldSettings, grid: HashGrid, rng: StepRng) -> dict[str, Tensor]:
-        """First parameters: the table uniform in 1e-4 (section 4), layers uniform in 1 / sqrt(inputs)."""
+        """Initial parameters: the table uniform in +-1e-4 (Instant-NGP, section 4), layers uniform in
+        +-1 / sqrt(inputs)."""
         generator = rng.generator("nerf_field")
 
         def uniform(limit: float, *shape: int) -> Tensor:
@@ -67,14 +68,14 @@ class Field:
         return self._density(features, positions), self._color(features)
 
     def density_color_normal(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The normal is -grad(density), of unit length (0 where the density is flat)."""
+        """The normal is -grad(density), of unit length (0 where the gradient is zero)."""
         encoded = self._encode(positions, tangents=True)
         density, gradient = self._density_gradient(encoded, positions)
         normal = -torch.nn.functional.normalize(gradient, dim=-1, eps=1e-12)
         return density, self._color(encoded[0]), normal
 
     def density_and_gradient(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """[N] and its derivatives in world units [N, 3], both differentiable in the parameters."""
+        """Density [N] and its derivatives in world units [N, 3], both differentiable in the parameters."""
         return self._density_gradient(self._encode(positions, tangents=True), positions)
 
     def _encode(self, positions: Tensor, tangents: bool = False) -> Tensor:
@@ -92,7 +93,7 @@ class Field:
         return self.settings.density_scale * torch.nn.functional.softplus(raw + self._blob(positions))
 
     def _density_gradient(self, encoded: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """The chain rule by hand, from the output back to the encoding and its tangents."""
+        """The chain rule written out, from the output back to the encoding and its tangents."""
         s, w_in, w_out = self.settings, self.params["density_in"], self.params["density_out"]
         features, tangents = encoded[0], encoded[1:]
         hidden = features @ w_in

@@ -1,8 +1,8 @@
 """Multi-resolution hash encoding (Müller et al., Instant Neural Graphics Primitives, 2022, section 3).
 
-Plain PyTorch here, for any device; on the CPU numba kernels do the same, several times as fast. The encoding
-answers with its own spatial derivatives where they are asked for, so that a normal, and a loss on it, take
-one backward pass and no second-order graph.
+This file is plain PyTorch for any device; on the CPU, numba kernels compute the same several times faster.
+The encoding can also return its spatial derivatives, so that a normal, and a loss on it, need one backward
+pass and no second-order graph.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ PRIMES = (1, 2654435761, 805459861)  # equation 4
 
 @dataclass(frozen=True)
 class HashGrid(HashLayout):
-    """The encoding over such a table."""
+    """The encoding on a table with this layout."""
 
     def encode(self, table: Tensor, positions: Tensor, active: int, tangents: bool = False) -> Tensor:
         """Features of positions [N, 3] in [0, 1]^3: [1, N, width], or [4, N, width] with tangents.
 
-        table: [rows, 2]; gradients reach it, and not the positions.
-        active: levels in use, from the coarsest; the features of the others are zero.
-        tangents: rows 1 to 3 are the derivatives along x, y and z.
+        table: [rows, 2]; receives gradients, positions do not.
+        active: levels in use, from the coarsest; features of the others are zero.
+        tangents: adds rows 1 to 3, the derivatives along x, y and z.
         """
         return _Encode.apply(table, positions, self, min(active, self.levels), tangents)
 
     def corners(self, positions: Tensor, level: int, tangents: bool) -> tuple[Tensor, list[Tensor]]:
-        """Of the eight vertices around each position: table rows [8, N], and interpolation weights [8, N],
-        with tangents followed by their derivatives along x, y and z.
+        """The eight vertices around each position: table rows [8, N] and interpolation weights [8, N]; with
+        tangents, also the weights' derivatives along x, y and z.
 
-        Vertices come first, so that what is computed for one of them is contiguous.
+        The vertex dimension comes first, so that the values of one vertex are contiguous.
         """
         resolution = self.resolutions[level]
         scaled = positions.t() * resolution
@@ -70,12 +70,12 @@ class HashGrid(HashLayout):
 
 
 def _outer(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """Products of [2, N] each, all combinations, z fastest: [8, N]."""
+    """All products of entries of three [2, N] tensors, z fastest: [8, N]."""
     return (x[:, None, None] * (y[:, None] * z)).flatten(0, 2)
 
 
 class _Encode(torch.autograd.Function):
-    """Keeps nothing but the positions for the backward pass; a level at a time bounds the memory."""
+    """Saves only the positions for the backward pass; working level by level limits the memory."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -96,7 +96,7 @@ class _Encode(torch.autograd.Function):
 
 
 def encode(grid: HashGrid, table: Tensor, positions: Tensor, active: int, tangents: bool) -> Tensor:
-    """[1 or 4, N, levels, 2], on any device."""
+    """The features [1 or 4, N, levels, 2], on any device."""
     out = positions.new_zeros(4 if tangents else 1, len(positions), grid.levels, FEATURES)
     for level in range(active):
         rows, weights = grid.corners(positions, level, tangents)
@@ -109,8 +109,8 @@ def encode(grid: HashGrid, table: Tensor, positions: Tensor, active: int, tangen
 
 
 def encode_vjp(grid: HashGrid, grad: Tensor, positions: Tensor, active: int) -> Tensor:
-    """Gradient [rows, 2] of the table for grad [1 or 4, N, levels, 2], on any device."""
-    columns = grad.new_zeros(FEATURES, grid.rows)  # a feature is one contiguous column
+    """Gradient [rows, 2] of the table, given grad [1 or 4, N, levels, 2], on any device."""
+    columns = grad.new_zeros(FEATURES, grid.rows)  # one contiguous column per feature
     for level in range(active):
         rows, weights = grid.corners(positions, level, grad.shape[0] == 4)
         for feature in range(FEATURES):

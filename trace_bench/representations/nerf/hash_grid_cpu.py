@@ -1,4 +1,4 @@
-"""The hash encoding's kernels for the CPU (numba); `hash_grid.py` says what they compute."""
+"""Numba CPU kernels of the hash encoding; see `hash_grid.py` for the definitions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor
 from trace_bench.representations.nerf.hash_layout import FEATURES, HashLayout
 from trace_bench.representations.splat_cpu.jit import kernel, run_jobs
 
-BLOCK = 2048  # positions a job
+BLOCK = 2048  # positions per job
 
 
 def encode(grid: HashLayout, table: Tensor, positions: Tensor, active: int, tangents: bool) -> Tensor:
-    """[1 or 4, N, levels, 2]; blocks of positions are spread over the threads."""
+    """The features [1 or 4, N, levels, 2]; threads work on blocks of positions."""
     out = positions.new_zeros(4 if tangents else 1, len(positions), grid.levels, FEATURES)
     arrays = positions.contiguous().numpy(), table.detach().contiguous().numpy(), out.numpy()
     layout = _layout(grid, active)
@@ -25,8 +25,8 @@ def encode(grid: HashLayout, table: Tensor, positions: Tensor, active: int, tang
 
 
 def encode_vjp(grid: HashLayout, grad: Tensor, positions: Tensor, active: int) -> Tensor:
-    """Gradient [rows, 2] of grad [1 or 4, N, levels, 2]; levels are spread over the threads, so
-    that the order of the sums is always the same."""
+    """Gradient [rows, 2] of the table, given grad [1 or 4, N, levels, 2]. Threads work on levels, so
+    that the order of summation is always the same."""
     out = grad.new_zeros(grid.rows, FEATURES)
     arrays = positions.contiguous().numpy(), grad.contiguous().numpy(), out.numpy()
     layout = _layout(grid, active)
@@ -39,7 +39,7 @@ def encode_vjp(grid: HashLayout, grad: Tensor, positions: Tensor, active: int) -
 
 
 def _layout(grid: HashLayout, active: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the levels in use: cells a side, first row, and rows where they are shared (0: a row a vertex)."""
+    """Per level in use: cells a side, first row, and number of hashed rows (0 if each vertex has a row)."""
     resolutions, starts = np.array(grid.resolutions), np.array(grid.starts)
     rows = np.diff(starts)
     shared = np.where((resolutions + 1) ** 3 > rows, rows, 0)
@@ -81,7 +81,7 @@ def _values(table, out, n, level, x, u, y, v, z, w, resolution, start, shared):
 
 @kernel
 def _slopes(table, out, n, level, x, u, du, y, v, dv, z, w, dw, resolution, start, shared):
-    """The derivatives -> out[1:4, n, level]."""
+    """Derivatives along x, y, z -> out[1:4, n, level]."""
     px, py, pz, qx, qy, qz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for corner in range(8):
         i, j, k = corner >> 2, (corner >> 1) & 1, corner & 1

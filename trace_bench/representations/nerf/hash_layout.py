@@ -7,22 +7,22 @@ from functools import cached_property
 
 from trace_bench.system.errors import TraceBenchError
 
-FEATURES = 2  # numbers a vertex; the CPU kernels rely on it
+FEATURES = 2  # numbers per vertex; the CPU kernels assume 2
 
 
 @dataclass(frozen=True)
 class HashLayout:
-    """Layout of the table, whose rows of two numbers belong to the vertices of all levels, coarse to fine.
+    """Layout of the table: rows of two numbers for the vertices of all levels, coarse to fine.
 
-    A level of N cells a side has (N + 1)^3 vertices of its own where the table has room for them; else they
-    share 2^log2_size rows by equation 4.
+    A level of N cells a side has (N + 1)^3 vertices. Each gets its own row if 2^log2_size rows are enough;
+    otherwise the vertices share these rows by the hash of equation 4.
     """
 
     levels: int = 16
-    log2_size: int = 19  # rows a level at most
+    log2_size: int = 19  # maximum rows of a level, as log2
     base: int = 16  # cells a side of the coarsest level
-    growth: float = 1.447269237440378  # from level to level: 4096 at the sixteenth
-    smooth: bool = False  # smoothstep in place of linear interpolation: normals without creases
+    growth: float = 1.447269237440378  # factor between levels: 4096 cells at the sixteenth
+    smooth: bool = False  # smoothstep instead of linear interpolation, for normals without creases
 
     def __post_init__(self) -> None:
         for name in ("levels", "base"):
@@ -43,7 +43,7 @@ class HashLayout:
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """First row of each level, and the number of all rows."""
+        """First row of each level, then the total number of rows."""
         starts = [0]
         for resolution in self.resolutions:
             starts.append(starts[-1] + min((resolution + 1) ** 3, 1 << self.log2_size))
@@ -55,5 +55,5 @@ class HashLayout:
 
     @property
     def width(self) -> int:
-        """Numbers a position is encoded into."""
+        """Number of features per position."""
         return self.levels * FEATURES

@@ -1,11 +1,11 @@
-"""What keeps a NeRF solid: each loss a pure function to a scalar."""
+"""Losses that keep a NeRF solid; each is a pure function that returns a scalar."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-CONVEXITY_SIZE = 8  # pixels a side at which normals are compared
+CONVEXITY_SIZE = 8  # side in pixels of the downsampled normal map
 
 
 def sparsity(alpha: Tensor) -> Tensor:
@@ -14,13 +14,13 @@ def sparsity(alpha: Tensor) -> Tensor:
 
 
 def opaque(alpha: Tensor) -> Tensor:
-    """Mean binary entropy of o, away from its ends (Latent-NeRF, Metzer et al. 2023, section 4)."""
+    """Mean binary entropy of o, clamped away from 0 and 1 (Latent-NeRF, Metzer et al. 2023, section 4)."""
     inside = alpha.clamp(1e-3, 1.0 - 1e-3)
     return torch.nn.functional.binary_cross_entropy(inside, inside)
 
 
 def orientation(weights: Tensor, normals: Tensor, directions: Tensor, alpha: Tensor) -> Tensor:
-    """sum w max(n . d, 0)^2 over the samples, over the number of rays that hit anything.
+    """Sum of w max(n . d, 0)^2 over the samples, divided by the number of rays that hit something.
 
     Ref-NeRF's loss (Verbin et al. 2022, equation 11) with DreamFusion's stop-gradient on the weights.
     weights [M]; normals and ray directions [M, 3]; alpha of all rays.
@@ -30,16 +30,16 @@ def orientation(weights: Tensor, normals: Tensor, directions: Tensor, alpha: Ten
 
 
 def z_variance(variance: Tensor, alpha: Tensor) -> Tensor:
-    """Mean over the rays with o > 0.5 of the variance of depth along the ray (HiFA, Zhu and Zhuang 2024)."""
+    """Mean variance of the depth along the ray, over rays with o > 0.5 (HiFA, Zhu and Zhuang 2024)."""
     solid = alpha > 0.5
     return torch.where(solid, variance, 0.0).sum() / solid.sum().clamp(min=1)
 
 
 def convexity(normals: Tensor, alpha: Tensor) -> Tensor:
-    """How much neighbouring normals bend inwards (Lukoianov et al. 2024, the released code).
+    """Penalty on concave normals (the released code of Lukoianov et al. 2024).
 
-    normals [B, H, W, 3] unit, alpha [B, H, W, 1]. They are compared as colours, (n + 1) / 2 over black, at
-    8 x 8 pixels; the loss is minus the mean z of the cross products of left and right, below and above.
+    normals [B, H, W, 3] unit, alpha [B, H, W, 1]. Normals are compared as colours, (n + 1) / 2 over black, at
+    8 x 8 pixels. The loss is minus the mean z of the cross products left x right and below x above.
     """
     picture = (0.5 * (normals + 1.0) * alpha).permute(0, 3, 1, 2)
     size = (CONVEXITY_SIZE, CONVEXITY_SIZE)

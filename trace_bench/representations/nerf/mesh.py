@@ -1,4 +1,4 @@
-"""A field as a triangle mesh with vertex colours: marching cubes (scikit-image), files by trimesh."""
+"""Field to triangle mesh with vertex colours: marching cubes (scikit-image), files by trimesh."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor
 from trace_bench.system.errors import TraceBenchError
 
 FORMATS = ("ply", "obj", "glb")
-CHUNK = 1 << 16  # points evaluated at a time
-EMPTY = 1e-5  # densities up to this are no part of the mean that sets the threshold
+CHUNK = 1 << 16  # points per evaluation
+EMPTY = 1e-5  # densities up to this are excluded from the mean that sets the threshold
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class MeshSettings:
-    """The surface is where the density is `density`; null takes the mean of all densities that are not next
-    to 0, as Stable-DreamFusion (Tang 2022) and threestudio's `auto` do."""
+    """The surface lies where the density is `density`; null uses the mean of all densities that are not close
+    to 0, as in Stable-DreamFusion (Tang 2022) and threestudio's `auto`."""
 
     resolution: int = 256  # lattice points a side
     density: float | None = None
@@ -40,7 +40,7 @@ class MeshSettings:
 
 @dataclass(frozen=True)
 class Mesh:
-    """World units, z up; faces wind so that normals point outwards."""
+    """A mesh in world units, z up; the winding of the faces makes normals point outwards."""
 
     vertices: np.ndarray  # float32 [V, 3]
     faces: np.ndarray  # int [F, 3]
@@ -55,9 +55,9 @@ def extract(
     settings: MeshSettings,
     device: torch.device | str,
 ) -> Mesh | None:
-    """The surface of equal density in the cube of half side `radius`; None where there is none.
+    """The isosurface in the cube of half side `radius`; None if there is none.
 
-    The lattice has a border of zeros, so that the mesh is closed where the field reaches the cube's faces.
+    A border of zeros around the lattice closes the mesh where the field reaches the cube's faces.
     """
     from skimage.measure import marching_cubes
 
@@ -84,13 +84,13 @@ def _chunked(function: Callable[[Tensor], Tensor], points: Tensor) -> np.ndarray
 
 
 def write(mesh: Mesh | None, folder: Path, settings: MeshSettings) -> list[Path]:
-    """asset.ply, asset.obj, asset.glb as the settings ask; none, and a warning, where there is no mesh."""
+    """Write asset.ply, asset.obj and asset.glb as configured; if there is no mesh, warn and write none."""
     import trimesh
 
     if not settings.formats:
         return []
     if mesh is None:
-        log.warning("No surface of the chosen density: the field is too thin for a mesh, none is written.")
+        log.warning("The field has no surface at the chosen density; no mesh is written.")
         return []
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -103,5 +103,5 @@ def write(mesh: Mesh | None, folder: Path, settings: MeshSettings) -> list[Path]
     return paths
 
 
-#: glTF's y is up and its front +z; ours are z and +x
+#: in glTF, y is up and the front faces +z; in our world frame, z is up and the front faces +x
 _Y_UP = np.array([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])

@@ -1,4 +1,4 @@
-"""The NeRF as a representation."""
+"""The NeRF representation."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ NEED_NORMALS = ("orientation", "convexity")
 
 
 class NeRF(Representation):
-    """A hash-grid field in the cube of half side field.radius, from a blob of density at the origin.
+    """A hash-grid field in the cube of half side field.radius; starts from a density blob at the origin.
 
-    What depends on the step (jitter along the rays, light, schedules, the learned background) holds while
-    gradients are recorded, that is in training. Without gradients a render shows albedo over the background
-    that it is given, at mid-interval samples and full size.
+    Jitter along the rays, light, schedules and the learned background apply only in training, that is while
+    gradients are recorded. Without gradients, a render shows albedo over the given background, with samples
+    at the middle of each interval and at full size.
 
     Args:
-        points: a NeRF starts from its blob and takes none.
-        resolution, latent_shape: no bearing.
-        seed: of the first parameters and of all that is random in training.
+        points: must be None; a NeRF starts from its blob.
+        resolution, latent_shape: ignored.
+        seed: seed of the initial parameters and of all randomness in training.
         field, hash_grid, occupancy, shading, levels, mesh: fields of `FieldSettings`, `HashGrid`,
             `OccupancySettings`, `ShadingSettings`, `LevelSchedule` and `MeshSettings`.
         samples_per_ray: steps along the cube's diagonal.
-        resolution_schedule: see `ResolutionSchedule`; None: as the cameras say.
-        background: `learned`, an environment map that stands in for the given colour in training, or `given`.
-        background_augment: probability, for each view, that the given colour is taken all the same.
+        resolution_schedule: see `ResolutionSchedule`; None uses the cameras' resolution.
+        background: `learned`, an environment map that replaces the given colour in training, or `given`.
+        background_augment: probability, per view, of using the given colour although `learned` is set.
         lr: learning rates of the grid, the networks and the background (Adam).
-        lr_left: share of them that is left at the end of the run; they fall log-linearly.
-        weight_decay: decoupled, AdamW's.
+        lr_left: factor on the learning rates at the end of the run; they fall log-linearly.
+        weight_decay: decoupled, as in AdamW.
         losses: weights of the terms in `losses.py`, each a number or a ramp [p0, v0, v1, p1] over the run.
-        losses_mode: `raw` weights as they stand, or `normalised`: in units of a view's RMS latent gradient.
+        losses_mode: `raw` weights as given, or `normalised` to a view's RMS latent gradient.
     """
 
     start: ClassVar[Start] = "unused"
@@ -97,10 +97,7 @@ class NeRF(Representation):
         mesh: Mapping[str, Any] | None = None,
     ) -> None:
         if points is not None:
-            raise TraceBenchError(
-                "A NeRF begins from its own blob of density and cannot take points; choose init=none, or "
-                "representation=gaussians."
-            )
+            raise TraceBenchError("NeRF takes no initial points; use init=none, or representation=gaussians.")
         self.lr = merged("lr", LEARNING_RATES, lr)
         self.lr_left = lr_left
         _check(background, losses_mode, samples_per_ray, background_augment, {**self.lr, "left": lr_left})
@@ -125,7 +122,7 @@ class NeRF(Representation):
         self.occupancy.update(self.field.density, self.step, StepRng(seed, -1))
 
     def _make_field(self, settings: FieldSettings, grid: HashGrid) -> None:
-        """Parameters and their optimisers."""
+        """Create the parameters and their optimisers."""
         rng = StepRng(self.seed, -1)
         first = Field.initial(settings, grid, rng)
         if self.background == "learned":
@@ -144,7 +141,7 @@ class NeRF(Representation):
 
     @property
     def n_primitives(self) -> int:
-        """Parameters of the field."""
+        """Number of parameters of the field."""
         return sum(self.params[name].numel() for name in ("table", *Field.NETWORKS))
 
     def render(self, cameras: Cameras, background: Tensor, with_normals: bool = False) -> Render:
@@ -179,7 +176,7 @@ class NeRF(Representation):
     def _shader(
         self, cameras: Cameras, positions: Tensor, view: Tensor, fraction: float, rng: StepRng
     ) -> Shader | None:
-        """How this step's samples are lit; None for plain albedo."""
+        """The shading of this step's samples; None for plain albedo."""
         kind = self.shading.at(fraction, rng)
         if kind == "albedo":
             return None
@@ -187,7 +184,7 @@ class NeRF(Representation):
         return lambda albedo, normals: shade(albedo, normals, positions, lights, kind)
 
     def _environment(self, directions: Tensor, given: Tensor, rng: StepRng) -> Tensor:
-        """The learned background [B, H, W, 3], or the given colour for the views that draw it."""
+        """The learned background [B, H, W, 3]; views chosen by `background_augment` get the given colour."""
         learned = Environment(self.params)(directions.reshape(-1, 3)).view_as(directions)
         keep = rng.uniform("nerf_background", (len(directions),), self.device) >= self.background_augment
         return torch.where(keep[:, None, None, None], learned, given)
@@ -222,7 +219,7 @@ class NeRF(Representation):
             self.occupancy.update(self.field.density, self.step, StepRng(self.seed, self.progress.k))
 
     def _enter(self, progress: Progress) -> None:
-        """Set what the schedules say of the next step."""
+        """Apply the schedules for the next step."""
         self.progress = progress
         self.field.active = self.levels.active(progress.fraction, self.field.grid.levels)
 
@@ -244,7 +241,7 @@ class NeRF(Representation):
         self._enter(Progress(*state["progress"]))
 
     def export(self, folder: Path) -> list[Path]:
-        """The mesh as asset.ply, .obj and .glb, and asset.safetensors with the parameters as they are."""
+        """Write the mesh as asset.ply, .obj and .glb, and asset.safetensors with the raw parameters."""
         from safetensors.torch import save
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -261,7 +258,7 @@ class NeRF(Representation):
         return [*write(surface, folder, self.mesh), safe]
 
     def _describe(self) -> dict[str, str]:
-        """What the tensors alone do not tell."""
+        """Settings needed to interpret the tensors."""
         settings = vars(self.field.settings) | {
             name: getattr(self.field.grid, name) for name in HashGrid.__dataclass_fields__
         }

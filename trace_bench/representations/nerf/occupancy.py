@@ -1,4 +1,4 @@
-"""Which cells of the cube hold anything (Müller et al. 2022, appendix E.2): rays skip the others."""
+"""Which cells of the cube are occupied (Müller et al. 2022, appendix E.2); rays skip the others."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from trace_bench.system.errors import TraceBenchError
 
 @dataclass(frozen=True)
 class OccupancySettings:
-    """The defaults are nerfacc's (Li et al. 2023), which threestudio uses."""
+    """Defaults from nerfacc (Li et al. 2023), as used by threestudio."""
 
     resolution: int = 32  # cells a side
-    every: int = 16  # steps from update to update
-    threshold: float = 0.01  # optical depth of one sample, or the grid's mean if that is less
-    decay: float = 0.95  # what an update leaves of the largest value seen so far
+    every: int = 16  # steps between updates
+    threshold: float = 0.01  # optical depth of one sample; the grid's mean is used if it is lower
+    decay: float = 0.95  # factor on the running maximum at each update
 
     def __post_init__(self) -> None:
         if min(self.resolution, self.every) < 1 or self.threshold < 0 or not 0 <= self.decay <= 1:
@@ -30,7 +30,7 @@ class OccupancySettings:
 
 
 class OccupancyGrid:
-    """Running maximum of density x step in every cell of the cube of half side `radius`."""
+    """Running maximum of density times step in every cell of the cube of half side `radius`."""
 
     def __init__(self, settings: OccupancySettings, radius: float, device: torch.device | str) -> None:
         self.settings, self.radius = settings, radius
@@ -42,7 +42,7 @@ class OccupancyGrid:
 
     @torch.no_grad()
     def update(self, density: Callable[[Tensor], Tensor], step: float, rng: StepRng) -> None:
-        """Look at a random point of every cell."""
+        """Sample a random point in every cell."""
         s = self.settings
         jitter = rng.uniform("nerf_occupancy", (1, *self._cells.shape), self.values.device)[0]
         points = ((self._cells + jitter) * (2.0 / s.resolution) - 1.0) * self.radius
@@ -50,7 +50,7 @@ class OccupancyGrid:
         self.occupied = self.values > self.values.mean().clamp(max=s.threshold)
 
     def at(self, positions: Tensor) -> Tensor:
-        """Whether the cells of positions [3, ...] in the cube are occupied: bool [...]."""
+        """Whether the cells at positions [3, ...] in the cube are occupied: bool [...]."""
         n = self.settings.resolution
         x, y, z = ((positions + self.radius) * (n / (2.0 * self.radius))).long().clamp_(0, n - 1)
         return self.occupied[x.mul_(n).add_(y).mul_(n).add_(z)]

@@ -1,4 +1,4 @@
-"""Camera rays through a cube, and the samples on them that lie in occupied cells."""
+"""Camera rays through a cube, and their samples in occupied cells."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
 
-LOOKED_AT = {"cpu": 1 << 17, "cuda": 1 << 23}  # positions whose cells are looked up at a time
+LOOKED_AT = {"cpu": 1 << 17, "cuda": 1 << 23}  # positions per occupancy lookup
 
 
 @dataclass(frozen=True)
 class Rays:
-    """R rays, view by view and row by row."""
+    """R rays, ordered by view, then row by row."""
 
     origins: Tensor  # [R, 3]
     directions: Tensor  # [R, 3] unit
-    cosines: Tensor  # [R] z-depth in the camera's frame per unit of length along the ray
+    cosines: Tensor  # [R] camera-frame z-depth per unit of length along the ray
     near: Tensor  # [R] where the ray enters the cube, 0 if it starts inside
-    far: Tensor  # [R] where it leaves; not above near if it misses
+    far: Tensor  # [R] where it leaves; at most near if it misses
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -40,7 +40,7 @@ class Samples:
 
 
 def camera_rays(cameras: Cameras, radius: float) -> Rays:
-    """A ray through every pixel's centre, and its part in the cube [-radius, radius]^3."""
+    """A ray through every pixel centre, and the segment of it in the cube [-radius, radius]^3."""
     c2w, K = cameras.c2w, cameras.Ks
     u = torch.arange(cameras.width, device=c2w.device) + 0.5
     v = torch.arange(cameras.height, device=c2w.device) + 0.5
@@ -61,9 +61,9 @@ def camera_rays(cameras: Cameras, radius: float) -> Rays:
 def march(
     rays: Rays, is_occupied: Callable[[Tensor], Tensor], step: float, n_steps: int, jitter: Tensor
 ) -> Samples:
-    """Samples at near + (i + jitter) step, i < n_steps, that are in the cube and in occupied cells.
+    """Samples at near + (i + jitter) step, i < n_steps, that lie in the cube and in occupied cells.
 
-    jitter: [R] in [0, 1). Everything but the number of samples stays on the device.
+    jitter: [R] in [0, 1). Only the number of samples is transferred from the device.
     """
     offsets = torch.arange(n_steps, device=jitter.device) * step
     first = rays.near + jitter * step
@@ -75,6 +75,6 @@ def march(
         positions = rays.origins[part].t()[..., None] + t * rays.directions[part].t()[..., None]
         masks.append((t < rays.far[part, None]) & is_occupied(positions))
     mask = torch.cat(masks)
-    ray, index = mask.nonzero(as_tuple=True)  # the one place where a render waits for the device
+    ray, index = mask.nonzero(as_tuple=True)  # the only synchronisation with the device in a render
     t = first[ray] + index * step
     return Samples(ray, mask.sum(dim=1), t, rays.origins[ray] + t[:, None] * rays.directions[ray])

@@ -1,4 +1,4 @@
-"""Field and samples to what each ray sees."""
+"""Renders rays from the field and the samples."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from trace_bench.representations.nerf.field import Field
 from trace_bench.representations.nerf.rays import Samples
 from trace_bench.representations.nerf.volume import accumulate, opacity, render_weights
 
-CHUNK = 1 << 14  # samples evaluated at a time where no gradient is recorded
-VISIBLE = 1e-4  # weight above which a sample's colour counts there
+CHUNK = 1 << 14  # samples per evaluation without gradients
+VISIBLE = 1e-4  # without gradients, samples with smaller weight get no colour
 
 Shader = Callable[[Tensor, Tensor], Tensor]  # albedo, normals [M, 3] -> colours [M, 3]
 
 
 @dataclass(frozen=True)
 class RayColors:
-    """R rays; sums over the M samples on them."""
+    """What R rays see, from the M samples on them."""
 
-    color: Tensor  # [R, 3] of the field alone, over black
+    color: Tensor  # [R, 3] of the field only, over black
     alpha: Tensor  # [R]
     distance: Tensor  # [R] sum of w t
-    variance: Tensor | None  # [R] sum of w (t - distance)^2; None where no gradient is recorded
+    variance: Tensor | None  # [R] sum of w (t - distance)^2; None without gradients
     normal: Tensor | None  # [R, 3] sum of w n
     weights: Tensor  # [M]
     normals: Tensor | None  # [M, 3] unit
@@ -34,7 +34,7 @@ class RayColors:
 def look(
     field: Field, samples: Samples, step: float, with_normals: bool = False, shader: Shader | None = None
 ) -> RayColors:
-    """What the rays see of the field, differentiable in its parameters where gradients are recorded."""
+    """Render the rays; differentiable in the field's parameters if gradients are recorded."""
     if not torch.is_grad_enabled():
         return _look_only(field, samples, step, with_normals)
     normals = None
@@ -59,7 +59,7 @@ def look(
 
 
 def _look_only(field: Field, samples: Samples, step: float, with_normals: bool) -> RayColors:
-    """The same without gradients or shading: colours and normals only of the samples that are visible."""
+    """Like `look` without gradients or shading; computes colours and normals of visible samples only."""
     tau = _chunked(lambda p: field.density(p)[:, None], samples.positions, 1)[:, 0] * step
     weights = render_weights(tau, samples)
     (visible,) = (weights > VISIBLE).nonzero(as_tuple=True)
@@ -87,7 +87,7 @@ def _look_only(field: Field, samples: Samples, step: float, with_normals: bool) 
 
 
 def _chunked(function: Callable[[Tensor], Tensor], positions: Tensor, width: int) -> Tensor:
-    """function(positions) [M, width], a part of the positions at a time."""
+    """function(positions) [M, width], evaluated in chunks."""
     out = positions.new_empty(len(positions), width)
     for begin in range(0, len(positions), CHUNK):
         out[begin : begin + CHUNK] = function(positions[begin : begin + CHUNK])

@@ -1,4 +1,4 @@
-"""What grows in the course of a run: levels of the hash grid, pixels of the renders."""
+"""Schedules over a run: levels of the hash grid and resolution of the renders."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LevelSchedule:
-    """Coarse to fine (threestudio's progressive band hash grid): `start` levels, and one more at every
-    `every` after `begin`, which are shares of the run. start null: all levels at once."""
+    """Coarse to fine (threestudio's progressive band hash grid): `start` levels, then one more at every
+    `every` after `begin`, both shares of the run. start null: all levels from the beginning."""
 
     start: int | None = None
     begin: float = 0.0
@@ -30,7 +30,7 @@ class LevelSchedule:
             )
 
     def active(self, fraction: float, levels: int) -> int:
-        """Levels in use at this fraction of the run."""
+        """Number of levels in use at this fraction of the run."""
         if self.start is None:
             return levels
         more = math.floor(max(fraction - self.begin, 0.0) / self.every + 1e-9)
@@ -38,19 +38,19 @@ class LevelSchedule:
 
 
 class ResolutionSchedule:
-    """Training pixels a side, as pairs (share of the run from which they hold, pixels); the first from 0."""
+    """Render side in training: pairs (share of the run from which it applies, pixels), the first from 0."""
 
     def __init__(self, pairs: Sequence[Sequence[float]] | None) -> None:
         self.pairs = [(float(begin), int(pixels)) for begin, pixels in pairs or ()]
         begins = [begin for begin, _ in self.pairs]
         if self.pairs and (begins[0] != 0.0 or begins != sorted(begins) or min(p for _, p in self.pairs) < 8):
             raise TraceBenchError(
-                "representation.resolution_schedule must be pairs [share of the run, pixels >= 8] in order "
-                f"and from share 0 on, but is {self.pairs}."
+                "representation.resolution_schedule must be sorted pairs [share of the run, pixels >= 8] "
+                f"that start at share 0, but is {self.pairs}."
             )
 
     def cameras(self, cameras: Cameras, fraction: float) -> Cameras:
-        """The same views at the scheduled size, where that is smaller than theirs."""
+        """The same views at the scheduled size, if that is smaller than theirs."""
         due = [pixels for begin, pixels in self.pairs if begin <= fraction]
         if not due or due[-1] >= cameras.height:
             return cameras

@@ -1,4 +1,4 @@
-"""Diffuse shading under a random point light while training (Poole et al., DreamFusion, 2022)."""
+"""Diffuse shading under a random point light during training (Poole et al., DreamFusion, 2022)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from trace_bench.system.errors import TraceBenchError
 
 AMBIENT, DIFFUSE = 0.1, 0.9  # threestudio
 LIGHT_DISTANCE = (0.8, 1.5)
-LIGHT_SPREAD = 1.0  # of the light's position about the camera's
+LIGHT_SPREAD = 1.0  # std of the light's offset from the camera
 
 
 @dataclass(frozen=True)
 class ShadingSettings:
-    """When a step is shaded; one draw for the whole batch, as in threestudio."""
+    """When to shade a step; one draw for the whole batch, as in threestudio."""
 
-    diffuse: float = 0.0  # probability of a shaded step; 0: never, and no normals are computed for it
+    diffuse: float = 0.0  # probability of a shaded step; 0 also skips computing normals for it
     textureless: float = 0.0  # probability that a shaded step shows white albedo
     ambient_until: float = 0.0  # share of the run without shading
 
@@ -29,14 +29,14 @@ class ShadingSettings:
                 raise TraceBenchError(f"representation.shading.{name} must be in [0, 1], but is {value}.")
 
     def at(self, fraction: float, rng: StepRng) -> str:
-        """albedo, diffuse or textureless, for a step at this fraction of the run."""
+        """One of albedo, diffuse, textureless for a step at this fraction of the run."""
         if fraction < self.ambient_until or not rng.chance("nerf_diffuse", self.diffuse):
             return "albedo"
         return "textureless" if rng.chance("nerf_textureless", self.textureless) else "diffuse"
 
 
 def light_positions(cameras_at: Tensor, rng: StepRng) -> Tensor:
-    """One light a view, about the camera's direction (DreamFusion): [B, 3] for camera positions [B, 3]."""
+    """One light per view, near the camera's direction (DreamFusion): [B, 3] for camera positions [B, 3]."""
     device, shape = cameras_at.device, tuple(cameras_at.shape)
     about = cameras_at + LIGHT_SPREAD * rng.randn("nerf_light_direction", shape, device)
     low, high = LIGHT_DISTANCE
@@ -45,7 +45,7 @@ def light_positions(cameras_at: Tensor, rng: StepRng) -> Tensor:
 
 
 def shade(albedo: Tensor, normals: Tensor, positions: Tensor, lights: Tensor, kind: str) -> Tensor:
-    """Lambert's colour of samples: all [M, 3], `lights` the light's position for each sample."""
+    """Lambertian colour of the samples: all [M, 3], `lights` is the light position of each sample."""
     towards = torch.nn.functional.normalize(lights - positions, dim=-1)
     cosine = (normals * towards).sum(dim=-1, keepdim=True).clamp(min=0.0)
     light = (AMBIENT + DIFFUSE * cosine).expand(-1, 3)

@@ -25,12 +25,12 @@ def accumulate(values: Tensor, samples: Samples) -> Tensor:
 
 
 def opacity(optical_depth: Tensor, samples: Samples) -> Tensor:
-    """1 - exp(-sum of tau) = sum of the weights, and never above 1: [R]."""
+    """1 - exp(-sum of tau), which equals the sum of the weights but never exceeds 1: [R]."""
     return -torch.expm1(-accumulate(optical_depth, samples))
 
 
 class _RenderWeights(torch.autograd.Function):
-    """Sums along a ray are differences of sums over all samples, hence in double precision."""
+    """Sums along a ray are differences of sums over all samples, and therefore use double precision."""
 
     @staticmethod
     def forward(ctx: Any, tau: Tensor, ray: Tensor, counts: Tensor) -> Tensor:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""gsplat's `rasterization` on the CPU. What the CPU does not do is refused, never ignored."""
+"""gsplat's `rasterization` on the CPU. Unsupported arguments raise an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trace_bench.system.errors import TraceBenchError
 
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 
-#: arguments of gsplat 1.5 that have one possible value here
+#: arguments of gsplat 1.5 that support only this value here
 ONLY = {
     "sh_degree": None,
     "sparse_grad": False,
@@ -35,7 +35,7 @@ ONLY = {
 
 def rasterization(
     means: Tensor,  # [N, 3]
-    quats: Tensor,  # [N, 4] wxyz, not necessarily unit
+    quats: Tensor,  # [N, 4] wxyz, need not be unit
     scales: Tensor,  # [N, 3] standard deviations
     opacities: Tensor,  # [N] in [0, 1]
     colors: Tensor,  # [N, D] or [C, N, D], post-activation
@@ -58,12 +58,12 @@ def rasterization(
     channel_chunk: int = 32,
     **others: Any,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Render [C, H, W, X] and alphas [C, H, W, 1] of C cameras, and gsplat's `info`.
+    """Render [C, H, W, X] and alphas [C, H, W, 1] of C cameras; also returns gsplat's `info`.
 
     X is D, 1 (render_mode D, ED) or D + 1 (RGB+D, RGB+ED); D is accumulated, ED expected z-depth. Gradients
-    reach means, quats, scales, opacities, colors and backgrounds; `info["means2d"]` ([C, N, 2], or [nnz, 2]
-    where packed) retains its own on request, and carries `absgrad` where asked. `tile_size` and
-    `channel_chunk` steer gsplat's kernels and have no bearing here; `info` lacks the entries on tiles.
+    reach means, quats, scales, opacities, colors and backgrounds. `info["means2d"]` ([C, N, 2], or [nnz, 2]
+    if packed) can retain its gradient, and has `absgrad` on request. `tile_size` and `channel_chunk` are
+    ignored; `info` has no entries on tiles.
     """
     _refuse(sh_degree=sh_degree, sparse_grad=sparse_grad, rasterize_mode=rasterize_mode, **others)
     _check(means, quats, scales, opacities, colors, viewmats, Ks, backgrounds, render_mode)
@@ -87,7 +87,7 @@ def rasterization(
         means2d, conics, features, opacities, behind, depths.detach(), radii, starts, (width, height), absgrad
     )
     if not finite:
-        rendered = rendered * math.nan  # the kernels leave such Gaussians out, which would hide them
+        rendered = rendered * math.nan  # the kernels skip non-finite Gaussians, which would hide them
     if render_mode.endswith("ED"):
         expected = rendered[..., -1:] / alphas.clamp(min=1e-10)
         rendered = torch.cat([rendered[..., :-1], expected], dim=-1)
@@ -111,7 +111,7 @@ def rasterization(
 def _features(
     colors: Tensor, depths: Tensor, backgrounds: Tensor | None, render_mode: str
 ) -> tuple[Tensor, Tensor | None]:
-    """Channels to composite, depth last, and the background of each; depth has a background of zero."""
+    """Channels to composite, depth last, and the background of each; depth has background zero."""
     if render_mode == "RGB":
         return colors, backgrounds
     zero = None if backgrounds is None else backgrounds.new_zeros(len(backgrounds), 1)
@@ -123,16 +123,16 @@ def _features(
 
 def _refuse(**given: Any) -> None:
     for name, value in given.items():
-        if name == "rolling_shutter":  # an enum whose first value is the global shutter
+        if name == "rolling_shutter":  # an enum
             if getattr(value, "name", value) != "GLOBAL":
                 raise TraceBenchError(
-                    "The CPU rasteriser has no rolling shutter; leave it out or render on CUDA."
+                    "The CPU rasteriser does not support a rolling shutter; leave it out or render on CUDA."
                 )
         elif name not in ONLY:
             raise TraceBenchError(f"rasterization has no argument {name!r}; see gsplat's documentation.")
         elif (value is None) != (ONLY[name] is None) or (value is not None and value != ONLY[name]):
             raise TraceBenchError(
-                f"The CPU rasteriser does {name}={ONLY[name]!r} only; leave it out or render on CUDA."
+                f"The CPU rasteriser supports only {name}={ONLY[name]!r}; leave it out or render on CUDA."
             )
 
 
@@ -157,7 +157,7 @@ def _check(
         if tuple(tensor.shape) not in shapes:
             allowed = " or ".join(map(str, shapes))
             raise TraceBenchError(
-                f"rasterization got {name} of shape {tuple(tensor.shape)}, but takes {allowed}."
+                f"rasterization got {name} of shape {tuple(tensor.shape)}, but needs {allowed}."
             )
         if tensor.device.type != "cpu" or tensor.dtype not in {torch.float32, torch.float64}:
             raise TraceBenchError(
@@ -165,6 +165,6 @@ def _check(
                 f"on {tensor.device}; convert it, or call gsplat.rasterization for CUDA."
             )
     if viewmats.requires_grad or Ks.requires_grad:
-        raise TraceBenchError("The CPU rasteriser has no gradient for cameras; detach viewmats and Ks.")
+        raise TraceBenchError("The CPU rasteriser has no gradients for cameras; detach viewmats and Ks.")
     if render_mode not in RENDER_MODES:
         raise TraceBenchError(f"render_mode={render_mode!r} is not one of {', '.join(RENDER_MODES)}.")

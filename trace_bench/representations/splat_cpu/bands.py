@@ -1,13 +1,12 @@
 """Front-to-back compositing of screen-space Gaussians as in gsplat, and its exact gradient.
 
-A pixel is drawn by every Gaussian whose alpha = min(0.999, opacity exp(-sigma)) there is at least 1/255,
-nearest first, until the transmittance would fall to 1e-4. Images are cut into bands of BAND rows, the unit of
-parallel work: a band holds the depth-ordered list of the Gaussians that touch it, its pixels belong to it
-alone, and gradients are kept per (band, Gaussian) and summed in that order. The result thus does not depend
-on the number of threads.
+Each Gaussian whose alpha = min(0.999, opacity exp(-sigma)) at a pixel is at least 1/255 contributes to it,
+nearest first, until the transmittance would fall to 1e-4. Images are split into bands of BAND rows, the unit
+of parallel work. A band has its own pixels and a depth-ordered list of the Gaussians that touch it. Gradients
+are stored per (band, Gaussian) and summed in that order, so results do not depend on the number of threads.
 
-Along a row exp(-sigma) is a recurrence: sigma(x + 1) - sigma(x) is linear in x, so each pixel costs two
-multiplications where it would cost an exponential.
+Along a row, exp(-sigma) is a recurrence: sigma(x + 1) - sigma(x) is linear in x, so each pixel costs two
+multiplications instead of an exponential.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from trace_bench.representations.splat_cpu.projection import ALPHA_THRESHOLD
 BAND = 8  # rows
 ALPHA_MAX = 0.999
 TRANSMITTANCE_MIN = 1e-4
-TOLERANCE = 1.0 + 1e-9  # opacity exp(-sigma) above the opacity by more: sigma < 0, a conic broken by rounding
+TOLERANCE = 1.0 + 1e-9  # beyond this factor on opacity, sigma < 0: rounding broke the conic
 N_GEOMETRY = 8  # columns of a gradient row before the colours: x, y, |x|, |y|, conic a, b, c, opacity
 
 
@@ -30,7 +29,7 @@ N_GEOMETRY = 8  # columns of a gradient row before the colours: x, y, |x|, |y|, 
 def list_bands(means2d, radii, order, starts, height):
     """Depth-ordered Gaussians of every band: (ids [n], offsets [n_images * n_bands + 1]).
 
-    order [M]: flat indices, nearest first within each image; starts [n_images + 1]: where each image begins.
+    order [M]: flat indices, nearest first within each image; starts [n_images + 1]: start of each image.
     """
     n_bands = (height + BAND - 1) // BAND
     n_images = len(starts) - 1
@@ -59,14 +58,14 @@ def list_bands(means2d, radii, order, starts, height):
 
 @kernel
 def _rows(y, radius, row_begin, row_end):
-    """Rows of the band that the Gaussian's box covers."""
+    """Rows of the band inside the Gaussian's box."""
     begin = max(float(row_begin), np.floor(y - radius))
     return int(begin), int(min(float(row_end), np.ceil(y + radius)))
 
 
 @kernel
 def _span(x, radius, conic, dy, reach, width):
-    """Columns [begin, end) of a row whose centres lie within sigma <= reach / 2 and within the box."""
+    """Columns [begin, end) of a row whose centres have sigma <= reach / 2 and lie in the box."""
     a, b, c = conic[0], conic[1], conic[2]
     discriminant = b * b * dy * dy - a * (c * dy * dy - reach)
     if not (discriminant >= 0.0 and a > 0.0):
@@ -79,14 +78,14 @@ def _span(x, radius, conic, dy, reach, width):
 
 @kernel
 def _enter(conic, opacity, dx, dy):
-    """opacity exp(-sigma) at (dx, dy), and the factor to the next column."""
+    """opacity exp(-sigma) at (dx, dy), and its factor to the next column."""
     raw = opacity * math.exp(-0.5 * (conic[0] * dx * dx + conic[2] * dy * dy) - conic[1] * dx * dy)
     return raw, math.exp(-conic[0] * (dx + 0.5) - conic[1] * dy)
 
 
 @kernel
 def _draw_row(raw, ratio, decay, most, begin, end, color_g, color, transmittance):
-    """Composite one row of one Gaussian; color [W, D] and transmittance [W] are the image's row."""
+    """Composite one row of one Gaussian; color [W, D] and transmittance [W] are that row of the image."""
     c0, c1, c2, c3 = color_g[0], color_g[1], color_g[2], color_g[3]
     for u in range(max(0, begin), end):
         before = transmittance[u]
@@ -112,9 +111,9 @@ def _draw_row(raw, ratio, decay, most, begin, end, color_g, color, transmittance
 def composite(
     job_begin, job_end, ids, offsets, means2d, conics, opacities, radii, colors, color, transmittance
 ):
-    """Fill color [I, H, W, D] (zero before) and transmittance [I, H, W] (one before) of the given bands.
+    """Fill color [I, H, W, D] (initially 0) and transmittance [I, H, W] (initially 1) of the given bands.
 
-    D is at least 4. A pixel that is full carries the negative of its transmittance.
+    D is at least 4. A saturated pixel stores its transmittance with a negative sign.
     """
     height, width = transmittance.shape[1], transmittance.shape[2]
     n_bands = (height + BAND - 1) // BAND
@@ -139,7 +138,7 @@ def composite(
 
 @kernel
 def _add_moments(zeroth, first, second, conic, dy, v_g):
-    """Gradient of a row's sigma = a dx^2 / 2 + b dx dy + c dy^2 / 2 from its moments in dx."""
+    """Gradient of a row's sigma = a dx^2 / 2 + b dx dy + c dy^2 / 2, from its moments in dx."""
     v_g[0] -= conic[0] * first + conic[1] * dy * zeroth
     v_g[1] -= conic[1] * first + conic[2] * dy * zeroth
     v_g[4] += 0.5 * second
@@ -152,9 +151,9 @@ def _add_moments(zeroth, first, second, conic, dy, v_g):
 def _draw_row_vjp(
     raw, ratio, decay, most, begin, end, x, conic, dy, color_g, v_color, tail, transmittance, v_g, absgrad
 ):
-    """Gradient of `_draw_row`, replaying it; adds to v_g [N_GEOMETRY + D].
+    """Gradient of `_draw_row` by replaying it; adds to v_g [N_GEOMETRY + D].
 
-    tail [W]: what the pixel's loss owes to all that lies behind. With v = d loss / d color,
+    tail [W]: the loss contribution of everything behind, per pixel. With v = d loss / d color,
     d loss / d alpha = T (c . v) - tail / (1 - alpha).
     """
     c0, c1, c2, c3 = color_g[0], color_g[1], color_g[2], color_g[3]
@@ -201,9 +200,9 @@ def composite_vjp(
     job_begin, job_end, ids, offsets, means2d, conics, opacities, radii, colors,
     v_color, tail, transmittance, v_entries, absgrad,
 ):  # fmt: skip
-    """Gradient of `composite` per entry of `ids`: v_entries [n, N_GEOMETRY + D], zero before.
+    """Gradient of `composite` per entry of `ids`: v_entries [n, N_GEOMETRY + D], initially 0.
 
-    v_color [I, H, W, D]; tail [I, H, W] is used up; transmittance [I, H, W] is one before.
+    v_color [I, H, W, D]; tail [I, H, W] is overwritten; transmittance [I, H, W] must be 1.
     """
     height, width = transmittance.shape[1], transmittance.shape[2]
     n_bands = (height + BAND - 1) // BAND

@@ -21,7 +21,7 @@ from trace_bench.representations.splat_cpu.projection import double
 
 
 def _at_least_4(x: np.ndarray) -> np.ndarray:
-    """Zero-pad the last axis to 4, which the kernels keep in registers."""
+    """Zero-pad the last axis to 4; the kernels keep 4 channels in registers."""
     missing = 4 - x.shape[-1]
     return np.concatenate([x, np.zeros((*x.shape[:-1], missing))], axis=-1) if missing > 0 else x
 
@@ -33,7 +33,7 @@ def _depth_order(depths: Tensor, starts: list[int]) -> np.ndarray:
 
 
 class Compositing(torch.autograd.Function):
-    """Flat or batched Gaussians [..., M in all] of I images, in the order of the images, to pixels.
+    """Composites the flat or batched Gaussians [..., M in total] of I images, in image order.
 
     Returns colors [I, H, W, D] over the backgrounds and alphas [I, H, W, 1]. Differentiable in means2d
     [..., 2], conics [..., 3], colors [..., D], opacities [...] and backgrounds [I, D].
@@ -47,9 +47,9 @@ class Compositing(torch.autograd.Function):
         colors: Tensor,
         opacities: Tensor,
         backgrounds: Tensor | None,
-        depths: Tensor,  # [...], for the order alone
+        depths: Tensor,  # [...], used for sorting only
         radii: Tensor,  # [..., 2] int32; a Gaussian with a zero is not drawn
-        starts: list[int],  # [I + 1] where each image's Gaussians begin
+        starts: list[int],  # [I + 1], first Gaussian of each image
         size: tuple[int, int],  # width, height
         absgrad: bool,
     ) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""How kernels are compiled and spread over threads."""
+"""Compiles kernels and runs them on threads."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def kernel(function: F) -> F:
-    """Compile with numba, free of the GIL; kept on disk between processes where a folder can be written."""
+    """Compile with numba, without the GIL; cached on disk if a folder is writable."""
     options = {"nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
+    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
         return numba.njit(function, **options)
 
 
 def run_jobs(n_jobs: int, call: Callable[[int, int], None]) -> None:
     """Run call(begin, end) over all jobs on `torch.get_num_threads()` threads.
 
-    Jobs must not share what they write. Threads live for one call: nothing is left behind that a fork could
-    find dead.
+    Jobs must not write to shared data. Threads live for one call only, so that a later fork inherits no
+    dead threads.
     """
     n_threads = min(torch.get_num_threads(), n_jobs)
     if n_threads <= 1:

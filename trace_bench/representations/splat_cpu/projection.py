@@ -1,6 +1,6 @@
 """EWA projection of 3D Gaussians to the screen, and its gradient (gsplat's pinhole projection).
 
-Written for one Gaussian and one camera: p = R m + t, V = R Rot(q) diag(s), A = J V with J the Jacobian of the
+For one Gaussian and one camera: p = R m + t, V = R Rot(q) diag(s), A = J V with J the Jacobian of the
 perspective division (its x/z and y/z clamped to 1.3 times the field of view), cov2d = A A^T + eps2d I.
 """
 
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from trace_bench.representations.splat_cpu.jit import kernel
 
-ALPHA_THRESHOLD = 1.0 / 255.0  # a Gaussian is not drawn where it is fainter than this
+ALPHA_THRESHOLD = 1.0 / 255.0  # a Gaussian is not drawn where its alpha is lower
 MAX_EXTENT = 3.33  # standard deviations
-MAX_RADIUS = 1e9  # pixels, so that it fits into an int32
+MAX_RADIUS = 1e9  # pixels; fits into an int32
 
 
 @kernel
@@ -49,7 +49,7 @@ def _rotation_vjp(q, inv, v_rot, v_q):
 
 @kernel
 def _jacobian(p, K, width, height):
-    """(J00, J02, J11, J12, whether x/z is clamped, whether y/z is) of the perspective division at p [3]."""
+    """(J00, J02, J11, J12, x/z is clamped, y/z is clamped) of the perspective division at p [3]."""
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     rz = 1.0 / p[2]
     margin_x, margin_y = 0.15 * width / fx, 0.15 * height / fy
@@ -79,7 +79,7 @@ def _footprint(rot, scale, viewmat, jac, V, A):
 
 @kernel
 def project(means, quats, scales, opacities, viewmats, Ks, limits, means2d, depths, conics, radii):
-    """Fill the outputs [C, N, ...], zero where a Gaussian is not seen.
+    """Fill the outputs [C, N, ...]; zero for a Gaussian that is not visible.
 
     limits: width, height, near_plane, far_plane, radius_clip, eps2d.
     """
@@ -92,7 +92,7 @@ def project(means, quats, scales, opacities, viewmats, Ks, limits, means2d, dept
         _rotation(quats[g], rot)
         for c in range(viewmats.shape[0]):
             _to_camera(means[g], viewmats[c], p)
-            if not near <= p[2] <= far:  # nor if it is NaN
+            if not near <= p[2] <= far:  # also true for NaN
                 continue
             _footprint(rot, scales[g], viewmats[c], _jacobian(p, Ks[c], width, height), V, A)
             xx = A[0, 0] * A[0, 0] + A[0, 1] * A[0, 1] + A[0, 2] * A[0, 2] + eps2d
@@ -133,7 +133,7 @@ def _perspective_vjp(p, K, jac, v_jac, v_xy, v_depth, v_p):
     v_p[0], v_p[1] = fx * rz * v_xy[0], fy * rz * v_xy[1]
     v_p[2] = v_depth - rz * (v_p[0] * p[0] + v_p[1] * p[1])
     v_p[2] -= rz * (jac[0] * v_jac[0] + jac[2] * v_jac[2])
-    # J02 = -fx x / z^2, or -fx limit / z where it is clamped; J12 alike.
+    # J02 = -fx x / z^2, or -fx limit / z if clamped; J12 likewise.
     if jac[4]:
         v_p[2] -= rz * jac[1] * v_jac[1]
     else:
@@ -151,7 +151,7 @@ def project_vjp(
     means, quats, scales, viewmats, Ks, limits, conics, radii,
     v_means2d, v_depths, v_conics, v_means, v_quats, v_scales,
 ):  # fmt: skip
-    """Add the gradients of `project`, cameras in their order, to v_means, v_quats and v_scales."""
+    """Add the gradients of `project`, in camera order, to v_means, v_quats and v_scales."""
     width, height = limits[0], limits[1]
     rot, V, A, p = np.empty((3, 3)), np.empty((3, 3)), np.empty((2, 3)), np.empty(3)
     v_M, v_rot, v_A = np.empty((3, 3)), np.empty((3, 3)), np.empty((2, 3))
@@ -188,15 +188,15 @@ def project_vjp(
 
 
 def double(tensor: Tensor) -> np.ndarray:
-    """The tensor as a contiguous float64 array, shared where it is one already."""
+    """The tensor as a contiguous float64 array; shares memory if it already is one."""
     return tensor.detach().double().contiguous().numpy()
 
 
 class Projection(torch.autograd.Function):
-    """means [N, 3], quats [N, 4], scales [N, 3] of N Gaussians to C screens.
+    """Projects N Gaussians, means [N, 3], quats [N, 4], scales [N, 3], to C screens.
 
-    Returns means2d [C, N, 2], depths [C, N], conics [C, N, 3] and radii [C, N, 2] (int32, zero: not seen).
-    `opacities` [N] only bound the radii, as in gsplat: no gradient passes through that bound.
+    Returns means2d [C, N, 2], depths [C, N], conics [C, N, 3] and radii [C, N, 2] (int32, 0 if not visible).
+    `opacities` [N] only limit the radii, as in gsplat, and get no gradient.
     """
 
     @staticmethod

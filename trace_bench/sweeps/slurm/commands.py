@@ -1,4 +1,4 @@
-"""Questions to Slurm: what it allows, what is queued, how a job ended. None needs an accounting database."""
+"""Queries to Slurm: its limits, its queue, how a job ended. None needs an accounting database."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from collections.abc import Iterable, Iterator
 
 from trace_bench.system.errors import TraceBenchError
 
-#: What a job's environment must not hand on to jobs that are submitted from inside it, and what it may.
+#: Variables that jobs submitted from inside a job must not inherit, and exceptions.
 _INHERITED, _KEPT = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_"), ("SLURM_CONF",)
 _TIMEOUT_S = 60.0
 
 
 class SlurmError(TraceBenchError):
-    """Slurm is not there, or does not answer."""
+    """Slurm is missing or does not answer."""
 
 
 def is_here() -> bool:
-    """Whether this machine has Slurm's commands."""
+    """Whether Slurm's commands exist on this machine."""
     return shutil.which("sbatch") is not None and shutil.which("squeue") is not None
 
 
 def ask(*command: str) -> str:
-    """What one of Slurm's commands says; SlurmError where it fails."""
+    """The output of a Slurm command; SlurmError if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -37,7 +37,7 @@ def ask(*command: str) -> str:
 
 
 def max_array_size() -> int:
-    """How many jobs an array may have (MaxArraySize is one more than the greatest index)."""
+    """Maximum number of jobs in an array (MaxArraySize is the largest index plus one)."""
     for line in ask("scontrol", "show", "config").splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "MaxArraySize":
@@ -46,7 +46,7 @@ def max_array_size() -> int:
 
 
 def queued(job_ids: Iterable[str]) -> dict[str, str]:
-    """Those of the jobs ("7" or "7_3") that have not ended, with their state (PENDING, RUNNING, ...)."""
+    """The jobs ("7" or "7_3") that have not ended, with their state (PENDING, RUNNING, ...)."""
     wanted = set(job_ids)
     arrays = sorted({job_id.partition("_")[0] for job_id in wanted})
     if not arrays:
@@ -54,7 +54,7 @@ def queued(job_ids: Iterable[str]) -> dict[str, str]:
     try:
         said = ask("squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(arrays)}")
     except SlurmError as error:
-        if "Invalid job id" in str(error):  # all of them ended a while ago
+        if "Invalid job id" in str(error):  # all have ended some time ago
             return {}
         raise
     states = dict(line.split(maxsplit=1) for line in said.splitlines() if line.strip())
@@ -62,7 +62,7 @@ def queued(job_ids: Iterable[str]) -> dict[str, str]:
 
 
 def how_it_ended(job_id: str) -> str:
-    """A job's last state in Slurm's words, such as OUT_OF_MEMORY or TIMEOUT; empty where Slurm forgot it."""
+    """A job's last state as named by Slurm, such as OUT_OF_MEMORY or TIMEOUT; empty if Slurm forgot it."""
     with contextlib.suppress(SlurmError):
         return fields_of(ask("scontrol", "show", "job", "--oneliner", job_id)).get("JobState", "")
     with contextlib.suppress(SlurmError):
@@ -77,10 +77,10 @@ def fields_of(line: str) -> dict[str, str]:
 
 
 def is_preempted_with_grace(job_id: str) -> bool:
-    """Whether Slurm wants the job's place but leaves it to end by itself, which then has to requeue itself.
+    """Whether Slurm preempts the job but lets it end by itself; it must then requeue itself.
 
-    Without a grace time Slurm has requeued the job before its processes hear of it; and a job that was
-    cancelled must not come back.
+    Without a grace time, Slurm requeues the job before its processes notice. A cancelled job must not be
+    requeued.
     """
     with contextlib.suppress(SlurmError):
         job = fields_of(ask("scontrol", "show", "job", "--oneliner", job_id))
@@ -89,7 +89,7 @@ def is_preempted_with_grace(job_id: str) -> bool:
 
 
 def cancel(job_ids: Iterable[str]) -> None:
-    """Cancel jobs; those that have ended are passed over."""
+    """Cancel jobs; ignores those that have ended."""
     ids = list(job_ids)
     if ids:
         ask("scancel", "--quiet", *ids)
@@ -97,7 +97,7 @@ def cancel(job_ids: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def outside_a_job() -> Iterator[None]:
-    """Hide the variables of the job that this process may itself run in: they would bind its children."""
+    """Hide the Slurm variables of a surrounding job, which would affect submitted jobs."""
     hidden = {
         key: os.environ.pop(key)
         for key in list(os.environ)

@@ -1,7 +1,7 @@
-"""A sweep on Slurm through submitit: submit what is missing, note it, wait for it unless told not to.
+"""A sweep on Slurm through submitit: submit what is missing, record it, and wait unless detach=true.
 
 The launcher's settings (conf/hydra/launcher/slurm*.yaml) are those of hydra-submitit-launcher. The plugin
-itself is not used, because it composes the config anew when a job starts, submits what is finished, knows no
+itself is not used: it composes the config again when a job starts, submits finished runs, ignores
 MaxArraySize, and hangs or gives up on jobs that Slurm killed.
 """
 
@@ -23,8 +23,8 @@ from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.slurm.worker import SlurmJob
 from trace_bench.system.errors import TraceBenchError
 
-POLL_S = (1.0, 30.0)  # how often Slurm is asked while waiting: a twentieth of the time waited, within these
-#: what submitit names alike for all schedulers
+POLL_S = (1.0, 30.0)  # limits of the polling interval, which is a twentieth of the time waited
+#: parameters that submitit names alike for all schedulers
 _BASE = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name"}
 _BASE |= {"stderr_to_stdout"}
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Submission:
-    """Jobs that are under way, and what became of those that ended without finishing their runs."""
+    """Submitted jobs, and why jobs ended without finishing their runs."""
 
     jobs: dict[str, tuple[RunSpec, ...]] = field(default_factory=dict)  # Slurm id -> its runs
     reasons: dict[Path, str] = field(default_factory=dict)  # run folder -> why its job did not finish it
@@ -40,18 +40,18 @@ class Submission:
 
 
 def is_slurm(launcher: Mapping[str, Any]) -> bool:
-    """Whether a launcher's settings are for Slurm."""
+    """Whether these are settings of a Slurm launcher."""
     return str(launcher.get("_target_", "")).endswith(".SlurmLauncher")
 
 
 def submit(
     plan: Sequence[RunSpec], missing: Sequence[RunSpec], launcher: Mapping[str, Any], command: Sequence[str]
 ) -> Submission:
-    """Submit the missing runs of a plan, but for those that wait or run in an earlier submission's jobs."""
+    """Submit the missing runs of a plan, except those in waiting or running jobs of earlier submissions."""
     if not slurm.is_here():
         raise TraceBenchError(
-            "This launcher needs Slurm, whose sbatch and squeue are not on this machine's PATH; "
-            "take hydra/launcher=local, or scripts/slurm_dev_cluster for a Slurm of your own."
+            "This launcher needs Slurm, but sbatch and squeue are not on this machine's PATH; "
+            "use hydra/launcher=local, or start a local Slurm with scripts/slurm_dev_cluster."
         )
     if launcher.get("tasks_per_node", 1) != 1 or launcher.get("nodes", 1) != 1:
         raise TraceBenchError(
@@ -62,7 +62,7 @@ def submit(
     try:
         issued = sweep_plan.write_plan(root, command, names)
     except OSError as error:
-        raise TraceBenchError(f"Nothing can be written to {root} ({error.strerror}).") from error
+        raise TraceBenchError(f"{root} is not writable ({error.strerror}).") from error
     submission = _under_way(root, missing)
     submission.logs = str(launcher["submitit_folder"])
     taken = {run.folder for runs in submission.jobs.values() for run in runs}
@@ -84,7 +84,7 @@ def submit(
 
 
 def pack(runs: Iterable[RunSpec]) -> list[tuple[RunSpec, ...]]:
-    """Runs in jobs of at most `prompts_per_job`, in which they differ in nothing but the prompt."""
+    """Group runs into jobs of at most `prompts_per_job`; the runs of a job differ only in the prompt."""
     groups: dict[str, list[RunSpec]] = {}
     keys: dict[int, str] = {}
     for run in runs:
@@ -99,7 +99,7 @@ def pack(runs: Iterable[RunSpec]) -> list[tuple[RunSpec, ...]]:
 
 
 def _key(job: Job) -> str:
-    """What runs of one job have in common: all settings but the prompt, and the files that go with it."""
+    """Key of runs that can share a job: all settings except the prompt and its files."""
     settings = vars(job) | {"prompt": None}
     for group in ("method", "init"):
         inputs = settings[group].get("inputs") or {}
@@ -108,10 +108,10 @@ def _key(job: Job) -> str:
 
 
 def lanes(count: int, size: int, parallelism: int) -> list[tuple[int, int, int | None]]:
-    """How `count` jobs go into equal arrays of at most `size`: (jobs, jobs at a time, array to wait for).
+    """Split `count` jobs into equal arrays of at most `size`: (jobs, parallel jobs, array to wait for).
 
-    Arrays that run beside each other share `parallelism`; where there are more arrays than that, the rest
-    wait for the end of one before them.
+    Arrays that run at the same time share `parallelism`. If there are more arrays than that, the others wait
+    for an earlier array to end.
     """
     arrays = -(-count // size)
     beside = min(arrays, parallelism)
@@ -129,7 +129,7 @@ def lanes(count: int, size: int, parallelism: int) -> list[tuple[int, int, int |
 def _submit_packs(
     packs: Sequence[tuple[RunSpec, ...]], launcher: Mapping[str, Any], issued: str
 ) -> Iterable[dict[str, tuple[RunSpec, ...]]]:
-    """Submit packs as arrays that Slurm takes; yields each array's jobs as soon as it has an id."""
+    """Submit packs as arrays within Slurm's limit; yields each array's jobs as soon as it has an id."""
     if not packs:
         return
     first: list[str] = []  # id of each array
@@ -148,7 +148,7 @@ def _submit_packs(
 
 
 def _submit_array(works: Sequence[SlurmJob], launcher: Mapping[str, Any]) -> list[str]:
-    """Submit through submitit; returns the Slurm id of each job."""
+    """Submit with submitit; returns the Slurm id of each job."""
     import submitit
 
     own = {key: value for key, value in launcher.items() if key not in ("_target_", "submitit_folder")}
@@ -167,13 +167,13 @@ def _submit_array(works: Sequence[SlurmJob], launcher: Mapping[str, Any]) -> lis
         lines = dict.fromkeys(line.strip() for line in str(error).splitlines() if "sbatch:" in line)
         raise TraceBenchError(
             f"Slurm refused the jobs: {'; '.join(lines) or error}; set hydra.launcher.partition=..., "
-            "account=..., gres=... or what your cluster asks for."
+            "account=..., gres=... or whatever your cluster requires."
         ) from error
     return [job.job_id for job in jobs]
 
 
 def _under_way(root: Path, missing: Sequence[RunSpec]) -> Submission:
-    """The jobs of earlier submissions that still wait or run and will make some of the missing runs."""
+    """Waiting or running jobs of earlier submissions that will make some of the missing runs."""
     wanted = {name_of(run): run for run in missing}
     jobs = {
         job_id: tuple(wanted[name] for name in names if name in wanted)
@@ -184,14 +184,14 @@ def _under_way(root: Path, missing: Sequence[RunSpec]) -> Submission:
 
 
 def wait(submission: Submission) -> None:
-    """Until every job has ended; asks Slurm alone, for a killed job leaves nothing else to wait for."""
+    """Wait until every job has ended. Asks Slurm only, because a killed job leaves no other sign."""
     began, said = time.monotonic(), ""
     open_jobs = dict(submission.jobs)
     while open_jobs:
         try:
             alive = slurm.queued(open_jobs)
-        except slurm.SlurmError as error:  # its controller may be restarting
-            log.warning("%s Asking again.", error)
+        except slurm.SlurmError as error:  # the controller may be restarting
+            log.warning("%s Retrying.", error)
             alive = dict.fromkeys(open_jobs, "UNKNOWN")
         for job_id in [job_id for job_id in open_jobs if job_id not in alive]:
             _note_end(submission, job_id, open_jobs.pop(job_id))
@@ -208,17 +208,17 @@ def wait(submission: Submission) -> None:
 
 
 def _note_end(submission: Submission, job_id: str, runs: Sequence[RunSpec]) -> None:
-    """Keep why a job ended where it leaves unfinished runs behind."""
+    """Record why a job ended, if it leaves unfinished runs."""
     unfinished = [run for run in runs if status_of(run) not in ("done", "failed")]
     if unfinished:
-        state = slurm.how_it_ended(job_id) or "an end that Slurm no longer knows"
+        state = slurm.how_it_ended(job_id) or "final state unknown to Slurm"
         log_file = Path(submission.logs.replace("%j", job_id.partition("_")[0])) / f"{job_id}_0_log.err"
         for run in unfinished:
             submission.reasons[run.folder] = f"Slurm job {job_id}: {state}; its log is {log_file}"
 
 
 def _stops(submission: Submission, open_jobs: Mapping[str, Sequence[RunSpec]]) -> bool:
-    """Whether a run failed in a sweep that is to end then."""
+    """Whether to stop the sweep: on_error=stop is set and a run failed."""
     runs = next(iter(open_jobs.values()))
     if runs[0].job.on_error != "stop":
         return False
@@ -226,7 +226,7 @@ def _stops(submission: Submission, open_jobs: Mapping[str, Sequence[RunSpec]]) -
 
 
 def status_of(run: RunSpec) -> str:
-    """What the run's folder says: done, failed, preempted, running, or missing."""
+    """Status in the run's folder: done, failed, preempted, running, or missing."""
     try:
         manifest = read_manifest(run.folder)
     except (ManifestError, OSError):
@@ -237,5 +237,5 @@ def status_of(run: RunSpec) -> str:
 
 
 def name_of(run: RunSpec) -> str:
-    """The run's folder below the output root."""
+    """The run's folder, relative to the output root."""
     return run.folder.relative_to(run.job.root).as_posix()

@@ -1,8 +1,8 @@
-"""A Slurm job's work: some runs, one after the other, and what to do when the job has to give way.
+"""A Slurm job's work: makes some runs one after the other, and reacts to preemption.
 
-A job carries its runs as they were planned, with every setting resolved: what is edited in conf/ while it
-waits changes nothing. All that a restarted job needs lies in the run folders, so that it makes no difference
-whether it was requeued by itself, by Slurm after a preemption or a node's failure, or by the same command.
+A job carries its runs as planned, with all settings resolved: edits in conf/ while it waits have no effect. A
+restarted job needs only the run folders. So it does not matter whether the job requeued itself, Slurm
+requeued it after a preemption or a node failure, or the user ran the same command again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trace_bench.system.errors import TraceBenchError
 if TYPE_CHECKING:  # imports torch
     from trace_bench.runs.run import Outcome
 
-REQUEUE = signal.SIGUSR2  # what submitit listens to
+REQUEUE = signal.SIGUSR2  # submitit's requeue signal
 log = logging.getLogger(__name__)
 
 
@@ -34,7 +34,7 @@ class RunsFailedError(TraceBenchError):
 
 
 def make_assets(runs: Iterable[RunSpec], stop: StopRequest) -> Iterator[Outcome]:
-    """Make runs in turn, until one is interrupted or, with on_error=stop, fails."""
+    """Make runs in turn until one is interrupted, or fails with on_error=stop."""
     from trace_bench.runs.run import make_asset
 
     for run in runs:
@@ -46,27 +46,27 @@ def make_assets(runs: Iterable[RunSpec], stop: StopRequest) -> Iterator[Outcome]
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """What submitit pickles, sends and calls."""
+    """The callable that submitit pickles, sends and runs."""
 
     runs: tuple[RunSpec, ...]
-    fingerprints: tuple[str, ...]  # the runs' at submission
-    issued: str  # when, as manifests write it
+    fingerprints: tuple[str, ...]  # of the runs, at submission
+    issued: str  # time of submission, in the manifest's format
 
     @staticmethod
     def of(runs: Sequence[RunSpec], issued: str) -> SlurmJob:
-        """The work on `runs`; of their prompt sets only what they need goes along."""
+        """The work for `runs`; keeps only the needed part of their prompt sets."""
         light = [RunSpec(run.job, run.prompt, run.prompt_set.only([run.prompt])) for run in runs]
         return SlurmJob(tuple(light), tuple(run.fingerprint for run in runs), issued)
 
     def __call__(self) -> dict[str, int]:
-        """Make the assets; returns how many ended how."""
+        """Make the assets; returns the number of runs per final status."""
         logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
         self.check()
         outcomes: list[Outcome] = []
         with (
             listening() as stop,
             contextlib.suppress(KeyboardInterrupt),
-        ):  # the limit itself, after its warning
+        ):  # the time limit itself, after its warning
             outcomes.extend(make_assets(map(self.as_left, self.runs), stop))
         ended = [outcome.status for outcome in outcomes]
         if stop() and (len(ended) < len(self.runs) or "preempted" in ended):
@@ -78,22 +78,22 @@ class SlurmJob:
         return {status: ended.count(status) for status in sorted(set(ended))}
 
     def checkpoint(self) -> Any:
-        """What submitit sends again: the same, for the run folders know how far it got."""
+        """What submitit resubmits: the same work, because the run folders record the progress."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
 
     def check(self) -> None:
-        """Refuse to make something else than what was submitted, such as with weights that were replaced."""
+        """Refuse to run anything other than what was submitted, for example with replaced weights."""
         for run, submitted in zip(self.runs, self.fingerprints, strict=True):
             if run.fingerprint != submitted:
                 raise TraceBenchError(
                     f"{run.identity.method}, prompt {run.prompt.prompt_id}: the prior's files or the version "
-                    "of trace_bench are not those that were submitted; give the command again."
+                    "of trace_bench have changed since submission; run the command again."
                 )
 
     def as_left(self, run: RunSpec) -> RunSpec:
-        """The run, without force=true where this same work finished it before the job was requeued."""
+        """The run, with force=true removed if this work already finished it before a requeue."""
         if not run.job.force:
             return run
         try:
@@ -105,10 +105,10 @@ class SlurmJob:
 
 
 def give_way(stop: StopRequest) -> None:
-    """Requeue the job where that is for it to do, then end it; the runs have their checkpoints.
+    """Requeue the job if that is its own task, then end it; the runs have their checkpoints.
 
-    Slurm's warning before the time limit goes on to submitit, which requeues the job unless it has been
-    requeued max_num_timeout times. SIGTERM is a preemption or a cancellation.
+    Slurm's warning before the time limit is passed on to submitit, which requeues the job unless it has
+    already been requeued max_num_timeout times. SIGTERM means a preemption or a cancellation.
     """
     job_id = os.environ.get("SLURM_JOB_ID", "")
     if stop.signum == REQUEUE or (stop.signum == signal.SIGTERM and slurm.is_preempted_with_grace(job_id)):
