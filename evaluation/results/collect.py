@@ -2,7 +2,7 @@
 
 `python -m evaluation.collect` writes it to `results.parquet` under the output root; every table and figure is
 made from it. The column `kind` says what a row is: a finished `run`, the `elo` of a contestant for one
-criterion, or the `preference` of a user study for one competitor and aspect. Columns that do not belong to a
+criterion, or the `preference` of a user study for one baseline and aspect. Columns that do not belong to a
 kind are empty.
 """
 

@@ -16,10 +16,10 @@ import pandas as pd
 from trace_bench.run_folder.reading import read_json
 from trace_bench.system.errors import TraceBenchError
 
-SCHEMA_VERSION = 1
+ELO_SCHEMA_VERSION, PREFERENCES_SCHEMA_VERSION = 1, 2
 TEXTS = (
     "kind", "judge", "judge_name", "judge_kind", "tournament", "mode", "caption", "notes", "prompt_set",
-    "prior", "method", "representation", "settings", "criterion", "note", "study", "competitor", "aspect",
+    "prior", "method", "representation", "settings", "criterion", "note", "study", "baseline", "aspect",
 )  # fmt: skip
 FLAGS = ("complete", "frozen", "regularised")
 
@@ -27,21 +27,25 @@ FLAGS = ("complete", "frozen", "regularised")
 def read_judgements(root: Path) -> tuple[pd.DataFrame, list[str]]:
     """All rows, and the files that are not what they should be."""
     rows, problems = [], []
-    sources: tuple[tuple[str, Callable[[Any], list[dict[str, Any]]]], ...] = (
-        ("gpteval3d/*/elo.json", _elo_rows),
-        ("user_study/*/preferences.json", _preference_rows),
+    sources: tuple[tuple[str, int, Callable[[Any], list[dict[str, Any]]]], ...] = (
+        ("gpteval3d/*/elo.json", ELO_SCHEMA_VERSION, _elo_rows),
+        ("user_study/*/preferences.json", PREFERENCES_SCHEMA_VERSION, _preference_rows),
     )
-    for pattern, read in sources:
+    for pattern, version, read in sources:
         for path in sorted(root.glob(pattern)):
             try:
                 content = read_json(path)
-                if content["schema_version"] != SCHEMA_VERSION:
-                    raise KeyError("schema_version")
+                found = content["schema_version"]
+                if found != version:
+                    problems.append(
+                        f"{path} has schema_version {found}, but {version} is required: write it again."
+                    )
+                    continue
                 rows += read(content)
             except TraceBenchError as error:
                 problems.append(str(error))
             except (KeyError, TypeError, AttributeError) as error:
-                problems.append(f"{path} is not of this version ({error}): make it again.")
+                problems.append(f"{path} has an unknown format ({error}): write it again.")
     return _typed(pd.DataFrame(rows)), problems
 
 
@@ -93,10 +97,10 @@ def _preference_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
     for row in content["rows"]:
         shares = {
             f"{name}_{bound}": row["percent"][name][bound]
-            for name in ("ours", "tie", "competitor")
+            for name in ("ours", "tie", "baseline")
             for bound in ("value", "low", "high")
         }
-        kept = {key: row[key] for key in ("aspect", "competitor", "votes", "prompts")}
+        kept = {key: row[key] for key in ("aspect", "baseline", "votes", "prompts")}
         rows.append(common | kept | shares | {"sign_test_p": row["decided"]["sign_test_p"]})
     return rows
 

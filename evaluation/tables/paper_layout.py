@@ -41,7 +41,7 @@ def lay_out(
     """Headings, entries, ranks, doubts and reasons of a table."""
     timed = table.kind != "preference"
     arrow = " ↑" if ranked else ""
-    head = [Heading("Competitor" if table.kind == "preference" else "Method")]
+    head = [Heading("Baseline" if table.kind == "preference" else "Method")]
     for column, label in table.columns.items():
         group = label + arrow
         head += [Heading("ours", group), Heading("paper", group, table.marks(column=column))]

@@ -64,13 +64,13 @@ def _preferences(table: PaperTable, source: Source) -> Grid:
         votes = votes[(votes["aspect"] == table.aspect) & (votes["method"] == OURS)]
     ours = {}
     for method in table.rows:
-        found = votes[votes["competitor"] == method] if len(votes) else votes
+        found = votes[votes["baseline"] == method] if len(votes) else votes
         if found.empty or not found.iloc[0]["votes"]:
             ours[method] = Ours(texts=dict.fromkeys(table.columns, "— no votes"))
             continue
         row = found.iloc[0]
         texts = {c: _share(row[f"{c}_value"], row[f"{c}_low"], row[f"{c}_high"]) for c in table.columns}
-        kept = row.drop(["kind", "aspect", "competitor"]).dropna()
+        kept = row.drop(["kind", "aspect", "baseline"]).dropna()
         ours[method] = Ours(texts=texts, record={f"ours_{key}": value for key, value in kept.items()})
     if len(votes):
         first = votes.iloc[0]
@@ -137,7 +137,7 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
     panel = _panel(table, source, pd.DataFrame())
     rows = _rows(panel, source, [quantity, COST[0]]) if metric else _rows(panel, source, [COST[0]])
     extra = sorted(rows.keys() - table.rows.keys()) if table.extra else []
-    ours, baseline = {}, cell_of(rows.get(OURS), "image_reward")
+    ours, reference = {}, cell_of(rows.get(OURS), "image_reward")
     asked = panel is None or metric is None or metric.concerns(panel.prior)
     for method in [*table.rows, *extra]:
         row = rows.get(method)
@@ -151,8 +151,8 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
                 "image_reward_ours_std_prompts": cell.std,
                 "n": cell.n,
             }
-            if baseline is not None and baseline.complete and method != OURS:
-                gap = paired_difference(baseline.by_prompt, cell.by_prompt)
+            if reference is not None and reference.complete and method != OURS:
+                gap = paired_difference(reference.by_prompt, cell.by_prompt)
                 one.texts["difference"] = gap.text(2)
                 one.record |= dict(zip(("gap", "gap_low", "gap_high"), gap[:3], strict=True))
         ours[method] = one

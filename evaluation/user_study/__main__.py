@@ -58,7 +58,7 @@ def run_results(config: dict[str, Any], root: Path, folder: Path) -> int:
         votes = read_votes(path)
         if votes.empty:
             raise TraceBenchError(f"{path} holds no judgements.")
-        about, dropped = describe_votes(votes, folder.name, config["competitors"]), dropped_by_column(votes)
+        about, dropped = describe_votes(votes, folder.name, config["baselines"]), dropped_by_column(votes)
         folder.mkdir(parents=True, exist_ok=True)
     else:
         study, path = load_study(folder), folder / VOTES

@@ -1,11 +1,11 @@
 """Who sees what: a balanced plan in which nothing but the key is random.
 
-With P prompts and K competitors there are P·K cells. They are put in a cyclic sequence in which prompt and
-competitor change at every place; a rater gets the next C cells of it. Hence, for any P, K, C and raters:
+With P prompts and K baselines there are P·K cells. They are put in a cyclic sequence in which prompt and
+baseline change at every place; a rater gets the next C cells of it. Hence, for any P, K, C and raters:
 
 - each cell is given equally often (± 1),
 - a rater sees each prompt equally often (± 1), and no cell twice,
-- in each cell our method is on the left half of the times (± 1); for each rater and competitor, nearly so.
+- in each cell our method is on the left half of the times (± 1); for each rater and baseline, nearly so.
 
 The order of presentation is random, with all prompts once before any comes again.
 """
@@ -22,21 +22,21 @@ from evaluation.user_study.ordering import coin, shuffled
 
 @dataclass(frozen=True)
 class Comparison:
-    """A prompt, our method and a competitor; prompts and competitors by their place in a list."""
+    """A prompt, our method and a baseline; prompts and baselines by their place in a list."""
 
     prompt: int
-    competitor: int
+    baseline: int
     ours_left: bool
 
 
 def plan(
-    prompts: int, competitors: int, raters: int, per_rater: int | None, key: str
+    prompts: int, baselines: int, raters: int, per_rater: int | None, key: str
 ) -> list[list[Comparison]]:
     """The comparisons of every rater as presented; `per_rater=None` shows everybody everything."""
-    cells = prompts * competitors
+    cells = prompts * baselines
     count = min(per_rater or cells, cells)
     prompt_order = shuffled(range(prompts), key, "prompts")
-    competitor_order = shuffled(range(competitors), key, "competitors")
+    baseline_order = shuffled(range(baselines), key, "baselines")
     given: Counter[int] = Counter()
     first = coin(key, "left")
     result = []
@@ -47,8 +47,8 @@ def plan(
             row, column = divmod(place, prompts)
             comparison = Comparison(
                 prompt_order[column],
-                competitor_order[(row + column) % competitors],
-                (column // competitors + row + given[place] + first) % 2 == 0,
+                baseline_order[(row + column) % baselines],
+                (column // baselines + row + given[place] + first) % 2 == 0,
             )
             given[place] += 1
             mine.append(comparison)

@@ -24,10 +24,10 @@ def screens(
     rater: int,
 ) -> list[Trial]:
     """A rater's session: the comparisons in their order, the checks among them."""
-    ours, *competitors = methods
+    ours, *baselines = methods
     trials = []
     for comparison in comparisons:
-        pair = (ours, competitors[comparison.competitor])
+        pair = (ours, baselines[comparison.baseline])
         left, right = pair if comparison.ours_left else pair[::-1]
         trials.append(Trial(COMPARISON, comparison.prompt, left, right))
     checks = [_instructed(trials, key, rater, i) for i in range(counts["instructed"])]

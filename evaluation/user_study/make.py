@@ -34,7 +34,7 @@ from trace_bench.system.errors import TraceBenchError
 Say = Callable[[str], None]
 #: Settings that decide what is shown to whom; the page's wording may change afterwards.
 DECIDES = (
-    "ours", "competitors", "prompts", "raters", "per_rater", "seed", "select", "select_of", "attention",
+    "ours", "baselines", "prompts", "raters", "per_rater", "seed", "select", "select_of", "attention",
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def make(runs: Sequence[Run], root: Path, folder: Path, config: Mapping[str, Any
     """Make the study of `config`, or write its page anew where it is the one that is there."""
     check(config)
     settings = {name: config[name] for name in DECIDES}
-    methods = [config["ours"], *config["competitors"]]
+    methods = [config["ours"], *config["baselines"]]
     prompts, left_out = select(runs, methods, config["select"] or {}, config["select_of"] or {})
     if not prompts:
         raise TraceBenchError(
@@ -65,10 +65,10 @@ def make(runs: Sequence[Run], root: Path, folder: Path, config: Mapping[str, Any
 
 def check(config: Mapping[str, Any]) -> None:
     """Refuse what no study can be made of."""
-    ours, others = config["ours"], config["competitors"]
+    ours, others = config["ours"], config["baselines"]
     if not isinstance(others, list) or not others or len({ours, *others}) <= len(others):
         raise TraceBenchError(
-            f"competitors must be a list of different methods without ours ({ours}), as in [sds,vsd], "
+            f"baselines must be a list of different methods without ours ({ours}), as in [sds,vsd], "
             f"but is {others!r}."
         )
     checks = {f"attention.{name}": value for name, value in config["attention"].items()}
@@ -147,7 +147,7 @@ def _new(
         study_id=digest(key, "public")[:12],
         key=key,
         ours=methods[0],
-        competitors=list(methods[1:]),
+        baselines=list(methods[1:]),
         **{name: getattr(first, name) for name in COMMON},
         settings=dict(settings),
         prompts=[{"id": prompt.id, "text": prompt.text} for prompt in prompts],
@@ -161,7 +161,7 @@ def _new(
 def _assign(study: Study, scrambled: Sequence[tuple[int, str]]) -> None:
     """Give every rater a code and a session."""
     settings, key = study.settings, study.key
-    shape = len(study.prompts), len(study.competitors), settings["raters"], settings["per_rater"]
+    shape = len(study.prompts), len(study.baselines), settings["raters"], settings["per_rater"]
     for rater, comparisons in enumerate(plan(*shape, key)):
         trials = screens(comparisons, study.methods, scrambled, settings["attention"], key, rater)
         study.trials[code_of(key, rater)] = trials
@@ -176,7 +176,7 @@ def _tell(study: Study, folder: Path, config: Mapping[str, Any], say: Say) -> No
     if config["prompts"] and len(study.prompts) < config["prompts"]:
         say(f"{len(study.prompts)} prompts, not {config['prompts']}: there are no more.")
     screens_each = len(study.trials[study.raters[0]])
-    say(f"Study {study.study_id}: {study.ours} against {', '.join(study.competitors)}.")
+    say(f"Study {study.study_id}: {study.ours} against {', '.join(study.baselines)}.")
     say(f"{len(study.prompts)} prompts, {len(study.raters)} raters, {screens_each} screens for each.")
     say(f"For the raters: {folder / PAGE} (the whole folder; open index.html, or put it on any web server)")
     say(f"Their codes and links: {folder / RATERS}")

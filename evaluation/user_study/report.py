@@ -13,7 +13,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     """A table for each aspect."""
     names = display_names()["method"]
     ours = names.get(result["ours"], result["ours"])
-    head = ["Competitor", f"{ours} preferred", "Tie", "Competitor preferred", "Votes"]
+    head = ["Baseline", f"{ours} preferred", "Tie", "Baseline preferred", "Votes"]
     lines = []
     for aspect, agreed in zip(ASPECTS, result["agreement"], strict=True):
         alpha = agreed["alpha"]["value"]
@@ -22,8 +22,8 @@ def markdown(result: Mapping[str, Any]) -> str:
             said = f"Krippendorff's alpha {round(alpha, 2) + 0.0:.2f}"  # + 0.0: never -0.00
         body = [
             [
-                names.get(row["competitor"], row["competitor"]),
-                *(_cell(row["percent"][name]) for name in ("ours", "tie", "competitor")),
+                names.get(row["baseline"], row["baseline"]),
+                *(_cell(row["percent"][name]) for name in ("ours", "tie", "baseline")),
                 str(row["votes"]),
             ]
             for row in result["rows"]

@@ -14,7 +14,7 @@ from evaluation.user_study.answers import ANSWERS, Answers
 from evaluation.user_study.aspects import ASPECTS
 from evaluation.user_study.attention import EMPTY, FAILED, verdict
 from evaluation.user_study.statistics import (
-    COMPETITOR,
+    BASELINE,
     LEVEL,
     OURS,
     UNKNOWN,
@@ -29,7 +29,7 @@ from trace_bench import __version__
 from trace_bench.run_folder.manifest import utc_now
 from trace_bench.run_folder.reading import natural
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PREFERENCES = "preferences.json"
 METHOD = "percentile bootstrap over raters and prompts"
 
@@ -62,7 +62,7 @@ def preferences(
     dropped: list[dict[str, str]],
     about: Mapping[
         str, Any
-    ],  # study, study_id, competitors, ..., raters_assigned, prompts_planned, attention_rule
+    ],  # study, study_id, baselines, ..., raters_assigned, prompts_planned, attention_rule
     made_from: Mapping[str, Any],
     replicates: int,
     seed: int,
@@ -71,20 +71,20 @@ def preferences(
     used = votes[~votes["rater_id"].isin({entry["rater"] for entry in dropped})]
     raters = sorted(used["rater_id"].unique())
     prompts = sorted(used["prompt_id"].unique(), key=natural)
-    competitors = list(about["competitors"])
+    baselines = list(about["baselines"])
     bootstrap = Bootstrap.draw(len(raters), len(prompts), replicates, seed)
     counts = {
-        (aspect.id, competitor): tensor(
-            used[(used["aspect"] == aspect.id) & (used["competitor"] == competitor)], raters, prompts
+        (aspect.id, baseline): tensor(
+            used[(used["aspect"] == aspect.id) & (used["baseline"] == baseline)], raters, prompts
         )
         for aspect in ASPECTS
-        for competitor in competitors
+        for baseline in baselines
     }
     everything = sum(counts.values(), np.zeros((len(raters), len(prompts), 4)))
     return {
         "schema_version": SCHEMA_VERSION,
         **{name: about[name] for name in ("study", "study_id", "ours")},
-        "competitors": competitors,
+        "baselines": baselines,
         **{name: about[name] for name in ("prompt_set", "prior", "representation")},
         "raters": {
             "assigned": about["raters_assigned"],
@@ -96,14 +96,14 @@ def preferences(
         "attention_rule": about["attention_rule"],
         "interval": {"method": METHOD, "level": LEVEL, "replicates": replicates, "seed": seed},
         "rows": [
-            {"aspect": aspect.id, "table": aspect.table, "title": aspect.title, "competitor": competitor}
-            | row(counts[aspect.id, competitor], bootstrap)
+            {"aspect": aspect.id, "table": aspect.table, "title": aspect.title, "baseline": baseline}
+            | row(counts[aspect.id, baseline], bootstrap)
             for aspect in ASPECTS
-            for competitor in competitors
+            for baseline in baselines
         ],
         "agreement": [
             {"aspect": aspect.id, "table": aspect.table}
-            | agreement(np.stack([counts[aspect.id, c].sum(0) for c in competitors], axis=1), bootstrap)
+            | agreement(np.stack([counts[aspect.id, c].sum(0) for c in baselines], axis=1), bootstrap)
             for aspect in ASPECTS
         ],
         "left": _left(used, raters, prompts, bootstrap),
@@ -125,10 +125,10 @@ def _share(counts: Any, bootstrap: Bootstrap, top: Sequence[int], bottom: Sequen
 
 def _left(used: pd.DataFrame, raters: list[str], prompts: list[str], bootstrap: Bootstrap) -> dict[str, Any]:
     """The share of decided votes that went to the left: the outcome "ours" stands for left here."""
-    sides = {"left": "ours", "right": "competitor"}
+    sides = {"left": "ours", "right": "baseline"}
     decided = used[used["choice"].isin(sides)]
     decided = decided.assign(outcome=decided["choice"].map(sides))
-    return _share(tensor(decided, raters, prompts), bootstrap, [OURS], [OURS, COMPETITOR])
+    return _share(tensor(decided, raters, prompts), bootstrap, [OURS], [OURS, BASELINE])
 
 
 def describe(study: Study, name: str) -> dict[str, Any]:
@@ -140,20 +140,20 @@ def describe(study: Study, name: str) -> dict[str, Any]:
         "attention_rule": study.rule,
         **{
             key: getattr(study, key)
-            for key in ("study_id", "ours", "competitors", "prompt_set", "prior", "representation")
+            for key in ("study_id", "ours", "baselines", "prompt_set", "prior", "representation")
         },
     }
 
 
 def describe_votes(votes: pd.DataFrame, name: str, order: Sequence[str]) -> dict[str, Any]:
     """The same of judgements that another tool gathered."""
-    there = list(dict.fromkeys(votes["competitor"]))
-    competitors = [method for method in order if method in there]
+    there = list(dict.fromkeys(votes["baseline"]))
+    baselines = [method for method in order if method in there]
     return {
         "study": name,
         "study_id": None,
         "ours": str(votes["ours"].iloc[0]),
-        "competitors": competitors + [method for method in there if method not in competitors],
+        "baselines": baselines + [method for method in there if method not in baselines],
         **dict.fromkeys(("prompt_set", "prior", "representation")),
         "raters_assigned": int(votes["rater_id"].nunique()),
         "prompts_planned": int(votes["prompt_id"].nunique()),

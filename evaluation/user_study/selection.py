@@ -52,7 +52,7 @@ def select(
         if not mine:
             raise TraceBenchError(
                 f"There is no finished run of {method}{_words(wanted)}: make it with "
-                "`python -m trace_bench`, or name methods that there are with ours= and competitors=[...]."
+                "`python -m trace_bench`, or name methods that there are with ours= and baselines=[...]."
             )
         runs_of[method] = _one_a_prompt(method, mine)
     _check_common(runs_of)
@@ -77,8 +77,7 @@ def _check_names(
     for method in of:
         if method not in methods:
             raise TraceBenchError(
-                f"select_of names {method}, which is not shown: ours and competitors are "
-                f"{', '.join(methods)}."
+                f"select_of names {method}, which is not shown: ours and baselines are {', '.join(methods)}."
             )
 
 

@@ -19,7 +19,7 @@ from trace_bench.run_folder.reading import read_json
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STUDY, ASSIGNMENT, PAGE, CLIPS, RATERS = "study.json", "assignment.csv", "page", "clips", "raters.csv"
 COMPARISON, INSTRUCTED, SCRAMBLED = "comparison", "instructed", "scrambled"
 COLUMNS = ["rater", "trial", "kind", "prompt", "left", "right", "expected"]
@@ -51,7 +51,7 @@ class Study:
     study_id: str
     key: str  # of all random orders; not derivable from the page
     ours: str
-    competitors: list[str]
+    baselines: list[str]
     prompt_set: str
     prior: str
     representation: str
@@ -68,7 +68,7 @@ class Study:
 
     @property
     def methods(self) -> list[str]:
-        return [self.ours, *self.competitors]
+        return [self.ours, *self.baselines]
 
     def clip(self, prompt: int, name: str) -> str:
         """File name of a clip."""
@@ -129,7 +129,10 @@ def load_study(folder: Path) -> Study:
     content = read_json(path)
     try:
         if content["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema_version {content['schema_version']}")
+            raise TraceBenchError(
+                f"{path} has schema_version {content['schema_version']}, but {SCHEMA_VERSION} is required: make "
+                "a new study with study=NAME, or use the version of trace_bench that made this one."
+            )
         known = {f.name: content[f.name] for f in fields(Study) if f.name != "trials"}
         study = Study(**{**known, "clips": {name: Clip(**clip) for name, clip in known["clips"].items()}})
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -133,10 +133,15 @@ def test_a_method_with_several_settings_is_not_given_one_elo(tmp_path):
 
 
 def test_a_file_of_another_version_is_named(tmp_path):
-    path = elo_file(tmp_path, [])
-    path.write_text('{"schema_version": 2}')
-    (problem,) = collect(tmp_path, {}).problems
-    assert str(path) in problem
+    elo = elo_file(tmp_path, [])
+    elo.write_text('{"schema_version": 2}')
+    preferences(tmp_path)
+    study = tmp_path / "user_study" / "s1" / "preferences.json"
+    study.write_text('{"schema_version": 1}')
+    assert collect(tmp_path, {}).problems == [
+        f"{elo} has schema_version 2, but 1 is required: write it again.",
+        f"{study} has schema_version 1, but 2 is required: write it again.",
+    ]
 
 
 def test_preferences_stand_beside_the_printed_ones(tmp_path):

@@ -14,7 +14,7 @@ from evaluation.user_study import __main__ as user_study
 from evaluation.user_study.study import Study, load_study
 
 ROOT = Path(__file__).resolve().parents[3]
-SMALL = ("competitors=[sds,vsd]", "raters=6", "per_rater=4", "bootstrap.replicates=200")
+SMALL = ("baselines=[sds,vsd]", "raters=6", "per_rater=4", "bootstrap.replicates=200")
 
 
 @pytest.fixture

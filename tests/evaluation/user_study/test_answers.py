@@ -49,11 +49,11 @@ def test_raters_who_always_prefer_ours(made, sent, take):
     assert "6 raters added, 0 gone on, 0 known already." in out
     assert "Table 1. User study: 3D Consistency" in out
     result = preferences(folder)
-    assert [(row["aspect"], row["competitor"]) for row in result["rows"]] == [
-        (aspect, competitor) for aspect in ASPECT_IDS for competitor in ("sds", "vsd")
+    assert [(row["aspect"], row["baseline"]) for row in result["rows"]] == [
+        (aspect, baseline) for aspect in ASPECT_IDS for baseline in ("sds", "vsd")
     ]
     for row in result["rows"]:
-        assert row["counts"] == {"ours": 12, "tie": 0, "unknown": 0, "competitor": 0}
+        assert row["counts"] == {"ours": 12, "tie": 0, "unknown": 0, "baseline": 0}
         assert row["percent"]["ours"] == {"value": 100.0, "low": 100.0, "high": 100.0}
     assert result["raters"] == {"assigned": 6, "answered": 6, "used": 6, "dropped": []}
     assert result["prompts"] == {"planned": 4, "used": 4}
@@ -73,9 +73,9 @@ def test_choices_are_read_by_side(made, sent, take):
     votes = pd.read_csv(folder / "user_study.csv", dtype=str)
     assert set(votes["choice"]) == {"left"}
     for row in preferences(folder)["rows"]:
-        mine = votes[(votes["aspect"] == row["aspect"]) & (votes["competitor"] == row["competitor"])]
+        mine = votes[(votes["aspect"] == row["aspect"]) & (votes["baseline"] == row["baseline"])]
         ours = int((mine["left_method"] == "trace").sum())
-        assert row["counts"] == {"ours": ours, "tie": 0, "unknown": 0, "competitor": len(mine) - ours}
+        assert row["counts"] == {"ours": ours, "tie": 0, "unknown": 0, "baseline": len(mine) - ours}
         assert row["votes"] == len(mine) == 8
     assert preferences(folder)["left"]["percent"]["value"] == 100.0
 
@@ -90,7 +90,7 @@ def test_ties_and_unknowns_are_one_column_and_two_counts(made, sent, take):
     for rater in study.raters[:2]:
         answer_file(sent / f"{rater}.json", study, rater, choose)
     assert take()[0] == 0
-    rows = {(row["aspect"], row["competitor"]): row for row in preferences(folder)["rows"]}
+    rows = {(row["aspect"], row["baseline"]): row for row in preferences(folder)["rows"]}
     assert rows["consistency", "sds"]["counts"]["tie"] == rows["fidelity", "sds"]["counts"]["unknown"] == 4
     for aspect in ("consistency", "fidelity"):
         assert rows[aspect, "sds"]["percent"]["tie"]["value"] == 100.0
@@ -111,7 +111,7 @@ def test_the_csv_has_a_row_for_each_judgement_and_none_for_checks(made, sent, ta
         trial = trials[int(row.presented_index)]
         assert trial.kind == COMPARISON
         assert row.left_method == trial.left
-        assert {row.ours, row.competitor} == {trial.left, trial.right}
+        assert {row.ours, row.baseline} == {trial.left, trial.right}
         assert row.prompt == study.prompts[trial.prompt]["text"]
     assert set(votes["attention"]) == {"passed"}
 
@@ -342,7 +342,7 @@ def test_results_again_are_the_same(made, sent, take, call):
 
 def foreign_votes(**changes):
     row = {
-        "rater_id": "r1", "prompt_id": "0", "ours": "trace", "competitor": "sds", "aspect": "fidelity",
+        "rater_id": "r1", "prompt_id": "0", "ours": "trace", "baseline": "sds", "aspect": "fidelity",
         "left_method": "trace", "choice": "left",
     }  # fmt: skip
     return row | changes
@@ -363,9 +363,9 @@ def test_votes_of_another_tool(outputs, call, tmp_path):
     assert (code, err) == (0, "")
     result = preferences(outputs / "user_study" / "web")
     row = next(r for r in result["rows"] if r["aspect"] == "fidelity")
-    assert row["counts"] == {"ours": 2, "tie": 2, "unknown": 2, "competitor": 2}
+    assert row["counts"] == {"ours": 2, "tie": 2, "unknown": 2, "baseline": 2}
     assert result["study_id"] is None
-    assert result["competitors"] == ["sds"]
+    assert result["baselines"] == ["sds"]
     assert result["raters"]["dropped"] == [{"rater": "r9", "reason": "failed the attention checks"}]
     assert result["made_from"]["votes_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -375,10 +375,10 @@ def test_votes_of_another_tool(outputs, call, tmp_path):
     [
         (foreign_votes(choice="both"), "choice must be one of left, tie, right, unknown"),
         (foreign_votes(aspect="beauty"), "aspect must be one of"),
-        (foreign_votes(competitor="trace"), "ours and competitor must be two methods"),
+        (foreign_votes(baseline="trace"), "ours and baseline must be two methods"),
         (foreign_votes(ours="csd", left_method="csd"), "ours must be the same in all rows"),
-        (foreign_votes(left_method="vsd"), "left_method must be ours or competitor"),
-        (foreign_votes(), "a rater judges a prompt, competitor and aspect once"),
+        (foreign_votes(left_method="vsd"), "left_method must be ours or baseline"),
+        (foreign_votes(), "a rater judges a prompt, baseline and aspect once"),
         (foreign_votes(rater_id=""), "must not be empty"),
     ],
 )
@@ -396,6 +396,6 @@ def test_files_that_are_no_votes(outputs, call, tmp_path):
     (tmp_path / "empty.csv").write_text("")
     assert "cannot be read as CSV" in call("mode=results", f"votes={tmp_path}/empty.csv")[2]
     path = write_csv(tmp_path / "short.csv", [{"rater_id": "r"}])
-    assert "has no column prompt_id, ours, competitor" in call("mode=results", f"votes={path}")[2]
+    assert "has no column prompt_id, ours, baseline" in call("mode=results", f"votes={path}")[2]
     path = write_csv(tmp_path / "head.csv", pd.DataFrame(columns=COLUMNS))
     assert "holds no judgements" in call("mode=results", f"votes={path}")[2]

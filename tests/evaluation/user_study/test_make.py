@@ -192,10 +192,10 @@ def test_a_study_with_answers_is_never_replaced(made, call):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["competitors=[sds,csd]"], "no finished run of csd with representation=gaussians"),
-        (["competitors=[sds,trace]"], r"a list of different methods without ours \(trace\)"),
-        (["competitors=sds"], "competitors must be a list"),
-        (["competitors=[]"], "competitors must be a list"),
+        (["baselines=[sds,csd]"], "no finished run of csd with representation=gaussians"),
+        (["baselines=[sds,trace]"], r"a list of different methods without ours \(trace\)"),
+        (["baselines=sds"], "baselines must be a list"),
+        (["baselines=[]"], "baselines must be a list"),
         (["prompts=0"], "prompts must be an integer of at least 1 or null, but is 0"),
         (["raters=many"], "raters must be an integer of at least 1, but is 'many'"),
         (["attention.max_failed=-1"], "attention.max_failed must be an integer of at least 0"),
@@ -227,7 +227,7 @@ def test_runs_under_several_settings_have_to_be_chosen_from(outputs, call):
 
 def test_methods_are_compared_on_one_prompt_set(outputs, call):
     write_runs(outputs, methods=["csd"], prompt_set="other")
-    code, _, err = call("competitors=[csd]")
+    code, _, err = call("baselines=[csd]")
     assert code == 2
     assert "differ in prompt_set (trace: toy, csd: other)" in err
 
@@ -261,6 +261,15 @@ def test_the_two_halves_of_the_key_belong_together(made, call):
     code, _, err = call("mode=results")
     assert code == 2
     assert "is not the one that study.json beside it was written with" in err
+
+
+def test_a_study_of_an_older_schema_is_refused(made, call):
+    folder, _ = made
+    path = folder / "study.json"
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    code, _, err = call("mode=results")
+    assert code == 2
+    assert "study.json has schema_version 1, but 2 is required" in err
 
 
 # --- the scrambled clip ----------------------------------------------------------------------------------
