@@ -1,8 +1,7 @@
-"""What was judged in comparison: the Elo of GPTEval3D's tournaments and the preferences of user studies, as
-rows.
+"""Comparative judgements as rows: Elo of GPTEval3D tournaments and preferences of user studies.
 
 Reads `gpteval3d/<judge>/elo.json` (docs/gpteval3d.md) and `user_study/<name>/preferences.json`
-(docs/user_study.md) under the output root.
+(docs/user_study.md) in the output root.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FLAGS = ("complete", "frozen", "regularised")
 
 
 def read_judgements(root: Path) -> tuple[pd.DataFrame, list[str]]:
-    """All rows, and the files that are not what they should be."""
+    """All rows, and error messages about unreadable files."""
     rows, problems = [], []
     sources: tuple[tuple[str, int, Callable[[Any], list[dict[str, Any]]]], ...] = (
         ("gpteval3d/*/elo.json", ELO_SCHEMA_VERSION, _elo_rows),
@@ -106,7 +105,7 @@ def _preference_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Texts, numbers and yes-no values, so that the schema does not depend on what happens to be there."""
+    """Set column types explicitly, so that the schema does not depend on the available rows."""
     for column in frame.columns:
         if column in TEXTS:
             frame[column] = frame[column].astype("string")

@@ -1,8 +1,7 @@
-"""What the run folders say, read once: a record for each run, remembered in `.collected.json` under the
-output root.
+"""One record per run folder, cached in `.collected.json` in the output root.
 
-A record stands as long as the manifest and the score files of its folder have the same size and time of
-change; else it is read anew. The cache may be removed at any time.
+A record is valid as long as the manifest and the score files of its folder keep their size and modification
+time. The cache can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -26,11 +25,10 @@ Record = dict[str, Any]
 
 
 def read_records(root: Path) -> tuple[list[Record], list[str]]:
-    """Records of all runs under an output root, ordered by prompt set, prompt and folder, and what could not
-    be read.
+    """Records of all runs under an output root, sorted by prompt set, prompt and folder, and read errors.
 
-    A record has `folder` (relative to the root), `status`, and of a finished run `row` (what the manifest
-    says) and `scores` (by metric: the values, who gave them, and what the score file belongs to).
+    A record has `folder` (relative to the root) and `status`; finished runs also have `row` (from the
+    manifest) and `scores` (by metric: values, judge, and the run state that the score file belongs to).
     """
     known = _load(root / CACHE)
     records: dict[str, Record] = {}
@@ -63,7 +61,7 @@ def _place(record: Record) -> tuple[Any, ...]:
 
 
 def _signature(folder: str) -> list[list[Any]]:
-    """Name, size and time of change of the manifest and of each score file."""
+    """Name, size and modification time of the manifest and of each score file."""
     found = []
     with os.scandir(folder) as entries:
         files = [entry for entry in entries if entry.name == "manifest.json"]
@@ -81,7 +79,7 @@ def _signature(folder: str) -> list[list[Any]]:
 def _read(path: Path, folder: str) -> Record:
     manifest = read_manifest(path)
     if manifest is None:
-        raise TraceBenchError(f"{path / 'manifest.json'} has gone")
+        raise TraceBenchError(f"{path / 'manifest.json'} no longer exists")
     record: Record = {"folder": folder, "status": manifest.status}
     if manifest.status == "done":
         scores = {file.stem: _score(file) for file in sorted((path / "scores").glob("*.json"))}
@@ -90,7 +88,7 @@ def _read(path: Path, folder: str) -> Record:
 
 
 def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
-    """What the manifest says of a finished run, as columns of the frame."""
+    """The manifest of a finished run, as columns of the frame."""
     cost = manifest.cost
     forward, backward = cost.get("unet_fwd"), cost.get("unet_bwd")
     size = manifest.prompt_source.get("count")
@@ -115,7 +113,7 @@ def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
 
 
 def _score(path: Path) -> dict[str, Any]:
-    """Of a score file what the frame needs; nothing where it is broken or of another version."""
+    """The parts of a score file that the frame needs; empty if it is broken or of another version."""
     try:
         content = read_json(path)
         if content["schema_version"] != SCHEMA_VERSION:
@@ -135,7 +133,7 @@ def _score(path: Path) -> dict[str, Any]:
             "views": len(content["rows"]),
         }
     except (TraceBenchError, KeyError, TypeError, ValueError, AttributeError):
-        return {}  # the tables say how many runs have no score
+        return {}  # the tables report how many runs have no score
 
 
 def _load(path: Path) -> dict[str, Record]:

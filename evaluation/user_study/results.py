@@ -1,4 +1,4 @@
-"""From judgements to preferences.json; docs/user_study.md describes it."""
+"""Computes preferences.json from judgements; docs/user_study.md describes the format."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ METHOD = "percentile bootstrap over raters and prompts"
 
 
 def dropped_of(study: Study, answers: Sequence[Answers]) -> list[dict[str, str]]:
-    """Raters that the study's rule drops, and why."""
+    """Raters dropped by the study's rule, with reasons."""
     dropped = []
     for file in answers:
         trials = study.trials[file.rater]
@@ -52,7 +52,7 @@ def dropped_of(study: Study, answers: Sequence[Answers]) -> list[dict[str, str]]
 
 
 def dropped_by_column(votes: pd.DataFrame) -> list[dict[str, str]]:
-    """Raters whose rows say, in a CSV of another tool, that they failed."""
+    """Raters marked as failed in another tool's CSV."""
     raters = votes.loc[votes["attention"] == FAILED, "rater_id"].unique()
     return [{"rater": rater, "reason": "failed the attention checks"} for rater in raters]
 
@@ -124,7 +124,7 @@ def _share(counts: Any, bootstrap: Bootstrap, top: Sequence[int], bottom: Sequen
 
 
 def _left(used: pd.DataFrame, raters: list[str], prompts: list[str], bootstrap: Bootstrap) -> dict[str, Any]:
-    """The share of decided votes that went to the left: the outcome "ours" stands for left here."""
+    """Share of decided votes for the left side; here the outcome "ours" means left."""
     sides = {"left": "ours", "right": "baseline"}
     decided = used[used["choice"].isin(sides)]
     decided = decided.assign(outcome=decided["choice"].map(sides))
@@ -132,7 +132,7 @@ def _left(used: pd.DataFrame, raters: list[str], prompts: list[str], bootstrap: 
 
 
 def describe(study: Study, name: str) -> dict[str, Any]:
-    """What preferences.json says of a study of ours."""
+    """The study's fields in preferences.json."""
     return {
         "study": name,
         "raters_assigned": len(study.raters),
@@ -146,7 +146,7 @@ def describe(study: Study, name: str) -> dict[str, Any]:
 
 
 def describe_votes(votes: pd.DataFrame, name: str, order: Sequence[str]) -> dict[str, Any]:
-    """The same of judgements that another tool gathered."""
+    """The same for judgements collected by another tool."""
     there = list(dict.fromkeys(votes["baseline"]))
     baselines = [method for method in order if method in there]
     return {
@@ -162,7 +162,7 @@ def describe_votes(votes: pd.DataFrame, name: str, order: Sequence[str]) -> dict
 
 
 def sources(folder: Path, votes: Path, answers: Sequence[Answers]) -> dict[str, Any]:
-    """What the numbers were made from, by hash."""
+    """Hashes of the inputs."""
 
     def sha256(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -87,10 +87,10 @@ def test_any_method_and_number(root, clip, command):
     assert "experiment=cfg_ablation" in out
     assert command(*ask, "figures.cfg_ablation.method=vsd")[0] == 0
     assert command(*ask, "figures.cfg_ablation.method=vsd", "figures.cfg_ablation.scale=linear")[0] == 0
-    assert "is no number" in command(*ask, "figures.cfg_ablation.quantity=beauty")[1]
+    assert "is not a quantity" in command(*ask, "figures.cfg_ablation.quantity=beauty")[1]
     code, _, err = command(*ask, "+figures.cfg_ablation.colour=red")
     assert code == 2
-    assert "has a setting that is none" in err
+    assert "has an invalid setting" in err
 
 
 def test_quality_against_cost(root, command):

@@ -108,7 +108,7 @@ def test_a_judge_that_always_takes_the_left_is_found_out(outputs, command):
     found = result(outputs)
     assert found["statistics"]["left_share"] == 1.0
     assert found["statistics"]["order_agreement"] == 0.0
-    assert any("leans to one side" in note for note in found["notes"])
+    assert any("position bias" in note for note in found["notes"])
     assert "position bias: left wins 100%" in out
     elos = [row["elo"] for row in found["rows"]]
     assert elos == pytest.approx([1000.0] * len(elos), abs=1e-6)  # both orders: its leaning moves nobody
@@ -157,7 +157,7 @@ def test_unusable_answers_are_asked_for_once_more_and_then_counted(outputs, comm
     assert counts["unanswered"] == len(bad) > 0
     comparisons = json.loads(only(outputs, "gpteval3d/*/toy-tiny/comparisons.json").read_text())
     assert len({game["key"] for items in comparisons.values() for game in items}) == counts["answered"]
-    assert any("could not be used" in note for note in result(outputs)["notes"])
+    assert any("were unusable" in note for note in result(outputs)["notes"])
 
 
 def test_several_choices_and_a_server_that_ignores_n(outputs, server, command):
@@ -173,7 +173,7 @@ def test_several_choices_and_a_server_that_ignores_n(outputs, server, command):
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("401", "the key is not accepted"),
+        ("401", "the key was rejected"),
         ("404", "HTTP 404"),
         ("quota", "pay first"),
         ("echo", "HTTP 400"),
@@ -229,7 +229,7 @@ def test_the_budget_is_a_hard_stop_across_sessions(outputs, server, command):
     overrides = arguments(server.url, "budget=0.2", "judge.concurrency=4", "judge.max_output_tokens=100")
     code, out, _ = command(COMMAND, *overrides)
     assert code == 1
-    assert "the budget of 0.2 USD does not cover another request" in out
+    assert "the budget of 0.2 USD does not cover the next request" in out
     asked = len(server.requests)
     assert 10 <= asked <= 20
     assert result(outputs)["judge"]["spent"]["usd"] == pytest.approx(0.01 * asked)
@@ -253,14 +253,14 @@ def test_requests_with_an_unknown_end_count_against_the_budget(outputs, server, 
     before = len(server.requests)
     code, out, _ = command(COMMAND, *overrides, f"budget={budget}")
     assert code == 1
-    assert "does not cover another request" in out
+    assert "does not cover the next request" in out
     assert len(server.requests) == before
 
 
 def test_a_budget_without_a_price_is_refused(outputs, server, command):
     code, _, err = command(COMMAND, *arguments(server.url, "judge.model=unheard-of", "budget=1"))
     assert code == 2
-    assert "no price of unheard-of is known" in err
+    assert "the price of unheard-of is unknown" in err
     assert server.requests == []
 
 
@@ -350,7 +350,7 @@ def test_openais_key_goes_to_no_stranger(outputs, server, command):
 
 @pytest.mark.parametrize(
     ("value", "says"),
-    [("NOT_SET_AT_ALL", "NOT_SET_AT_ALL, which is not set"), ("sk-oops-1234", "never the key")],
+    [("NOT_SET_AT_ALL", "variable NOT_SET_AT_ALL with"), ("sk-oops-1234", "not the key itself")],
 )
 def test_a_missing_key_is_said_without_the_key(outputs, server, command, value, says):
     code, _, err = command(COMMAND, *arguments(server.url, f"judge.api_key_env={value}"))

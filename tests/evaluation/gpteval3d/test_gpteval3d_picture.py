@@ -62,7 +62,7 @@ def test_the_picture_is_a_png(tmp_path):
 def test_a_gap_in_the_views_is_said(tmp_path):
     draw_views(tmp_path, "x", views=3)
     (tmp_path / "rgb_1.png").unlink()
-    with pytest.raises(TraceBenchError, match="without a gap"):
+    with pytest.raises(TraceBenchError, match="without gaps"):
         Asset(tmp_path).views()
 
 

@@ -132,10 +132,10 @@ def test_what_was_paid_for_is_kept_where_balance_allows():
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ({"views": 3}, "is no square number"),
+        ({"views": 3}, "must be a square number"),
         ({"criteria": [6]}, r"ensembles\[0\] needs"),
-        ({"criteria": []}, "asks nothing"),
-        ({"rgb": False, "normal": False}, "shows nothing"),
+        ({"criteria": []}, "shows or asks nothing"),
+        ({"rgb": False, "normal": False}, "shows or asks nothing"),
         ({"comparisons": "many"}, r"ensembles\[0\] needs"),
     ],
 )

@@ -117,13 +117,13 @@ def test_only_finished_runs_of_one_seed_play(tmp_path, command, clip):
         (("runs.seed=5",), "No finished run has seed 5; there are 0."),
         (("runs.method=nobody",), "No finished run has method nobody"),
         (("runs.method=sds",), "needs two contestants, but there is only sds"),
-        (("anchor=nobody",), "anchor=nobody plays no game; name one of sds, trace, vsd."),
+        (("anchor=nobody",), "anchor=nobody has no comparisons: use one of sds, trace, vsd."),
         (
             ("mode=new_method", "published.folder=null", "published.url=file:///nowhere"),
-            "could not be fetched",
+            "could not be downloaded",
         ),
-        (("aggregate=mean",), "aggregate=mean is not known"),
-        (("orders=all",), "orders=all is not known"),
+        (("aggregate=mean",), "aggregate=mean is unknown"),
+        (("orders=all",), "orders=all is unknown"),
     ],
 )
 def test_mistakes_take_one_sentence(tmp_path, command, clip, overrides, says):
@@ -137,7 +137,7 @@ def test_mistakes_take_one_sentence(tmp_path, command, clip, overrides, says):
 def test_several_prompt_sets_have_to_be_told_apart(tmp_path, command, clip):
     outputs = make_runs(tmp_path / "outputs")
     make_runs(outputs, prompt_set="paper")
-    assert "name one with runs.prompt_set=..., of paper, toy" in command(COMMAND, *OFFLINE)[2]
+    assert "choose one with runs.prompt_set=... from paper, toy" in command(COMMAND, *OFFLINE)[2]
     assert command(COMMAND, *OFFLINE, "runs.prompt_set=paper")[0] == 0
     assert command(COMMAND, *OFFLINE, "runs.prompt_set=toy")[0] == 0
     content = json.loads(only(outputs, "gpteval3d/*/elo.json").read_text())
@@ -321,7 +321,7 @@ def balance_of(name, found, outputs):
     ("change", "says"),
     [
         ({"prompts.json": '["another text"]'}, "is not the published file: its sha256 is"),
-        ({"methods": None}, "which are a download of their own"),
+        ({"methods": None}, "a separate download"),
         ({"methods/beta": None}, "lacks the renders of beta"),
     ],
 )
@@ -344,7 +344,7 @@ def test_the_clip_judge_cannot_join_published_scores(tmp_path, command, clip, pu
     folder, overrides = published
     code, _, err = command(COMMAND, *OFFLINE, f"published.folder={folder}", *overrides)
     assert code == 2
-    assert "judge=clip cannot join scores that gpt-4-vision-preview gave" in err
+    assert "judge=clip cannot extend scores by gpt-4-vision-preview" in err
 
 
 def test_published_files_are_fetched_once_by_url_and_checked(tmp_path, command, key, published):

@@ -236,7 +236,7 @@ def test_weights_that_are_not_at_hand_take_one_line(tokenizer, run, tmp_path, mo
         ) as error:
             score_run(judge, run)
         assert "\n" not in str(error.value)
-    with pytest.raises(MetricUnavailable, match=r"mend metrics\.image_reward\.checkpoint"):
+    with pytest.raises(MetricUnavailable, match=r"fix metrics\.image_reward\.checkpoint"):
         score_run(ImageReward(checkpoint=str(tmp_path / "nowhere.pt"), tokenizer=tokenizer), run)
 
 
@@ -319,7 +319,7 @@ def test_a_checkpoint_is_looked_at_before_the_package_gets_it(official, run, tmp
     [
         ("""print(json.dumps({"error": "ImportError: no timm"}))""", "ImportError: no timm"),
         ("""sys.exit("Illegal instruction")""", "its process ended: Illegal instruction"),
-        ("", "it said nothing"),
+        ("", "no error message"),
     ],
 )
 def test_a_package_that_does_not_work_takes_one_line(official, run, body, reason):

@@ -254,7 +254,7 @@ def test_the_command_chooses_tables_by_name(tmp_path, command):
     assert "quality against cost" in out
     code, _, err = command("tables", "table=nine")
     assert code == 2
-    assert err.startswith("table=nine is none: write auto, all, or some of 1, 2,")
+    assert err.startswith("table=nine is invalid: use auto, all, or some of 1, 2,")
 
 
 def test_paired_differences_by_hand():

@@ -46,7 +46,7 @@ def test_raters_who_always_prefer_ours(made, sent, take):
         answer_file(sent / f"{rater}.json", study, rater, attentive())
     code, out, err = take()
     assert (code, err) == (0, "")
-    assert "6 raters added, 0 gone on, 0 known already." in out
+    assert "6 raters added, 0 updated, 0 unchanged." in out
     assert "Table 1. User study: 3D Consistency" in out
     result = preferences(folder)
     assert [(row["aspect"], row["baseline"]) for row in result["rows"]] == [
@@ -214,10 +214,10 @@ def test_a_session_that_goes_on_replaces_its_earlier_file(made, sent, take):
     assert take()[0] == 0
     path.unlink()
     answer_file(sent / "whole.json", study, rater, attentive())
-    assert "0 raters added, 1 gone on, 0 known" in take()[1]
-    assert "0 raters added, 0 gone on, 1 known" in take()[1]
+    assert "0 raters added, 1 updated, 0 unchanged" in take()[1]
+    assert "0 raters added, 0 updated, 1 unchanged" in take()[1]
     answer_file(sent / "whole.json", study, rater, attentive(), upto=5)  # the old one once more
-    assert "0 raters added, 0 gone on, 1 known" in take()[1]
+    assert "0 raters added, 0 updated, 1 unchanged" in take()[1]
     assert len(json.loads((folder / "answers" / f"{rater}.json").read_text())["answers"]) == 8
 
 
@@ -265,13 +265,13 @@ def negative_time(content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (foreign, "answers study 0123456789ab, not "),
+        (foreign, "belongs to study 0123456789ab, not "),
         (flip, "was changed after it was saved"),
         (fewer, "was changed after it was saved"),
         (other_rater, "was changed after it was saved"),
-        (other_choice, "is not an answer file of the page"),
-        (no_answers, "is not an answer file of the page"),
-        (negative_time, "is not an answer file of the page"),
+        (other_choice, "is not a valid answer file"),
+        (no_answers, "is not a valid answer file"),
+        (negative_time, "is not a valid answer file"),
     ],
 )
 def test_foreign_and_tampered_files_are_refused_in_one_sentence(made, sent, take, change, message):
@@ -301,7 +301,7 @@ def test_a_forged_checksum_does_not_help(made, sent, take):
     )
     code, _, err = take()
     assert code == 1
-    assert "code.json is by AAAAAA, who is no rater of this study" in err
+    assert "code.json is by AAAAAA, who is not a rater of this study" in err
     assert re.search(rf"swap\.json answers a screen \d+ that rater {other} was not given", err)
     assert "twice.json answers screen 0 twice" in err
     assert not (folder / "preferences.json").exists()
@@ -314,14 +314,14 @@ def test_what_is_no_answer_file_at_all(made, sent, take, text):
     code, _, err = take()
     assert code == 1
     assert err.count("\n") == 1
-    assert "x.json is not an answer file of the page" in err
+    assert "x.json is not a valid answer file" in err
 
 
 def test_nothing_to_import(made, call, sent):
     assert "mode=import needs answers=" in call("mode=import")[2]
     assert "There is no file or folder" in call("mode=import", f"answers={sent}")[2]
     sent.mkdir()
-    assert "holds no .json files" in call("mode=import", f"answers={sent}")[2]
+    assert "has no .json files" in call("mode=import", f"answers={sent}")[2]
     assert "No answers have been imported" in call("mode=results")[2]
 
 
@@ -375,10 +375,10 @@ def test_votes_of_another_tool(outputs, call, tmp_path):
     [
         (foreign_votes(choice="both"), "choice must be one of left, tie, right, unknown"),
         (foreign_votes(aspect="beauty"), "aspect must be one of"),
-        (foreign_votes(baseline="trace"), "ours and baseline must be two methods"),
+        (foreign_votes(baseline="trace"), "ours and baseline must be different methods"),
         (foreign_votes(ours="csd", left_method="csd"), "ours must be the same in all rows"),
         (foreign_votes(left_method="vsd"), "left_method must be ours or baseline"),
-        (foreign_votes(), "a rater judges a prompt, baseline and aspect once"),
+        (foreign_votes(), "a rater may judge each prompt, baseline and aspect only once"),
         (foreign_votes(rater_id=""), "must not be empty"),
     ],
 )

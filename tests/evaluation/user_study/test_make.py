@@ -186,7 +186,7 @@ def test_a_study_with_answers_is_never_replaced(made, call):
     (folder / "answers" / f"{study.raters[0]}.json").write_text("{}")
     code, _, err = call("raters=7", "force=true")
     assert code == 2
-    assert "answers to it have been imported" in err
+    assert "it has imported answers" in err
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_broken_film_is_named(outputs, call):
         path.write_bytes(b"no film")
     code, _, err = call()
     assert code == 2
-    assert "turntable.mp4 cannot be read as a film" in err
+    assert "turntable.mp4 cannot be read as a video" in err
 
 
 def test_the_two_halves_of_the_key_belong_together(made, call):
@@ -260,7 +260,7 @@ def test_the_two_halves_of_the_key_belong_together(made, call):
     (folder / "assignment.csv").write_text((folder / "assignment.csv").read_text().replace("trace", "sds", 1))
     code, _, err = call("mode=results")
     assert code == 2
-    assert "is not the one that study.json beside it was written with" in err
+    assert "does not belong to the study.json next to it" in err
 
 
 def test_a_study_of_an_older_schema_is_refused(made, call):
