@@ -141,8 +141,8 @@ def read_checkpoint(path: Path, sizes: Sizes | None = None) -> dict[str, Tensor]
     wrong += [key for key in mapped.keys() & wanted.keys() if mapped[key].shape != wanted[key].shape]
     if wrong:
         raise TraceBenchError(
-            f"{path} is not ImageReward's checkpoint: {len(wrong)} of its tensors are missing, unknown or have the "
-            f"wrong shape (first: {wrong[0]})."
+            f"{path} is not ImageReward's checkpoint: {len(wrong)} of its tensors are missing, unknown or of "
+            f"the wrong shape (first: {wrong[0]})."
         )
     return mapped
 
