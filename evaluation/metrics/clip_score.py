@@ -2,7 +2,7 @@
 
     cos_i      = cosine of the image embedding of view i and the text embedding of the bare prompt
     clip_score = mean over views of 100 * max(cos_i, 0)   (Hessel et al. 2021, without factor 2.5 and prefix)
-    clip_rank  = 1 + number of other captions whose mean cosine over the views is higher than the prompt's
+    clip_rank  = 1 + number of other captions with a higher mean cosine over the views than the prompt
     recognised = clip_rank is 1
     r_precision = share of views with the prompt as the best caption   (Poole et al. 2023)
 

@@ -192,7 +192,7 @@ def _measure(vae: AutoencoderKL, views: Views, settings: Settings) -> tuple[floa
 def encode_views(
     settings: Settings, vae: AutoencoderKL, views: Views, copies: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Scaled posterior (mean, std) [copies * N, 4, 16, 16] float16 of all views; one background per copy."""
+    """Scaled posterior (mean, std) [copies * N, 4, 16, 16] float16 of all views on random backgrounds."""
     path = settings.work / "latents.pt"
     stored = load_if_there(path)
     if stored is not None:

@@ -1,4 +1,4 @@
-"""Files of tournaments and user studies as they are left under an output root."""
+"""Files of tournaments and user studies, as written to an output root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scripts/bootstrap on machines that lack something, played by small scripts in place of Python."""
+"""scripts/bootstrap on machines with missing parts, simulated by fake Python interpreters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOOLS = ("sh", "dirname", "mkdir", "cat", "cp", "chmod")
 
 OLD = 'case "$*" in --version) echo Python 3.10.12 ;; esac'
 WITHOUT_VENV = 'case "$*" in *ensurepip*) exit 1 ;; *version_info*) echo 3.12 ;; esac'
-# Makes an environment whose python is itself, and notes what it is asked to install.
+# Creates an environment with itself as python, and prints what it should install.
 GOOD = """
 case "$*" in
     *version_info*) echo 3.12 ;;

@@ -1,4 +1,4 @@
-"""The status tells what the run folders say, of thousands of them in a moment."""
+"""The status command summarises thousands of run folders quickly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def stamp(seconds):
 
 
 def write(root, index, status="done", method="sds", seconds=60.0, **more):
-    """A run folder with nothing but a manifest."""
+    """A run folder with only a manifest."""
     name = f"runs/{method}/gaussians/toy/{index}-a-prompt/cfg7.5-seed0-{index:08x}"
     folder = root / name
     folder.mkdir(parents=True)
@@ -167,7 +167,7 @@ def test_the_command(tmp_path, capsys):
     write(tmp_path, 0)
     assert main([f"output_root={tmp_path}"]) == 0
     assert "1 runs under" in capsys.readouterr().out
-    assert main([f"output_root={tmp_path}", "--watch"]) == 0  # nothing is at work, so it does not stay
+    assert main([f"output_root={tmp_path}", "--watch"]) == 0  # nothing is running, so it exits
     assert main(["output_root=none"]) == 2
     assert main(["root=x"]) == 2
     said = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Assets of other systems in the tables: their names, their declared minutes, and what cannot be known."""
+"""External assets in the tables: names, declared minutes, and unknown values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mode=elo: Elo from a file of comparisons alone; and files that are not what they should be."""
+"""mode=elo: Elo from a file of comparisons; and invalid files."""
 
 from __future__ import annotations
 

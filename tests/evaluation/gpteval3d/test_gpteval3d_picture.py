@@ -1,4 +1,4 @@
-"""The picture of a question: which views, where they stand, and what becomes of sizes and transparency."""
+"""The picture of a question: views, layout, sizes and transparency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tournaments from run folders: who plays, the offline judge, the published tournament with frozen scores."""
+"""Tournaments from run folders: contestants, the offline judge, the published tournament."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFFLINE = ("judge=clip", "bootstrap=50")
 
 @pytest.fixture
 def clip(monkeypatch):
-    """CLIP scores of the test's own: `clip[(method, prompt)] = 31.0`; the metric's files stay real."""
+    """Fake CLIP scores: `clip[(method, prompt)] = 31.0`; the metric's files are real."""
     table: dict[tuple[str, str], float] = {}
     monkeypatch.setattr(ClipScore, "files", lambda self, run: [run.rgb(0)])
     monkeypatch.setattr(ClipScore, "weights", lambda self, run: "w")
@@ -159,7 +159,7 @@ def test_nothing_to_judge(tmp_path, command):
     assert "There are no finished runs" in command(COMMAND, *OFFLINE)[2]
 
 
-# --- going on, and more contestants -----------------------------------------------------------------------
+# --- resuming, and more contestants -----------------------------------------------------------------------
 
 
 def test_another_contestant_keeps_what_was_paid_for(tmp_path, command, key):
@@ -173,7 +173,7 @@ def test_another_contestant_keeps_what_was_paid_for(tmp_path, command, key):
         assert set(server.came.values()) == {1}
         comparisons = json.loads(only(outputs, "gpteval3d/*/toy-tiny/comparisons.json").read_text())
         keys = {game["key"] for items in comparisons.values() for game in items}
-        assert len(keys) > len(server.came) - len(first)  # some of the old answers count again
+        assert len(keys) > len(server.came) - len(first)  # some old answers are reused
 
 
 def test_a_run_that_was_made_again_is_judged_again(tmp_path, command, key):
@@ -191,7 +191,7 @@ def test_a_run_that_was_made_again_is_judged_again(tmp_path, command, key):
 
 @pytest.mark.parametrize("how", ["choices", "fractional", "majority"])
 def test_aggregation(tmp_path, command, key, how):
-    """Left is always preferred: both orders cancel, whatever is counted."""
+    """Left is always preferred: both orders cancel for every aggregation."""
     outputs = make_runs(tmp_path / "outputs", methods=("sds", "vsd"))
     with JudgeServer(answer=lambda body: " ".join("1" * criteria_of(body))) as server:
         more = ("judge.choices=3", f"aggregate={how}")
@@ -241,7 +241,7 @@ OPPONENTS = {"alpha": 1000.0, "beta": 1100.25, "gamma": 912.123456789}
 
 @pytest.fixture
 def published(tmp_path):
-    """A published tournament of the test's own; returns (its folder, overrides that name it)."""
+    """A fake published tournament; returns (its folder, overrides that select it)."""
     folder = tmp_path / "published"
     (folder / "gpt_prompts").mkdir(parents=True)
     (folder / "prompts.json").write_text(json.dumps(PROMPTS))
@@ -297,13 +297,13 @@ def text_of(body):
 
 
 def published_answer(body):
-    """Left or right, from the question."""
+    """Left or right, determined by the question."""
     digest = hashlib.sha256(question_of(body).encode()).digest()
     return " ".join("12"[byte % 2] for byte in digest[: DIMS[text_of(body)]])
 
 
 def balance_of(name, found, outputs):
-    """Expected wins at the found score are the wins that were counted, draws for both."""
+    """Expected wins at the fitted score equal the counted wins, with draws for both."""
     comparisons = json.loads(only(outputs, "gpteval3d/*/*/comparisons.json").read_text())
     table = scores(found)
     for criterion, items in comparisons.items():

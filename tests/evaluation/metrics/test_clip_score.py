@@ -1,4 +1,4 @@
-"""The CLIP score against open_clip called by hand, and which model judges whom."""
+"""The CLIP score against direct open_clip calls, and the choice of model by prior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From answer files to preferences.json: what counts, what is refused, and that the numbers are right."""
+"""From answer files to preferences.json: accepted and rejected files, and correct numbers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_raters_who_always_prefer_ours(made, sent, take):
 
 
 def test_choices_are_read_by_side(made, sent, take):
-    """One rater clicks left on everything but the checks: half of the votes are ours."""
+    """One rater clicks left on everything except checks: half of the votes are ours."""
     folder, study = made
 
     def left(trial, aspect):
@@ -148,9 +148,9 @@ def opposite(trial):
     ("kinds", "how", "failed"),
     [
         ({INSTRUCTED}, opposite, 2),
-        ({INSTRUCTED}, lambda trial: "tie", 2),  # an instruction is followed to the letter
+        ({INSTRUCTED}, lambda trial: "tie", 2),  # an instruction must be followed exactly
         ({SCRAMBLED}, opposite, 2),
-        ({SCRAMBLED}, lambda trial: "tie", 0),  # who finds both bad may say so
+        ({SCRAMBLED}, lambda trial: "tie", 0),  # a tie is allowed: both may look bad
         (
             {INSTRUCTED, SCRAMBLED},
             lambda trial: "left",
@@ -286,7 +286,7 @@ def test_foreign_and_tampered_files_are_refused_in_one_sentence(made, sent, take
 
 
 def test_a_forged_checksum_does_not_help(made, sent, take):
-    """Screens, clips and codes are compared with the key, whatever the checksum says."""
+    """Screens, clips and codes are checked against the key, even with a valid checksum."""
     folder, study = made
     other = study.raters[3]
     answer_file(sent / "code.json", study, study.raters[0], attentive(), head={"rater": "AAAAAA"})

@@ -1,4 +1,4 @@
-"""Making a study: which runs are shown, that nothing outside the key tells a method, and what is refused."""
+"""Making a study: selected runs, no method revealed outside the key, and refused settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_rater_gets_a_balanced_session_with_checks(made):
         assert kinds == {"comparison": 4, "instructed": 2, "scrambled": 2}
         assert trials[0].kind == "comparison"
         checks = [trial for trial in trials if trial.kind != "comparison"]
-        for kind in ("instructed", "scrambled"):  # neither side alone passes
+        for kind in ("instructed", "scrambled"):  # always choosing one side fails
             assert {trial.expected for trial in checks if trial.kind == kind} == {"left", "right"}
         for trial in trials:
             if trial.kind == "comparison":
@@ -65,7 +65,7 @@ def test_clips_are_the_turntables_of_the_prompts_that_the_page_shows(made, tmp_p
 
 
 def test_the_page_does_not_tell_the_methods(made):
-    """Neither text, file names, their order or dates, nor one name for both sides of a prompt."""
+    """Not by text, file names, their order or dates, or a shared name for both sides of a prompt."""
     folder, study = made
     page = folder / "page"
     text = (page / "index.html").read_text(encoding="utf-8").lower()
@@ -76,7 +76,7 @@ def test_the_page_does_not_tell_the_methods(made):
         study.key,
         *(clip.fingerprint for clip in study.clips.values()),
     ]
-    text = text.replace("trace_bench", "")  # the program's name, in the format of the answers
+    text = text.replace("trace_bench", "")  # the program's name, part of the answer format
     assert [word for word in hidden if re.search(rf"\b{word.lower()}\b", text)] == []
     names = [path.name for path in (page / "clips").iterdir()]
     assert all(re.fullmatch(r"[0-9a-f]{16}\.mp4", name) for name in names)

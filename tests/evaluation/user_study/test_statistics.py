@@ -1,4 +1,4 @@
-"""Percentages, intervals, tests and agreement, against published values and brute force."""
+"""Percentages, intervals, tests and agreement against published values and brute force."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def votes(raters, prompts, *outcomes):
 
 
 def simulate(rng, raters, prompts, rater_std, prompt_std):
-    """Crossed judgements whose chance to be ours depends on rater and prompt; one half expected."""
+    """Crossed judgements; the probability of "ours" depends on rater and prompt, with mean one half."""
     logit = rng.normal(0, rater_std, (raters, 1)) + rng.normal(0, prompt_std, (1, prompts))
     ours = rng.random((raters, prompts)) < 1 / (1 + np.exp(-logit))
     counts = np.zeros((raters, prompts, 4))
@@ -107,8 +107,8 @@ def test_intervals_are_repeatable_and_depend_on_the_seed():
 
 
 def test_intervals_cover_the_truth_where_raters_and_prompts_differ():
-    """Intervals of 150 studies with strong rater and prompt effects hold 50 % as often as they should;
-    Wilson's, which ignore the crossing, do not.
+    """In 150 studies with strong rater and prompt effects, our intervals contain the true 50 % as often as
+    they should; Wilson's, which ignore the crossing, do not.
     """
     rng, crossed, wilson = np.random.default_rng(5), 0, 0
     for study in range(150):
@@ -122,7 +122,7 @@ def test_intervals_cover_the_truth_where_raters_and_prompts_differ():
 
 
 def test_replicates_without_votes_are_left_out():
-    """A baseline that two raters of ten judged: some replicates hold neither."""
+    """A baseline judged by two of ten raters: some replicates contain neither."""
     counts = np.zeros((10, 6, 4))
     counts[0, :, OURS] = counts[1, :, BASELINE] = 1
     eye = np.eye(4)
