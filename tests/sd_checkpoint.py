@@ -94,7 +94,7 @@ def make_checkpoint(folder: Path, prediction_type: str = "epsilon", seed: int = 
 
 
 def make_sdxl_checkpoint(folder: Path, seed: int = 0) -> Path:
-    """SDXL in all but width: two text encoders, pooled text and size conditioning, no attention in level 1."""
+    """SDXL in all but width: two text encoders, pooled text and size conditioning, no attention at first."""
     torch.manual_seed(seed)
     second_width, pooled, per_id = 24, 12, 8
     UNet2DConditionModel(
