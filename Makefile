@@ -1,9 +1,9 @@
-# The two commands of the README are `make bench` and `make test`; both install what they need, once.
+# `make bench` and `make test` install what they need on the first call.
 VENV := .venv
 PY := $(VENV)/bin/python
 INPUTS := pyproject.toml constraints.txt scripts/bootstrap
 PYTEST_ARGS ?= -n 3 --dist worksteal
-# Without bytecode beside the sources every command compiles torch and diffusers anew, for 15 seconds.
+# Without cached bytecode, every command recompiles torch and diffusers, which takes 15 seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
-bench: $(VENV)/.installed  ## make 3D assets with sds, vsd and trace, score them, print the tables and the pictures
+bench: $(VENV)/.installed  ## generate 3D assets with sds, vsd and trace, score them, make tables and a contact sheet
 	$(PY) -m trace_bench -m method=sds,vsd,trace prompt_set=toy hydra/launcher=local
 	$(PY) -m evaluation.score
 	$(PY) -m evaluation.gpteval3d judge=clip
@@ -25,8 +25,8 @@ test: $(VENV)/.installed-dev  ## run the tests (CPU, offline)
 install: $(VENV)/.installed  ## create .venv and install trace_bench into it
 	@echo "trace_bench is installed in $(VENV)"
 
-install-dev: $(VENV)/.installed-dev  ## the same, with the developers' tools
-	@echo "trace_bench and the developers' tools are installed in $(VENV)"
+install-dev: $(VENV)/.installed-dev  ## the same, with developer tools
+	@echo "trace_bench and the developer tools are installed in $(VENV)"
 
 lint: style types imports  ## style, types and import rules
 
@@ -41,21 +41,21 @@ types: $(VENV)/.installed-dev  ## mypy
 imports: $(VENV)/.installed-dev  ## which package may import which
 	$(VENV)/bin/lint-imports
 
-format: $(VENV)/.installed-dev  ## let ruff rewrite what it can
+format: $(VENV)/.installed-dev  ## fix and format with ruff
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 wheel-test: $(VENV)/.installed-dev  ## build the wheel, install it elsewhere, run it from another folder
 	sh scripts/wheel_test $(PY)
 
-constraints: $(VENV)/.installed-dev  ## resolve the newest versions that go together into constraints.txt
+constraints: $(VENV)/.installed-dev  ## write the newest compatible versions to constraints.txt
 	printf 'uv\n' | $(PY) -m uv pip compile pyproject.toml - --extra dev --python-version 3.11 --upgrade --quiet \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file $(VENV)/resolved.txt
 	sed -n '/^#/p' constraints.txt > $(VENV)/constraints.txt
 	grep -Ev '^(nvidia-|cuda-|triton=)' $(VENV)/resolved.txt >> $(VENV)/constraints.txt
 	mv $(VENV)/constraints.txt constraints.txt
 
-clean:  ## remove the environment and the caches, never the outputs
+clean:  ## remove the environment and caches; keep outputs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
 
 $(VENV)/.installed: $(INPUTS)

@@ -1,9 +1,8 @@
-"""How long the evaluation's reading takes: `python -m benchmarks.collect [prompts=110] [seeds=5]
-[root=FOLDER]`.
+"""Time to collect results: `python -m benchmarks.collect [prompts=110] [seeds=5] [root=FOLDER]`.
 
-Writes synthetic finished runs (6 methods x 3 representations x prompts x seeds, 10,000 with the defaults:
-manifest and three score files of 120 views each, no pictures), then measures `evaluation.collect` on an empty
-and on a full cache and all tables. The folder is removed unless it is named.
+Writes synthetic finished runs (6 methods x 3 representations x prompts x seeds, 10,000 by default; each with
+a manifest and three score files of 120 views, no pictures), then times `evaluation.collect` with an empty and
+a full cache, and all tables. The folder is removed unless `root` is given.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ VIEWS = 120
 
 
 def identities(prompts: int, seeds: int) -> Iterator[RunIdentity]:
-    """Every combination."""
+    """All combinations."""
     for method in METHODS:
         for representation in REPRESENTATIONS:
             for prompt in range(prompts):
@@ -46,7 +45,7 @@ def identities(prompts: int, seeds: int) -> Iterator[RunIdentity]:
 def write_run(
     root: Path, run: RunIdentity, metrics: Mapping[str, Metric], count: int, rng: random.Random
 ) -> None:
-    """A run folder without its asset and pictures."""
+    """Write a run folder without asset and pictures."""
     of_prompt = f"{run.method}/{run.representation}/{run.prompt_set}/{run.prompt_id}-thing"
     name = f"{of_prompt}/cfg20.0-seed{run.seed}-00000000"
     folder = root / "runs" / name
@@ -82,7 +81,7 @@ def write_run(
 
 
 def synthesise(root: Path, metrics: Mapping[str, Metric], prompts: int, seeds: int) -> int:
-    """Write all runs; returns how many."""
+    """Write all runs; returns their number."""
     rng = random.Random(0)
     runs = list(identities(prompts, seeds))
     for run in runs:
@@ -91,7 +90,7 @@ def synthesise(root: Path, metrics: Mapping[str, Metric], prompts: int, seeds: i
 
 
 def measure(root: Path) -> dict[str, tuple[float, float]]:
-    """(wall-clock seconds, seconds of the processor) of each stage."""
+    """(wall-clock seconds, CPU seconds) of each stage."""
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         config = compose("evaluation")
     metrics = load_metrics(config)
@@ -127,7 +126,7 @@ def main(arguments: Mapping[str, str]) -> None:
     print(f"{count} runs, {len(METHODS)} methods x {len(REPRESENTATIONS)} representations")
     total = tuple(seconds["collect, first"][i] + seconds["all tables"][i] for i in (0, 1))
     for name, (wall, cpu) in {**seconds, "first + tables": total}.items():
-        print(f"  {name:16s} {wall:6.2f} s  ({cpu:.2f} s of the processor)")
+        print(f"  {name:16s} {wall:6.2f} s  ({cpu:.2f} s CPU)")
 
 
 if __name__ == "__main__":

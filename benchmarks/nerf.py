@@ -1,12 +1,12 @@
-"""How long a NeRF's training step takes, and what skipping and the CPU kernels save.
+"""Time of a NeRF training step, and the savings from empty-space skipping and the CPU kernels.
 
     python -m benchmarks.nerf                          # the toy world's settings, a 64 x 64 view, one thread
     python -m benchmarks.nerf --protocol paper --device cuda
 
-Four ways of the same step (forward, backward, optimiser) take turns in one process, so that a busy machine
+Four variants of the same step (forward, backward, optimiser) alternate in one process, so that a busy machine
 slows all of them: as it is; with normals, as for shading or the orientation loss; without skipping; and, on
-the CPU, with the encoding in plain PyTorch. Medians and ratios are printed. The field is first trained
-towards a ball for a while, so that there is something to skip.
+the CPU, with the encoding in plain PyTorch. Prints medians and ratios. The field is first trained towards a
+ball, so that there is empty space to skip.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trace_bench.seeding import Rng
 from trace_bench.settings.config import build
 from trace_bench.system.config_path import conf_dir
 
-WARM_UP = 60  # steps towards the ball
+WARM_UP = 60  # training steps towards the ball
 PRIOR = {"toy": "tiny", "paper": "sd21"}
 
 
@@ -42,7 +42,7 @@ def make(protocol: str, device: str) -> tuple[NeRF, CameraRange]:
 
 
 class Bench:
-    """Steps of one NeRF, and what is changed about them."""
+    """Training steps of one NeRF, and their variants."""
 
     def __init__(self, protocol: str, device: str, resolution: int) -> None:
         self.nerf, self.cameras = make(protocol, device)
@@ -78,7 +78,7 @@ class Bench:
 
 
 def median_ms(ways: dict[str, Callable[[], None]], repeats: int, device: str) -> dict[str, float]:
-    """Milliseconds of each way; they take turns."""
+    """Median milliseconds of each variant; variants alternate."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, call in ways.items():
@@ -93,7 +93,7 @@ def median_ms(ways: dict[str, Callable[[], None]], repeats: int, device: str) ->
 
 
 def main() -> None:
-    """One line a way."""
+    """Print one line per variant."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

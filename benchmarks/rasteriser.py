@@ -1,10 +1,10 @@
-"""How long one training step's rendering takes: our CPU kernels, plain torch, and gsplat where there is CUDA.
+"""Rendering time of one training step: our CPU kernels, plain torch, and gsplat if CUDA is available.
 
     python benchmarks/rasteriser.py                      # 4000 Gaussians, one 64x64 view, one thread
     python benchmarks/rasteriser.py --gaussians 20000 --resolution 256 --cameras 4 --threads 2
 
-Forward and backward to every parameter, colours and depth, random background. All implementations take turns
-in one process, so that a busy machine slows all of them; the medians and their ratios are printed.
+Forward and backward to every parameter, colours and depth, random background. All implementations alternate
+in one process, so that a busy machine slows all of them. Prints medians and ratios.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def torch_rasterization(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor,
     viewmats: Tensor, Ks: Tensor, width: int, height: int, backgrounds: Tensor, **_: object,
 ) -> tuple[Tensor, Tensor, dict]:  # fmt: skip
-    """Plain torch: every (Gaussian, pixel) pair is a row, sorted by pixel and depth; autograd does the rest.
+    """Plain torch: one row per (Gaussian, pixel) pair, sorted by pixel and depth; gradients by autograd.
 
-    The projection is ours, so that the compositing is what is compared.
+    It uses our projection, so that only the compositing is compared.
     """
     limits = (float(width), float(height), 0.01, 1e10, 0.0, 0.3)
     means2d, depths, conics, radii = Projection.apply(means, quats, scales, opacities, viewmats, Ks, limits)
@@ -56,7 +56,7 @@ def torch_rasterization(
         gaussian, pixel, alpha = gaussian[order], pixel[order], alpha[order]
         log_left = torch.log1p(-alpha.double()).cumsum(0)
         before = torch.cat([log_left.new_zeros(1), log_left[:-1]])
-        first = torch.searchsorted(pixel, pixel)  # where this pixel's list begins
+        first = torch.searchsorted(pixel, pixel)  # start of this pixel's list
         weight = alpha * torch.exp(before - before[first]).to(alpha.dtype)
         image = channels.new_zeros(height * width, channels.shape[-1])
         image = image.index_add(0, pixel, weight[:, None] * channels[c][gaussian])
@@ -67,7 +67,7 @@ def torch_rasterization(
 
 
 def covered_pixels(means2d: Tensor, radii: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
-    """Every pixel of every Gaussian's box: (Gaussian, row-major pixel) indices."""
+    """All pixels in the bounding box of each Gaussian: (Gaussian, row-major pixel) indices."""
     size = torch.tensor([width, height])
     low = (means2d - radii).floor().long().clamp(min=0).minimum(size)
     extent = ((means2d + radii).ceil().long().clamp(min=0).minimum(size) - low) * (radii > 0)

@@ -1,8 +1,7 @@
-"""Where the time of a step goes, by method: `python -m benchmarks.step [prior=tiny] [representation=...]`.
+"""Time profile of a step per method: `python -m benchmarks.step [prior=tiny] [representation=...]`.
 
-Prints milliseconds a step of each method and what share of it the renderer, the encoder, the method and the
-optimiser take, as ratios to SDS in one run. The harness's own share is what is left. Takes the overrides of
-`python -m trace_bench`.
+Prints milliseconds per step of each method, the ratio to SDS in the same run, and the shares of renderer,
+encoder, method and optimiser; the rest is the harness. Accepts the overrides of `python -m trace_bench`.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ WARM_UP, MEASURED = 5, 40
 
 
 class Stopwatch:
-    """Seconds by part of the step; waits for the device around each part."""
+    """Seconds per part of the step; synchronises the device around each part."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -58,7 +57,7 @@ class Stopwatch:
 
 
 def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, float]]:
-    """(seconds a step, seconds a step by part)."""
+    """(seconds per step, seconds per step and part)."""
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         cfg = compose("config", [f"method={method_name}", *overrides], return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
@@ -90,13 +89,13 @@ def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, fl
         rng=Rng(job.seed), log_every=WARM_UP + MEASURED, on_step=on_step,
     )  # fmt: skip
     watch.wait()
-    del prior.encode  # the wrapped one; the prior is shared
+    del prior.encode  # remove the wrapper; the prior is shared
     total = (time.perf_counter() - began) / MEASURED
     return total, {name: seconds / MEASURED for name, seconds in watch.seconds.items()}
 
 
 def main(overrides: list[str]) -> None:
-    """One line a method."""
+    """Print one line per method."""
     rows = {name: measure(name, overrides) for name in METHODS}
     base = rows["sds"][0]
     print(f"{'method':8} {'ms/step':>8} {'x sds':>6}   share of the step")

@@ -1,1 +1,1 @@
-"""Scores, tables and pictures from run folders; knows nothing of how an asset was made."""
+"""Scores, tables and figures from run folders, independent of how an asset was made."""

@@ -1,4 +1,4 @@
-"""What the evaluation commands share: one root config and one way to fail."""
+"""Shared by the evaluation commands: the output root and error handling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trace_bench.system.errors import TraceBenchError
 
 
 def command(run: Callable[[DictConfig], int]) -> Callable[[DictConfig], None]:
-    """Make a Hydra task of a function that returns an exit code; users' mistakes take one sentence."""
+    """Turn a function that returns an exit code into a Hydra task; print user errors as one sentence."""
 
     @functools.wraps(run)
     def task(config: DictConfig) -> None:
@@ -29,11 +29,11 @@ def command(run: Callable[[DictConfig], int]) -> Callable[[DictConfig], None]:
 
 
 def output_root(config: DictConfig) -> Path:
-    """The folder that holds runs/; it has to exist."""
+    """The folder that holds runs/; it must exist."""
     root = Path(str(config.output_root)).expanduser()
     if not root.is_dir():
         raise TraceBenchError(
-            f"There is no folder {root}: make runs with `python -m trace_bench`, "
-            "or name theirs with output_root=FOLDER."
+            f"There is no folder {root}: start runs with `python -m trace_bench` first, "
+            "or point output_root=FOLDER to existing runs."
         )
     return root

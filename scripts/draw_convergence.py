@@ -1,9 +1,9 @@
-"""Draw where each method takes a point of the plane, on data with a known score: docs/images/convergence.png.
+"""Draw how each method moves points in the plane, for data with a known score: docs/images/convergence.png.
 
     python scripts/draw_convergence.py [FILE]
 
-The data of the prompt and of the empty text are Gaussians. Every method starts from the same eight points and
-runs with the toy world's settings through the same core as any other run.
+The data distributions of the prompt and of the empty text are Gaussians. Every method starts from the same
+eight points and runs with the toy world's settings through the same core as all runs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STILL = CameraRange(distance=(2.0, 2.0), fovy_deg=(45.0, 45.0), elevation_deg=(0
 
 
 def two_gaussians() -> AnalyticPrior:
-    """The prompt's data lie narrowly beside the middle of the empty text's."""
+    """The prompt's data are narrow and off-centre from those of the empty text."""
     turn = torch.tensor([[0.8, -0.6], [0.6, 0.8]])
     narrow = turn @ torch.diag(torch.tensor([0.16, 0.02])) @ turn.T
     prompt = Gaussian(torch.tensor([0.9, 0.5]), narrow)
@@ -48,7 +48,7 @@ def two_gaussians() -> AnalyticPrior:
 
 
 def method_of(name: str, prior: AnalyticPrior, seed: int) -> tuple[Method, str]:
-    """The method with its toy settings, its adapter learning as fast as one of twelve numbers may."""
+    """The method with its toy settings, and a learning rate suited to an adapter of twelve numbers."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", overrides=[f"method={name}", "prior=tiny"])
     spec: dict[str, Any] = OmegaConf.to_container(cfg.method, resolve=True)  # type: ignore[assignment]
@@ -59,7 +59,7 @@ def method_of(name: str, prior: AnalyticPrior, seed: int) -> tuple[Method, str]:
 
 
 def path_of(name: str, seed: int) -> tuple[np.ndarray, str]:
-    """Every tenth position of the canvas over one run, the start included: [n, 2]."""
+    """Every tenth position of the canvas over one run, including the initial one: [n, 2]."""
     prior = two_gaussians()
     method, title = method_of(name, prior, seed)
     canvas = Image(None, 2, SHAPE, seed=seed, device="cpu", mode="latent", lr=0.03)
@@ -97,7 +97,7 @@ def ellipses(axes: Axes, gaussian: Gaussian, colour: str) -> None:
 
 
 def draw(file: Path) -> None:
-    """One panel a method."""
+    """Draw one panel per method."""
     prior = two_gaussians()
     figure, panels = plt.subplots(2, 5, figsize=(14, 6), sharex=True, sharey=True, layout="constrained")
     for name, axes in zip(METHODS, panels.flat, strict=True):

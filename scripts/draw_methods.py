@@ -1,9 +1,9 @@
-"""Draw one prompt made by every method in every representation: docs/images/methods.png.
+"""Draw one prompt for every method and representation: docs/images/methods.png.
 
     python -m trace_bench -m method=sds,csd,... representation=gaussians,nerf,image prompt="a red mushroom"
     python scripts/draw_methods.py --prompt "a red mushroom"
 
-Rows are methods, columns representations; the first row is the truth.
+Rows are methods, columns representations; the first row is the ground truth.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REPRESENTATIONS = {"gaussians": "3D Gaussians", "nerf": "NeRF", "image": "image"
 
 
 def pictures(run: Run | None) -> Picture:
-    """The views of an asset; of a canvas, which looks the same from everywhere, the one picture."""
+    """The views of an asset, or the single picture of a canvas."""
     if run is None:
         return Picture([], "not made")
     azimuths = list(VIEWS.values())[: 1 if run.identity.representation == "image" else None]
@@ -38,14 +38,14 @@ def pictures(run: Run | None) -> Picture:
 
 
 def true_views(rig: Run) -> Picture:
-    """The true object from the cameras of a run."""
+    """The true object, seen from the cameras of a run."""
     cameras = [rig.cameras[nearest_view(rig, azimuth)] for azimuth in VIEWS.values()]
     views = truth(rig.prompt, int(cameras[0]["height"])).views([pose(camera) for camera in cameras])
     return Picture([Image.fromarray(np.round(rgb * 255).astype(np.uint8)) for rgb in views.rgb], "")
 
 
 def sheet(prompt: str, runs: Mapping[tuple[str, str], Run], methods: Sequence[str], tile: int) -> Image.Image:
-    """The picture of what `runs` holds by (method, representation)."""
+    """The picture of the runs, given by (method, representation)."""
     columns = []
     for name, title in REPRESENTATIONS.items():
         rig = next((run for key, run in runs.items() if key[1] == name), None)
@@ -63,16 +63,16 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("outputs"), help="the output root (outputs)")
     parser.add_argument("--prompt", default="a red mushroom")
     parser.add_argument("--out", type=Path, default=Path("docs/images/methods.png"))
-    parser.add_argument("--tile", type=int, default=96, help="pixels a side of one view")
+    parser.add_argument("--tile", type=int, default=96, help="size of one view in pixels")
     options = parser.parse_args()
     found = read_index(options.runs).runs.values()
     runs = {
         (run.identity.method, run.identity.representation): run
-        for run in sorted(found, key=lambda run: -run.identity.seed)  # of several seeds the lowest
+        for run in sorted(found, key=lambda run: -run.identity.seed)  # the lowest seed wins
         if run.prompt == options.prompt and run.manifest.status == "done"
     }
     if not runs:
-        parser.error(f"{options.runs} has no finished run of {options.prompt!r}: make some first.")
+        parser.error(f"{options.runs} has no finished run of {options.prompt!r}: start some first.")
     methods = list(dict.fromkeys(method for method, _ in sorted(runs)))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet(options.prompt, runs, methods, options.tile).save(options.out, optimize=True)

@@ -25,7 +25,7 @@ BACKGROUND = (0.93, 0.93, 0.93)
 
 
 def captions() -> list[Caption]:
-    """One caption of every solid and object, the colours taken in turn, and two stacks."""
+    """One caption per solid and object, with colours in turn, and two stacks."""
     colors, shown, turn = list(COLORS), [], 0
     for name in [*SOLIDS, *OBJECTS]:
         colored = name in SOLIDS or OBJECTS[name].colored
@@ -35,7 +35,7 @@ def captions() -> list[Caption]:
 
 
 def strip(caption: Caption) -> np.ndarray:
-    """Front, left side, back and a view from the front and above, with the caption below: [H, W, 3] uint8."""
+    """Front, left, back and elevated front view, with the caption below: [H, W, 3] uint8."""
     cameras = make_cameras(
         torch.tensor([15.0, 15.0, 15.0, 50.0]),
         torch.tensor([0.0, 90.0, 180.0, -35.0]),

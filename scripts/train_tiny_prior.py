@@ -3,9 +3,9 @@
     python scripts/train_tiny_prior.py --work outputs/tiny_training --export trace_bench/models
     python scripts/train_tiny_prior.py --stages clip,evaluate,export --threads 2
 
-Stages, in order: data, prior (autoencoder, latents, unet, unet_v, decoder), clip, evaluate, export. Every
-stage goes on from its last checkpoint; a finished one is read back. Logs (.log for eyes, .jsonl for
-machines), checkpoints and sample grids are in the work folder.
+Stages, in order: data, prior (autoencoder, latents, unet, unet_v, decoder), clip, evaluate, export. Each
+stage resumes from its last checkpoint; a finished stage is loaded. The work folder holds logs (.log as text,
+.jsonl for programs), checkpoints and sample grids.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STAGES = ("data", "prior", "clip", "evaluate", "export")
 
 
 def start_helpers(settings: Settings) -> list[subprocess.Popen[bytes]]:
-    """Start the other workers, which run this same command with a rank, and meet them."""
+    """Start the other workers (this command with a rank) and connect to them."""
     if settings.workers == 1:
         return []
     with socket.socket() as probe:
@@ -70,7 +70,7 @@ class Prior:
 
 
 def train_autoencoder(settings: Settings, views: TrainingViews) -> AutoencoderKL:
-    """The autoencoder on all workers; the helpers' own copies end here and the finished one is read back."""
+    """Train the autoencoder on all workers; each worker then loads the finished checkpoint."""
     vae = train_vae(settings, views)
     if settings.workers > 1:
         dist.barrier()
@@ -79,7 +79,7 @@ def train_autoencoder(settings: Settings, views: TrainingViews) -> AutoencoderKL
 
 
 def train_prior(settings: Settings, views: TrainingViews, tokenizer: CLIPTokenizer) -> Prior:
-    """Autoencoder, both UNets and the text encoder, exported whenever something usable is new."""
+    """Train autoencoder, both UNets and text encoder, and export intermediate models."""
     vae = train_autoencoder(settings, views)
     if settings.rank == 0:
         encode_views(settings, vae, views)
@@ -105,14 +105,14 @@ def train_prior(settings: Settings, views: TrainingViews, tokenizer: CLIPTokeniz
 
 
 def evaluate(settings: Settings, prior: Prior, clip: CLIP, tokenizer: CLIPTokenizer) -> None:
-    """Score both models and draw the grids of their cards."""
+    """Score both models and draw the grids for their cards."""
     judge = evaluate_clip(settings, clip, tokenizer)
     made = evaluate_prior(settings, prior.eps, prior.v, prior.vae, clip, tokenizer)
     write_results(settings, {"clip": judge, "prior": made})
 
 
 def export(settings: Settings, prior: Prior, clip: CLIP, tokenizer: CLIPTokenizer) -> None:
-    """The folders that the package ships, with cards that carry the scores."""
+    """Export the model folders of the package, with scores in their cards."""
     scores, samples = read_results(settings), settings.work / "samples.png"
     shutil.copy(settings.work / "samples_held_in_epsilon_cfg7.5.png", samples)
     card, pictures = prior_card(settings, scores["prior"]), [samples, settings.work / "samples_views.png"]
@@ -130,15 +130,17 @@ def main() -> None:
         "--work", type=Path, default=Path("outputs/tiny_training"), help="checkpoints, logs, grids"
     )
     parser.add_argument(
-        "--export", type=Path, default=Path("trace_bench/models"), help="where the model folders go"
-    )
-    parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated, of " + ", ".join(STAGES))
-    parser.add_argument("--threads", type=int, default=2, help="shared out among the workers")
-    parser.add_argument(
-        "--workers", type=int, default=1, help="processes that share every batch of the prior's stages"
+        "--export", type=Path, default=Path("trace_bench/models"), help="output folder of the models"
     )
     parser.add_argument(
-        "--compile", action="store_true", help="torch.compile the UNet: a quarter off each step"
+        "--stages", default=",".join(STAGES), help="comma-separated, from " + ", ".join(STAGES)
+    )
+    parser.add_argument("--threads", type=int, default=2, help="total over all workers")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes that split each batch of the prior's stages"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile the UNet: a quarter less time per step"
     )
     parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
@@ -148,7 +150,7 @@ def main() -> None:
     options = vars(parser.parse_args())
     threads, port, stages = options.pop("threads"), options.pop("port"), options.pop("stages").split(",")
     if unknown := set(stages) - set(STAGES):
-        parser.error(f"unknown stages {sorted(unknown)}: choose of {', '.join(STAGES)}")
+        parser.error(f"unknown stages {sorted(unknown)}: choose from {', '.join(STAGES)}")
     settings = Settings(**options)
     torch.set_num_threads(max(threads // settings.workers, 1))
     torch.set_flush_denormal(True)

@@ -1,4 +1,4 @@
-"""A prior of a few known pictures, for runs of a second: `prior=analytic` with --config-dir tests/conf."""
+"""A prior of a few known pictures, for one-second runs: `prior=analytic` with --config-dir tests/conf."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROMPTS = ("a red cube", "a blue torus", "a green cone on a yellow cube", "a red
 
 
 def make(device: torch.device | str = "cpu", bad_prompt: str | None = None) -> AnalyticPrior:
-    """One Gaussian a prompt; the data of `bad_prompt` are NaN, so that its run becomes non-finite."""
+    """One Gaussian per prompt; the data of `bad_prompt` are NaN, so that its run becomes non-finite."""
     generator = torch.Generator().manual_seed(0)
     size = 3 * SIDE * SIDE
     identity = torch.eye(size, dtype=torch.float64)
@@ -28,7 +28,7 @@ broken_calls = 0
 
 
 def broken(device: torch.device | str = "cpu", bad_prompt: str | None = None) -> AnalyticPrior:
-    """A prior whose weights are not there."""
+    """A prior whose weights are missing."""
     global broken_calls  # noqa: PLW0603  counts across runs
     broken_calls += 1
     raise TraceBenchError("The weights are not there.")

@@ -1,4 +1,4 @@
-"""The methods as conf/ has them, built as a run builds them."""
+"""The methods configured in conf/, built as in a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tests run on a CPU and without a network; what needs more says so with a marker."""
+"""Tests run on a CPU without a network; tests that need more have a marker."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def _is_local(family: int, address: Any) -> bool:
         return True
     try:
         return ipaddress.ip_address(host.split("%")[0]).is_loopback
-    except ValueError:  # a host name: nothing to look it up with, offline
+    except ValueError:  # a host name, which cannot be resolved offline
         return False
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What the package caches (embeddings, downloads) stays out of the home of whoever runs the tests."""
+    """Keep the package's caches (embeddings, downloads) out of the user's home."""
     os.environ["TRACE_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """Hydra configures the root logger; its handlers write to a stream that is closed when the test ends."""
+    """Restore logging: Hydra adds root handlers that write to a stream closed at the end of the test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -59,7 +59,7 @@ def _own_logging() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only loopback and Unix sockets connect, unless a `network` test was asked for."""
+    """Allow only loopback and Unix sockets, except in `network` tests."""
     if NETWORK_ALLOWED and request.node.get_closest_marker("network"):
         return
 
@@ -85,7 +85,7 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips, each with its reason: `gpu` without a CUDA device, `network` unless asked for."""
+    """Skip `gpu` tests without a CUDA device, and `network` tests unless requested."""
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu:
         import torch

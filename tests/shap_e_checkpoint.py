@@ -32,9 +32,9 @@ def transformer() -> PriorTransformer:
 
 
 def lookup_table() -> tuple[torch.Tensor, torch.Tensor]:
-    """Marching cubes' table, [256, 5, 3] edges and [256, 5] masks, that lists every crossed edge of a cube.
+    """A marching-cubes table, [256, 5, 3] edges and [256, 5] masks, with every crossed edge of a cube.
 
-    Its triangles are nonsense, its vertices are right, and a start uses nothing else.
+    Its triangles are meaningless, but its vertices are right, and an init uses only those.
     """
     corner = [(x, y, z) for z in range(2) for y in range(2) for x in range(2)]  # bit i of a case
     edges = []
@@ -57,7 +57,7 @@ def lookup_table() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def renderer() -> ShapERenderer:
-    """The field of its latents, and a signed distance that is positive in about half of the cube."""
+    """A field of the latents, with a signed distance that is positive in about half of the cube."""
     made = ShapERenderer(
         param_shapes=((8, 93), (8, 8), (8, 8), (8, 8)), d_latent=WIDTH, d_hidden=8, n_output=12,
         background=(0.1, 0.1, 0.1),

@@ -13,7 +13,7 @@ from trace_bench.system.errors import TraceBenchError
 
 
 def project(cameras, points):
-    """Pixels [B, N, 2] and depths [B, N] of world points [N, 3], by OpenCV's definition."""
+    """Pixels [B, N, 2] and depths [B, N] of world points [N, 3], in OpenCV's convention."""
     rotation, translation = cameras.viewmats[:, :3, :3], cameras.viewmats[:, :3, 3]
     local = torch.einsum("bij,nj->bni", rotation, points) + translation[:, None]
     pixels = torch.einsum("bij,bnj->bni", cameras.Ks, local)
@@ -84,7 +84,7 @@ def test_sampled_azimuths_are_stratified_and_ranges_kept():
 
 
 def test_elevation_is_half_uniform_in_angle_and_half_on_the_sphere():
-    """The mean of a half-and-half mixture over -10 to 60 degrees, against its two closed forms."""
+    """The mean of an equal mixture over -10 to 60 degrees, against its closed form."""
     elevation = torch.cat(
         [sample_cameras(8, Rng(0).at(k), CameraRange(), 64, 64).elevation_deg for k in range(400)]
     )

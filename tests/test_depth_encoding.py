@@ -1,5 +1,5 @@
-"""What the core does to the pictures for methods that ask for it: depth in place of colours, mirrored
-pictures, pixel gradients with a limit."""
+"""Optional picture transforms in the core: depth instead of colours, mirrored pictures, clipped pixel
+gradients."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_depth_picture_is_disparity_of_each_view() -> None:
     assert depth.grad is not None
     assert torch.isfinite(depth.grad).all()
     assert (depth.grad[0, 0, 1] < 0).all()  # nearer is brighter
-    assert not depth.grad[1, 1].any()  # where nothing is hit, depth has no say
+    assert not depth.grad[1, 1].any()  # empty pixels get no depth gradient
 
 
 def test_an_empty_view_is_black() -> None:

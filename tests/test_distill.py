@@ -36,7 +36,7 @@ METHODS: dict[str, tuple[type[Method], dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def prior(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPrior:
-    """SD 2.1's classes and config keys at toy size, a v-prediction model under the adapter."""
+    """SD 2.1's classes and config keys at toy size, with a v-prediction model as adapter base."""
     folder = tmp_path_factory.mktemp("sd")
     v = make_checkpoint(folder / "v", "v_prediction", seed=1)
     return StableDiffusionPrior(str(make_checkpoint(folder / "base")), resolution=16, adapter_repo=str(v))

@@ -1,4 +1,4 @@
-"""Draws depend on (seed, step, purpose, item) and on nothing else."""
+"""Draws depend only on (seed, step, purpose, item)."""
 
 from __future__ import annotations
 

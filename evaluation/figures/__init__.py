@@ -1,5 +1,5 @@
-"""The paper's figures and ours: one small function each over the tidy frame.
+"""The paper's figures and our own, each drawn by one function from the results frame.
 
 A figure is one file here with a function `draw(data, **settings) -> Drawing`, and one YAML under conf/figure/
-that names it by `_target_` and holds the settings.
+with its `_target_` and settings.
 """

@@ -1,4 +1,4 @@
-"""`python -m evaluation.figures figure=cfg_ablation`: PDF, PNG and the numbers as CSV under
+"""`python -m evaluation.figures figure=cfg_ablation`: PDF, PNG and a CSV of the plotted numbers in
 `output_root`/figures.
 """
 
@@ -26,13 +26,13 @@ def draw(name: str, settings: dict[str, Any], data: Data) -> Drawing:
     try:
         function = get_method(settings.pop("_target_"))
     except Exception as error:
-        raise TraceBenchError(f"conf/figure/{name}.yaml must name a function by _target_: {error}") from error
+        raise TraceBenchError(f"conf/figure/{name}.yaml needs a function as _target_: {error}") from error
     try:
         with style.style():
             return function(data, **settings)
     except TypeError as error:
         if "unexpected keyword argument" in str(error):
-            raise TraceBenchError(f"conf/figure/{name}.yaml has a setting that is none: {error}.") from error
+            raise TraceBenchError(f"conf/figure/{name}.yaml has an invalid setting: {error}.") from error
         raise
 
 

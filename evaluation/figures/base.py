@@ -1,4 +1,4 @@
-"""What a figure is given and what it gives back."""
+"""Input and output of a figure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class NothingToDraw(TraceBenchError):
-    """The runs of a figure have not been made; says how to make them."""
+    """The figure's runs do not exist yet; the message says how to make them."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """The tidy frame and what belongs to it."""
+    """The results frame with display names and metrics."""
 
     results: Results
     metrics: Mapping[str, Metric]
@@ -43,7 +43,7 @@ class Data:
         return self.names.get("representation", {}).get(name, name)
 
     def panels(self) -> list[Panel]:
-        """Runs that may be compared: one prompt set and prior each, the largest first."""
+        """Groups of comparable runs (one prompt set and prior), the largest first."""
         if self.runs.empty:
             return []
         return sorted(panels(order_methods(self.runs, self.order)), key=lambda panel: -len(panel.frame))
@@ -51,7 +51,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture, the sentence below it, and the numbers in it."""
+    """A figure, its caption and the plotted numbers."""
 
     figure: Figure
     caption: str

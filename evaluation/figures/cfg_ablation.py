@@ -1,4 +1,4 @@
-"""Figure 1: a score over the guidance scale, one line a prompt, the seeds as a band."""
+"""Figure 1: a score against the guidance scale, one line per prompt, bands over seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evaluation.metrics.base import Metric, Quantity
 from evaluation.results.aggregate import SETTINGS
 from trace_bench.run_folder.reading import natural
 
-FEWEST = 3  # guidance scales that make a line
+FEWEST = 3  # guidance scales per line
 FIXED = ["prompt_set", "prior", "representation", *(name for name in SETTINGS if name != "guidance_scale")]
 
 
@@ -23,7 +23,7 @@ def draw(
     data: Data, method: str = "trace", quantity: str = "clip_score", prompts: int = 4,
     shade: Sequence[float] | None = (10.0, 30.0), scale: str = "log", label: str | None = None,
 ) -> Drawing:  # fmt: skip
-    """The sweep over guidance of one method that has the most scales, everything else being equal."""
+    """Draw the method's guidance sweep with the most scales; all other settings are equal."""
     runs = sweep(data, method, quantity)
     shown = _quantity(data, quantity)
     shown = replace(shown, label=label or shown.label)
@@ -46,18 +46,18 @@ _COLUMNS = ["method", "prompt", "guidance_scale", "seed", "representation", "pri
 
 
 def sweep(data: Data, method: str, quantity: str) -> pd.DataFrame:
-    """The runs of the sweep; NothingToDraw where there is none."""
+    """The runs of the sweep; raises NothingToDraw if there are none."""
     how = (
         f"`python -m trace_bench -m experiment=cfg_ablation method={method}` and `python -m evaluation.score`"
     )
     runs = data.runs
     if not runs.empty and quantity not in runs:
         raise NothingToDraw(
-            f"figures.cfg_ablation.quantity={quantity} is no number of the configured metrics."
+            f"figures.cfg_ablation.quantity={quantity} is not a quantity of the configured metrics."
         )
     if not runs.empty:
         runs = runs[(runs["method"] == method) & runs[quantity].notna() & runs["guidance_scale"].notna()]
-    judges = [f"{metric.name}_judge" for metric in _owners(data, quantity)]  # scores of two are not compared
+    judges = [f"{metric.name}_judge" for metric in _owners(data, quantity)]  # never mix two judges
     groups = [] if runs.empty else [part for _, part in runs.groupby([*FIXED, *judges], dropna=False)]
     best = max(groups, key=lambda part: (part["guidance_scale"].nunique(), len(part)), default=None)
     if best is None or best["guidance_scale"].nunique() < FEWEST:
@@ -68,7 +68,7 @@ def sweep(data: Data, method: str, quantity: str) -> pd.DataFrame:
 
 
 def _lines(runs: pd.DataFrame, quantity: str, most: int) -> list[tuple[str, pd.DataFrame]]:
-    """By prompt: mean, std (ddof 1) and number of seeds at each scale; the prompts with the most scales."""
+    """Per prompt: mean, std (ddof 1) and seed count at each scale; the prompts with the most scales."""
     found = {
         key: part.groupby("guidance_scale")[quantity].agg(["mean", "std", "count"]).sort_index()
         for key, part in runs.groupby(["prompt_id", "prompt"])
@@ -109,7 +109,7 @@ def _axes(axes: Axes, scales: Sequence[float], shown: Quantity, shade: Sequence[
 
 
 def _owners(data: Data, quantity: str) -> list[Metric]:
-    """The metric that a number belongs to."""
+    """The metric that defines a quantity."""
     return [m for m in data.metrics.values() if any(q.name == quantity for q in m.quantities)]
 
 
@@ -129,7 +129,7 @@ def _caption(data: Data, runs: pd.DataFrame, lines: list[tuple[str, pd.DataFrame
         for judge in sorted(runs[f"{metric.name}_judge"].dropna().unique())
     ]
     return (
-        f"{shown.label} ({shown.note}) over the guidance scale: {data.method(first['method'])}, "
+        f"{shown.label} ({shown.note}) against the guidance scale: {data.method(first['method'])}, "
         f"{data.representation(first['representation'])}, prior {first['prior']}, {first['steps']} steps; "
-        f"{band}; the open circle is each line's best. Judge: {'; '.join(judges)}."
+        f"{band}; an open circle marks the best value of each line. Judge: {'; '.join(judges)}."
     )

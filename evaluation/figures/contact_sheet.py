@@ -1,8 +1,8 @@
-"""`python -m evaluation.contact_sheet`: one picture of what was made: rows are prompts, columns the truth and
-the methods.
+"""`python -m evaluation.contact_sheet`: one picture of all results; rows are prompts, columns the ground
+truth and the methods.
 
-The truth is shown where the toy world knows it, from the cameras of a run that has several; a canvas has one
-picture. Of several seeds the lowest is shown.
+Toy prompts show the ground truth, seen from the cameras of a multi-view run. A canvas has one picture. With
+several seeds the lowest is shown.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from trace_bench.run_folder.reading import Run, natural
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 
-#: What stands under a picture: column of the frame -> format.
+#: Numbers below a picture: column of the frame -> format.
 FIGURES = {"iou": "IoU {:.2f}", "delta_e": "ΔE {:.0f}", "clip_score": "CLIP {:.0f}"}
 
 
 @dataclass
 class Sheet:
-    """What goes into one picture."""
+    """The contents of one contact sheet."""
 
     prompts: list[str]
     columns: list[Column] = field(default_factory=list)
@@ -53,13 +53,13 @@ class Sheet:
 
 
 def nearest_view(run: Run, azimuth_deg: float) -> int:
-    """The rig's view whose azimuth is the nearest."""
+    """The view with the nearest azimuth."""
     azimuths = np.array([float(camera["azimuth_deg"]) for camera in run.cameras])
     return int(np.argmin(np.abs((azimuths - azimuth_deg + 180.0) % 360.0 - 180.0)))
 
 
 def make_sheet(panel: Panel, root: Path, views: Mapping[str, float], prompts: int, columns: int) -> Sheet:
-    """Gather the pictures of a panel."""
+    """Collect the pictures of a panel."""
     by_id = panel.frame.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
     ids = sorted(by_id.index, key=natural)[:prompts]
     sheet = Sheet([str(by_id[i]) for i in ids])
@@ -95,7 +95,7 @@ def _run_cell(
     rigs: dict[str, Run],
     prompt_id: str,
 ) -> Picture:
-    """The asset of one prompt and column, with its figures; empty where it was not made."""
+    """The asset of one prompt and column, with its scores; empty if it does not exist."""
     if runs.empty:
         return Picture([], "not made")
     row = runs.sort_values("seed").iloc[0]
@@ -103,14 +103,14 @@ def _run_cell(
     try:
         manifest = read_manifest(folder)
         if manifest is None:
-            raise TraceBenchError(f"{folder} has gone.")
+            raise TraceBenchError(f"{folder} no longer exists.")
         run = Run(folder, manifest)
         canvas = len(run.cameras) == 1
         shown = [0] if canvas else [nearest_view(run, azimuth) for azimuth in views.values()]
         pictures = [open_rgb(run.rgb(view)) for view in shown]
     except TraceBenchError as error:
         problems.append(str(error))
-        return Picture([], "cannot be read")
+        return Picture([], "unreadable")
     if not canvas:
         rigs.setdefault(prompt_id, run)
     figures = [
@@ -120,7 +120,7 @@ def _run_cell(
 
 
 def _true_cell(prompt: str, rig: Run | None, views: Mapping[str, float]) -> Picture:
-    """The true object from the cameras of a run of the same prompt."""
+    """The true object, seen from the cameras of a run of the same prompt."""
     if rig is None or not is_toy(prompt):
         return Picture([], "")
     cameras = [rig.cameras[nearest_view(rig, azimuth)] for azimuth in views.values()]
@@ -131,7 +131,7 @@ def _true_cell(prompt: str, rig: Run | None, views: Mapping[str, float]) -> Pict
 def make_sheets(
     results: Results, root: Path, config: Mapping[str, Any], order: Sequence[str]
 ) -> tuple[list[Path], list[str]]:
-    """Draw and save a sheet for each panel, the one with the most runs as contact_sheet.png."""
+    """Draw and save one sheet per panel; the panel with the most runs becomes contact_sheet.png."""
     if results.frame.empty:
         return [], []
     frame = order_methods(results.frame, order)
@@ -158,7 +158,7 @@ def main(config: DictConfig) -> int:
     for path in paths:
         print(f"Contact sheet: {path}")
     if not paths:
-        print("No finished runs: make some with `python -m trace_bench`.")
+        print("No finished runs: start some with `python -m trace_bench`.")
     for problem in [*results.problems, *problems]:
         print(f"Problem: {problem}")
     return 1 if problems or results.problems else 0

@@ -1,4 +1,4 @@
-"""One method's seeds side by side: rows are prompts, columns seeds (Figure 5 of the paper)."""
+"""The seeds of one method side by side: rows are prompts, columns seeds (Figure 5 of the paper)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def draw(
     data: Data, method: str = "trace", representation: str | None = None, rows: int = 4, seeds: int = 6,
     azimuth: float = 35.0, prompt_set: str | None = None, prior: str | None = None,
 ) -> Drawing:  # fmt: skip
-    """The prompts with the most seeds, all at the guidance scale and settings that have the most."""
+    """Draw prompts with several seeds, at the guidance scale and settings with the most seeds."""
     runs = pick_runs(data, "diversity", [method], representation, prompt_set, prior)
     same = ["guidance_scale", "init", "protocol", "steps", "variant"]
     runs = max(

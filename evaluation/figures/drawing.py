@@ -1,4 +1,4 @@
-"""The contact sheet's typography: pictures on white, one typeface, three greys."""
+"""Drawing of the contact sheet: pictures on white, one typeface, three greys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MARGIN, GAP, FIGURES, HEADER, TITLE = 28, 28, 32, 58, 46  # px
 
 @dataclass(frozen=True)
 class Picture:
-    """The views of one asset and the line below them."""
+    """The views of one asset and the text below them."""
 
     views: list[Image.Image]
     below: str
@@ -31,14 +31,14 @@ class Column:
     cells: list[Picture]
 
     def tiles(self, views: int) -> int:
-        """How many pictures wide it is: as many as there are views, or one where all it has is canvases."""
+        """Width in pictures: the number of views, or 1 if the column holds only canvases."""
         shown = {len(cell.views) for cell in self.cells} - {0}
         return 1 if shown == {1} else views
 
 
 @cache
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along."""
+    """DejaVu Sans, which ships with matplotlib."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), size)
 

@@ -1,5 +1,5 @@
-"""What methods say of the same render: render, predicted target, and the change of pixels that each gradient
-asks for (Figure 4 of the paper), from the snapshots of a run.
+"""Methods on the same render: the render, the predicted target, and the pixel change that each gradient asks
+for (Figure 4 of the paper), from the snapshots of a run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def draw(
     data: Data, method: str = "trace", against: str = "sds", rows: int = 4, at: Sequence[float] = (0.25,),
     prompt_set: str | None = None, prior: str | None = None,
 ) -> Drawing:  # fmt: skip
-    """Rows: prompts, at the snapshots nearest to the shares `at` of the run; the first view of each."""
+    """Draw a row per prompt and per snapshot nearest to the fractions `at` of the run; first view only."""
     runs = pick_runs(data, "gradients", [method], None, prompt_set, prior)
     labels, blocks = [], []
     for prompt_id, prompt in chosen_prompts(runs, None, len(runs)):
@@ -39,14 +39,14 @@ def draw(
     columns = ["Render", "Target", *(f"{data.method(name)} gradient" for name in (against, method))]
     figure = picture_grid(labels[:rows], columns, blocks[:rows])
     caption = (
-        "Gradients as the change of pixels that they ask for (minus the gradient), grey is none, each scaled "
-        "by the 99th percentile of its size."
+        "Gradients as the pixel change they ask for (the negative gradient; grey is no change), each scaled "
+        "by the 99th percentile of its magnitude."
     )
     return Drawing(figure, caption)
 
 
 def _snapshots(data: Data, runs: pd.DataFrame) -> tuple[int, list[Path]]:
-    """(steps of the run, its snapshots) of the first run that has some."""
+    """(steps, snapshots) of the first run with snapshots."""
     for _, row in runs.iterrows():
         found = sorted((open_run(data, row).folder / "snapshots").glob("*.npz"))
         if found:
@@ -74,7 +74,7 @@ def _row(path: Path, against: str) -> list[Block]:
 
 
 def _gradient(arrays: dict[str, Any], suffix: str) -> Block:
-    """On pixels; on the first three channels of the latents where the render has no pixels."""
+    """The pixel gradient, or the first three latent channels if the render is a latent."""
     found = arrays.get(f"gradient{suffix}")
     if found is not None:
         return Block([change(found[0])])
@@ -83,6 +83,6 @@ def _gradient(arrays: dict[str, Any], suffix: str) -> Block:
 
 
 def change(gradient: NDArray[np.floating[Any]]) -> Image:
-    """Minus the gradient as a picture around mid grey."""
+    """The negative gradient as an image around mid grey."""
     size = float(np.percentile(np.abs(gradient), 99.0)) or 1.0
     return np.round(np.clip(0.5 - 0.5 * gradient / size, 0.0, 1.0) * 255.0).astype(np.uint8)

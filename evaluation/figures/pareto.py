@@ -1,6 +1,4 @@
-"""Quality against cost: one panel for each quality, the methods as points, what no other beats joined by a
-line.
-"""
+"""Quality against cost: one panel per quality metric, methods as points, the Pareto front as a line."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from evaluation.tables.method_tables import headlines
 
 
 def draw(data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: str | None = None) -> Drawing:
-    """Means over prompts of the prompt set and prior with the most runs, complete rows only."""
+    """Draw means over prompts for the prompt set and prior with the most runs; complete rows only."""
     found = [
         panel
         for panel in data.panels()
@@ -26,33 +24,32 @@ def draw(data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: 
     ]
     if not found:
         raise NothingToDraw(
-            "There are no finished runs to compare: `python -m trace_bench -m method=sds,vsd,trace`."
+            "There are no finished runs to compare: run `python -m trace_bench -m method=sds,vsd,trace`."
         )
     panel, _ = one_judge(found[0], data.metrics)
     prices = {quantity.name: quantity for quantity in (*COST, *MORE_COST)}
     if cost not in prices:
-        raise NothingToDraw(f"figures.pareto.cost={cost} is none: there are {', '.join(prices)}.")
+        raise NothingToDraw(f"figures.pareto.cost={cost} is unknown: use one of {', '.join(prices)}.")
     qualities = headlines(panel, data.metrics)
     table = method_table(panel, [*qualities, prices[cost]], data.names)
     qualities = [q for q in qualities if len(_points(table, q, prices[cost])) > 1]
     if not qualities:
         raise NothingToDraw(
-            "No two methods have a complete score: `python -m evaluation.score` makes it or says why."
+            "Fewer than two methods have complete scores: `python -m evaluation.score` adds them or says why."
         )
     figure = new_figure(0.6 + 3.3 * len(qualities), 3.4)
     for axes, quality in zip(figure.subplots(1, len(qualities), squeeze=False)[0], qualities, strict=True):
         _panel(axes, table, quality, prices[cost])
     caption = (
-        f"Quality against {prices[cost].label} a run ({prices[cost].note}): prompt set {panel.title} "
-        f"({panel.prompts} prompts), prior {panel.prior}, means over prompts; the line joins what no other "
-        "row beats."
+        f"Quality against {prices[cost].label} per run ({prices[cost].note}): prompt set {panel.title} "
+        f"({panel.prompts} prompts), prior {panel.prior}, means over prompts; the line is the Pareto front."
     )
     numbers = [_record(table, q, prices[cost]) for q in qualities]
     return Drawing(figure, caption, pd.concat(numbers, ignore_index=True))
 
 
 def _points(table: Table, quality: Quantity, price: Quantity) -> list[tuple[Row, float, float]]:
-    """(row, cost, quality) where both are complete."""
+    """(row, cost, quality) of the rows with both complete."""
     found = []
     for row in table.rows:
         cells = {cell.quantity.name: cell for cell in row.cells}
@@ -70,7 +67,7 @@ def _panel(axes: Axes, table: Table, quality: Quantity, price: Quantity) -> None
     axes.update_datalim([(c, q) for _, c, q in points])
     axes.autoscale_view()
     axes.autoscale(False)
-    # From the front's cheapest point on, more money never buys less: a staircase up to the border.
+    # A staircase: the best quality available at each cost or less.
     xs = [c for c, _ in best] + [axes.get_xlim()[1]]
     ys = [q for _, q in best] + [best[-1][1]]
     axes.step(xs, ys, where="post", color=HAIR, linewidth=1.2, zorder=1)
@@ -93,7 +90,7 @@ def _panel(axes: Axes, table: Table, quality: Quantity, price: Quantity) -> None
 
 
 def _name(table: Table, row: Row) -> str:
-    """The method and whatever else tells rows apart."""
+    """The method, plus the settings that distinguish rows."""
     several = {column for column in table.label_columns if len({r.labels[column] for r in table.rows}) > 1}
     words = [row.labels["method"]] + [row.labels[c] for c in table.label_columns if c in several - {"method"}]
     return " ".join(words)

@@ -1,4 +1,4 @@
-"""Pictures in rows and columns: what a figure of renders looks like, whatever it compares."""
+"""Grid layout shared by all figures of renders."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ TILE, GAP, LABEL, HEAD = 1.15, 0.09, 1.55, 0.34  # inches
 
 @dataclass(frozen=True)
 class Block:
-    """The pictures of one cell, side by side; none where there is nothing, and `instead` says why."""
+    """The pictures of one cell, side by side; an empty cell shows the text `instead`."""
 
     images: list[Image]
     instead: str = ""
 
 
 def picture_grid(rows: Sequence[str], columns: Sequence[str], blocks: Sequence[Sequence[Block]]) -> Figure:
-    """Blocks [row][column] under column headings, beside row labels; all pictures have the same size on
-    paper. A second line of a heading is smaller.
+    """Draw blocks [row][column] with column headings and row labels.
+
+    All pictures have the same size; the second line of a heading is smaller.
     """
     widths = [max(1, *(len(row[j].images) for row in blocks)) for j in range(len(columns))]
     lefts = [LABEL + GAP + sum(w * TILE + 2 * GAP for w in widths[:j]) for j in range(len(columns))]
@@ -74,16 +75,16 @@ def _block(
 
 
 def open_run(data: Data, row: pd.Series) -> Run:
-    """The run folder of a row of the frame."""
+    """Open the run folder of a row of the frame."""
     folder = data.root / str(row["folder"])
     manifest = read_manifest(folder)
     if manifest is None:
-        raise TraceBenchError(f"{folder} has gone: collect again.")
+        raise TraceBenchError(f"{folder} no longer exists: run `python -m evaluation.collect` again.")
     return Run(folder, manifest)
 
 
 def views_of(data: Data, row: pd.Series, azimuths: Sequence[float]) -> list[Image]:
-    """The renders nearest to the azimuths (degrees, 0 is the front); the one picture of a canvas."""
+    """The renders nearest to the azimuths (degrees, 0 is the front), or the one picture of a canvas."""
     run = open_run(data, row)
     if len(run.cameras) == 1:
         return [np.asarray(open_rgb(run.rgb(0)))]
@@ -94,10 +95,10 @@ def pick_runs(
     data: Data, figure: str, methods: Sequence[str] | None, representation: str | None,
     prompt_set: str | None = None, prior: str | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """The runs of one prompt set that a figure is about: the set with the most of them where none is named.
+    """Select a figure's runs from one prompt set: the named one, else the one with the most runs.
 
-    Runs of several priors may stand beside each other (Dreamer XL brings its own), unless one is named. What
-    other systems made is taken in whatever representation it has.
+    Runs of several priors are mixed unless one is named (Dreamer XL has its own). External assets are
+    selected in any representation.
     """
     runs = data.runs
     if representation is not None and not runs.empty:
@@ -109,7 +110,7 @@ def pick_runs(
         runs = runs[runs["method"].isin(list(methods))]
     if runs.empty:
         raise NothingToDraw(
-            f"There are no runs of it: `python -m trace_bench -m experiment={figure}` makes them."
+            f"There are no runs for it: `python -m trace_bench -m experiment={figure}` makes them."
         )
     largest = runs["prompt_set"].value_counts().index[0]
     return runs[runs["prompt_set"] == largest]
@@ -118,7 +119,7 @@ def pick_runs(
 def chosen_prompts(
     runs: pd.DataFrame, prompts: Sequence[str | int] | None, most: int
 ) -> list[tuple[str, str]]:
-    """(prompt_id, prompt) of the wanted ids, or of the first that there are."""
+    """(prompt_id, prompt) of the wanted ids, else of the first available prompts."""
     pairs = runs[["prompt_id", "prompt"]].drop_duplicates()
     found = sorted(
         ((str(i), str(p)) for i, p in pairs.itertuples(index=False)), key=lambda pair: natural(pair[0])

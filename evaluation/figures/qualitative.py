@@ -15,7 +15,7 @@ from evaluation.results.aggregate import SETTINGS
 
 @dataclass(frozen=True)
 class Column:
-    """A method, and what tells it from its other columns."""
+    """A method, plus the settings that distinguish it from its other columns."""
 
     method: str
     detail: str
@@ -27,12 +27,12 @@ def draw(
     prompts: Sequence[str | int] | None = None, rows: int = 6, azimuths: Sequence[float] = (35.0, 180.0),
     split: Sequence[str] = (), prompt_set: str | None = None, prior: str | None = None,
 ) -> Drawing:  # fmt: skip
-    """Of several settings of a method the one with the most prompts is shown, of several seeds the first.
+    """Show each method's setting with the most prompts, and its first seed.
 
-    methods: in this order; null: what other systems made, then TraCe.
-    prompts: ids in the prompt set; where none of them is there (another set), the first `rows` that are.
-    azimuths: degrees, 0 is the front; the rig's nearest views.
-    split: settings that give a method a column for each of their values, such as init.
+    methods: in this order; null: external assets, then TraCe.
+    prompts: ids in the prompt set; if none of them exists (another set), the first `rows` prompts.
+    azimuths: degrees, 0 is the front; the nearest views are shown.
+    split: settings, such as init, that get one column per value.
     """
     runs = pick_runs(data, experiment, methods, representation, prompt_set, prior)
     shown = methods or [*sorted(runs.loc[runs["external"].astype(bool), "method"].unique()), "trace"]
@@ -41,8 +41,8 @@ def draw(
     found = [column for method in shown for column in columns(runs, method, split, ids)]
     if methods is None and len(found) < 2:
         raise NothingToDraw(
-            "No other system's assets are among the runs: "
-            "`python -m trace_bench method=external method.asset=FILE` takes one in."
+            "There are no external assets among the runs: "
+            "import one with `python -m trace_bench method=external method.asset=FILE`."
         )
     blocks = [[_block(data, column.runs, prompt_id, azimuths) for column in found] for prompt_id in ids]
     heads = [f"{data.method(column.method)}\n{column.detail}".rstrip() for column in found]
@@ -51,12 +51,12 @@ def draw(
     priors = ", ".join(sorted(runs["prior"].unique()))
     there = {column.method for column in found}
     lacking = [data.method(method) for method in shown if method not in there]
-    notes = [f"Not made yet: {', '.join(lacking)}."] if lacking else []
+    notes = [f"Not available yet: {', '.join(lacking)}."] if lacking else []
     return Drawing(figure, f"{kinds}, prior {priors}; the first seed of each method.", notes=notes)
 
 
 def columns(runs: pd.DataFrame, method: str, split: Sequence[str], ids: Sequence[str]) -> list[Column]:
-    """One column for each value of `split` that the method's runs have; none where it has no runs."""
+    """One column per value of `split` in the method's runs; empty if the method has no runs."""
     runs = runs[runs["method"] == method]
     telling = [name for name in split if runs[name].nunique(dropna=False) > 1]
     if runs.empty or not telling:
@@ -72,7 +72,7 @@ def columns(runs: pd.DataFrame, method: str, split: Sequence[str], ids: Sequence
 
 
 def _one_setting(runs: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
-    """The runs of the setting that has the most of the prompts shown, then of all prompts."""
+    """The runs of the setting that covers most of the shown prompts, then most of all prompts."""
 
     def covers(part: pd.DataFrame) -> tuple[int, int]:
         return part.loc[part["prompt_id"].isin(ids), "prompt_id"].nunique(), part["prompt_id"].nunique()

@@ -1,6 +1,4 @@
-"""One look for all figures: thin axes, three greys, colours that the colour-blind tell apart, labels at the
-lines.
-"""
+"""One style for all figures: thin axes, three greys, a colour-blind-safe palette, labels next to lines."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from matplotlib.figure import Figure
 
 INK, GREY, HAIR, SHADE = "#1a1a1c", "#77777d", "#d9d9de", "#f1f1f4"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a4508b", "#b8860b", "#56a0d3", "#5b5b5f")  # after Okabe and Ito
-_RC: dict[Any, Any] = {  # matplotlib's stubs know the keys as literals alone
+_RC: dict[Any, Any] = {  # matplotlib's stubs accept only literal keys
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10.5, "axes.labelsize": 9,
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY, "axes.linewidth": 0.6,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "axes.titlepad": 12.0,
@@ -29,18 +27,18 @@ _RC: dict[Any, Any] = {  # matplotlib's stubs know the keys as literals alone
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw within this; the process's own settings stay as they are."""
+    """Context with this style; the global matplotlib settings stay unchanged."""
     with mpl.rc_context(_RC):
         yield
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Inches; without pyplot, so that nothing stays open."""
+    """A figure of this size in inches, created without pyplot so that nothing stays open."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """PDF and PNG; the same numbers give the same bytes."""
+    """Write PDF and PNG; the same numbers give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
     with style():
@@ -52,12 +50,12 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 def label_lines(
     axes: Axes, ends: Sequence[tuple[float, float]], texts: Sequence[str], colours: Sequence[str]
 ) -> None:
-    """A text beside the right end (x, y) of each line, moved up or down until none covers another."""
+    """Label the right end (x, y) of each line; labels move up or down until they do not overlap."""
     texts = [textwrap.fill(textwrap.shorten(text, 60, placeholder=" …"), 26) for text in texts]
     low, high = axes.get_ylim()
     line = (high - low) / (
         axes.get_window_extent().height / axes.figure.dpi * 72 / 10.5
-    )  # one line of text in y
+    )  # height of a text line in y
     heights = [line * (text.count("\n") + 1) * 1.15 for text in texts]
     places = spread([y for _, y in ends], heights)
     right = max((x for x, _ in ends), default=0.0)
@@ -69,16 +67,15 @@ def label_lines(
 
 
 def _points(axes: Axes, dy: float) -> float:
-    """A difference in y as points on paper."""
+    """A difference in y, in points."""
     low, high = axes.get_ylim()
     return dy / (high - low) * axes.get_window_extent().height / axes.figure.dpi * 72
 
 
 def spread(places: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """The places nearest to the wanted ones at which boxes of these heights do not overlap, in the same
-    order.
+    """Positions closest to the wanted ones at which boxes of these heights do not overlap; order is kept.
 
-    Boxes that would overlap form a block, which stands where its boxes want to be on average.
+    Boxes that would overlap form a block, placed at the mean of its boxes' wanted positions.
     """
     order = sorted(range(len(places)), key=lambda i: places[i])
     blocks: list[list[int]] = []

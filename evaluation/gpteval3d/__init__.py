@@ -1,1 +1,1 @@
-"""GPTEval3D: assets compared in pairs by a judge, and the Elo scores that follow (Wu et al., CVPR 2024)."""
+"""GPTEval3D: pairwise comparison of assets by a judge, and Elo scores (Wu et al., CVPR 2024)."""

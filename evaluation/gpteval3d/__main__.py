@@ -31,7 +31,7 @@ MODES = ("tournament", "new_method", "elo")
 
 
 def elo_of_file(settings: Mapping[str, Any]) -> int:
-    """mode=elo: JSON on the standard output, and in a file."""
+    """mode=elo: write JSON to standard output and to a file."""
     if not settings.get("comparisons"):
         raise TraceBenchError("mode=elo needs a file: add comparisons=FILE to the command.")
     path = Path(str(settings["comparisons"])).expanduser()
@@ -74,16 +74,16 @@ def play(config: DictConfig, settings: Mapping[str, Any]) -> int:
 def _main(config: DictConfig) -> int:
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     if settings["mode"] not in MODES:
-        raise TraceBenchError(f"mode={settings['mode']} is not known; there are {', '.join(MODES)}.")
+        raise TraceBenchError(f"mode={settings['mode']} is unknown: use one of {', '.join(MODES)}.")
     for key, known in (("orders", ("both", "one")), ("aggregate", ("choices", "fractional", "majority"))):
         if settings[key] not in known:
-            raise TraceBenchError(f"{key}={settings[key]} is not known; there are {', '.join(known)}.")
+            raise TraceBenchError(f"{key}={settings[key]} is unknown: use one of {', '.join(known)}.")
     return elo_of_file(settings) if settings["mode"] == "elo" else play(config, settings)
 
 
 def main() -> None:
-    """The command. `budget=20` is short for `budget_usd=20`: to Hydra the plain word is the group
-    conf/budget/ of `python -m trace_bench`, which shares the folder.
+    """The command. `budget=20` is short for `budget_usd=20`: Hydra would read `budget` as the config group
+    conf/budget/ of `python -m trace_bench`.
     """
     sys.argv = [re.sub(r"^budget=", "budget_usd=", argument) for argument in sys.argv]
     _main()

@@ -1,12 +1,12 @@
-"""Asks an OpenAI-compatible server: many questions at a time, patiently, and each of them once.
+"""Client for an OpenAI-compatible server: concurrent, with retries, each question answered once.
 
-One policy for everything that can go wrong, in this order:
-- the server has no use for the request (other 4xx, an empty account): the run stops and says so;
+Errors are handled in this order:
+- the server rejects the request (other 4xx, an empty account): the run stops with a message;
 - it declines this one question (content policy): stored as refused;
-- 408, 409, 425, 429, 5xx, no connection, a time-out, a body that is no chat completion: asked again after an
-  exponential delay with full jitter, and not before the server's Retry-After; after `retries` of these the
-  question stays unanswered until the command is given again.
-An answer is on the disk before the next request leaves.
+- 408, 409, 425, 429, 5xx, no connection, a timeout, a body that is not a chat completion: retried after an
+  exponential delay with full jitter, and not before the server's Retry-After; after `retries` retries the
+  question stays unanswered until the command runs again.
+Each answer is on disk before its worker sends the next request.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FAILED_IN_A_ROW = 8
 
 @dataclass
 class Session:
-    """What came of asking."""
+    """Outcome of a session."""
 
     why_stopped: str | None = None  # None: every question was tried
     signal: int | None = None
@@ -52,11 +52,11 @@ class Session:
 
 
 class _Stop(Exception):
-    """End the session; its message says why."""
+    """Ends the session; the message says why."""
 
 
 class _Failed(Exception):
-    """A request that may be tried again."""
+    """A failed request that may be retried."""
 
     def __init__(self, reason: str, perhaps_paid: bool, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -77,9 +77,7 @@ class Asker:
         self._jitter = random.Random()
 
     def run(self, questions: Sequence[Question]) -> Session:
-        """Ask what is not settled yet; SIGINT and SIGTERM let requests under way finish, a second one does
-        not.
-        """
+        """Ask all open questions. The first SIGINT or SIGTERM lets running requests finish, a second not."""
         asyncio.run(self._run(questions))
         return self._session
 
@@ -87,7 +85,7 @@ class Asker:
         from openai import AsyncOpenAI
 
         self._stop = asyncio.Event()
-        # by key: questions that show the same pictures have one answer
+        # by key: questions with the same pictures share one answer
         waiting = {question.key: question for question in questions if self._needed(question)}
         queue = iter(waiting.values())
         async with AsyncOpenAI(
@@ -112,7 +110,7 @@ class Asker:
         return readings(answers, self.settings.choices, len(question.ensemble.criteria))[1]
 
     def interrupt(self, number: int) -> bool:
-        """Begin no more requests; returns whether this was asked for before."""
+        """Start no more requests; returns whether an interrupt came before."""
         again = self._session.signal is not None
         self._session.signal = number
         self._end(f"stopped by {signal.Signals(number).name}")
@@ -123,13 +121,13 @@ class Asker:
         self._stop.set()
 
     async def _work(self, client: AsyncOpenAI, queue: Iterator[Question], bar: tqdm[Any]) -> None:
-        """One worker: questions one after the other."""
+        """One worker; asks questions one by one."""
         for question in queue:
             if self._stop.is_set():
                 return
             try:
                 await self._settle(client, question)
-            except (_Stop, TraceBenchError) as why:  # TraceBenchError: a render that cannot be read
+            except (_Stop, TraceBenchError) as why:  # TraceBenchError: unreadable render
                 self._end(str(why).rstrip("."))
             except BaseException:
                 self._stop.set()
@@ -137,7 +135,7 @@ class Asker:
             bar.update(1)
 
     async def _settle(self, client: AsyncOpenAI, question: Question) -> None:
-        """Ask until every choice is there, or the patience is at its end."""
+        """Ask until every choice has arrived or the retries are used up."""
         delays = 0
         while (needed := self._needed(question)) and not self._stop.is_set():
             try:
@@ -147,7 +145,7 @@ class Asker:
                 self._session.failures[failed.reason] += 1
                 if failed.wait > _LONGEST_WAIT_S:
                     raise _Stop(
-                        f"the server asks to wait {failed.wait:.0f} s; give the command again then"
+                        f"the server asks to wait {failed.wait:.0f} s; run the command again after that"
                     ) from None
                 if delays >= self.settings.retries:
                     self._give_up(failed)
@@ -158,14 +156,14 @@ class Asker:
                 await sleep_unless(self._stop, max(failed.wait, self._jitter.uniform(0.0, ceiling)))
 
     def _give_up(self, failed: _Failed) -> None:
-        """Leave a question unanswered; the session, when this goes on and on."""
+        """Leave a question unanswered; end the session after too many in a row."""
         self._session.given_up += 1
         self._in_a_row += 1
         if self._in_a_row >= _FAILED_IN_A_ROW:
             raise _Stop(f"the server does not answer ({failed.reason})")
 
     async def _ask(self, client: AsyncOpenAI, question: Question, choices: int) -> None:
-        """One request and its record."""
+        """Send one request and record it."""
         settings = self.settings
         tokens = input_tokens(question, settings.tile_px, settings.detail, self.price)
         await sleep_unless(self._stop, self._rate.reserve(tokens))
@@ -175,8 +173,8 @@ class Asker:
         most = self.store.overrun * most_usd(tokens, choices, settings.max_output_tokens, self.price)
         if not self.budget.reserve(most):
             raise _Stop(
-                f"the budget of {self.budget.limit:g} USD does not cover another request "
-                f"({self.budget.spent:.2f} spent, up to {most:.2f} for the next)"
+                f"the budget of {self.budget.limit:g} USD does not cover the next request "
+                f"({self.budget.spent:.2f} spent, up to {most:.2f} needed)"
             )
         attempt = self.store.attempts[question.key]
         record = {"key": question.key, "attempt": attempt}
@@ -199,19 +197,19 @@ class Asker:
         self._check_model(self.store.redact(answer["model"] or ""), known)
 
     def _check_model(self, model: str, known: Sequence[str]) -> None:
-        """Stop when another model begins to answer than did so far."""
+        """Stop if the answering model changes."""
         expected = [self.settings.returned] if self.settings.returned else known
         if model and expected and model not in expected:
             raise _Stop(
-                f"{self.settings.model} now answers as {model}, earlier answers are by {expected[0]}, and "
-                "judges are never mixed: name a dated model with judge.model=..., or say whose answers count "
-                "with judge.returned=..."
+                f"{self.settings.model} now answers as {model}, but earlier answers are by {expected[0]}, "
+                "and judges are never mixed: set a dated model with judge.model=..., or choose whose answers "
+                "count with judge.returned=..."
             )
 
     async def _send(
         self, client: AsyncOpenAI, messages: list[dict[str, Any]], choices: int, attempt: int
     ) -> dict[str, Any]:
-        """The answer to a request, as it is stored."""
+        """Send a request; returns the answer as stored."""
         import openai
 
         began = time.monotonic()
@@ -235,7 +233,7 @@ class Asker:
         return answer | {"request_id": raw.request_id, "seconds": round(time.monotonic() - began, 3)}
 
     def _on_status(self, error: Any, choices: int) -> dict[str, Any]:
-        """What an error status means; returns only where the question itself was declined."""
+        """Handle an error status; returns only if the question itself was declined."""
         status, code = int(error.status_code), str(error.code or "")
         if status == 400 and code in _DECLINED:
             declined = {"text": None, "refusal": code, "finish_reason": "content_filter"}
@@ -250,14 +248,14 @@ class Asker:
         raise _Stop(f"the server rejects the request (HTTP {status}): {self._said(error)}")
 
     def _said(self, error: Any) -> str:
-        """The server's own words, short and without the key."""
+        """The server's message, shortened and without the key."""
         if int(error.status_code) in {401, 403}:
-            return "the key is not accepted; check the variable that judge.api_key_env names"
+            return "the key was rejected; check the variable named by judge.api_key_env"
         return self.store.redact(" ".join(str(error.message).split()))[:300]
 
 
 class _Signals:
-    """SIGINT and SIGTERM while requests are under way."""
+    """Handles SIGINT and SIGTERM while requests are running."""
 
     def __init__(self, asker: Asker, workers: Sequence[asyncio.Task[None]]) -> None:
         self._asker, self._workers = asker, workers

@@ -1,8 +1,8 @@
-"""judge=clip: the asset with the higher CLIP score is the better one. Offline, free, and named as what it is.
+"""judge=clip: the asset with the higher CLIP score wins. Offline and free.
 
-The score is the one of `evaluation.score`, over all its views, so every order and every kind of question
-gives the same verdict: a pair is compared once a prompt. It says how well an asset agrees with the text,
-and is asked about nothing else.
+The score comes from `evaluation.score`, over all views. Every order and every kind of question gives the same
+verdict, so a pair is compared once per prompt. It measures text-asset alignment only and judges no other
+criterion.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trace_bench.system.errors import TraceBenchError
 
 
 class ClipJudge:
-    """Compares by the metric clip_score, brought up to date in the run folders first."""
+    """Compares by the metric clip_score, after updating it in the run folders."""
 
     def __init__(self, metric: Metric, tie_margin: float) -> None:
         if not tie_margin >= 0:
@@ -30,7 +30,7 @@ class ClipJudge:
         self.model = ""
 
     def prepare(self, contestants: Sequence[Contestant]) -> None:
-        """Score every asset; runs that another CLIP model judges are refused."""
+        """Score every asset; raises if runs need different CLIP models."""
         for contestant in contestants:
             for asset in contestant.assets.values():
                 self._score(asset)
@@ -47,7 +47,7 @@ class ClipJudge:
         identity = inputs | {"tie_margin": self._margin}
         if self.identity not in ({}, identity):
             raise TraceBenchError(
-                "These runs are scored by different CLIP models: name one prior with runs.prior=..."
+                "These runs are scored by different CLIP models: choose one prior with runs.prior=..."
             )
         self.identity, self.model = identity, str(content["details"].get("model", ""))
         self._scores[asset.folder] = float(content["values"]["clip_score"])
@@ -57,7 +57,7 @@ class ClipJudge:
         return folder_name("clip", self.identity)
 
     def compare(self, left: Asset, right: Asset) -> int:
-        """-1 left, 1 right, 0 where they differ by no more than the margin."""
+        """-1 left wins, 1 right wins, 0 if they differ by no more than the margin."""
         difference = self._scores[right.folder] - self._scores[left.folder]
         return 0 if abs(difference) <= self._margin else (1 if difference > 0 else -1)
 

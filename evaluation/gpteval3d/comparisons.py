@@ -1,10 +1,10 @@
-"""Files of comparisons and of scores, as GPTEval3D publishes them and as this package writes them.
+"""Files of comparisons and scores, in the formats of GPTEval3D and of this package.
 
-Comparisons: {criterion: [{"m1": left, "m2": right, "result": -1, 0 or 1}, ...]}, where -1 says that m1 won, 1
-that m2 won and 0 a draw; or a list of such lists by criterion index. Further keys are optional:
-"prompt_id" or "prompt" (what the bootstrap resamples), "weight", "judge".
+Comparisons: {criterion: [{"m1": left, "m2": right, "result": -1, 0 or 1}, ...]} (-1: m1 won, 1: m2 won,
+0: draw), or a list of such lists by criterion index. Optional keys: "prompt_id" or "prompt" (resampled by the
+bootstrap), "weight", "judge".
 Scores: {"scores": [{method: Elo}, ...]} by criterion index (the published config.json), {criterion: {method:
-Elo}}, or {method: Elo} where there is one criterion only.
+Elo}}, or {method: Elo} for a single criterion.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from trace_bench.system.errors import TraceBenchError
 
 @dataclass(frozen=True)
 class Game:
-    """One verdict of a judge."""
+    """One verdict of the judge."""
 
     left: str
     right: str
     result: int  # -1 left won, 1 right won, 0 draw
-    cluster: str | None = None  # games of one prompt are not independent
+    cluster: str | None = None  # prompt; games of one prompt are not independent
     weight: float = 1.0
 
     def record(self) -> dict[str, Any]:
-        """As comparisons.json has it."""
+        """The entry in comparisons.json."""
         return {"m1": self.left, "m2": self.right, "result": self.result}
 
 
@@ -40,7 +40,7 @@ Scores = dict[str, dict[str, float]]  # criterion -> method -> Elo
 
 
 def read_comparisons(path: Path) -> Games:
-    """The games of a file by its own names of the criteria; those of two judges in one file are refused."""
+    """The games of a file by its own criterion names; raises if the file mixes judges."""
     content = _read(path)
     if isinstance(content, Mapping) and set(content) >= {"m1", "m2", "result"}:
         content = [content]
@@ -48,7 +48,7 @@ def read_comparisons(path: Path) -> Games:
         content = {"0": content}
     lists = dict(enumerate(content)) if isinstance(content, list) else content
     if not isinstance(lists, Mapping) or not lists:
-        raise TraceBenchError(f"{path} holds no comparisons: it needs a list of them for each criterion.")
+        raise TraceBenchError(f"{path} holds no comparisons: it needs one list per criterion.")
     games, judges = {}, set()
     for key, items in lists.items():
         rows = list(items.values()) if isinstance(items, Mapping) else items
@@ -58,8 +58,8 @@ def read_comparisons(path: Path) -> Games:
         judges |= {str(row["judge"]) for row in rows if row.get("judge")}
     if len(judges) > 1:
         raise TraceBenchError(
-            f"{path} mixes the answers of {len(judges)} judges ({', '.join(sorted(judges))}), which one Elo "
-            "never does: split the file by its key 'judge'."
+            f"{path} mixes the answers of {len(judges)} judges ({', '.join(sorted(judges))}), but one Elo "
+            "needs one judge: split the file by its key 'judge'."
         )
     return games
 
@@ -69,9 +69,9 @@ def _is_game(item: Any) -> bool:
 
 
 def _game(row: Any, where: str) -> Game:
-    """One entry, checked."""
+    """Check and read one entry."""
     if not isinstance(row, Mapping) or not {"m1", "m2", "result"} <= set(row):
-        raise TraceBenchError(f"{where} is not a comparison with m1, m2 and result.")
+        raise TraceBenchError(f"{where} is not a comparison: it needs m1, m2 and result.")
     left, right, result = row["m1"], row["m2"], row["result"]
     if isinstance(result, bool) or result not in (-1, 0, 1):
         raise TraceBenchError(
@@ -87,7 +87,7 @@ def _game(row: Any, where: str) -> Game:
 
 
 def read_scores(path: Path) -> Scores:
-    """Frozen scores by criterion and method; a file with one {method: Elo} has the criterion ""."""
+    """Frozen scores by criterion and method; a single {method: Elo} gets the criterion ""."""
     content = _read(path)
     if isinstance(content, Mapping) and "scores" in content:
         content = content["scores"]
@@ -95,7 +95,7 @@ def read_scores(path: Path) -> Scores:
         return {"": _elos(content, str(path))}
     tables = dict(enumerate(content)) if isinstance(content, list) else content
     if not isinstance(tables, Mapping) or not tables:
-        raise TraceBenchError(f"{path} holds no scores: it needs {{method: Elo}} for each criterion.")
+        raise TraceBenchError(f"{path} holds no scores: it needs one {{method: Elo}} per criterion.")
     return {criterion_name(key): _elos(table, f"{path}: criterion {key!r}") for key, table in tables.items()}
 
 
@@ -104,7 +104,7 @@ def _elos(table: Any, where: str) -> dict[str, float]:
         raise TraceBenchError(f"{where} is not a table {{method: Elo}}.")
     elos = {}
     for method, elo in table.items():
-        if elo is None:  # written by mode=elo where a score is undefined
+        if elo is None:  # mode=elo writes null for an undefined score
             continue
         if isinstance(elo, bool) or not isinstance(elo, int | float) or not math.isfinite(elo):
             raise TraceBenchError(f"{where}: the score of {method!r} is {elo!r}, not a number.")

@@ -1,4 +1,4 @@
-"""A chat completion as a server sends it, reduced to what is stored."""
+"""Reduces a server's chat completion to the stored fields."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def read_completion(content: bytes, choices: int, model: str) -> dict[str, Any] | None:
-    """Model, usage and the first `choices` choices as they are stored; None for what is no completion.
+    """Model, usage and the first `choices` choices as stored; None if `content` is not a completion.
 
-    `model` is the one that was asked for, in case the server does not say.
+    `model` is the requested model, used if the server does not return one.
     """
     try:
         return _read(json.loads(content), choices, model)
@@ -18,12 +18,12 @@ def read_completion(content: bytes, choices: int, model: str) -> dict[str, Any] 
 
 
 def _read(body: Any, choices: int, model: str) -> dict[str, Any]:
-    """The same; whatever is wrong raises."""
+    """The same, but raises on malformed input."""
     found = []
     for choice in body["choices"][:choices]:
         message = choice["message"]
         text = message.get("content")
-        if isinstance(text, list):  # some servers send parts
+        if isinstance(text, list):  # some servers send a list of parts
             text = "".join(str(part["text"]) for part in text if part.get("type") == "text")
         if text is not None and not isinstance(text, str):
             raise TypeError

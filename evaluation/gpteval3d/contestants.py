@@ -1,4 +1,4 @@
-"""Who plays: methods with their finished runs, or published methods with their folders of renders."""
+"""Contestants: methods with finished runs, or published methods with render folders."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ class Asset:
     """The renders of one asset: rgb_<i>.png and normal_<i>.png in a folder."""
 
     folder: Path
-    run: Run | None = None  # None for a published one
+    run: Run | None = None  # None for a published asset
 
     def views(self) -> int:
-        """How many there are, counted from 0 without a gap."""
+        """Number of views; they must be numbered from 0 without gaps."""
         try:
             numbers = {int(m[1]) for entry in os.scandir(self.folder) if (m := _RGB.fullmatch(entry.name))}
         except OSError as error:
             raise TraceBenchError(f"{self.folder} cannot be read ({error.strerror}).") from error
         count = len(numbers)
         if not count or numbers != set(range(count)):
-            raise TraceBenchError(f"{self.folder} must hold rgb_0.png to rgb_<n>.png without a gap.")
+            raise TraceBenchError(f"{self.folder} must hold rgb_0.png to rgb_<n>.png without gaps.")
         return count
 
     def pictures(self, views: Sequence[int], rgb: bool, normal: bool) -> list[Path]:
-        """The files of a question, colours before normals."""
+        """The picture files of a question, colours before normals."""
         kinds = ["rgb"] * rgb + ["normal"] * normal
         return [self.folder / f"{kind}_{view}.png" for kind in kinds for view in views]
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One row of the table: a method with a representation and settings, and its assets by prompt id."""
+    """One row of the table: method, representation and settings, with its assets by prompt id."""
 
     name: str
     method: str
@@ -60,7 +60,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Field:
-    """Everybody, and the prompts that at least two of them have."""
+    """All contestants, and the prompts that at least two of them share."""
 
     prompt_set: str
     prior: str
@@ -73,27 +73,27 @@ class Field:
 
 
 def find_field(runs: Sequence[Run], root: Path, wanted: Mapping[str, Any]) -> Field:
-    """The contestants among finished runs; `wanted` is the node `runs` of the config."""
+    """Find the contestants among finished runs; `wanted` is the config node `runs`."""
     rows = [asdict(run.identity) | {"run": run} for run in runs if run.manifest.status == "done"]
     if not rows:
         raise TraceBenchError(
-            f"There are no finished runs under {root}: make some with `python -m trace_bench`."
+            f"There are no finished runs under {root}: start some with `python -m trace_bench`."
         )
     frame = pd.DataFrame(rows)
-    frame = frame[frame["prompt_id"].str.isdecimal()]  # texts of the user's own belong to no set
+    frame = frame[frame["prompt_id"].str.isdecimal()]  # custom prompts belong to no set
     if frame.empty:
         raise TraceBenchError(
-            f"All finished runs under {root} are of texts of your own, which belong to no set."
+            f"All finished runs under {root} use custom prompts, which belong to no prompt set."
         )
     if wanted["seed"] is None:
-        raise TraceBenchError("runs.seed must be a number: one asset of each contestant and prompt plays.")
+        raise TraceBenchError("runs.seed must be a number: each contestant plays one asset per prompt.")
     for key in ("prompt_set", "prior", "method", "representation"):
         frame = _narrow(frame, key, wanted.get(key))
     for key in ("prompt_set", "prior"):
         if frame[key].nunique() > 1:
             choices = ", ".join(sorted(frame[key].unique()))
             raise TraceBenchError(
-                f"The runs have several values of {key}: name one with runs.{key}=..., of {choices}."
+                f"The runs have several values of {key}: choose one with runs.{key}=... from {choices}."
             )
     frame = _narrow(frame, "seed", wanted["seed"])
     frame = frame.assign(
@@ -110,7 +110,7 @@ def find_field(runs: Sequence[Run], root: Path, wanted: Mapping[str, Any]) -> Fi
 
 
 def _narrow(frame: pd.DataFrame, key: str, wanted: Any) -> pd.DataFrame:
-    """The rows with a wanted value, or one of several."""
+    """The rows with the wanted value, or with one of several."""
     if wanted is None:
         return frame
     values = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
@@ -122,7 +122,7 @@ def _narrow(frame: pd.DataFrame, key: str, wanted: Any) -> pd.DataFrame:
 
 
 def _group(frame: pd.DataFrame, prompts: Mapping[str, str]) -> list[Contestant]:
-    """One contestant a method, representation, and setting that tells apart runs of these two."""
+    """One contestant per method, representation, and combination of settings that differ within them."""
     plain = frame.groupby("method")["representation"].nunique().max() == 1
     contestants = []
     for (method, representation), runs in frame.groupby(ROW, sort=True):
@@ -153,20 +153,20 @@ def _assets(part: pd.DataFrame, prompts: Mapping[str, str]) -> dict[str, Asset]:
 
 
 def _plain(value: Any) -> Any:
-    """A JSON value; None for what is missing."""
+    """A JSON value; None if missing."""
     if pd.isna(value):
         return None
     return value.item() if hasattr(value, "item") else value
 
 
 def published_contestant(name: str, folder: Path, prompts: Mapping[str, str]) -> Contestant:
-    """A method of the published tournament; only its seed folder 0 plays."""
+    """A method of the published tournament; only seed folder 0 is used."""
     assets = {id_: Asset(folder / id_ / "0") for id_ in prompts if (folder / id_ / "0").is_dir()}
     return Contestant(name, name, None, {}, assets)
 
 
 class PictureHashes:
-    """SHA-256 of pictures, each file read once."""
+    """SHA-256 of pictures; each file is read once."""
 
     def __init__(self) -> None:
         self._known: dict[Path, str] = {}

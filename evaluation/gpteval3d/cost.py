@@ -1,9 +1,8 @@
 """Tokens and money: estimated before a tournament, reserved before a request, counted after an answer.
 
-Pictures are counted by the tile rule of the GPT-4o family: fitted into 2048 x 2048, the short side
-brought down to 768, then `image_base` + `image_tile` for every 512-pixel tile that is begun (detail=low:
-`image_base` alone). Text is taken at four bytes a token. The answers' own usage is what is counted in
-the end.
+Pictures follow the tile rule of the GPT-4o family: fit into 2048 x 2048, scale the short side down to 768,
+then count `image_base` + `image_tile` per started 512-pixel tile (detail=low: `image_base` alone). Text is
+estimated at four bytes per token. The final cost uses the usage that the answers report.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from evaluation.gpteval3d.instructions import prompt_part
 from evaluation.gpteval3d.questions import Question
 from trace_bench.system.errors import TraceBenchError
 
-ANSWER_TOKENS = 250  # a usual answer, for the estimate
+ANSWER_TOKENS = 250  # typical answer, for the estimate
 _BYTES_PER_TOKEN = 4
-_CAUTION = 2  # input tokens are reserved at so many times the estimate
+_CAUTION = 2  # reserve this multiple of the estimated input tokens
 
 
 @dataclass(frozen=True)
 class Price:
-    """USD a million tokens, and how pictures are counted."""
+    """USD per million tokens, and the token counts of pictures."""
 
     input: float | None
     output: float | None
@@ -34,12 +33,12 @@ class Price:
 
     @staticmethod
     def of(model: str, prices: Mapping[str, Any]) -> Price:
-        """The entry of the longest name that the model's begins with; without one, tokens but no money."""
+        """The entry with the longest name that is a prefix of the model's; without one, no price is known."""
         names = sorted((name for name in prices["models"] if model.startswith(name)), key=len)
         return Price(**prices["models"][names[-1]]) if names else Price(None, None)
 
     def usd(self, tokens_in: float, tokens_out: float) -> float:
-        """0 where no price is known."""
+        """Cost in USD; 0 if no price is known."""
         return ((self.input or 0.0) * tokens_in + (self.output or 0.0) * tokens_out) / 1e6
 
     @property
@@ -58,7 +57,7 @@ def image_tokens(width: int, height: int, detail: str, price: Price) -> int:
 
 
 def input_tokens(question: Question, tile_px: int, detail: str, price: Price) -> int:
-    """Estimate for one request."""
+    """Estimated input tokens of one request."""
     text = len(question.instruction.encode()) + len(prompt_part(question.prompt).encode())
     ensemble = question.ensemble
     size = mosaic.size(ensemble.views, ensemble.rgb, ensemble.normal, tile_px)
@@ -66,7 +65,7 @@ def input_tokens(question: Question, tile_px: int, detail: str, price: Price) ->
 
 
 def most_usd(tokens_in: int, choices: int, max_output_tokens: int, price: Price) -> float:
-    """What a request can cost at most."""
+    """Maximum cost of a request."""
     return price.usd(_CAUTION * tokens_in, choices * max_output_tokens)
 
 
@@ -80,26 +79,26 @@ def counted(usage: Iterable[Mapping[str, Any]], price: Price) -> tuple[int, int,
 
 
 class Budget:
-    """USD that may be spent on a judge's answers, those of earlier sessions included."""
+    """USD limit for a judge's answers, including earlier sessions."""
 
     def __init__(self, limit: float | None, price: Price, spent: float, model: str) -> None:
         if limit is not None and not price.known:
             raise TraceBenchError(
-                f"budget={limit:g} is USD, but no price of {model} is known: add it to judge.prices.models "
-                "as {input: ..., output: ...}, in USD a million tokens."
+                f"budget={limit:g} is in USD, but the price of {model} is unknown: add it to "
+                "judge.prices.models as {input: ..., output: ...}, in USD per million tokens."
             )
         if limit is not None and limit < 0:
             raise TraceBenchError(f"budget={limit:g} must not be negative.")
         self.limit, self.spent, self.reserved = limit, spent, 0.0
 
     def reserve(self, usd: float) -> bool:
-        """Set money aside for a request; false where the limit could be passed."""
+        """Reserve money for a request; returns False if that could exceed the limit."""
         if self.limit is not None and self.spent + self.reserved + usd > self.limit:
             return False
         self.reserved += usd
         return True
 
     def settle(self, reserved: float, paid: float) -> None:
-        """Turn what was set aside into what it cost."""
+        """Replace a reserved amount by the actual cost."""
         self.reserved -= reserved
         self.spent += paid

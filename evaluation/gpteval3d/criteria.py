@@ -1,4 +1,4 @@
-"""The six criteria of GPTEval3D, in the published order (an index into this tuple is a criterion there)."""
+"""The six criteria of GPTEval3D in the published order, which defines their indices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 CRITERIA = (
     "text_asset_alignment",
     "plausibility",
-    "text_geometry_alignment",  # agreement of the texture with the geometry, whatever the short name suggests
+    "text_geometry_alignment",  # means texture-geometry agreement, despite its name
     "texture_details",
     "geometry_details",
     "overall",
@@ -24,9 +24,7 @@ _INDEX = re.compile(r"\[?(\d+)\]?(\s.*)?")
 
 
 def criterion_name(key: str | int) -> str:
-    """Our name of a criterion that a published file calls 0, "0" or "[0] Text-Asset Alignment"; else as it
-    is.
-    """
+    """Our name for a published criterion such as 0, "0" or "[0] Text-Asset Alignment"; others unchanged."""
     match = _INDEX.fullmatch(str(key).strip())
     if match and int(match[1]) < len(CRITERIA):
         return CRITERIA[int(match[1])]

@@ -3,11 +3,11 @@
     P(i beats j) = 1 / (1 + 10^((R_j - R_i) / 400)) = sigmoid(beta_i - beta_j),     beta = R ln 10 / 400
     NLL(beta)    = sum_{i != j} A_ij log(1 + exp(beta_j - beta_i)),                 A_ij: how often i beat j
 
-The NLL is convex; Newton's method with step halving solves it for many win matrices at once (the replicates
-of a bootstrap). Some scores are frozen: an anchor, or everybody but a new method. The minimum is finite and
-unique if and only if every free method reaches the frozen ones and is reached by them along "beat" (Ford
-1957); elsewhere somebody is separated (never lost, or never won), and half a win is added to both sides of
-every pair that met.
+The NLL is convex; Newton's method with step halving minimises it for many win matrices at once (bootstrap
+replicates). Some scores are frozen: an anchor, or all but a new method. The minimum is finite and unique if
+and only if every free method reaches the frozen ones and is reached by them along "beat" (Ford 1957).
+Otherwise the data are separated (a group of methods never lost, or never won, against the rest), and half a
+win is added to both sides of every pair that met.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Flags = NDArray[np.bool_]
 
 PER_BETA = 400.0 / math.log(10.0)
 START = 1000.0
-PRIOR = 0.5  # wins added to both sides of a pair, where somebody is separated
+PRIOR = 0.5  # wins added to both sides of a pair if the data are separated
 _GRADIENT, _ITERATIONS, _HALVINGS = 1e-10, 100, 60
 
 
@@ -34,14 +34,14 @@ _GRADIENT, _ITERATIONS, _HALVINGS = 1e-10, 100, 60
 class Fit:
     """Scores of M methods from B win matrices."""
 
-    elo: Array  # [B, M]; nan where no chain of games leads to a frozen method
-    regularised: Flags  # [B]: PRIOR was added, because there is no finite maximum without
+    elo: Array  # [B, M]; nan if no chain of games leads to a frozen method
+    regularised: Flags  # [B]: PRIOR was added because the maximum was not finite
 
 
 def fit(wins: Array, frozen: Mapping[int, float], prior: float | None = None) -> Fit:
-    """Scores from win matrices [B, M, M] with the scores of `frozen` (index -> Elo) held.
+    """Scores from win matrices [B, M, M]; the scores of `frozen` (index -> Elo) stay fixed.
 
-    `prior` is added to both sides of every pair that met; None: PRIOR where it is needed, else nothing.
+    `prior` is added to both sides of every pair that met; None: PRIOR if needed, else nothing.
     """
     wins = np.array(wins, np.float64)
     methods = wins.shape[-1]
@@ -62,7 +62,7 @@ def fit(wins: Array, frozen: Mapping[int, float], prior: float | None = None) ->
 
 
 def existence(wins: Array, held: Flags) -> tuple[Flags, Flags]:
-    """Which methods [B, M] games link with a frozen one at all, and which have a finite score."""
+    """Which methods [B, M] are linked to a frozen one by games, and which have a finite score."""
     edges = (wins > 0) | np.eye(wins.shape[-1], dtype=bool) | np.outer(held, held)
     anchor = int(np.flatnonzero(held)[0])
     linked = _closure(edges | edges.swapaxes(1, 2))[:, :, anchor]
@@ -71,7 +71,7 @@ def existence(wins: Array, held: Flags) -> tuple[Flags, Flags]:
 
 
 def _closure(edges: Flags) -> Flags:
-    """Who reaches whom [B, M, M], by squaring."""
+    """Transitive closure of the edges [B, M, M], by repeated squaring."""
     reach = edges.astype(np.float32)
     for _ in range(max(1, math.ceil(math.log2(edges.shape[-1])))):
         reach = (reach @ reach > 0).astype(np.float32)
@@ -96,7 +96,7 @@ def _newton(wins: Array, free: Flags, beta: Array) -> Array:
 
 
 def _line_search(wins: Array, beta: Array, value: Array, step: Array) -> tuple[Array, Array, bool]:
-    """Halve the steps [B, M] until no NLL [B] rises; rounding is no rise."""
+    """Halve the steps [B, M] until no NLL [B] rises by more than rounding."""
     size = np.ones(len(beta))
     for _ in range(_HALVINGS):
         moved = beta + size[:, None] * step
@@ -127,9 +127,9 @@ def win_matrix(
     games: Sequence[tuple[int, int, float]], methods: int, weights: Sequence[float] | None = None,
     draw: float = 1.0,
 ) -> Array:  # fmt: skip
-    """A [M, M] from games (i, j, result): -1 where i won, 1 where j won, 0 for a draw.
+    """Win matrix A [M, M] from games (i, j, result): -1 if i won, 1 if j won, 0 for a draw.
 
-    A draw counts `draw` wins for both sides: 1 in the published code, 1/2 by another custom.
+    A draw counts as `draw` wins for both sides: 1 in the published code, 1/2 in another convention.
     """
     return cluster_matrices(games, methods, np.zeros(len(games), int), 1, weights, draw)[0]
 
@@ -138,7 +138,7 @@ def cluster_matrices(
     games: Sequence[tuple[int, int, float]], methods: int, clusters: NDArray[np.intp], n_clusters: int,
     weights: Sequence[float] | None = None, draw: float = 1.0,
 ) -> Array:  # fmt: skip
-    """The win matrix of each cluster of games [C, M, M]; their sum is that of all."""
+    """Win matrices [C, M, M] of clusters of games; they sum to the win matrix of all games."""
     matrices = np.zeros((n_clusters, methods, methods))
     if len(games) == 0:
         return matrices

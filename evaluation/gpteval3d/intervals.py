@@ -1,4 +1,4 @@
-"""How sure an Elo score is: a bootstrap over clusters of games (prompts), and standard errors."""
+"""Uncertainty of Elo scores: bootstrap over clusters of games (prompts), and standard errors."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LEVEL = (2.5, 97.5)  # percentiles
 class Bootstrap:
     """Percentile intervals of M methods."""
 
-    low: Array  # [M]; nan where frozen or never defined
+    low: Array  # [M]; nan if frozen or never defined
     high: Array  # [M]
-    regularised: float  # share of replicates in which somebody was separated
-    undefined: float  # largest share over methods of replicates that do not link it with the anchor
+    regularised: float  # share of replicates with separated data
+    undefined: float  # share of replicates without a link to the anchor, maximum over methods
 
 
 def bootstrap(
     matrices: Array, frozen: Mapping[int, float], seed: int = 0, replicates: int = REPLICATES
 ) -> Bootstrap:
-    """Resample clusters, given as win matrices [C, M, M], with replacement and fit anew."""
+    """Resample clusters (win matrices [C, M, M]) with replacement and refit."""
     clusters, methods = matrices.shape[:2]
     rng = np.random.default_rng(seed)
     wins = np.empty((replicates, methods, methods))

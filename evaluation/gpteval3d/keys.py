@@ -1,4 +1,4 @@
-"""The judge's key: taken from the environment, given to the client, written nowhere."""
+"""The judge's API key: read from the environment, passed to the client, never written."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _DEFAULT, _NO_KEY = "OPENAI_API_KEY", "no-key"
 def api_key(name: str | None, base_url: str | None) -> str:
     """The key in the environment variable `name`.
 
-    OPENAI_API_KEY is taken by itself only where the requests go to OpenAI; another server gets a key
-    only when its variable is named, else a placeholder.
+    OPENAI_API_KEY is the default only for requests to OpenAI. Another server gets a key only if `name` is
+    set, else a placeholder.
     """
     if name is None and base_url is not None:
         return _NO_KEY
     name = name or _DEFAULT
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise TraceBenchError(
-            "judge.api_key_env must be the name of an environment variable that holds the key, never the key."
+            "judge.api_key_env must be the name of the environment variable with the key, not the key itself."
         )
     value = os.environ.get(name, "").strip()
     if not value:
         raise TraceBenchError(
-            f"The judge's key is read from the environment variable {name}, which is not set: export it, "
-            "or name another variable with judge.api_key_env=NAME; judge=clip needs no key."
+            f"The environment variable {name} with the judge's key is not set: export it, or use "
+            "another variable with judge.api_key_env=NAME; judge=clip needs no key."
         )
     return value
 
 
 def redactor(key: str) -> Callable[[str], str]:
-    """A function that takes the key out of any text, be it plain or in JSON."""
+    """A function that removes the key from plain text and JSON."""
     forms = {key, json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1]} - {_NO_KEY}
 
     def redact(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How fast requests leave: so many requests and tokens a minute, and no faster than the server asks for."""
+"""Rate limits: requests and tokens per minute, and the waits that the server asks for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 
 class RateLimit:
-    """Spaces requests evenly; a pause holds all of them."""
+    """Spaces requests evenly; a pause delays all of them."""
 
     def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
         self._request_s = 60.0 / requests_per_minute if requests_per_minute else 0.0
@@ -19,26 +19,26 @@ class RateLimit:
         self._free_at = 0.0
 
     def reserve(self, tokens: float) -> float:
-        """Seconds that a request of so many tokens has to wait; the time is taken."""
+        """Reserve a slot for a request of this many tokens; returns the seconds to wait."""
         now = time.monotonic()
         start = max(now, self._free_at)
         self._free_at = start + max(self._request_s, tokens * self._token_s)
         return start - now
 
     def pause(self, seconds: float) -> None:
-        """Let nothing leave for a while."""
+        """Send nothing for this long."""
         self._free_at = max(self._free_at, time.monotonic() + seconds)
 
 
 async def sleep_unless(stop: asyncio.Event, seconds: float) -> None:
-    """Wait, or return at once when told to stop."""
+    """Wait, but return at once if `stop` is set."""
     if seconds > 0:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), seconds)
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that a server asks to wait; 0 where it says nothing that can be read."""
+    """Seconds the server asks to wait; 0 if the header is missing or unreadable."""
     with contextlib.suppress(KeyError, ValueError):
         return max(0.0, float(headers["retry-after-ms"]) / 1000.0)
     value = headers.get("retry-after", "")

@@ -1,8 +1,8 @@
-"""The picture of a question, laid out as published: the left asset's square grid beside the right one's.
+"""The picture of a question, in the published layout: the left asset's square grid next to the right one's.
 
-A grid is row-major; with both kinds the colours stand above the normals. Views are k * (N // v) of the N
-there are, which for 120 views gives 0, 30, 60, 90 and 0, 13, ..., 104. Transparency is composited on
-white, and every view is brought to `tile_px` pixels a side.
+Grids are row-major; colours are above normals if both are shown. The v views out of N are k * (N // v): for
+N = 120, 0, 30, 60, 90 (v = 4) and 0, 13, ..., 104 (v = 9). Views are composited on white and resized to
+`tile_px` x `tile_px`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PNG_LEVEL = 3
 
 
 def view_ids(there: int, wanted: int) -> list[int]:
-    """The views of a question."""
+    """The view indices of a question."""
     return [k * (there // wanted) for k in range(wanted)]
 
 
@@ -32,7 +32,7 @@ def size(views: int, rgb: bool, normal: bool, tile_px: int) -> tuple[int, int]:
 
 
 def draw(left: Sequence[Path], right: Sequence[Path], views: int, tile_px: int) -> Image.Image:
-    """The picture from each asset's files: `views` of one kind, then, where there are more, of the other."""
+    """Draw the picture from each asset's files: `views` of one kind, then any of the other kind."""
     columns = math.isqrt(views)
     side, rows = columns * tile_px, math.ceil(len(left) / columns)
     picture = Image.new("RGB", (2 * side, rows * tile_px), "white")
@@ -49,7 +49,7 @@ def png(picture: Image.Image) -> bytes:
 
 
 def _tile(path: Path, tile_px: int) -> Image.Image:
-    """One view, RGB on white at the size of a tile."""
+    """One view, RGB on white, resized to a tile."""
     try:
         with Image.open(path) as opened:
             image = opened.convert("RGBA") if opened.has_transparency_data else opened.convert("RGB")

@@ -1,8 +1,8 @@
-"""From the judge's answers to games, and what is to be said of the answers themselves.
+"""Turns the judge's answers into games, and reports statistics of the answers.
 
 Aggregation: `choices`, every valid choice is a game, as published; `fractional`, the valid choices of a
-question share the weight of one game; `majority`, all valid choices to a comparison, in both orders,
-make one game: won by who has more than half of them, else a draw.
+question share the weight of one game; `majority`, all valid choices of a comparison, in both orders, make one
+game, won with more than half of them, else a draw.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from evaluation.gpteval3d.questions import Question
 from evaluation.gpteval3d.store import Reading
 from trace_bench.system.errors import TraceBenchError
 
-MISSING = 0.05  # share of choices that cannot be used beyond which the result is marked
+MISSING = 0.05  # share of unusable choices above which a result is marked
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A question with the readings of its choices so far, and how many are still to come."""
+    """A question with its parsed choices so far, and the number still missing."""
 
     question: Question
     readings: list[Reading]
@@ -39,12 +39,12 @@ class Answered:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One game by one criterion, and where it comes from."""
+    """One game of one criterion, and its origin."""
 
     criterion: str
     game: Game
     question: Question
-    order: int | None = None  # which of the orders of its comparison; None: of both together
+    order: int | None = None  # index of the order in its comparison; None: both together
 
 
 def verdicts(answered: Sequence[Answered], how: str) -> list[Verdict]:
@@ -55,7 +55,7 @@ def verdicts(answered: Sequence[Answered], how: str) -> list[Verdict]:
         "majority": _majority,
     }
     if how not in makers:
-        raise TraceBenchError(f"aggregate={how} is not known; there are {', '.join(makers)}.")
+        raise TraceBenchError(f"aggregate={how} is unknown: use one of {', '.join(makers)}.")
     return makers[how](answered)
 
 
@@ -98,18 +98,18 @@ def _majority(answered: Sequence[Answered]) -> list[Verdict]:
 
 
 def _winner(votes: Sequence[int]) -> int:
-    """-1 or 1 with more than half of the votes, else 0."""
+    """-1 or 1 if it has more than half of the votes, else 0."""
     return next((side for side in (-1, 1) if 2 * votes.count(side) > len(votes)), 0)
 
 
 def games(found: Sequence[Verdict]) -> dict[str, list[Game]]:
-    """By criterion, in the published order; criteria without a game are left out."""
+    """Games by criterion, in the published order, without empty criteria."""
     by_criterion = {name: [v.game for v in found if v.criterion == name] for name in CRITERIA}
     return {name: items for name, items in by_criterion.items() if items}
 
 
 def records(found: Sequence[Verdict], judge: str) -> dict[str, list[dict[str, Any]]]:
-    """The published format, with what it takes to trace each game."""
+    """The published format, extended so that each game can be traced."""
     lists: dict[str, list[dict[str, Any]]] = {name: [] for name in CRITERIA}
     for v in found:
         more = {"prompt_id": v.question.prompt_id, "comparison": v.question.comparison, "key": v.question.key}
@@ -119,7 +119,7 @@ def records(found: Sequence[Verdict], judge: str) -> dict[str, list[dict[str, An
 
 
 def statistics(answered: Sequence[Answered], seed: int = 0) -> dict[str, Any]:
-    """How the judge answered: what could not be used, draws, the pull of the left side, agreement."""
+    """Statistics of the answers: unusable choices, draws, position bias, agreement."""
     status = Counter(status for item in answered for status, _ in item.readings)
     found = _each(answered, shared=False)
     choices, decided = sum(status.values()), [v for v in found if v.game.result]
@@ -145,7 +145,7 @@ def _share(part: float, whole: float) -> float | None:
 
 
 def _left_share(decided: Sequence[Verdict], seed: int) -> tuple[float | None, list[float] | None]:
-    """Share of decided answers that the left side won, and its interval over prompts."""
+    """Share of decided answers won by the left side, with a bootstrap interval over prompts."""
     if not decided:
         return None, None
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
@@ -161,7 +161,7 @@ def _left_share(decided: Sequence[Verdict], seed: int) -> tuple[float | None, li
 
 
 def _order_agreement(answered: Sequence[Answered]) -> float | None:
-    """Share of comparisons and criteria in which both orders prefer the same asset, or both none."""
+    """Share of comparisons and criteria in which both orders give the same result."""
     agree = total = 0
     for _, group in itertools.groupby(answered, key=lambda item: item.question.comparison):
         items = [item for item in group if item.valid]
@@ -175,7 +175,7 @@ def _order_agreement(answered: Sequence[Answered]) -> float | None:
 
 
 def _choice_agreement(answered: Sequence[Answered]) -> float | None:
-    """Share of pairs of valid choices to one question that say the same of a criterion."""
+    """Share of pairs of valid choices of one question that agree on a criterion."""
     agree = total = 0
     for item in answered:
         for one, other in itertools.combinations(item.valid, 2):
@@ -185,7 +185,7 @@ def _choice_agreement(answered: Sequence[Answered]) -> float | None:
 
 
 def _invalid(answered: Sequence[Answered]) -> dict[str, float | None]:
-    """Share of choices that could not be used, of the questions that a contestant is in."""
+    """Share of unusable choices per contestant."""
     bad: Counter[str] = Counter()
     every: Counter[str] = Counter()
     for item in answered:
@@ -196,20 +196,20 @@ def _invalid(answered: Sequence[Answered]) -> dict[str, float | None]:
 
 
 def notes(counts: Mapping[str, Any], complete: bool) -> list[str]:
-    """What a reader of the scores has to know of the answers."""
+    """Notes about the answers for readers of the scores."""
     found = []
     if not complete:
-        found.append("not every planned question is settled: give the command again to go on")
+        found.append("some planned questions are still open: run the command again to continue")
     invalid = counts["choices"] - counts["valid"]
     if counts["choices"] and invalid > MISSING * counts["choices"]:
         found.append(
-            f"{invalid} of {counts['choices']} choices could not be used ({counts['unparsable']} unparsable, "
+            f"{invalid} of {counts['choices']} choices were unusable ({counts['unparsable']} unparsable, "
             f"{counts['refused']} refused, {counts['truncated']} cut off)"
         )
     interval = counts["left_share_ci"]
     if interval and not interval[0] <= 0.5 <= interval[1]:
         found.append(
-            f"the judge leans to one side: the left asset won {counts['left_share']:.0%} of its decisions "
+            f"the judge has a position bias: the left asset won {counts['left_share']:.0%} of its decisions "
             f"(95 % {interval[0]:.0%} to {interval[1]:.0%})"
         )
     return found

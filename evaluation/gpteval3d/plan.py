@@ -1,8 +1,8 @@
-"""Which comparisons a tournament asks for: ensembles of questions, spread evenly over pairs and prompts.
+"""Plans the comparisons of a tournament: ensembles of questions, spread evenly over pairs and prompts.
 
-Pairs come from a shuffled deck that is dealt out again when it is empty, as published. The prompt is the one
-that the fewest comparisons have used, of those that the pair has not met in the same kind of question. (The
-published program takes a random one, lets no pair meet a prompt twice, and leaves out what does not fit.)
+Pairs come from a shuffled deck that is redealt when empty, as published. A comparison gets the least used
+prompt that the pair has not yet had in the same kind of question. (The published program takes a random
+prompt, gives no pair a prompt twice, and drops what does not fit.)
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Kind = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """One kind of question, and how many comparisons ask it."""
+    """One kind of question, and its number of comparisons."""
 
-    instruction: str | None  # name among the published texts
+    instruction: str | None  # name of a published text
     views: int
     rgb: bool
     normal: bool
@@ -34,13 +34,13 @@ class Ensemble:
 
     @property
     def kind(self) -> Kind:
-        """Ensembles of one kind ask the same question, which a pair is asked once a prompt."""
+        """Ensembles of one kind ask the same question; a pair is asked once per prompt and kind."""
         return self.instruction, self.views, self.rgb, self.normal, self.criteria
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two contestants on a prompt; `left` is on the left the first time it is asked."""
+    """Two contestants on one prompt; `left` is on the left in the first order."""
 
     ensemble: int
     left: str
@@ -48,7 +48,7 @@ class Comparison:
     prompt_id: str
 
     def seen(self, ensembles: Sequence[Ensemble]) -> tuple[Kind, frozenset[str], str]:
-        """What may not be asked twice."""
+        """The key that must not repeat."""
         return ensembles[self.ensemble].kind, frozenset((self.left, self.right)), self.prompt_id
 
 
@@ -59,7 +59,7 @@ class Plan:
 
 
 def read_ensembles(entries: Sequence[Mapping[str, Any]]) -> list[Ensemble]:
-    """The ensembles of the config, checked."""
+    """Read and check the ensembles of the config."""
     ensembles = []
     for i, entry in enumerate(entries):
         where = f"ensembles[{i}]"
@@ -75,12 +75,12 @@ def read_ensembles(entries: Sequence[Mapping[str, Any]]) -> list[Ensemble]:
                 f"'all'): {type(error).__name__} {error}."
             ) from error
         if ensemble.views < 1 or int(ensemble.views**0.5) ** 2 != ensemble.views:
-            raise TraceBenchError(f"{where}.views={ensemble.views} is no square number, as the grid needs.")
+            raise TraceBenchError(f"{where}.views={ensemble.views} must be a square number.")
         if not (ensemble.rgb or ensemble.normal) or not ensemble.criteria:
-            raise TraceBenchError(f"{where} shows nothing or asks nothing: set rgb or normal, and criteria.")
+            raise TraceBenchError(f"{where} shows or asks nothing: set rgb or normal, and criteria.")
         ensembles.append(ensemble)
     if not ensembles:
-        raise TraceBenchError("ensembles is empty: nothing would be asked.")
+        raise TraceBenchError("ensembles is empty: add at least one.")
     return ensembles
 
 
@@ -90,9 +90,9 @@ def make_plan(
     seed: int,
     prefer: AbstractSet[tuple[Kind, frozenset[str], str]] = frozenset(),
 ) -> Plan:
-    """The comparisons for pairs and the prompts that both of a pair have; `prefer` breaks ties.
+    """Plan comparisons from the prompts that each pair shares; `prefer` breaks ties.
 
-    Where the ensembles ask for more than there is, all shrink by one factor, and a note says so.
+    If the ensembles ask for more comparisons than possible, all shrink by one factor, and a note says so.
     """
     rng = random.Random(seed)
     capacity = sum(len(ids) for ids in prompts.values())
@@ -126,7 +126,7 @@ def make_plan(
 def _deal(
     deck: list[Pair], prompts: Mapping[Pair, Sequence[str]], met: Mapping[Pair, set[str]], rng: random.Random
 ) -> Pair:
-    """The next pair of the deck that has a prompt left; others stay in the deck."""
+    """Deal the next pair that has a prompt left; skipped pairs stay in the deck."""
     for _ in range(2):
         for i in reversed(range(len(deck))):
             if len(met[deck[i]]) < len(prompts[deck[i]]):
@@ -138,7 +138,7 @@ def _deal(
 
 
 def _fit(ensembles: Sequence[Ensemble], capacity: int) -> tuple[list[int], list[str]]:
-    """Comparisons an ensemble, and what had to give."""
+    """Number of comparisons per ensemble, and notes about reductions."""
     wanted = [capacity if e.comparisons is None else e.comparisons for e in ensembles]
     by_kind: Counter[Kind] = Counter()
     for ensemble, number in zip(ensembles, wanted, strict=True):
@@ -148,7 +148,7 @@ def _fit(ensembles: Sequence[Ensemble], capacity: int) -> tuple[list[int], list[
         return wanted, []
     numbers = [int(number * factor) for number in wanted]
     note = (
-        f"{sum(numbers)} comparisons instead of the {sum(wanted)} that the ensembles ask for: pairs and "
+        f"{sum(numbers)} comparisons instead of the {sum(wanted)} requested by the ensembles: pairs and "
         f"prompts allow {capacity} of one kind, and no question is asked twice"
     )
     return numbers, [note]

@@ -1,7 +1,7 @@
-"""The published tournament: its prompts, instructions and scores, fetched once by URL and SHA-256 or
-read from a named folder, and its renders, which are a separate download.
+"""The published tournament: prompts, instructions and scores, downloaded once and checked by SHA-256 or read
+from a given folder; and renders, which are a separate download.
 
-None of it is ours to ship: the repository that holds it has no licence.
+We cannot ship any of it: the repository has no licence.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ MADE_BY = "gpt-4-vision-preview"  # the judge of the published scores
 
 @dataclass(frozen=True)
 class Published:
-    """Where the files are, and what they must be."""
+    """Location and checksums of the files."""
 
-    folder: Path | None  # named by the user
-    cache: Path  # where fetched files are kept
+    folder: Path | None  # given by the user
+    cache: Path  # of downloaded files
     url: str
-    sha256: Mapping[str, str]  # by name below the tournament's root
+    sha256: Mapping[str, str]  # by path relative to the tournament's root
 
     @staticmethod
     def from_config(settings: Mapping[str, Any], cache: Path) -> Published:
@@ -40,7 +40,7 @@ class Published:
         )
 
     def path(self, name: str) -> Path:
-        """The file, fetched where it has to be, and checked."""
+        """Path of a file, downloaded if needed, and checked."""
         if self.folder is not None:
             path = self.folder / name
             if not path.is_file():
@@ -53,7 +53,7 @@ class Published:
         if expected and found != expected:
             raise TraceBenchError(
                 f"{path} is not the published file: its sha256 is {found}, expected {expected}; delete it, "
-                "or set published.sha256 where another tournament is meant."
+                "or set published.sha256 to use another tournament."
             )
         return path
 
@@ -63,15 +63,15 @@ class Published:
             fetch(url, self.sha256.get(name), path)
         except OSError as error:
             raise TraceBenchError(
-                f"{name} of the published tournament could not be fetched from {url} "
-                f"({getattr(error, 'reason', error)}); where there is no network name a folder that holds it "
-                "with published.folder=..., or take instructions=own."
+                f"{name} of the published tournament could not be downloaded from {url} "
+                f"({getattr(error, 'reason', error)}); without a network, set published.folder=... to a "
+                "folder that holds it, or use instructions=own."
             ) from error
         except ValueError as error:
             raise TraceBenchError(f"{url} does not hold the published file ({error}).") from error
 
     def instruction(self, name: str) -> str:
-        """One of the published instruction texts."""
+        """A published instruction text."""
         return self.path(f"gpt_prompts/{name}.txt").read_text(encoding="utf-8")
 
     def prompts(self) -> list[str]:
@@ -85,17 +85,17 @@ class Published:
         return read_scores(self.path("config.json"))
 
     def method_folders(self, names: list[str]) -> dict[str, Path]:
-        """The renders of the published methods; they have to be put into the named folder by hand."""
+        """The renders of the published methods; the user must put them into the given folder."""
         if self.folder is None or not (self.folder / "methods").is_dir():
             raise TraceBenchError(
-                "mode=new_method compares with the renders of the published methods, which are a download "
-                "of their own: unpack them to FOLDER/methods/<method>/<prompt id>/0/rgb_<i>.png and "
-                "normal_<i>.png, and name the folder with published.folder=FOLDER."
+                "mode=new_method needs the renders of the published methods, a separate download: "
+                "unpack them to FOLDER/methods/<method>/<prompt id>/0/rgb_<i>.png and "
+                "normal_<i>.png, and set published.folder=FOLDER."
             )
         missing = [name for name in names if not (self.folder / "methods" / name).is_dir()]
         if missing:
             raise TraceBenchError(
-                f"{self.folder / 'methods'} lacks the renders of {', '.join(missing)}; name those that "
-                "are there with opponents=[...]."
+                f"{self.folder / 'methods'} lacks the renders of {', '.join(missing)}; choose available "
+                "methods with opponents=[...]."
             )
         return {name: self.folder / "methods" / name for name in names}

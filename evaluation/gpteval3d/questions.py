@@ -1,4 +1,4 @@
-"""A question to the judge: two assets, one on each side, a kind of question, and the key of its answer."""
+"""A question to the judge: a left and a right asset, a kind of question, and the key of its answer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from trace_bench.system.errors import TraceBenchError
 
 @dataclass(frozen=True)
 class Question:
-    """One request's content; a comparison asked in both orders is two of these."""
+    """The content of one request; a comparison in both orders is two questions."""
 
-    key: str  # SHA-256 of everything that the answer depends on
+    key: str  # SHA-256 of everything the answer depends on
     comparison: int  # index in the plan
     left: str  # contestants' names
     right: str
@@ -52,7 +52,7 @@ def _pictures(asset: Asset, ensemble: Ensemble) -> list[Any]:
     if there < ensemble.views:
         raise TraceBenchError(
             f"{asset.folder} has {there} view{'s' if there != 1 else ''}, but a question shows "
-            f"{ensemble.views}: leave such runs out (runs.representation=...), or give ensembles of your own."
+            f"{ensemble.views}: exclude such runs (runs.representation=...), or define your own ensembles."
         )
     return asset.pictures(mosaic.view_ids(there, ensemble.views), ensemble.rgb, ensemble.normal)
 
@@ -66,7 +66,7 @@ def make_questions(
     judge: str,
     both_orders: bool,
 ) -> list[Question]:
-    """The questions of a plan to a judge (the hash of its identity)."""
+    """The questions of a plan for one judge (given by its identity hash)."""
     hashes, questions = PictureHashes(), []
     for i, comparison in enumerate(comparisons):
         ensemble = ensembles[comparison.ensemble]

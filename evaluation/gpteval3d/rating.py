@@ -1,4 +1,4 @@
-"""From games to the rows of a result: Elo, its interval, and what went into it, for every contestant."""
+"""Turns games into result rows: Elo, interval and game counts of every contestant."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from evaluation.gpteval3d.elo import START, cluster_matrices, fit
 from evaluation.gpteval3d.intervals import bootstrap
 from trace_bench.system.errors import TraceBenchError
 
-SHAKY = 0.025  # share of regularised or undefined replicates beyond which an interval is marked
+SHAKY = 0.025  # share of regularised or undefined replicates above which an interval is marked
 
 
 @dataclass(frozen=True)
 class Rules:
     """How games become Elo."""
 
-    draw: float = (
-        1.0  # wins that a draw counts for both sides; 1 as in the published code, 1/2 by another custom
-    )
+    draw: float = 1.0  # wins per draw for both sides; 1 as in the published code, 1/2 is another convention
     seed: int = 0  # of the bootstrap
     replicates: int = 1000
 
 
 @dataclass(frozen=True)
 class Rating:
-    """One contestant by one criterion."""
+    """One contestant and criterion."""
 
     contestant: str
     criterion: str
@@ -56,7 +54,7 @@ def rate(
     contestants: Sequence[str],
     rules: Rules,
 ) -> list[Rating]:
-    """Ratings of all contestants by one criterion with the scores of `frozen` held."""
+    """Rate all contestants on one criterion; the scores of `frozen` stay fixed."""
     names = list(dict.fromkeys([*frozen, *contestants, *(name for g in games for name in (g.left, g.right))]))
     index = {name: i for i, name in enumerate(names)}
     triples = [(index[g.left], index[g.right], float(g.result)) for g in games]
@@ -79,7 +77,7 @@ def rate(
         undefined = math.isnan(elo)
         low, high = (spread.low[i], spread.high[i]) if spread else (math.nan, math.nan)
         held_here = name in frozen
-        why = "no chain of comparisons links it with a frozen score" if undefined else None
+        why = "no chain of comparisons links it to a frozen score" if undefined else None
         ratings.append(
             Rating(
                 name, criterion, None if undefined else elo, None if undefined else _number(low),
@@ -92,14 +90,14 @@ def rate(
 
 
 def _notes(regularised: bool, replicates: float, undefined: float) -> str | None:
-    """What a reader of a free score has to know."""
+    """Notes for readers of a free score."""
     notes = []
     if regularised:
-        notes.append("somebody never lost or never won, so half a win was added to both sides of every pair")
+        notes.append("some contestants never lost or never won, so every pair got half a win for both sides")
     elif replicates > SHAKY:
-        notes.append(f"{replicates:.0%} of the bootstrap's replicates needed half a win added to every pair")
+        notes.append(f"{replicates:.0%} of the bootstrap replicates needed half a win for both sides")
     if undefined > SHAKY:
-        notes.append(f"up to {undefined:.0%} of the bootstrap's replicates leave a score undefined")
+        notes.append(f"up to {undefined:.0%} of the bootstrap replicates leave a score undefined")
     return "; ".join(notes) or None
 
 
@@ -118,15 +116,15 @@ def _number(value: float) -> float | None:
 
 
 def pick_anchor(names: Sequence[str], wanted: str | None) -> str:
-    """The contestant whose score is fixed: the wanted one, else dreamfusion or sds where they play."""
+    """The contestant with the fixed score: the wanted one, else dreamfusion or sds if present."""
     there = ", ".join(names)
     if wanted is not None:
         if wanted not in names:
-            raise TraceBenchError(f"anchor={wanted} plays no game; name one of {there}.")
+            raise TraceBenchError(f"anchor={wanted} has no comparisons: use one of {there}.")
         return wanted
     for name in ("dreamfusion", "sds"):
         if name in names:
             return name
     raise TraceBenchError(
-        f"Elo needs a contestant whose score is fixed at {START:g}: name it with anchor=..., one of {there}."
+        f"Elo needs a contestant whose score is fixed at {START:g}: set anchor=... to one of {there}."
     )

@@ -1,4 +1,4 @@
-"""mode=elo: Elo from a file of comparisons alone, without a judge and without runs."""
+"""mode=elo: Elo from a file of comparisons, without a judge or runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recompute(
     anchor_elo: float = START,
     rules: Rules | None = None,
 ) -> dict[str, Any]:
-    """Scores by criterion, as JSON. `anchors` is the file of frozen scores; else one contestant is fixed."""
+    """Scores by criterion, as JSON. `anchors` is a file of frozen scores; None fixes one contestant."""
     games = read_comparisons(comparisons)
     rules = rules or Rules()
     if anchors is not None:
@@ -55,12 +55,12 @@ def _names(games: Games) -> list[str]:
 
 
 def _frozen(games: Games, scores: Scores, path: Path) -> Scores:
-    """The frozen scores of every criterion that was judged, by the names of the comparisons' file."""
+    """The frozen scores of every judged criterion, under the names in the comparisons file."""
     if set(scores) == {""}:
         if len(games) > 1:
             raise TraceBenchError(
                 f"{path} holds one table of scores, but the comparisons have {len(games)} criteria: give one "
-                "{method: Elo} for each."
+                "{method: Elo} per criterion."
             )
         scores = {criterion_name(next(iter(games))): scores[""]}
     held = {criterion: scores.get(criterion_name(criterion), {}) for criterion in games}
@@ -69,7 +69,7 @@ def _frozen(games: Games, scores: Scores, path: Path) -> Scores:
         raise TraceBenchError(f"{path} has no scores for the criterion {', '.join(missing)}.")
     if all({g.left, g.right} <= set(held[criterion]) for criterion, items in games.items() for g in items):
         raise TraceBenchError(
-            f"{path} already has a score for everybody who was compared: leave out those to be computed."
+            f"{path} already has a score for every compared method: remove the ones to compute."
         )
     return {criterion: table for criterion, table in held.items() if table}
 
@@ -79,7 +79,7 @@ def _describe(path: Path) -> dict[str, str]:
 
 
 def _table(ratings: list[Rating]) -> Mapping[str, dict[str, float | None]]:
-    """{criterion: {method: Elo}}, best first; a file of it can serve as anchors."""
+    """{criterion: {method: Elo}}, best first; such a file can be used as anchors."""
     table: dict[str, dict[str, float | None]] = {}
     for rating in sorted(ratings, key=lambda r: -(r.elo if r.elo is not None else float("-inf"))):
         table.setdefault(rating.criterion, {})[rating.contestant] = rating.elo

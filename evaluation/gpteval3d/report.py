@@ -1,4 +1,4 @@
-"""elo.json, whose format docs/gpteval3d.md describes, and the tables on the terminal."""
+"""elo.json (format: docs/gpteval3d.md) and the tables on the terminal."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ELO = "elo.json"
 
 
 def save(folder: Path, judge: Mapping[str, Any], tournament: Mapping[str, Any]) -> Path:
-    """Put a tournament into the judge's elo.json, in the place of an earlier one of its name."""
+    """Write a tournament to the judge's elo.json; it replaces an earlier one of the same name."""
     path = folder / ELO
     others: list[Any] = []
     if path.exists():
         content = read_json(path)
         if content.get("schema_version") != SCHEMA_VERSION or content["judge"]["id"] != judge["id"]:
-            raise TraceBenchError(f"{path} belongs to another judge or version: move it away.")
-        if content["judge"]["name"] == judge["name"]:  # else another model's answers count now
+            raise TraceBenchError(f"{path} belongs to another judge or version: move it elsewhere.")
+        if content["judge"]["name"] == judge["name"]:  # otherwise another model's answers count now
             others = [entry for entry in content["tournaments"] if entry["name"] != tournament["name"]]
     entries = sorted([*others, tournament], key=lambda entry: entry["name"])
     write_json(path, {"schema_version": SCHEMA_VERSION, "judge": dict(judge), "tournaments": entries})
@@ -31,7 +31,7 @@ def save(folder: Path, judge: Mapping[str, Any], tournament: Mapping[str, Any]) 
 
 
 def markdown(tournament: Mapping[str, Any]) -> str:
-    """Contestants by criteria: Elo and its interval, best first by the first criterion."""
+    """Contestants x criteria: Elo with interval, sorted by the first criterion."""
     rows = tournament["rows"]
     criteria = [name for name in CRITERIA if any(row["criterion"] == name for row in rows)]
     cells = {(row["contestant"], row["criterion"]): row for row in rows}
@@ -52,7 +52,7 @@ def markdown(tournament: Mapping[str, Any]) -> str:
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:
-    """1067.5 [988.0, 1155.5]; = for frozen, * for regularised, a dash for undefined."""
+    """For example 1067.5 [988.0, 1155.5]; = frozen, * regularised, a dash undefined."""
     if row is None or row["elo"] is None:
         return "—"
     if row["frozen"]:
@@ -77,7 +77,7 @@ def _aligned(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def of_answers(counts: Mapping[str, Any]) -> str:
-    """The judge's conduct in one line."""
+    """Statistics of the answers in one line."""
 
     def share(value: float | None) -> str:
         return "—" if value is None else f"{value:.0%}"
@@ -91,7 +91,7 @@ def of_answers(counts: Mapping[str, Any]) -> str:
         f"{counts['answered']} of {counts['questions']} questions answered",
         f"{counts['valid']} of {counts['choices']} choices valid ({unusable})",
         f"draws {share(counts['draw_share'])}",
-        f"position bias: left wins {share(counts['left_share'])}{spread} of the decided",
+        f"position bias: left wins {share(counts['left_share'])}{spread} of decided answers",
         f"both orders agree {share(counts['order_agreement'])}",
         f"choices agree {share(counts['choice_agreement'])}",
     ]

@@ -1,4 +1,4 @@
-"""What a judged tournament comes to: ratings, comparisons.json, elo.json, and the words around them."""
+"""Results of a judged tournament: ratings, comparisons.json, elo.json, caption and notes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trace_bench.system.files import write_json
 
 
 def finish(config: Mapping[str, Any], tournament: Tournament, judged: Judged) -> int:
-    """Rate, write, print; the exit code says whether everything is settled."""
+    """Rate, write and print; the exit code says whether all questions are answered."""
     found = outcomes.verdicts(judged.answered, str(config["aggregate"]))
     entry = _entry(config, tournament, judged, found)
     records = outcomes.records(found, str(judged.judge["id"]))
@@ -25,7 +25,7 @@ def finish(config: Mapping[str, Any], tournament: Tournament, judged: Judged) ->
     session = judged.session
     if session.failures:
         failed = ", ".join(f"{why} ({n})" for why, n in session.failures.most_common())
-        print(f"Requests that failed and were sent again: {failed}.")
+        print(f"Retried requests: {failed}.")
     if session.why_stopped:
         print(f"Stopped: {session.why_stopped}.")
     if session.signal is not None:
@@ -36,9 +36,9 @@ def finish(config: Mapping[str, Any], tournament: Tournament, judged: Judged) ->
 def _entry(
     config: Mapping[str, Any], tournament: Tournament, judged: Judged, found: Sequence[outcomes.Verdict]
 ) -> dict[str, Any]:
-    """The tournament as elo.json has it."""
+    """The tournament's entry in elo.json."""
     counts = outcomes.statistics(judged.answered, int(config["seed"]))
-    if judged.judge["kind"] == "clip":  # it does not look at sides
+    if judged.judge["kind"] == "clip":  # has no position bias
         counts |= {"left_share": None, "left_share_ci": None}
     complete = not any(item.missing for item in judged.answered)
     anchor = {"contestant": tournament.anchor, "elo": float(config["anchor_elo"])}
@@ -61,14 +61,14 @@ def _entry(
 def _rows(
     config: Mapping[str, Any], tournament: Tournament, found: Sequence[outcomes.Verdict]
 ) -> list[dict[str, Any]]:
-    """Ratings of everybody by every criterion that was asked."""
+    """Ratings of all contestants on all judged criteria."""
     rules = Rules(float(config["draw"]), int(config["seed"]), int(config["bootstrap"]))
     ratings = []
     for criterion, games in outcomes.games(found).items():
         if tournament.new:
             frozen = tournament.published[criterion]
             ratings += rate([], frozen, criterion, [], rules)
-            for name in tournament.new:  # by itself: another one's luck is none of its business
+            for name in tournament.new:  # separately, so that new methods do not affect each other
                 own = [game for game in games if name in (game.left, game.right)]
                 ratings += [r for r in rate(own, frozen, criterion, [name], rules) if r.contestant == name]
         else:
@@ -83,18 +83,18 @@ def _rows(
 
 
 def _caption(config: Mapping[str, Any], tournament: Tournament, judged: Judged) -> str:
-    """Judge, questions, aggregation and intervals in words."""
+    """Describes judge, questions, aggregation and intervals."""
     judge = judged.judge
     who = f"{judge['name']}, instructions {judge['instructions']}"
     how = "each in both orders" if config["orders"] == "both" else "each in one order, sides balanced"
     if judge["kind"] == "clip":
-        who, how = str(judge["name"]), "won by the higher CLIP score, which is no judge of anything else"
+        who, how = str(judge["name"]), "won by the higher CLIP score (text-asset alignment only)"
     fixed = f"{tournament.anchor} = {float(config['anchor_elo']):g}"
     if tournament.new:
-        fixed = "published scores held"
+        fixed = "published scores fixed"
     asked = f"{len(judged.plan.comparisons)} comparisons, {how}"
     where = f"prompt set {tournament.field.prompt_set}, prior {tournament.field.prior}"
-    draw = f"a draw counts {float(config['draw']):g} for both sides"
+    draw = f"a draw counts as {float(config['draw']):g} wins for both sides"
     return (
         f"Elo (Bradley-Terry, {fixed}) by {who}: {asked}; {where}; {draw}; aggregation "
         f"{config['aggregate']}; 95 % intervals by bootstrap over prompts."
@@ -102,11 +102,11 @@ def _caption(config: Mapping[str, Any], tournament: Tournament, judged: Judged) 
 
 
 def _mixed(tournament: Tournament, judged: Judged) -> list[str]:
-    """What there is to say of two judges on one scale."""
+    """Notes about two judges on one scale."""
     if not tournament.new:
         return []
     name = judged.judge["name"]
     return [
-        f"the published scores were given by {MADE_BY}, the new ones by {name}: two judges on one scale",
-        "the intervals take the published scores as exact, which they are not",
+        f"the published scores are by {MADE_BY}, the new ones by {name}: two judges on one scale",
+        "the intervals treat the published scores as exact, which they are not",
     ]

@@ -1,4 +1,4 @@
-"""A tournament put before a judge: the CLIP score, or a model that is asked or whose cost is estimated."""
+"""Judging a tournament by the CLIP score or by a model, or only estimating the model's cost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANSWERS = "answers.jsonl"
 
 @dataclass(frozen=True)
 class Judged:
-    """What a judge said, who it is, and how the session ended."""
+    """The judge, its answers, and how the session ended."""
 
     folder: Path
     judge: Mapping[str, Any]
@@ -38,10 +38,10 @@ class Judged:
 
 
 def judge_by_clip(config: Mapping[str, Any], tournament: Tournament, root: Path, metric: Metric) -> Judged:
-    """All comparisons by the CLIP score."""
+    """Judge all comparisons by the CLIP score."""
     if tournament.mode == "new_method":
         raise TraceBenchError(
-            f"judge=clip cannot join scores that {MADE_BY} gave: take mode=tournament, or another judge."
+            f"judge=clip cannot extend scores by {MADE_BY}: use mode=tournament or another judge."
         )
     judge = ClipJudge(metric, float(config["judge"]["tie_margin"]))
     judge.prepare(list(tournament.contestants.values()))
@@ -58,7 +58,7 @@ def judge_by_clip(config: Mapping[str, Any], tournament: Tournament, root: Path,
 def judge_by_model(
     config: Mapping[str, Any], tournament: Tournament, root: Path, published: Published
 ) -> Judged | None:
-    """Ask a vision-language model; with dry_run=true only say what that would take."""
+    """Ask a vision-language model; with dry_run=true only estimate the cost."""
     settings = JudgeSettings.from_config(config["judge"])
     family, texts = instruction_texts(config, tournament, published)
     identity = settings.identity(family)
@@ -77,7 +77,7 @@ def judge_by_model(
         _one_model(store, settings)
         budget = Budget(_number(config["budget_usd"]), price, store.spent, settings.model)
         session = Asker(settings, key, store, budget, price).run(questions)
-    if len(store.models) > 1:  # the session stopped at the first answer of another model
+    if len(store.models) > 1:  # the session stopped when another model answered
         store = AnswerStore(folder / ANSWERS, returned=store.models[0])
     answered = [_read(question, store, settings.choices) for question in questions]
     tokens_in, tokens_out, _ = counted(store.usage, price)
@@ -102,11 +102,11 @@ def _number(value: Any) -> float | None:
 
 
 def _one_model(store: AnswerStore, settings: JudgeSettings) -> None:
-    """Refuse to go on from the answers of two models."""
+    """Raise if the stored answers come from two models."""
     if len(store.models) > 1:
         raise TraceBenchError(
-            f"{store.path} holds answers by {', '.join(store.models)}, which are never mixed: say whose "
-            "count with judge.returned=..."
+            f"{store.path} holds answers by {', '.join(store.models)}, which are never mixed: choose whose "
+            "answers count with judge.returned=..."
         )
 
 
@@ -136,17 +136,17 @@ def estimate(
     prices: Mapping[str, Any],
     made: Plan,
 ) -> str:
-    """Calls, tokens and money, without asking anybody."""
+    """Estimate requests, tokens and money without sending anything."""
     price = Price.of(settings.model, prices)
     left = [q for q in questions if _read(q, store, settings.choices).missing]
     tokens_in = sum(input_tokens(q, settings.tile_px, settings.detail, price) for q in left)
     tokens_out = len(left) * settings.choices * ANSWER_TOKENS
-    usd = f"about {price.usd(tokens_in, tokens_out):.2f} USD, by the prices of {prices['as_of']}"
-    unknown = f"no price of {settings.model} is known; judge.prices.models takes it"
+    usd = f"about {price.usd(tokens_in, tokens_out):.2f} USD, at the prices of {prices['as_of']}"
+    unknown = f"the price of {settings.model} is unknown; add it to judge.prices.models"
     done = len(questions) - len(left)
     lines = [
         f"Comparisons: {len(made.comparisons)}, in {len(questions)} questions, {done} already answered.",
-        f"Requests: {len(left)}, for {settings.choices} choices each, to {settings.model}.",
+        f"Requests: {len(left)} with {settings.choices} choices each, to {settings.model}.",
         f"Server: {settings.base_url or OPENAI}.",
         f"Tokens: about {tokens_in:,} in and {tokens_out:,} out.",
         f"Cost: {usd if price.known else unknown}.",

@@ -1,4 +1,4 @@
-"""The judge's settings, checked, and which of them make it the judge that it is."""
+"""The judge's settings, their checks, and the subset that identifies a judge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trace_bench.system.errors import TraceBenchError
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """conf/judge/openai.yaml, which explains the keys."""
+    """The keys of conf/judge/openai.yaml, which explains them."""
 
     model: str
     base_url: str | None = None
@@ -52,7 +52,7 @@ class JudgeSettings:
         return settings
 
     def request(self, attempt: int) -> dict[str, Any]:
-        """Arguments of a request beside messages and n; a seed moves on with each attempt."""
+        """Arguments of a request other than messages and n; the seed changes with each attempt."""
         arguments: dict[str, Any] = {"model": self.model}
         if self.temperature is not None:
             arguments["temperature"] = self.temperature
@@ -62,9 +62,9 @@ class JudgeSettings:
         return arguments | {"extra_body": extra}
 
     def identity(self, instructions: str) -> dict[str, Any]:
-        """What makes answers comparable: not where the server stands or how fast it is asked.
+        """Everything that makes answers comparable; excludes the server's address and rate limits.
 
-        `instructions` names the family of texts; the text of a question is part of its own key.
+        `instructions` is the name of the instruction set; each question's key includes its own text.
         """
         sampling = ("model", "choices", "temperature", "seed", "detail", "tile_px", "extra_body")
         own = {name: getattr(self, name) for name in sampling}
@@ -76,6 +76,6 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
 
 
 def folder_name(name: str, identity: Mapping[str, Any]) -> str:
-    """The judge's folder: its name as a slug, and eight digits of its identity."""
+    """The judge's folder: its name as a slug, plus eight digits of the identity hash."""
     slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:60] or "judge"
     return f"{slug}-{identity_hash(identity)[:8]}"

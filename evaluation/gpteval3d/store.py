@@ -1,12 +1,11 @@
-"""Every request and every answer of a judge, in a file that is only ever appended to: answers.jsonl.
+"""All requests and answers of a judge, in the append-only file answers.jsonl.
 
     {"event": "sent",   "key", "attempt", "choices", "usd", "utc"}          written before a request leaves
     {"event": "answer", "key", "attempt", "model", "utc", "usage", "choices": [{"text", ...}]}
     {"event": "failed", "key", "attempt", "reason", "perhaps_paid", "utc"}
 
-`key` is the question's hash. A request that was sent and never closed, because the program was killed,
-may have been paid for: it counts against the budget at the price that was estimated. What the answers
-say is parsed again whenever they are read.
+`key` is the question's hash. A request without an answer or failure (the program was killed) may have been
+billed, so it counts against the budget at its estimated price. Answers are stored raw and parsed on reading.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ Reading = tuple[Status, tuple[int, ...] | None]
 
 
 class AnswerStore:
-    """The file, read once and then appended to; one process at a time."""
+    """The file, read once and then appended to by one process at a time."""
 
     def __init__(self, path: Path, redact: Callable[[str], str] = str, returned: str | None = None) -> None:
-        """`redact` takes secrets out of what is written; `returned`: only this model's answers count."""
+        """`redact` removes secrets before writing; `returned`: only this model's answers count."""
         self.path, self.redact, self._returned = path, redact, returned
-        self.answers: dict[str, list[Event]] = defaultdict(list)  # key -> answers in the order of asking
-        self.open: dict[tuple[str, int], float] = {}  # sent and not closed -> estimated USD
-        self.paid = 0.0  # USD of answers, and of requests that failed after they may have been served
-        self.overrun = 1.0  # the most that an answer cost beyond what was set aside for it, as a factor
+        self.answers: dict[str, list[Event]] = defaultdict(list)  # key -> answers in the order of requests
+        self.open: dict[tuple[str, int], float] = {}  # unanswered requests -> estimated USD
+        self.paid = 0.0  # USD of answers, and of failed requests that may have been billed
+        self.overrun = 1.0  # largest ratio of actual to reserved cost
         self.usage: list[dict[str, Any]] = []  # of all answers
         self.attempts: dict[str, int] = defaultdict(int)  # requests sent, by key
         for event in _events(path):
@@ -65,17 +64,17 @@ class AnswerStore:
 
     @property
     def spent(self) -> float:
-        """USD, requests that nobody knows the end of at their estimate."""
+        """USD spent; open requests count at their estimated price."""
         return self.paid + sum(self.open.values())
 
     @property
     def models(self) -> list[str]:
-        """The models that answered, as they call themselves."""
+        """The models that answered, by the names they returned."""
         found = (answer["model"] for answers in self.answers.values() for answer in answers)
         return list(dict.fromkeys(str(model) for model in found if model is not None))
 
     def write(self, event: Event) -> None:
-        """Append one event; it is on the disk when this returns, unless it only announces a request."""
+        """Append one event; except for "sent", it is on disk when this returns."""
         line = self.redact(json.dumps(event | {"utc": utc_now()}, ensure_ascii=False))
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -86,7 +85,7 @@ class AnswerStore:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Refuse to ask while another process does: both would pay for the same answers."""
+        """Raise if another process is asking this judge: both would pay for the same answers."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             try:
@@ -100,7 +99,7 @@ class AnswerStore:
 
 
 def _events(path: Path) -> Iterator[Event]:
-    """What was stored. A line that a kill left unfinished is passed over: its answer is asked for again."""
+    """The stored events. An unfinished line (killed process) is skipped, so its question is asked again."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
@@ -110,11 +109,11 @@ def _events(path: Path) -> Iterator[Event]:
                 _ = event["event"], event["key"], int(event["attempt"])
                 yield event
         except (ValueError, KeyError, TypeError):
-            log.warning("%s has an unfinished line, which is passed over.", path)
+            log.warning("%s has an unfinished line, which is skipped.", path)
 
 
 def _end_line(path: Path) -> None:
-    """Close a line that a kill left unfinished, so that the next one begins on its own."""
+    """End an unfinished line (killed process), so that the next event starts on a new line."""
     with path.open("ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
@@ -123,9 +122,9 @@ def _end_line(path: Path) -> None:
 
 
 def readings(answers: list[Event], wanted: int, criteria: int) -> tuple[list[Reading], int]:
-    """The `wanted` choices of a question as far as they are there, and how many are still to be asked for.
+    """The choices of a question so far (at most `wanted`), and the number still to request.
 
-    A choice that cannot be used is asked for once more; what that gives stands.
+    An unusable choice is requested once more; the second result is final.
     """
     found = [read_choice(choice, criteria) for answer in answers for choice in answer["choices"]]
     first, again = found[:wanted], found[wanted:]

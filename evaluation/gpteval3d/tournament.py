@@ -1,4 +1,4 @@
-"""Who plays whom about what: the parts of a tournament, from the config and the run folders."""
+"""Assembles a tournament from the config and the run folders."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _PLAN_VERSION = 1
 
 @dataclass(frozen=True)
 class Tournament:
-    """Everything but the judge."""
+    """A tournament without its judge."""
 
-    name: str  # of its folder below the judge's
+    name: str  # its folder in the judge's folder
     mode: str
     field: Field
-    contestants: dict[str, Contestant]  # everybody with assets
-    new: list[str]  # whose scores are sought against frozen ones; empty in a tournament
-    prompts: dict[Pair, list[str]]  # what each pair can be compared on
+    contestants: dict[str, Contestant]  # all with assets
+    new: list[str]  # rated against frozen scores; empty in mode=tournament
+    prompts: dict[Pair, list[str]]  # the prompts that each pair shares
     ensembles: list[Ensemble]
-    published: Scores  # frozen scores; empty in a tournament
+    published: Scores  # frozen scores; empty in mode=tournament
     anchor: str | None
 
 
 def assemble(config: Mapping[str, Any], runs: Sequence[Run], root: Path, published: Published) -> Tournament:
-    """Read who there is; mistakes of the config take one sentence."""
+    """Find the contestants; raises TraceBenchError for mistakes in the config."""
     field = find_field(runs, root, config["runs"])
     ours = {contestant.name: contestant for contestant in field.contestants}
     ensembles = read_ensembles(config["ensembles"])
@@ -50,7 +50,7 @@ def assemble(config: Mapping[str, Any], runs: Sequence[Run], root: Path, publish
     if len(ours) < 2:
         raise TraceBenchError(
             f"A tournament needs two contestants, but there is only {', '.join(ours)} with prompt set "
-            f"{field.prompt_set}: make runs of another method, or take mode=new_method."
+            f"{field.prompt_set}: run another method, or use mode=new_method."
         )
     pairs = {(a, b): _common(ours[a], ours[b], field.prompts) for a, b in itertools.combinations(ours, 2)}
     anchor = pick_anchor(list(ours), config.get("anchor"))
@@ -67,14 +67,14 @@ def _against_published(
     if wrong:
         raise TraceBenchError(
             "mode=new_method needs runs of the published prompts (runs.prompt_set=gpteval3d), but prompt "
-            f"{wrong[0]} of {field.prompt_set} is another text."
+            f"{wrong[0]} of {field.prompt_set} has a different text."
         )
     scores = published.scores()
     known = list(next(iter(scores.values())))
     taken = [contestant for contestant in ours if contestant in known]
     if taken:
         raise TraceBenchError(
-            f"{', '.join(taken)} is the name of a published method: rename the config of ours."
+            f"{', '.join(taken)} is also the name of a published method: rename your method's config."
         )
     opponents = list(config.get("opponents") or known)
     unknown = [opponent for opponent in opponents if opponent not in known]
@@ -96,14 +96,14 @@ def _common(one: Contestant, other: Contestant, prompts: Mapping[str, str]) -> l
 def _nonempty(pairs: dict[Pair, list[str]]) -> dict[Pair, list[str]]:
     found = {pair: ids for pair, ids in pairs.items() if ids}
     if not found:
-        raise TraceBenchError("No two contestants have a prompt in common: there is nothing to compare.")
+        raise TraceBenchError("No two contestants share a prompt, so there is nothing to compare.")
     return found
 
 
 def instruction_texts(
     config: Mapping[str, Any], tournament: Tournament, published: Published
 ) -> tuple[str, dict[Ensemble, str]]:
-    """(the family's name, the text of each kind of question): the published ones, or our own."""
+    """(name of the instruction set, text of each kind of question), published or our own."""
     choice = config["instructions"]
     if choice == "auto":
         there = published.folder is not None and (published.folder / "gpt_prompts").is_dir()
@@ -113,19 +113,19 @@ def instruction_texts(
             e: own_instruction(e.criteria, e.views, e.rgb, e.normal) for e in tournament.ensembles
         }
     if choice != "published":
-        raise TraceBenchError(f"instructions={choice} is not known; there are auto, own and published.")
+        raise TraceBenchError(f"instructions={choice} is unknown: use auto, own or published.")
     nameless = [i for i, e in enumerate(tournament.ensembles) if not e.instruction]
     if nameless:
         raise TraceBenchError(
-            f"ensembles[{nameless[0]}] names no published instruction; take instructions=own."
+            f"ensembles[{nameless[0]}] has no published instruction text; use instructions=own."
         )
     return PUBLISHED, {e: published.instruction(str(e.instruction)) for e in tournament.ensembles}
 
 
 def plan(tournament: Tournament, seed: int, folder: Path, write: bool = True) -> Plan:
-    """The plan in `folder`, made and written where there is none for these contestants and prompts.
+    """The plan in `folder`; a new one if there is none for these contestants and prompts.
 
-    A new one keeps what it can of an old one, whose answers are paid for.
+    A new plan keeps as much as possible of an old one, whose answers are already paid for.
     """
     path = folder / "plan.json"
     asked = _inputs(tournament, seed)
@@ -135,7 +135,7 @@ def plan(tournament: Tournament, seed: int, folder: Path, write: bool = True) ->
         return Plan(comparisons, list(old["notes"]))
     known = {c.seen(tournament.ensembles) for c in comparisons if c.ensemble < len(tournament.ensembles)}
     parts = [tournament.prompts]
-    if tournament.new:  # the published numbers are those of one new method
+    if tournament.new:  # the published counts are per new method
         parts = [{p: ids for p, ids in tournament.prompts.items() if p[0] == name} for name in tournament.new]
     plans = [make_plan(tournament.ensembles, part, seed, known) for part in parts if part]
     notes = list(dict.fromkeys(note for made in plans for note in made.notes))
@@ -148,7 +148,7 @@ def plan(tournament: Tournament, seed: int, folder: Path, write: bool = True) ->
 
 
 def _inputs(tournament: Tournament, seed: int) -> str:
-    """Hash of everything that a plan follows from."""
+    """Hash of everything a plan depends on."""
     pairs = sorted([*pair, *ids] for pair, ids in tournament.prompts.items())
     content = [seed, pairs, [asdict(ensemble) for ensemble in tournament.ensembles]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

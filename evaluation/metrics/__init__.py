@@ -1,1 +1,1 @@
-"""Scores of a run: one file or package a metric, and what they share."""
+"""Metrics: one file or package each, plus shared code."""

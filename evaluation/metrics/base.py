@@ -1,9 +1,9 @@
-"""What a metric is, and the score file that it leaves in a run folder.
+"""Base class of metrics, and the score file in a run folder.
 
-A metric is one file with a subclass of `Metric` and one YAML under conf/metric/ that names it by `_target_`.
-Its score of a run is cached in `scores/<metric>.json` together with everything it depends on (the hash of the
-pictures, the prompt, the metric's version, settings and weights); where all of these agree the file stands,
-else it is made anew.
+A metric is one file with a subclass of `Metric` and one YAML under conf/metric/ with its `_target_`. The
+score of a run is cached in `scores/<metric>.json` together with everything it depends on: the hash of the
+pictures, the prompt, and the metric's version, settings and weights. It is recomputed if any of these
+changes.
 """
 
 from __future__ import annotations
@@ -25,38 +25,34 @@ SCHEMA_VERSION = 1
 
 
 class MetricUnavailable(TraceBenchError):
-    """The metric cannot be computed on this machine (weights are not at hand); says how to get what is
-    missing.
-    """
+    """The metric cannot be computed on this machine (missing weights); says how to get what is missing."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number of a metric, and how a table shows it."""
+    """One number of a metric, and its format in tables."""
 
     name: str
     label: str
-    note: str  # what it is and its unit, for captions
-    higher_is_better: bool | None = None  # None: neither, nothing is marked as best
+    note: str  # definition and unit, for captions
+    higher_is_better: bool | None = None  # None: no ranking
     decimals: int = 2
-    kind: str = "mean"  # mean: mean ± std over prompts; average: mean alone; count: k/n of a yes-no value
-    partial: bool = False  # not defined for every prompt; its mean is over those for which it is
+    kind: str = "mean"  # mean: mean ± std over prompts; average: mean only; count: k/n of a boolean
+    partial: bool = False  # undefined for some prompts; the mean is over the others
 
 
 @dataclass(frozen=True)
 class Score:
-    """A metric's verdict on one run. None stands for undefined (an empty asset has no colour), never for
-    zero.
-    """
+    """A metric's result for one run. None means undefined (an empty asset has no colour), never zero."""
 
     values: dict[str, float | None]
-    rows: list[dict[str, Any]] = field(default_factory=list)  # one a view
+    rows: list[dict[str, Any]] = field(default_factory=list)  # one per view
     details: dict[str, Any] = field(default_factory=dict)
-    inapplicable: tuple[str, ...] = ()  # partial quantities that are not defined for this run
+    inapplicable: tuple[str, ...] = ()  # partial quantities that are undefined for this run
 
 
 class Metric(ABC):
-    """Scores a run from its folder alone."""
+    """Scores a run from its folder only."""
 
     name: ClassVar[str]
     version: ClassVar[str]
@@ -65,23 +61,23 @@ class Metric(ABC):
 
     @abstractmethod
     def applies(self, run: Run) -> bool:
-        """Whether the metric is defined for this run at all."""
+        """Whether the metric is defined for this run."""
 
     def concerns(self, prior: str) -> bool:
-        """Whether a table of this prior's runs should say that a score is missing."""
+        """Whether tables of this prior's runs should report missing scores."""
         return True
 
     @abstractmethod
     def files(self, run: Run) -> list[Path]:
-        """The files of the run folder that the score depends on."""
+        """The files in the run folder that the score depends on."""
 
     @abstractmethod
     def weights(self, run: Run) -> str:
-        """Hash of the model, or of whatever else plays the judge."""
+        """Hash of the model weights, or of whatever replaces the model."""
 
     @abstractmethod
     def settings(self, run: Run) -> dict[str, Any]:
-        """The declared parameters, as JSON."""
+        """The parameters, as JSON."""
 
     @abstractmethod
     def score(self, run: Run) -> Score: ...
@@ -92,12 +88,12 @@ def score_path(run: Run, metric: str) -> Path:
 
 
 def run_state(run: Run) -> dict[str, Any]:
-    """Which state of the run folder a score file belongs to; cheaper to compare than pictures."""
+    """The state of the run folder that a score file belongs to; cheaper to compare than pictures."""
     return {"fingerprint": run.manifest.fingerprint, "finished": run.manifest.finished}
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the names and contents of files; a missing one is named."""
+    """SHA-256 over the names and contents of files; raises for a missing file."""
     digest = hashlib.sha256()
     for path in paths:
         try:
@@ -109,7 +105,7 @@ def hash_files(paths: Iterable[Path]) -> str:
 
 
 def score_run(metric: Metric, run: Run, force: bool = False) -> bool:
-    """Bring the score file up to date; returns whether anything had to be computed."""
+    """Update the score file; returns whether a score was computed."""
     inputs = {
         "images": hash_files(metric.files(run)),
         "prompt": run.prompt,
@@ -124,7 +120,7 @@ def score_run(metric: Metric, run: Run, force: bool = False) -> bool:
     known = not force and stored.get("inputs") == inputs and stored.get("schema_version") == SCHEMA_VERSION
     if known and stored.get("run") == of_run:
         return False
-    if known:  # the run was made again and came out the same
+    if known:  # the run was repeated with identical results
         write_json(path, stored | {"run": of_run})
         return False
     score = metric.score(run)
@@ -145,7 +141,7 @@ def score_run(metric: Metric, run: Run, force: bool = False) -> bool:
 
 
 def _stored(path: Path) -> dict[str, Any]:
-    """What a score file says; nothing where it is missing or broken (it is only a cache)."""
+    """The content of a score file; empty if it is missing or broken (it is only a cache)."""
     try:
         content = read_json(path)
     except TraceBenchError:
@@ -154,6 +150,6 @@ def _stored(path: Path) -> dict[str, Any]:
 
 
 def finite(value: float | None, digits: int = 6) -> float | None:
-    """A plain float for JSON, rounded; None for what is not a number."""
+    """A rounded float for JSON; None if not finite."""
     value = math.nan if value is None else float(value)
     return round(value, digits) if math.isfinite(value) else None

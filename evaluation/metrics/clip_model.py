@@ -1,4 +1,4 @@
-"""An open_clip model that is loaded on first use and embeds pictures and texts to unit length, in float32."""
+"""An open_clip model, loaded on first use; embeds pictures and texts to unit length in float32."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Array = NDArray[np.float32]
 
 
 class ClipModel:
-    """`model` is open_clip's name, or a folder with open_clip_config.json, open_clip_model.safetensors and
+    """`model` is an open_clip name, or a folder with open_clip_config.json, open_clip_model.safetensors and
     tokenizer.
 
-    A folder is written `local-dir:FOLDER`, or `pkg://package/folder` where an installed package brings it
-    along. `pretrained` is open_clip's tag or a weights file. `quick_gelu: true` says that the weights were
-    trained with QuickGELU and refuses a model built without it, which open_clip only warns about.
+    A folder is written `local-dir:FOLDER`, or `pkg://package/folder` if an installed package contains it.
+    `pretrained` is an open_clip tag or a weights file. `quick_gelu: true` means that the weights were trained
+    with QuickGELU; a model built without it is an error here (open_clip only warns).
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class ClipModel:
             return folder
         raise MetricUnavailable(
             f"The CLIP model '{self.key}' has no {folder / 'open_clip_config.json'}: "
-            f"name its folder with metrics.clip_score.models.{self.key}.model=local-dir:FOLDER."
+            f"set its folder with metrics.clip_score.models.{self.key}.model=local-dir:FOLDER."
         )
 
     @cached_property
     def weights_file(self) -> Path:
-        """The file that the weights are read from; a tag is fetched, or found in the cache when offline."""
+        """The weights file; a tag is downloaded, or read from the cache when offline."""
         if self.model.startswith(LOCAL):
             folder = Path(self.model.removeprefix(LOCAL))
             weights = folder / "open_clip_model.safetensors"
             if not weights.is_file():
                 raise MetricUnavailable(
-                    f"The CLIP model '{self.key}' lacks its weights {weights}: install it again."
+                    f"The CLIP model '{self.key}' has no weights {weights}: reinstall it."
                 )
             return weights
         if self.pretrained and Path(self.pretrained).is_file():
@@ -84,20 +84,20 @@ class ClipModel:
         config = weights.get_pretrained_cfg(self.model, self.pretrained or "")
         if not config:
             raise TraceBenchError(
-                f"open_clip knows no weights '{self.pretrained}' for the model '{self.model}'."
+                f"open_clip has no weights '{self.pretrained}' for the model '{self.model}'."
             )
         try:
             return Path(weights.download_pretrained(config))
         except Exception as error:
             raise MetricUnavailable(
-                f"The weights of {self.name} are not on this machine and could not be fetched "
-                f"({type(error).__name__}): run `python -m evaluation.score` once where there is a network, "
-                f"or name a file with metrics.clip_score.models.{self.key}.pretrained=FILE."
+                f"The weights of {self.name} are not on this machine and could not be downloaded "
+                f"({type(error).__name__}): run `python -m evaluation.score` once with a network, "
+                f"or set metrics.clip_score.models.{self.key}.pretrained=FILE."
             ) from error
 
     @cached_property
     def weights_hash(self) -> str:
-        """SHA-256 of the weights, and for a local folder of its configuration and tokenizer too."""
+        """SHA-256 of the weights; for a local folder also of its configuration and tokenizer."""
         files = [self.weights_file]
         if self.model.startswith(LOCAL):
             files += sorted(p for p in self.weights_file.parent.iterdir() if p.suffix in {".json", ".txt"})
@@ -113,7 +113,7 @@ class ClipModel:
         import open_clip
         import torch
 
-        _ = self.weights_file  # says in one sentence what is missing, before open_clip does in many
+        _ = self.weights_file  # raises a short error before open_clip raises a long one
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -122,7 +122,7 @@ class ClipModel:
             warnings.filterwarnings("error", message="QuickGELU mismatch")
             network, _, preprocess = open_clip.create_model_and_transforms(
                 self.model,
-                pretrained=None if local else self.pretrained,  # the tag again, for its preprocessing
+                pretrained=None if local else self.pretrained,  # the tag selects the preprocessing
                 precision="fp32",
                 device=device,
                 weights_only=True,
@@ -131,8 +131,7 @@ class ClipModel:
         if self.quick_gelu != ("QuickGELU" in kinds):
             raise TraceBenchError(
                 f"The CLIP model '{self.key}' is declared with quick_gelu={str(self.quick_gelu).lower()}, "
-                f"but {self.model} is built otherwise and would compute other scores: "
-                "mend metrics.clip_score.models."
+                f"but {self.model} is not and would give different scores: fix metrics.clip_score.models."
             )
         return (
             network.eval().requires_grad_(False),
@@ -154,7 +153,7 @@ class ClipModel:
         return torch.cat(parts).numpy()
 
     def embed_texts(self, texts: Sequence[str]) -> Array:
-        """Unit embeddings [N, D] of texts, remembered."""
+        """Unit embeddings [N, D] of texts; cached."""
         import torch
 
         network, _, tokenize, device = self._parts

@@ -1,14 +1,13 @@
-"""CLIP score of the renders against the prompt, and which of a declared list of captions fits them best.
+"""CLIP score of the renders and the prompt, and the rank of the prompt among a list of captions.
 
     cos_i      = cosine of the image embedding of view i and the text embedding of the bare prompt
     clip_score = mean over views of 100 * max(cos_i, 0)   (Hessel et al. 2021, without factor 2.5 and prefix)
-    clip_rank  = 1 + number of other captions whose mean cosine over the views is higher than the prompt's
+    clip_rank  = 1 + number of other captions with a higher mean cosine over the views than the prompt
     recognised = clip_rank is 1
-    r_precision = share of views that the prompt itself fits best   (Poole et al. 2023)
+    r_precision = share of views with the prompt as the best caption   (Poole et al. 2023)
 
-The prompt competes with the first captions of its model's list that are not itself; a model without a list
-gives the CLIP score only. Which model judges a run follows from the run's prior (`by_prior` in
-conf/metric/clip_score.yaml).
+The prompt is ranked among its model's list of captions; a model without a list gives only the CLIP score. The
+run's prior selects the model (`by_prior` in conf/metric/clip_score.yaml).
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class ClipScore(Metric):
         unknown = {name for name in [*by_prior.values(), default] if name is not None and name not in models}
         if unknown:
             raise TraceBenchError(
-                f"metrics.clip_score names the model {', '.join(sorted(unknown))}, "
+                f"metrics.clip_score uses the model {', '.join(sorted(unknown))}, "
                 f"but its models are {', '.join(models)}."
             )
         self.models: dict[str, dict[str, Any]] = {
@@ -88,11 +87,11 @@ class ClipScore(Metric):
         try:
             return self._model(run).weights_hash
         except MetricUnavailable as error:
-            self._missing[name] = str(error)  # asked for once: a fetch that fails may take a minute
+            self._missing[name] = str(error)  # remembered: a failing download may take a minute
             raise
 
     def settings(self, run: Run) -> dict[str, Any]:
-        """What a score depends on; where it is computed and in which batches is not among it."""
+        """Everything the score depends on; device and batch size do not count."""
         declared = self.models[self._model_name(run)]
         captions = hashlib.sha256(json.dumps(list(declared["captions"])).encode()).hexdigest()
         return {key: declared.get(key) for key in ("model", "pretrained", "views")} | {"captions": captions}
@@ -133,7 +132,7 @@ class ClipScore(Metric):
         return Score(values, rows, details)
 
     def _captions(self, run: Run) -> Sequence[str]:
-        """The captions that compete with the prompt: one less than are listed, whether it is one or not."""
+        """The captions the prompt is ranked against: one fewer than listed, whether or not it is listed."""
         listed = self.models[self._model_name(run)]["captions"]
         others = [caption for caption in listed if caption != run.prompt]
         return others[: len(listed) - 1]

@@ -1,4 +1,4 @@
-"""Points from depth maps, which of them views see, and distances between point sets. World: z up."""
+"""Points from depth maps, visibility, and distances between point sets. World: z up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = NDArray[np.floating[Any]]
 
 
 def focal_px(fovy_deg: float, height: int) -> float:
-    """Focal length in pixels of a pinhole camera with square pixels and its centre in the middle."""
+    """Focal length in pixels of a centred pinhole camera with square pixels."""
     return 0.5 * height / float(np.tan(0.5 * np.radians(fovy_deg)))
 
 
@@ -31,7 +31,7 @@ def back_project(depth: Array, mask: NDArray[np.bool_], c2w: Array, fovy_deg: fl
 def seen(
     points: Array, normals: Array, depth: Array, c2w: Array, fovy_deg: float, tolerance: float
 ) -> NDArray[np.bool_]:
-    """Which surface points [n] face a camera and are not hidden in its z-depth map [H, W] (0 where empty)."""
+    """Mask [n] of surface points facing a camera and visible in its z-depth map [H, W] (0 if empty)."""
     height, width = depth.shape
     camera = (points - c2w[:3, 3]) @ c2w[:3, :3]
     z = -camera[:, 2]
@@ -44,7 +44,7 @@ def seen(
 
 
 def thin(points: Array, spacing: float) -> Array:
-    """The mean point of each occupied cell of a grid, however often it was seen."""
+    """The mean point of each occupied grid cell, so that density does not matter."""
     if not len(points):
         return points
     cells = np.floor(points / spacing).astype(np.int64)
@@ -55,13 +55,13 @@ def thin(points: Array, spacing: float) -> Array:
 
 
 def rotate_z(points: Array, degrees: float) -> Array:
-    """Points [n, 3] turned about the vertical axis, from +x towards +y."""
+    """Points [n, 3] rotated about the vertical axis, from +x towards +y."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return points @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def chamfer_distance(a: Array, b: Array) -> float:
-    """(mean distance from a to the nearest of b + the same from b to a) / 2; nan where one is empty."""
+    """(mean distance from a to the nearest of b + the same from b to a) / 2; nan if one is empty."""
     if not len(a) or not len(b):
         return float("nan")
     return 0.5 * (float(cKDTree(b).query(a)[0].mean()) + float(cKDTree(a).query(b)[0].mean()))

@@ -1,20 +1,19 @@
-"""How far a toy asset is from the true object that its prompt describes.
+"""Distance between a toy asset and the true object of its prompt.
 
-The asset may face any way: the true object is turned about the vertical axis through every multiple of
-`azimuth_step_deg`, and the turn with the best mean silhouette IoU counts (the smallest turn among those
-within `TIE` of the best, so that a round object is not said to be turned). All other numbers are taken at
-that turn.
+The asset may face any direction: the true object is rotated about the vertical axis by every multiple of
+`azimuth_step_deg`, and the rotation with the best mean silhouette IoU is used (the smallest within `TIE` of
+the best, so that a round object is not rotated). All other numbers use that rotation.
 
     IoU          mean over views of |A and T| / |A or T|, silhouettes are alpha > 0.5
     ΔE           mean over views of the mean CIEDE2000 difference (sRGB, D65) over A and T; delta_e_76 is the
                  older CIE76
     depth error  mean over views of the mean |z_A - z_T| over A and T, world units
-    Chamfer      between the points back-projected from the asset's depth maps and those points of the true
-                 surface that at least one view sees: (mean A->T + mean T->A) / 2, world units
-    Janus        how much of the true front stands on the asset's back, where the object has a front
+    Chamfer      between the points back-projected from the asset's depth maps and the points of the true
+                 surface visible in at least one view: (mean A->T + mean T->A) / 2, world units
+    Janus        share of the true front on the asset's back, if the object has a front
                  (evaluation.metrics.janus)
 
-Objects of the toy world fill a ball of radius 0.8. An empty asset has IoU 0 and no other number.
+Toy objects fill a ball of radius 0.8. An empty asset has IoU 0; all other numbers are undefined.
 """
 
 from __future__ import annotations
@@ -37,10 +36,8 @@ from trace_bench.system.errors import TraceBenchError
 Array = NDArray[np.floating[Any]]
 
 TIE = 1e-3  # IoU
-HIDDEN = (
-    0.05  # world units; about one and a half pixels of the rig at 64 px, where slanted surfaces vary in depth
-)
-SPACING = 0.02  # world units between points that are compared
+HIDDEN = 0.05  # world units; about 1.5 pixels at 64 px, for the depth range of slanted surfaces in a pixel
+SPACING = 0.02  # world units between compared points
 
 
 class GroundTruth(Metric):
@@ -57,7 +54,7 @@ class GroundTruth(Metric):
             "chamfer", "Chamfer", "symmetric mean distance to the visible true surface, world units", False, 3
         ),
         Quantity(
-            "janus", "Janus", "share of the true front on the back, where the object has a front", False, 2,
+            "janus", "Janus", "share of the true front on the back, if the object has a front", False, 2,
             partial=True,
         ),
     )  # fmt: skip
@@ -76,19 +73,17 @@ class GroundTruth(Metric):
             )
         self.views, self.resolution, self.points = views, resolution, points
         turns = np.arange(round(360 / azimuth_step_deg)) * azimuth_step_deg
-        # Nearest to zero first, so that argmax prefers small turns.
+        # Smallest first, so that argmax prefers small turns.
         self.turns = np.array(sorted((turns + 180.0) % 360.0 - 180.0, key=lambda a: (abs(a), -a)))
         self.azimuth_step_deg = azimuth_step_deg
 
     def applies(self, run: Run) -> bool:
-        """Toy prompts whose asset is seen from several sides; what is known by its pictures alone, such as a
-        canvas, has no shape.
-        """
+        """Toy prompts with several views; an external asset also needs geometry, not only pictures."""
         is_shape = run.geometry.is_file() or not run.manifest.declared
         return is_toy(run.prompt) and len(run.cameras) > 1 and is_shape
 
     def concerns(self, prior: str) -> bool:
-        return prior == "tiny"  # toy prompts made with another prior are scored, but nobody misses the score
+        return prior == "tiny"  # toy prompts with another prior are scored, but optional
 
     def files(self, run: Run) -> list[Path]:
         chosen = [run.rgb(view) for view in chosen_views(run, self.views)]
@@ -133,7 +128,7 @@ class GroundTruth(Metric):
 
 
 def _turned(cameras: list[dict[str, Any]], turn: float) -> list[tuple[float, float, float, float]]:
-    """Poses from which the unturned object looks as the object turned by `turn` does from `cameras`."""
+    """Poses at which the unrotated object looks like the object rotated by `turn` seen from `cameras`."""
     poses = [pose(camera) for camera in cameras]
     return [(elevation, azimuth - turn, distance, fovy) for elevation, azimuth, distance, fovy in poses]
 
@@ -141,9 +136,9 @@ def _turned(cameras: list[dict[str, Any]], turn: float) -> list[tuple[float, flo
 def best_turn(
     asset: NDArray[np.bool_], true: Truth, cameras: list[dict[str, Any]], turns: Array
 ) -> tuple[float, Array, float]:
-    """(turn in degrees, IoU of each view [V] there, mean IoU without a turn) for silhouettes [V, R, R].
+    """(best turn in degrees, its IoU per view [V], mean IoU at turn 0) for silhouettes [V, R, R].
 
-    `turns` is ordered by size and begins with 0.
+    `turns` is sorted by absolute value and starts with 0.
     """
     poses = [one for turn in turns for one in _turned(cameras, float(turn))]
     silhouettes = true.silhouettes(poses).reshape(len(turns), *asset.shape)
@@ -156,7 +151,7 @@ def best_turn(
 
 
 def _compare(asset: Views, target: Views, i: int) -> dict[str, float | None]:
-    """Colour and depth differences of view i where both are solid."""
+    """Colour and depth differences of view i on the common silhouette."""
     common = (asset.alpha[i] > 0.5) & (target.alpha[i] > 0.5)
     if not common.any():
         return {"delta_e": None, "delta_e_76": None, "depth_error": None}
@@ -172,7 +167,7 @@ def _compare(asset: Views, target: Views, i: int) -> dict[str, float | None]:
 def _chamfer(
     asset: Views, target: Views, true: Truth, cameras: list[dict[str, Any]], turn: float, n: int
 ) -> float:
-    """Chamfer distance between what the views see of the asset and of the true object, turned."""
+    """Chamfer distance between the visible surfaces of the asset and of the rotated true object."""
     points, normals = (geometry.rotate_z(x, turn) for x in true.surface(n))
     visible = np.zeros(len(points), bool)
     found = []

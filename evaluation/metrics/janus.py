@@ -1,15 +1,14 @@
-"""The Janus problem in one number: how much of the true front stands on an asset's back.
+"""The Janus problem as one number: the share of the true front on an asset's back.
 
-With the views B of one side of the asset, the true front F and the true back T from the same places (Lab, on
-white, as vectors over all pixels), the front's share is the projection onto the line from the true back to
-the true front,
+Let B be a view of one side of the asset, and F and T the true front and the true back from the same camera
+(Lab, on white, as vectors over all pixels). The front's share is the projection onto the line from the true
+back to the true front,
 
     share = <B - T, F - T> / |F - T|^2          mean over the views of the side
 
-which is 0 for the true back and 1 for the true front, and does not move for errors that make neither more
-alike (a wrong hue all over, noise). Either of two opposite sides may be the asset's front: the one with the
-larger share is, and the share of the other is the Janus number. A perfect asset has 0, one with a face on
-both sides 1.
+which is 0 for the true back, 1 for the true front, and insensitive to errors that resemble neither (a global
+hue shift, noise). Of two opposite sides, the one with the larger share is the asset's front; the share of the
+other is the Janus number: 0 for a perfect asset, 1 for one with a face on both sides.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from evaluation.metrics.truth import Pose, Truth
 
 Array = NDArray[np.floating[Any]]
 
-SECTOR_DEG = 46.0  # on either side of straight ahead; 24 views have seven within 45 degrees
+SECTOR_DEG = 46.0  # half-width of a side; of 24 views, seven are within 45 degrees
 
 
 def janus(rgb: Array, poses: Sequence[Pose], true: Truth) -> tuple[float, float] | None:
-    """(share of the front on the back, on the front) for pictures rgb [V, R, R, 3].
+    """(share of the true front on the back, on the front) for pictures rgb [V, R, R, 3].
 
-    `poses` are relative to the true object (azimuth 0 looks at its front). None where a side has no view.
+    `poses` are relative to the true object (azimuth 0 looks at its front). None if a side has no view.
     """
     shares = []
     for straight in (0.0, 180.0):

@@ -1,4 +1,4 @@
-"""The metrics that a command's config names."""
+"""Loads the metrics of a config."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from trace_bench.system.errors import TraceBenchError
 
 
 def load_metrics(config: DictConfig) -> dict[str, Metric]:
-    """The metrics of conf/metric/, by name."""
+    """The configured metrics of conf/metric/, by name."""
     chosen = config.get("metrics") or OmegaConf.create({})
     if not isinstance(chosen, DictConfig):
-        raise TraceBenchError(f"metrics={chosen} is no choice of metrics; write metric=[{chosen}].")
+        raise TraceBenchError(f"metrics={chosen} does not select metrics; use metric=[{chosen}].")
     entries: dict[str, Any] = OmegaConf.to_container(chosen, resolve=True)  # type: ignore[assignment]
     metrics: dict[str, Metric] = {}
     for name, entry in entries.items():
@@ -24,12 +24,10 @@ def load_metrics(config: DictConfig) -> dict[str, Metric]:
         except Exception as error:
             if isinstance(error.__cause__, TraceBenchError):
                 raise error.__cause__ from None
-            raise TraceBenchError(
-                f"The metric '{name}' of the configuration cannot be made: {error}"
-            ) from error
+            raise TraceBenchError(f"The metric '{name}' in the config cannot be created: {error}") from error
         if not isinstance(metric, Metric) or metric.name != name:
             raise TraceBenchError(
-                f"conf/metric/{name}.yaml must name, by _target_, a Metric whose name is '{name}'."
+                f"conf/metric/{name}.yaml needs a _target_ that is a Metric with the name '{name}'."
             )
         metrics[name] = metric
     return metrics

@@ -1,4 +1,4 @@
-"""The pictures of a run folder as arrays, reduced to a declared number of views and resolution."""
+"""Renders of a run folder as arrays, reduced to a given number of views and resolution."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pose(camera: dict[str, Any]) -> Pose:
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """A render as RGB; transparency is refused, since what stands behind it would be a guess."""
+    """A render as RGB; raises for transparency, because the background would be a guess."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -33,20 +33,18 @@ def open_rgb(path: Path) -> Image.Image:
 
 
 def chosen_views(run: Run, wanted: int) -> list[int]:
-    """Which of the rig's views are scored: all, or `wanted` evenly spaced ones from the front."""
+    """The views to score: all, or `wanted` evenly spaced ones starting at the front."""
     return list(evenly(len(run.cameras), wanted))
 
 
 def reduced_resolution(size: int, wanted: int) -> int:
-    """The least resolution >= `wanted` that whole pixels of a picture of `size` average to."""
+    """The smallest resolution >= `wanted` that divides `size`."""
     factors = [f for f in range(1, size + 1) if size % f == 0 and size // f >= wanted]
     return size // max(factors, default=1)
 
 
 def load_views(run: Run, views: list[int], resolution: int) -> Views:
-    """The asset's renders, box-averaged down to `resolution` (which divides theirs); depth is averaged where
-    there is some.
-    """
+    """The asset's renders, box-averaged to `resolution` (a divisor of theirs); depth weighted by alpha."""
     alpha, depth = _load_geometry(run)
     rgb = np.stack([np.asarray(open_rgb(run.rgb(view)), np.float32) / 255.0 for view in views])
     if rgb.shape[:3] != alpha[views].shape or alpha.shape[0] != len(run.cameras):

@@ -1,9 +1,9 @@
 """`python -m evaluation.score`: score every finished run under `output_root`, each metric once.
 
-A score is computed again only if something that it depends on has changed (see `evaluation.metrics.base`).
-A broken run folder does not stop the others: all are named at the end, and the exit code is 1. `shard=i/n`
-scores part i of n. The name of a folder alone decides its part, so the parts can run on any number of
-machines, at any time, and leave together exactly what one process would have left.
+A score is recomputed only if something it depends on has changed (see `evaluation.metrics.base`). A broken
+run folder does not stop the others: problems are listed at the end, and the exit code is 1. `shard=i/n`
+scores part i of n. A folder's name decides its part, so parts can run on any machine at any time; together
+they give exactly the result of one process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from trace_bench.system.errors import TraceBenchError
 
 @dataclass
 class ScoringOutcome:
-    """What happened to the pairs (run, metric)."""
+    """Counts of (run, metric) pairs by result."""
 
     computed: Counter[str] = field(default_factory=Counter)
     cached: Counter[str] = field(default_factory=Counter)
@@ -51,7 +51,7 @@ def score_all(runs: list[Run], metrics: dict[str, Metric], force: bool = False) 
                 outcome.unavailable[str(error)] += 1
             except TraceBenchError as error:
                 outcome.problems.append(str(error))
-            except Exception as error:  # noqa: BLE001 - one folder must not stop the others; it is named at the end
+            except Exception as error:  # noqa: BLE001 - one folder must not stop the others
                 outcome.problems.append(f"{run.folder}: {name} failed ({type(error).__name__}: {error}).")
     return outcome
 
@@ -63,7 +63,7 @@ def parse_shard(text: str | None) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)/(\d+)", str(text))
     part, parts = (int(group) for group in match.groups()) if match else (0, 0)
     if not 1 <= part <= parts:
-        raise TraceBenchError(f"shard={text} is none: write i/n with 1 <= i <= n, such as shard=2/4.")
+        raise TraceBenchError(f"shard={text} is invalid: use i/n with 1 <= i <= n, such as shard=2/4.")
     return part, parts
 
 
@@ -75,15 +75,15 @@ def in_shard(folder: str, part: int, parts: int) -> bool:
 def report(
     outcome: ScoringOutcome, metrics: dict[str, Metric], runs: list[Run], not_done: int, shard: str | None
 ) -> None:
-    """Say what was done, then what was not."""
+    """Print what was scored, then what was not."""
     if not runs:
-        make = "make some with `python -m trace_bench`" if shard is None else f"none is in shard {shard}"
+        make = "start some with `python -m trace_bench`" if shard is None else f"none is in shard {shard}"
         print(f"No finished runs: {make}.")
     for name in metrics if runs else ():
         new, old = outcome.computed[name], outcome.cached[name]
         print(f"{name}: {new} scored, {old} up to date, of {len(runs)} finished runs")
     if not_done:
-        print(f"{not_done} runs are not finished and were left out.")
+        print(f"{not_done} unfinished runs were skipped.")
     for reason, count in outcome.unavailable.items():
         print(f"{count} runs without a score: {reason}")
     for problem in dict.fromkeys(outcome.problems):

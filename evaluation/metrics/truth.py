@@ -1,7 +1,6 @@
-"""The true object of a toy prompt as the evaluation's cameras see it, rendered once a process and prompt.
+"""The true object of a toy prompt from the evaluation cameras, rendered once per process and prompt.
 
-The toy world and torch are imported where they are used: the tables read a metric's declaration and need
-neither.
+The toy world and torch are imported lazily: the tables only read metric declarations and need neither.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Views(NamedTuple):
 
 
 def is_toy(prompt: str) -> bool:
-    """Whether the toy world knows what the prompt describes."""
+    """Whether the prompt describes a toy-world object."""
     from trace_bench.toyworld import scene_from_prompt
 
     try:
@@ -45,7 +44,7 @@ def is_toy(prompt: str) -> bool:
 
 @cache
 def truth_hash() -> str:
-    """Hash of the toy world's code: what the truth looks like follows from it and the prompt."""
+    """Hash of the toy world's code, which determines the true object of each prompt."""
     digest = hashlib.sha256()
     for path in sorted((Path(trace_bench.__file__).parent / "toyworld").glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -53,7 +52,7 @@ def truth_hash() -> str:
 
 
 class Truth:
-    """Renders and surface points of one scene, remembered."""
+    """Cached renders and surface points of one scene."""
 
     def __init__(self, prompt: str, resolution: int) -> None:
         from trace_bench.toyworld import scene_from_prompt
@@ -73,7 +72,7 @@ class Truth:
         return np.stack([self._views[key][1] > 0.5 for key in self._render(poses)])
 
     def _render(self, poses: list[Pose]) -> list[Pose]:
-        """Render the poses that have not been; returns the keys of all."""
+        """Render the missing poses; returns the keys of all."""
         keys = [_key(pose) for pose in poses]
         missing = list(dict.fromkeys(key for key in keys if key not in self._views))
         if missing:
@@ -85,7 +84,7 @@ class Truth:
             cameras = make_cameras(elevation, azimuth, distance, fovy, self.resolution, self.resolution)
             render = self.scene.render(cameras)
             rgb, alpha, depth = (x.numpy() for x in (render.rgb, render.alpha, render.depth))
-            # In 8 bits, as run folders store them: alpha 0.5 is 128 there, and counts as solid.
+            # 8 bits, as in run folders: alpha 0.5 becomes 128, which counts as solid.
             rgb, alpha = (np.round(x * np.float32(255.0)) / np.float32(255.0) for x in (rgb, alpha))
             self._views |= {
                 key: (rgb[i], alpha[i, ..., 0], depth[i, ..., 0]) for i, key in enumerate(missing)
@@ -106,11 +105,11 @@ def _key(pose: Pose) -> Pose:
 
 
 _RECENT: OrderedDict[tuple[str, int], Truth] = OrderedDict()
-_KEPT = 4  # prompts; runs come ordered by prompt, so that all methods of one prompt share its renders
+_KEPT = 4  # prompts; runs are sorted by prompt, so all methods of a prompt share its renders
 
 
 def truth(prompt: str, resolution: int) -> Truth:
-    """The scene of a prompt; the last few are kept."""
+    """The scene of a prompt; the last few are cached."""
     key = (prompt, resolution)
     if key not in _RECENT:
         _RECENT[key] = Truth(prompt, resolution)

@@ -1,1 +1,1 @@
-"""Everything known about the runs, as one frame."""
+"""All results of the runs, as one frame."""

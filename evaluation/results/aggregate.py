@@ -1,4 +1,4 @@
-"""From the frame of runs to tables: what a row stands for, and means that are shown only when complete."""
+"""Aggregates the frame of runs into tables; a mean is shown only if complete."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from trace_bench.run_folder.reading import natural
 
 Values = NDArray[np.floating[Any]]
 
-#: What a row of the table is; the rest of a run's identity (prompt, seed) is averaged over.
+#: A table row; the rest of a run's identity (prompt, seed) is averaged over.
 ROW = ["method", "representation"]
-#: Shown, and told apart, where it differs within a method and representation.
+#: Separate rows if these differ within a method and representation.
 SETTINGS = ["guidance_scale", "init", "protocol", "steps", "views_per_step", "resolution", "variant"]
 LABELS = {
     "guidance_scale": "Guidance", "init": "Init", "protocol": "Protocol", "steps": "Steps",
     "views_per_step": "Views a step", "resolution": "Resolution", "variant": "Settings",
 }  # fmt: skip
-#: What a run costs; declared here because it comes from the manifest, not from a metric.
+#: Cost of a run; declared here because it comes from the manifest, not from a metric.
 COST: tuple[Quantity, ...] = (
-    Quantity("minutes", "Minutes", "wall-clock minutes a run, from the manifest", None, 2, "average"),
-    Quantity("unet_items", "UNet items", "UNet batch items a run, forward + backward", None, 0, "average"),
+    Quantity("minutes", "Minutes", "wall-clock minutes per run, from the manifest", None, 2, "average"),
+    Quantity("unet_items", "UNet items", "UNet batch items per run, forward + backward", None, 0, "average"),
 )
 MORE_COST: tuple[Quantity, ...] = (
     Quantity(
-        "tflop", "TFLOP", "10^12 floating-point operations of the prior a run, counted", None, 2, "average"
+        "tflop", "TFLOP", "10^12 floating-point operations of the prior per run, counted", None, 2, "average"
     ),
     Quantity(
         "peak_memory_gb",
         "Peak GB",
-        "largest memory of a run (of the GPU where there is one)",
+        "peak memory of a run (GPU memory if it used a GPU)",
         None,
         2,
         "average",
@@ -65,7 +65,7 @@ class Cell:
 
     @property
     def shown(self) -> float:
-        """The mean as printed, so that what looks equal ranks equal."""
+        """The mean as printed, so that equal numbers get equal ranks."""
         return self.mean if self.quantity.kind == "count" else round(self.mean, self.quantity.decimals)
 
 
@@ -91,11 +91,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Panel:
-    """The runs that may stand in one table: one prompt set, one prior."""
+    """The runs of one table: one prompt set, one prior."""
 
     prompt_set: str
     prior: str
-    own: bool  # prompts of the user's own, which belong to no set
+    own: bool  # custom prompts, which belong to no set
     frame: pd.DataFrame
 
     @property
@@ -108,7 +108,7 @@ class Panel:
 
     @property
     def prompts(self) -> int:
-        """How many prompts a complete row has: as many as the set says, or as all rows together have."""
+        """Number of prompts of a complete row: the size of the set, or of all rows' prompts together."""
         declared = self.frame["prompts_in_set"].max()
         present = len(self.frame[["prompt_id", "prompt"]].drop_duplicates())
         return present if self.own or math.isnan(declared) else max(present, int(declared))
@@ -124,13 +124,13 @@ def panels(frame: pd.DataFrame) -> list[Panel]:
 
 
 def split_settings(frame: pd.DataFrame) -> list[str]:
-    """The settings that tell rows apart: those with several values within a method and representation."""
+    """The settings that split rows: those with several values within a method and representation."""
     counts = frame.groupby(ROW)[SETTINGS].nunique(dropna=False)
     return [name for name in SETTINGS if (counts[name] > 1).any()]
 
 
 def one_judge(panel: Panel, metrics: Mapping[str, Metric]) -> tuple[Panel, list[str]]:
-    """Blank the metrics whose scores here come from several judges: those are never compared."""
+    """Blank metrics whose scores come from several judges, because those are never compared."""
     frame, notes = panel.frame.copy(), []
     for name, metric in metrics.items():
         if frame[f"{name}_judge"].nunique() > 1:
@@ -145,7 +145,7 @@ def one_judge(panel: Panel, metrics: Mapping[str, Metric]) -> tuple[Panel, list[
 def method_table(
     panel: Panel, quantities: Sequence[Quantity], names: Mapping[str, Mapping[str, str]]
 ) -> Table:
-    """Methods over all prompts: mean ± std over prompts of the mean over seeds."""
+    """One row per method: mean ± std over prompts of the mean over seeds."""
     settings = split_settings(panel.frame)
     lines = _lines(panel.frame, settings, quantities)
     expected = panel.prompts - lines.never_defined(np.arange(len(lines.group)))
@@ -162,7 +162,7 @@ def method_table(
 def prompt_table(
     panel: Panel, quantities: Sequence[Quantity], names: Mapping[str, Mapping[str, str]]
 ) -> Table:
-    """The same for each prompt by itself; ranked within a prompt."""
+    """The same per prompt; ranked within each prompt."""
     settings = split_settings(panel.frame)
     lines = _lines(panel.frame, settings, quantities)
     by_prompt: dict[tuple[str, str], list[int]] = {}
@@ -181,19 +181,19 @@ def prompt_table(
 
 @dataclass(frozen=True)
 class _Lines:
-    """One line for each prompt of each row of a table, ordered by row, then by prompt; Q quantities."""
+    """N lines, one per table row and prompt, sorted by row and prompt; Q quantities."""
 
-    columns: list[str]  # what a key is made of
+    columns: list[str]  # the columns of a key
     keys: list[tuple[Any, ...]]  # of the rows
-    group: NDArray[np.integer[Any]]  # [N] the line's row
+    group: NDArray[np.integer[Any]]  # [N] row index
     prompts: list[tuple[str, str]]  # (prompt_id, prompt) of each line
     runs: NDArray[np.integer[Any]]  # [N]
-    means: Values  # [N, Q] over seeds; nan where a seed has no value
+    means: Values  # [N, Q] over seeds; nan if a seed has no value
     sums: Values  # [N, Q]
-    applies: Values  # [N, Q] 0 where the quantity is not defined for the prompt
+    applies: Values  # [N, Q] 0 if the quantity is undefined for the prompt
 
     def never_defined(self, at: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-        """[Q] how many prompts of these lines a quantity is not defined for."""
+        """[Q] number of prompts in these lines for which a quantity is undefined."""
         zeros = [np.nonzero(column == 0)[0] for column in self.applies[at].T]
         return np.array([len({self.prompts[at[k]] for k in found}) for found in zeros], int)
 
@@ -201,7 +201,7 @@ class _Lines:
         self, at: NDArray[np.integer[Any]], quantities: Sequence[Quantity],
         names: Mapping[str, Mapping[str, str]], expected: NDArray[np.integer[Any]],
     ) -> Row:  # fmt: skip
-        """The table's row that these lines are."""
+        """The table row of these lines."""
         runs, key = int(self.runs[at].sum()), self.keys[self.group[at[0]]]
         cells = [
             _cell(quantity, self.means[at, q], self.sums[at, q], runs, int(expected[q]))
@@ -240,14 +240,14 @@ def _lines(frame: pd.DataFrame, settings: Sequence[str], quantities: Sequence[Qu
 
 
 def groups(frame: pd.DataFrame, settings: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """The runs of each row, in the frame's order of methods, then by representation and settings."""
+    """The runs of each row, sorted by the frame's method order, representation and settings."""
     order = {name: i for i, name in enumerate(frame["method"].cat.categories)}
     found = frame.groupby([*ROW, *settings], sort=True, dropna=False, observed=True)
     return sorted(((key, part) for key, part in found), key=lambda item: order[item[0][0]])  # type: ignore[index,misc]
 
 
 def order_methods(frame: pd.DataFrame, first: Sequence[str]) -> pd.DataFrame:
-    """Make the order of methods part of the frame: the given ones, then the others by name."""
+    """Store the method order in the frame: the given ones first, then the others by name."""
     present = set(frame["method"])
     order = [name for name in first if name in present]
     return frame.assign(
@@ -258,7 +258,7 @@ def order_methods(frame: pd.DataFrame, first: Sequence[str]) -> pd.DataFrame:
 def row_labels(
     key: Sequence[Any], columns: Sequence[str], names: Mapping[str, Mapping[str, str]]
 ) -> dict[str, str]:
-    """The row's key in words."""
+    """The display texts of a row's key."""
     return {
         column: names.get(column, {}).get(str(value), _text(value))
         for column, value in zip(columns, key, strict=True)
@@ -272,7 +272,7 @@ def _text(value: Any) -> str:
 
 
 def _cell(quantity: Quantity, means: Values, sums: Values, runs: int, expected: int) -> Cell:
-    """Over prompts: `means` [P] and `sums` [P] over seeds, nan where a prompt is not complete."""
+    """Aggregate over prompts; `means` [P] and `sums` [P] are over seeds, nan for incomplete prompts."""
     known = np.isfinite(means)
     cell = Cell(quantity, int(known.sum()), expected, by_prompt=means)
     if not cell.complete:
@@ -286,7 +286,7 @@ def _cell(quantity: Quantity, means: Values, sums: Values, runs: int, expected: 
 
 
 def _ranked(rows: list[Row]) -> list[Row]:
-    """Mark the best and the second of each column among complete cells; where all are equal, none."""
+    """Mark best and second of each column among complete cells; no marks if all are equal."""
     marked = [list(row.cells) for row in rows]
     for i, first in enumerate(rows[0].cells if rows else ()):
         complete = [cells for cells in marked if cells[i].complete]

@@ -1,4 +1,4 @@
-"""Intervals for differences on the same prompts."""
+"""Confidence intervals of paired differences."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ REPLICATES, SEED = 2000, 0
 
 
 class Difference(NamedTuple):
-    """Mean of a − b over prompts and its 95 % percentile interval; nan where there are fewer than two
-    prompts.
-    """
+    """Mean of a − b over prompts and its 95 % percentile interval; nan for fewer than two prompts."""
 
     mean: float
     low: float
@@ -28,12 +26,12 @@ class Difference(NamedTuple):
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return bool(self.low > 0 or self.high < 0)
 
 
 def paired_difference(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> Difference:
-    """For values [P] of the same prompts; prompts that either lacks are left out. Bootstrap over prompts."""
+    """Bootstrap over prompts, for values [P] on the same prompts; prompts missing in either are dropped."""
     difference = np.asarray(a, float) - np.asarray(b, float)
     difference = difference[np.isfinite(difference)]
     n = len(difference)

@@ -1,9 +1,8 @@
-"""Everything that is known, as one tidy frame: manifests, scores, Elo and preferences.
+"""All results as one tidy frame: manifests, scores, Elo and preferences.
 
-`python -m evaluation.collect` writes it to `results.parquet` under the output root; every table and figure is
-made from it. The column `kind` says what a row is: a finished `run`, the `elo` of a contestant for one
-criterion, or the `preference` of a user study for one competitor and aspect. Columns that do not belong to a
-kind are empty.
+`python -m evaluation.collect` writes it to `results.parquet` in the output root; every table and figure is
+made from it. The column `kind` is the kind of row: a finished `run`, the `elo` of a contestant on one
+criterion, or the `preference` of a user study for one baseline and aspect. Columns of other kinds are empty.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ _UNCHANGED = {"seed", "steps", "views_per_step", "resolution", "own_prompt", "ex
 
 @dataclass
 class Results:
-    """The rows of the frame, and what a reader of it has to know."""
+    """The frame, and notes for its readers."""
 
     frame: pd.DataFrame  # the runs
     judgements: pd.DataFrame = field(default_factory=pd.DataFrame)  # Elo and preferences
     unfinished: Counter[str] = field(default_factory=Counter)  # status -> runs
     problems: list[str] = field(default_factory=list)
-    judges: dict[str, str] = field(default_factory=dict)  # judge (as in the frame) -> what it is, in words
+    judges: dict[str, str] = field(default_factory=dict)  # judge id in the frame -> description
 
     def of_kind(self, kind: str) -> pd.DataFrame:
         """The judgements of one kind."""
@@ -116,7 +115,7 @@ def _score(row: Mapping[str, Any], scores: Scores, metric: Metric, results: Resu
 
 
 def _words(metric: Metric, score: Mapping[str, Any]) -> list[str]:
-    """What a score file says of the judge."""
+    """The description of the judge in a score file."""
     views = score["views"]
     words = [f"{metric.name} version {metric.version}"]
     words += [str(score["model"])] if score["model"] else []
@@ -125,7 +124,7 @@ def _words(metric: Metric, score: Mapping[str, Any]) -> list[str]:
 
 
 def _typed(frame: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
-    """Numbers as float64, so that the parquet's schema does not depend on what happens to be missing."""
+    """Numbers as float64, so that the parquet schema does not depend on missing values."""
     texts = {*TEXTS, *(f"{name}_judge" for name in metrics)}
     for column in frame.columns:
         if column in texts:
@@ -136,7 +135,7 @@ def _typed(frame: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
 
 
 def save(results: Results, root: Path) -> Path:
-    """Write the frame to `results.parquet`, in one step; `attrs` holds the judges in words."""
+    """Write the frame to `results.parquet` atomically; `attrs` holds the judges' descriptions."""
     path = root / "results.parquet"
     partial = path.with_suffix(".partial")
     frame = pd.concat([part for part in (results.frame, results.judgements) if len(part)] or [results.frame])

@@ -1,8 +1,7 @@
-"""What was judged in comparison: the Elo of GPTEval3D's tournaments and the preferences of user studies, as
-rows.
+"""Comparative judgements as rows: Elo of GPTEval3D tournaments and preferences of user studies.
 
 Reads `gpteval3d/<judge>/elo.json` (docs/gpteval3d.md) and `user_study/<name>/preferences.json`
-(docs/user_study.md) under the output root.
+(docs/user_study.md) in the output root.
 """
 
 from __future__ import annotations
@@ -16,32 +15,36 @@ import pandas as pd
 from trace_bench.run_folder.reading import read_json
 from trace_bench.system.errors import TraceBenchError
 
-SCHEMA_VERSION = 1
+ELO_SCHEMA_VERSION, PREFERENCES_SCHEMA_VERSION = 1, 2
 TEXTS = (
     "kind", "judge", "judge_name", "judge_kind", "tournament", "mode", "caption", "notes", "prompt_set",
-    "prior", "method", "representation", "settings", "criterion", "note", "study", "competitor", "aspect",
+    "prior", "method", "representation", "settings", "criterion", "note", "study", "baseline", "aspect",
 )  # fmt: skip
 FLAGS = ("complete", "frozen", "regularised")
 
 
 def read_judgements(root: Path) -> tuple[pd.DataFrame, list[str]]:
-    """All rows, and the files that are not what they should be."""
+    """All rows, and error messages about unreadable files."""
     rows, problems = [], []
-    sources: tuple[tuple[str, Callable[[Any], list[dict[str, Any]]]], ...] = (
-        ("gpteval3d/*/elo.json", _elo_rows),
-        ("user_study/*/preferences.json", _preference_rows),
+    sources: tuple[tuple[str, int, Callable[[Any], list[dict[str, Any]]]], ...] = (
+        ("gpteval3d/*/elo.json", ELO_SCHEMA_VERSION, _elo_rows),
+        ("user_study/*/preferences.json", PREFERENCES_SCHEMA_VERSION, _preference_rows),
     )
-    for pattern, read in sources:
+    for pattern, version, read in sources:
         for path in sorted(root.glob(pattern)):
             try:
                 content = read_json(path)
-                if content["schema_version"] != SCHEMA_VERSION:
-                    raise KeyError("schema_version")
+                found = content["schema_version"]
+                if found != version:
+                    problems.append(
+                        f"{path} has schema_version {found}, but {version} is required: write it again."
+                    )
+                    continue
                 rows += read(content)
             except TraceBenchError as error:
                 problems.append(str(error))
             except (KeyError, TypeError, AttributeError) as error:
-                problems.append(f"{path} is not of this version ({error}): make it again.")
+                problems.append(f"{path} has an unknown format ({error}): write it again.")
     return _typed(pd.DataFrame(rows)), problems
 
 
@@ -93,16 +96,16 @@ def _preference_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
     for row in content["rows"]:
         shares = {
             f"{name}_{bound}": row["percent"][name][bound]
-            for name in ("ours", "tie", "competitor")
+            for name in ("ours", "tie", "baseline")
             for bound in ("value", "low", "high")
         }
-        kept = {key: row[key] for key in ("aspect", "competitor", "votes", "prompts")}
+        kept = {key: row[key] for key in ("aspect", "baseline", "votes", "prompts")}
         rows.append(common | kept | shares | {"sign_test_p": row["decided"]["sign_test_p"]})
     return rows
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Texts, numbers and yes-no values, so that the schema does not depend on what happens to be there."""
+    """Set column types explicitly, so that the schema does not depend on the available rows."""
     for column in frame.columns:
         if column in TEXTS:
             frame[column] = frame[column].astype("string")

@@ -1,5 +1,5 @@
-"""What tables and pictures call methods and representations: the `display_name` of their YAML, and what an
-external asset was declared to be called."""
+"""Display names of methods and representations: the `display_name` of their YAML, or the declared name of an
+external asset."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from trace_bench.system.config_path import conf_dir
 
 
 def display_names(runs: pd.DataFrame | None = None) -> dict[str, dict[str, str]]:
-    """{"method": {"sds": "SDS", ...}, "representation": {...}}; what has no display name keeps its own.
+    """{"method": {"sds": "SDS", ...}, "representation": {...}}; the fallback is the file name.
 
-    runs: the frame of runs, whose external assets bring their names along.
+    runs: the frame of runs, for the names of external assets.
     """
     names: dict[str, dict[str, str]] = {}
     for group in ("method", "representation"):

@@ -1,4 +1,4 @@
-"""Quality against cost: what no other beats in both."""
+"""The Pareto front of quality against cost."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from evaluation.metrics.base import Quantity
 
 
 def on_front(quality: Sequence[float], cost: Sequence[float], quantity: Quantity) -> list[bool]:
-    """Which points no other dominates: as good or better for as little or less, and one of the two strictly.
+    """Which points are non-dominated: no other is at least as good at no higher cost, with one strict.
 
-    Points with a missing number are never on the front.
+    Points with a missing value are never on the front.
     """
     sign = 1.0 if quantity.higher_is_better else -1.0
     q, c = sign * np.asarray(quality, float), np.asarray(cost, float)

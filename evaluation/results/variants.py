@@ -1,8 +1,7 @@
-"""Runs that differ in more than the manifest's identity, such as one method with two learning rates.
+"""Runs that differ beyond the manifest's identity, such as one method with two learning rates.
 
-Two finished runs of one method, representation, setting, prompt and seed can only differ in what config.yaml
-alone knows. Averaging them would hide an experiment in an error bar, so they are told apart by the keys that
-differ.
+Two finished runs with the same method, representation, settings, prompt and seed can differ only in
+config.yaml. Averaging them would hide an experiment in an error bar, so the differing keys distinguish them.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ SAME = [
     "prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps",
     "views_per_step", "resolution",
 ]  # fmt: skip
-#: Parts of config.yaml that are no setting of the method: what is made, where, by which names it was asked
-#: for, and how it is watched.
+#: Keys of config.yaml that are not method settings: prompt, seed, paths, choices and logging.
 SKIPPED = (
     "prompt", "seed", "output_root", "device", "force", "on_error", "log_every", "checkpoint", "snapshots",
     "choices", "hydra",
@@ -61,7 +59,7 @@ def _differing(part: pd.DataFrame, configs: dict[Hashable, dict[str, str]]) -> l
 
 
 def _flat_config(path: Path) -> dict[str, str]:
-    """config.yaml as dotted keys; nothing where it cannot be read."""
+    """config.yaml as dotted keys; empty if it cannot be read."""
     try:
         content = yaml.load(path.read_bytes(), Loader=_LOADER)
     except (OSError, yaml.YAMLError):

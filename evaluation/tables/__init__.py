@@ -1,1 +1,1 @@
-"""Tables in Markdown, CSV and LaTeX: the paper's with ours beside them, and our own."""
+"""Tables in Markdown, CSV and LaTeX: the paper's tables next to our results, and our own tables."""

@@ -1,9 +1,8 @@
-"""`python -m evaluation.tables`: Markdown on the terminal, Markdown, CSV and LaTeX under
-`output_root`/tables.
+"""`python -m evaluation.tables`: print Markdown; write Markdown, CSV and LaTeX to `output_root`/tables.
 
-`table=4` (or `table=[4,7]`) gives those of the paper with ours beside them, `table=methods`, `prompts` or
-`cost` our own, `table=all` all. `auto`, the default, is our own where all runs are toy runs, else all. All
-are made from the tidy frame alone; a mean over an incomplete set is a dash with the count.
+`table=4` (or `table=[4,7]`) selects tables of the paper next to our results, `table=methods`, `prompts` or
+`cost` our own tables, `table=all` all of them. The default, `auto`, selects our own if all runs are toy runs,
+else all. Tables use only the results frame; the mean of an incomplete set is a dash with the count.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 
 OWN = ("methods", "prompts", "cost")
-_MANY = 12  # files of one folder that are listed one by one
+_MANY = 12  # folders with more files are listed as one line
 
 
 def wanted(value: Any, results: Results) -> list[str]:
-    """The setting `table` as names: "1" to "8", and those of OWN."""
+    """The names selected by the setting `table`: "1" to "8" and those in OWN."""
     known = [*(str(number) for number in paper_tables()), *OWN]
     if value == "auto":
         toys = results.frame.empty or bool((results.frame["prior"] == "tiny").all())
@@ -45,14 +44,14 @@ def wanted(value: Any, results: Results) -> list[str]:
     names = [str(item) for item in (value if isinstance(value, (list, tuple, ListConfig)) else [value])]
     wrong = [name for name in names if name not in known]
     if wrong or not names:
-        raise TraceBenchError(f"table={value} is none: write auto, all, or some of {', '.join(known)}.")
+        raise TraceBenchError(f"table={value} is invalid: use auto, all, or some of {', '.join(known)}.")
     return names
 
 
 def make_grids(
     names: Sequence[str], results: Results, metrics: Mapping[str, Metric], settings: Mapping[str, Any]
 ) -> list[Grid]:
-    """The paper's by number, then ours by prompt set."""
+    """The paper's tables by number, then our own by prompt set."""
     display = display_names(results.frame)
     order = list(settings["methods"])
     source = Source(results, metrics, display, order, settings["prompt_set"], settings["prior"])
@@ -62,7 +61,7 @@ def make_grids(
 
 
 def write_grids(grids: Sequence[Grid], folder: Path) -> list[Path]:
-    """Write each in three formats; returns the paths."""
+    """Write each table in three formats; returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for grid in grids:
@@ -74,7 +73,7 @@ def write_grids(grids: Sequence[Grid], folder: Path) -> list[Path]:
 
 
 def report(grids: Sequence[Grid], results: Results, prompt_rows: int) -> None:
-    """The tables on the terminal, cut to its width, and what is not in them."""
+    """Print the tables, split to the terminal width, and what they leave out."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for grid in grids:
         if grid.name.startswith("prompts-") and len(grid.body) > prompt_rows:
@@ -82,7 +81,7 @@ def report(grids: Sequence[Grid], results: Results, prompt_rows: int) -> None:
         else:
             print(formats.markdown(grid, width))
     if results.frame.empty:
-        print("No finished runs: make some with `python -m trace_bench`.\n")
+        print("No finished runs: start some with `python -m trace_bench`.\n")
     for status, count in sorted(results.unfinished.items()):
         print(f"{count} runs are {status} and not in the tables.")
     for problem in results.problems:
@@ -90,7 +89,7 @@ def report(grids: Sequence[Grid], results: Results, prompt_rows: int) -> None:
 
 
 def _listed(paths: Sequence[Path]) -> list[str]:
-    """The paths, a folder with many of them as one line."""
+    """The paths; a folder with many files is one line."""
     many = {path.parent for path in paths if sum(path.parent == other.parent for other in paths) > _MANY}
     lines = {path: f"  {path}" for path in paths if path.parent not in many}
     folders = {folder: f"  {folder}/ ({sum(p.parent == folder for p in paths)} files)" for folder in many}

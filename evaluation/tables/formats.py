@@ -1,7 +1,7 @@
 """Tables as Markdown for the terminal, LaTeX for a paper, CSV for everything else.
 
-A `Grid` is a table as it is read: headings, entries with their rank and their doubts, a caption, notes.
-`grid` makes one of a table of methods or prompts; `evaluation.tables.paper_tables` makes those of the paper.
+A `Grid` is a formatted table: headings, entries with rank and footnote marks, caption, notes. `grid` builds
+one from a table of methods or prompts; `evaluation.tables.paper_tables` builds those of the paper.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱ
 
 @dataclass(frozen=True)
 class Entry:
-    """A text of the table's body."""
+    """A cell of the table's body."""
 
     text: str
     rank: int = 0  # 1 best, 2 second
-    marks: str = ""  # letters of the notes that it is doubtful by
+    marks: str = ""  # letters of the footnotes about it
 
 
 @dataclass(frozen=True)
 class Heading:
     text: str
-    group: str = ""  # columns of one group stand together under it
+    group: str = ""  # shared heading of several columns
     marks: str = ""
 
 
@@ -42,7 +42,7 @@ class Grid:
     caption: str
     head: list[Heading]
     body: list[list[Entry]]
-    labels: int  # how many columns from the left say what a row is
+    labels: int  # number of label columns on the left
     records: list[dict[str, object]]  # the rows at full precision, for CSV
     notes: list[str] = field(default_factory=list)
 
@@ -52,9 +52,7 @@ def heading(quantity: Quantity) -> str:
 
 
 def cell_text(cell: Cell) -> str:
-    """0.812 ± 0.034, 7/8, or a dash with the number of prompts that are there; a bare dash where it is not
-    defined.
-    """
+    """0.812 ± 0.034, 7/8, or a dash with the number of available prompts; a bare dash if undefined."""
     if not cell.complete:
         return f"— ({cell.n}/{cell.expected})" if cell.expected else "—"
     if cell.quantity.kind == "count":
@@ -65,7 +63,7 @@ def cell_text(cell: Cell) -> str:
 
 
 def grid(table: Table) -> Grid:
-    """A label that repeats the row above in the first column of a table of prompts is left out."""
+    """Format a table; in a table of prompts, repeated prompts are left blank."""
     head = [Heading(label) for label in table.label_columns.values()]
     head += [Heading(heading(quantity)) for quantity in table.quantities] + [Heading("Runs")]
     body, above = [], ""
@@ -80,7 +78,7 @@ def grid(table: Table) -> Grid:
 
 
 def _records(table: Table) -> list[dict[str, object]]:
-    """Mean, std over prompts, n and expected of every number; an incomplete mean is empty."""
+    """Mean, std over prompts, n and expected n of every number; an incomplete mean is empty."""
     rows = []
     for row in table.rows:
         record: dict[str, object] = dict(row.labels) | {"runs": row.runs}
@@ -94,9 +92,9 @@ def _records(table: Table) -> list[dict[str, object]]:
 
 
 def markdown(table: Grid, width: int | None = None) -> str:
-    """A Markdown table with aligned columns, its caption and its notes; **best**, _second_.
+    """A Markdown table with aligned columns, caption and notes; **best**, _second_.
 
-    Where `width` is given, a table that is wider is cut into several, each of which begins with the labels.
+    A table wider than `width` is split into several, each starting with the labels.
     """
     marks: dict[int, Callable[[str], str]] = {0: str, 1: "**{}**".format, 2: "_{}_".format}
 
@@ -126,12 +124,12 @@ def _with_group_before(table: Grid) -> list[tuple[Heading, str]]:
 
 
 def _raise_mark(note: str) -> str:
-    """ "(a) ..." of a doubt as it stands at the number."""
+    """Turn the "(a)" of a note into the mark used at the number."""
     return re.sub(r"^\(([a-z])\)", lambda match: match[1].translate(_RAISED), note)
 
 
 def _pieces(table: Grid, widths: Sequence[int], width: int | None) -> list[list[int]]:
-    """Columns of each piece: groups are not torn apart, and every piece has the labels."""
+    """Columns of each piece; groups stay together, and every piece has the labels."""
     labels = list(range(table.labels))
     blocks: list[list[int]] = []
     for i in range(table.labels, len(widths)):
@@ -183,12 +181,12 @@ def latex(table: Grid) -> str:
 
 
 def raised(letters: str) -> str:
-    """Marks of doubts in LaTeX."""
+    """Footnote marks in LaTeX."""
     return rf"\textsuperscript{{{','.join(letters)}}}" if letters else ""
 
 
 def _group_lines(table: Grid) -> list[str]:
-    """The headings over groups of columns, with a rule below each."""
+    """The headings of column groups, with a rule below each."""
     if not any(h.group for h in table.head):
         return []
     spans: list[tuple[str, int, int]] = []  # text, first column, last column, from 1

@@ -1,4 +1,4 @@
-"""Tables of our own: methods over all prompts, prompt by prompt, and quality against cost."""
+"""Our own tables: methods over all prompts, results per prompt, and quality against cost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Names = Mapping[str, Mapping[str, str]]
 def make_tables(
     results: Results, metrics: Mapping[str, Metric], names: Names, order: Sequence[str]
 ) -> list[Table]:
-    """For each prompt set and prior its methods, its prompts, its costs."""
+    """Tables of methods, prompts and costs for each prompt set and prior."""
     if results.frame.empty:
         return []
     tables = []
@@ -50,7 +50,7 @@ def make_tables(
 
 
 def shown_quantities(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:
-    """A metric's numbers where some run here was scored by it."""
+    """The quantities of all metrics that scored a run in this panel."""
     chosen = []
     for name, metric in metrics.items():
         if panel.frame[f"{name}_judge"].notna().any():
@@ -59,16 +59,16 @@ def shown_quantities(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quanti
 
 
 def _declared_notes(panel: Panel) -> list[str]:
-    """Whose minutes were declared rather than measured, and by whom."""
+    """Notes on external assets, whose minutes are declared rather than measured."""
     if "source" not in panel.frame:
         return []
     found = panel.frame.dropna(subset=["source"])[["display_name", "source"]].drop_duplicates()
-    return [f"{name}: not made here; minutes as declared for {source}." for name, source in found.to_numpy()]
+    return [f"{name}: external asset; minutes as declared for {source}." for name, source in found.to_numpy()]
 
 
 def _means_something(quantity: Quantity, panel: Panel) -> bool:
-    """Not every model of a metric gives all of its numbers (a CLIP without captions recognises nothing), and
-    not every object has what a partial one is about.
+    """Whether the panel has values of a quantity: a CLIP without captions has no `recognised`, and partial
+    quantities apply only to some objects.
     """
     if quantity.partial:
         return bool((panel.frame[f"{quantity.name}_applies"] != 0).any())
@@ -76,7 +76,7 @@ def _means_something(quantity: Quantity, panel: Panel) -> bool:
 
 
 def headlines(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:
-    """The first ranked mean of each metric that scored here: what quality is, in short."""
+    """The main quality of each metric in this panel: its first mean quantity."""
     shown = {q.name for q in shown_quantities(panel, metrics)}
     firsts = []
     for metric in metrics.values():
@@ -86,7 +86,7 @@ def headlines(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:
 
 
 def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names) -> Table:
-    """Quality beside what it costs; which methods no other beats in both."""
+    """Quality and cost, with the Pareto-optimal methods."""
     quality = headlines(panel, metrics)
     table = method_table(panel, [*quality, *COST, *MORE_COST], names)
     price = next((q for q in (MORE_COST[0], *COST[::-1]) if panel.frame[q.name].notna().all()), COST[0])
@@ -96,11 +96,11 @@ def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names) -> Ta
         best = [q.label for q in quality if fronts[q.name][i]]
         rows.append(replace(row, labels=row.labels | {"front": ", ".join(best) or "—"}))
     notes = [
-        f"Not beaten: no other row is as good for less {price.label}, or better for as much.",
+        f"Pareto-optimal: no other row is as good for less {price.label}, or better for as much.",
         *(f"{q.label}: {q.note}." for q in (*COST, *MORE_COST)),
     ]
-    caption = f"{_what(panel)}: quality against cost a run, means over prompts."
-    columns = table.label_columns | {"front": "Not beaten in"}
+    caption = f"{_what(panel)}: quality against cost per run, means over prompts."
+    columns = table.label_columns | {"front": "Pareto-optimal in"}
     name = table.name.replace("methods", "cost", 1)
     return replace(table, name=name, caption=caption, rows=rows, label_columns=columns, notes=notes)
 
@@ -117,13 +117,13 @@ def _what(panel: Panel) -> str:
 
 def _caption(panel: Panel, over_prompts: bool) -> str:
     if not over_prompts:
-        return f"{_what(panel)}, prompt by prompt (mean over seeds)."
+        return f"{_what(panel)}, per prompt (mean over seeds)."
     spread = "mean ± std over prompts (ddof 1) of the mean over seeds"
-    return f"{_what(panel)}: {spread}; a dash where prompts are missing."
+    return f"{_what(panel)}: {spread}; a dash if prompts are missing."
 
 
 def _lead(table: Table) -> list[str]:
-    """What bold claims, with its interval: the best row against the second, on the same prompts."""
+    """The difference between best and second row on the same prompts, with its interval."""
     words = []
     for i, quantity in enumerate(table.quantities):
         ranked = {rank: [row for row in table.rows if row.cells[i].rank == rank] for rank in (1, 2)}
@@ -132,7 +132,7 @@ def _lead(table: Table) -> list[str]:
         gap = paired_difference(ranked[1][0].cells[i].by_prompt, ranked[2][0].cells[i].by_prompt)
         if gap.prompts > 1:
             words.append(
-                f"{quantity.label} {gap.text(quantity.decimals)}{'' if gap.decided else ' (not decided)'}"
+                f"{quantity.label} {gap.text(quantity.decimals)}{'' if gap.decided else ' (not significant)'}"
             )
     if not words:
         return []
@@ -140,7 +140,7 @@ def _lead(table: Table) -> list[str]:
 
 
 def _judge_notes(panel: Panel, metrics: Mapping[str, Metric], results: Results) -> list[str]:
-    """Who scored, and how many runs nobody did."""
+    """Descriptions of the judges, and the number of runs without a score."""
     notes = []
     for name, metric in metrics.items():
         judges = panel.frame[f"{name}_judge"]
@@ -148,7 +148,7 @@ def _judge_notes(panel: Panel, metrics: Mapping[str, Metric], results: Results) 
         if missing and (metric.concerns(panel.prior) or missing < len(judges)):
             notes.append(
                 f"{name}: {missing} of {len(judges)} runs have no score; "
-                "`python -m evaluation.score` makes it or says why."
+                "`python -m evaluation.score` adds them or says why."
             )
         notes += [
             f"{results.judges[judge]}." for judge in sorted(judges.dropna().unique()) if judges.nunique() == 1

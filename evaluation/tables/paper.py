@@ -1,4 +1,4 @@
-"""The paper's tables as data: what is printed, and what of it is doubtful (paper_tables.yaml)."""
+"""The paper's tables as data: printed values, and doubts about them (paper_tables.yaml)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class Doubt:
-    letter: str  # at the number; none for what concerns the whole table
+    letter: str  # the mark at the number; empty if about the whole table
     id: str
     at: tuple[dict[str, str], ...]  # empty dict: the title
     text: str
@@ -44,17 +44,17 @@ class PaperTable:
     doubts: tuple[Doubt, ...]
     representation: str | None = None
     aspect: str | None = None  # of a user study
-    extra: bool = False  # whether methods that the paper has not are shown as well
+    extra: bool = False  # whether to show methods that are not in the paper
 
     def marks(self, row: str | None = None, column: str | None = None) -> str:
-        """Letters of the doubts about exactly this: a row, a column or one number."""
+        """Letters of the doubts about exactly this row, column or number."""
         place = {key: value for key, value in (("row", row), ("column", column)) if value is not None}
         return "".join(doubt.letter for doubt in self.doubts if place in doubt.at)
 
 
 @cache
 def paper_tables() -> dict[int, PaperTable]:
-    """All eight, by number."""
+    """All eight tables, by number."""
     content = yaml.safe_load(DATA.read_text(encoding="utf-8"))
     return {entry["number"]: _table(entry, content) for entry in content["tables"]}
 

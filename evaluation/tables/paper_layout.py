@@ -1,4 +1,4 @@
-"""How a table of the paper is laid out: ours | paper in each column, marks at what is doubtful, notes."""
+"""Layout of a paper table: ours | paper in each column, marks at doubtful values, notes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from evaluation.tables.formats import Entry, Grid, Heading, cell_text
 from evaluation.tables.paper import PaperTable
 
 HOW = {
-    "no runs": "no runs: `python -m trace_bench -m experiment=table{n}` makes them",
-    "no Elo": "no Elo: `python -m evaluation.gpteval3d` asks the judge",
-    "no votes": "no votes: `python -m evaluation.user_study` makes the study and imports its answers",
-    "no score": "no score: `python -m evaluation.score` makes it or says why",
-    "not asked": "not asked: the metric leaves out this prior, or the judge does not know this criterion",
-    "settings": "settings: several settings of the method have as many prompts; table=methods shows each",
+    "no runs": "no runs: start them with `python -m trace_bench -m experiment=table{n}`",
+    "no Elo": "no Elo: ask the judge with `python -m evaluation.gpteval3d`",
+    "no votes": "no votes: make the study and import answers with `python -m evaluation.user_study`",
+    "no score": "no score: `python -m evaluation.score` adds it or says why",
+    "not asked": "not asked: the metric skips this prior, or the judge did not judge this criterion",
+    "settings": "settings: several settings of the method have equally many prompts; see table=methods",
     "paper": "a bare dash in a paper column: the paper has no such row",
 }
 
 
 @dataclass
 class Ours:
-    """What we have for one row of a table."""
+    """Our results for one row of a table."""
 
     row: Row | None = None  # means over prompts of the runs
-    texts: dict[str, str] = field(default_factory=dict)  # column -> what the cell says
-    values: dict[str, float] = field(default_factory=dict)  # column -> number, where there is one
+    texts: dict[str, str] = field(default_factory=dict)  # column -> cell text
+    values: dict[str, float] = field(default_factory=dict)  # column -> number, if any
     record: dict[str, object] = field(default_factory=dict)  # for CSV
 
 
@@ -38,10 +38,10 @@ def lay_out(
     table: PaperTable, names: Mapping[str, Mapping[str, str]], ours: Mapping[str, Ours], about: str, *,
     notes: Sequence[str] = (), ranked: bool = True, differences: bool = False,
 ) -> Grid:  # fmt: skip
-    """Headings, entries, ranks, doubts and reasons of a table."""
+    """Build the grid of a paper table."""
     timed = table.kind != "preference"
     arrow = " ↑" if ranked else ""
-    head = [Heading("Competitor" if table.kind == "preference" else "Method")]
+    head = [Heading("Baseline" if table.kind == "preference" else "Method")]
     for column, label in table.columns.items():
         group = label + arrow
         head += [Heading("ours", group), Heading("paper", group, table.marks(column=column))]
@@ -81,7 +81,7 @@ def lay_out(
 
 
 def _ranks(values: Mapping[str, float]) -> dict[str, int]:
-    """1 for the highest, 2 for the second; none where all are equal."""
+    """1 for the highest, 2 for the second; empty if all are equal."""
     order = sorted(set(values.values()), reverse=True)
     if len(order) < 2:
         return {}
@@ -98,7 +98,7 @@ def _printed(table: PaperTable, method: str, column: str) -> str:
 
 
 def _notes(table: PaperTable, body: Sequence[Sequence[Entry]]) -> list[str]:
-    """How to get what is missing, then what is doubtful in the paper."""
+    """How to fill missing cells, then the doubts about the paper."""
     texts = {entry.text for row in body for entry in row}
     notes = [how.format(n=table.number) for key, how in HOW.items() if f"— {key}" in texts]
     if len(body) > len(table.rows):

@@ -1,8 +1,7 @@
-"""The paper's Tables 1 to 8 with ours beside them: one function for each kind of table.
+"""The paper's Tables 1 to 8 next to our results: one function per kind of table.
 
-Ours are the runs of one prompt set and prior, the tournament or the study that cover most of a table; the
-caption says which. A number of ours that is not there is a dash with its reason in the cell and the way to it
-in the notes.
+Our results are the runs (of one prompt set and prior), the tournament or the study that cover most of a
+table; the caption names them. A missing number is a dash with the reason; the notes say how to get it.
 """
 
 from __future__ import annotations
@@ -37,18 +36,18 @@ Names = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Source:
-    """Where ours come from."""
+    """The source of our results."""
 
     results: Results
     metrics: Mapping[str, Metric]
     names: Names
     order: Sequence[str]
-    prompt_set: str | None = None  # None: whichever has the most
+    prompt_set: str | None = None  # None: the one with the most results
     prior: str | None = None
 
 
 def paper_grid(table: PaperTable, source: Source) -> Grid:
-    """One of the eight."""
+    """Build one of the eight tables."""
     build: dict[str, Callable[[PaperTable, Source], Grid]] = {
         "preference": _preferences,
         "elo": _elo,
@@ -64,13 +63,13 @@ def _preferences(table: PaperTable, source: Source) -> Grid:
         votes = votes[(votes["aspect"] == table.aspect) & (votes["method"] == OURS)]
     ours = {}
     for method in table.rows:
-        found = votes[votes["competitor"] == method] if len(votes) else votes
+        found = votes[votes["baseline"] == method] if len(votes) else votes
         if found.empty or not found.iloc[0]["votes"]:
             ours[method] = Ours(texts=dict.fromkeys(table.columns, "— no votes"))
             continue
         row = found.iloc[0]
         texts = {c: _share(row[f"{c}_value"], row[f"{c}_low"], row[f"{c}_high"]) for c in table.columns}
-        kept = row.drop(["kind", "aspect", "competitor"]).dropna()
+        kept = row.drop(["kind", "aspect", "baseline"]).dropna()
         ours[method] = Ours(texts=texts, record={f"ours_{key}": value for key, value in kept.items()})
     if len(votes):
         first = votes.iloc[0]
@@ -104,7 +103,7 @@ def _elo(table: PaperTable, source: Source) -> Grid:
         about = f"Ours: {_set(first)}, judge {first['judge_name']}; ± half the 95 % interval, * regularised."
         notes = [str(first["caption"]), *str(first.get("notes", "") or "").splitlines()]
         if not first["complete"]:
-            notes.append("The tournament is not complete: `python -m evaluation.gpteval3d` goes on with it.")
+            notes.append("The tournament is incomplete: continue it with `python -m evaluation.gpteval3d`.")
     return lay_out(table, source.names, ours, f"{about} {_paper(panel)}", notes=notes)
 
 
@@ -137,7 +136,7 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
     panel = _panel(table, source, pd.DataFrame())
     rows = _rows(panel, source, [quantity, COST[0]]) if metric else _rows(panel, source, [COST[0]])
     extra = sorted(rows.keys() - table.rows.keys()) if table.extra else []
-    ours, baseline = {}, cell_of(rows.get(OURS), "image_reward")
+    ours, reference = {}, cell_of(rows.get(OURS), "image_reward")
     asked = panel is None or metric is None or metric.concerns(panel.prior)
     for method in [*table.rows, *extra]:
         row = rows.get(method)
@@ -151,8 +150,8 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
                 "image_reward_ours_std_prompts": cell.std,
                 "n": cell.n,
             }
-            if baseline is not None and baseline.complete and method != OURS:
-                gap = paired_difference(baseline.by_prompt, cell.by_prompt)
+            if reference is not None and reference.complete and method != OURS:
+                gap = paired_difference(reference.by_prompt, cell.by_prompt)
                 one.texts["difference"] = gap.text(2)
                 one.record |= dict(zip(("gap", "gap_low", "gap_high"), gap[:3], strict=True))
         ours[method] = one
@@ -163,7 +162,7 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
     )
     if panel is not None:
         about += "; mean ± std over prompts (ddof 1) of the mean over views and seeds; TraCe − row: paired "
-        about += "bootstrap over prompts, 95 %, where both means are there."
+        about += "bootstrap over prompts, 95 %, if both means exist."
     return lay_out(table, source.names, ours, f"{about} {_paper(panel)}", differences=True)
 
 
@@ -178,8 +177,8 @@ def _reason(cell: Cell | None, row: Row | None) -> str:
 def _chosen(
     source: Source, frame: pd.DataFrame, keys: list[str], methods: Mapping[str, object] | None = None
 ) -> pd.DataFrame:
-    """Of several tournaments or studies the one that covers most: methods of the table, then finished, then a
-    judge that sees pictures as people do, then prompts.
+    """Choose a tournament or study: most methods of the table first, then finished, then a judge other than
+    CLIP, then most prompts.
     """
     for name, wanted in (("prompt_set", source.prompt_set), ("prior", source.prior)):
         if wanted is not None and len(frame):
@@ -197,7 +196,7 @@ def _chosen(
 
 
 def _panel(table: PaperTable, source: Source, judged: pd.DataFrame) -> Panel | None:
-    """The runs of the table's representation: of the tournament's prompt set and prior, else the most."""
+    """Runs with the table's representation, from the tournament's prompt set and prior if any."""
     frame = source.results.frame
     if frame.empty:
         return None
@@ -215,10 +214,10 @@ def _panel(table: PaperTable, source: Source, judged: pd.DataFrame) -> Panel | N
 
 
 def _rows(panel: Panel | None, source: Source, quantities: list[Quantity]) -> dict[str, Row]:
-    """By method the row with the most prompts, one without cells where several settings have equally many.
+    """Per method the row with the most prompts, without cells if several settings have equally many.
 
-    A method that has no runs with the panel's prior is taken from the others of the same prompts (Dreamer XL
-    brings its own), and its row says so.
+    A method without runs of the panel's prior is taken from other priors on the same prompts (Dreamer XL has
+    its own), and its row says so.
     """
     if panel is None:
         return {}
@@ -249,7 +248,7 @@ def _set(row: Any) -> str:
 
 
 def _paper(panel: Panel | None) -> str:
-    """What the minutes were measured on."""
+    """The hardware of the minutes."""
     machines = sorted(panel.frame["machine"].dropna().unique()) if panel is not None else []
     ours = f"ours on {', '.join(machines)}, " if machines else ""
     return f"Minutes: {ours}the paper's on one A100 with SD 2.1."

@@ -1,1 +1,1 @@
-"""The user study: two turntables side by side, three questions, percentages with intervals."""
+"""User study: two turntables side by side, three questions, percentages with intervals."""

@@ -1,4 +1,4 @@
-"""`python -m evaluation.user_study`: make a study, import what raters sent, tell whom they preferred."""
+"""`python -m evaluation.user_study`: make a study, import the raters' answers, compute preferences."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def run_make(config: dict[str, Any], root: Path, folder: Path) -> int:
 def run_import(config: dict[str, Any], root: Path, folder: Path) -> int:
     study = load_study(folder)
     if not config["answers"]:
-        raise TraceBenchError("mode=import needs answers=: a file that a rater sent, or a folder of them.")
+        raise TraceBenchError("mode=import needs answers=FILE_OR_FOLDER with the raters' answer files.")
     done = import_answers(Path(str(config["answers"])).expanduser(), study, folder)
-    print(f"{len(done.added)} raters added, {len(done.renewed)} gone on, {len(done.known)} known already.")
+    print(f"{len(done.added)} raters added, {len(done.renewed)} updated, {len(done.known)} unchanged.")
     for problem in done.problems:
         print(f"Problem: {problem}", file=sys.stderr)
     if load_answers(study, folder):
@@ -59,7 +59,7 @@ def run_results(config: dict[str, Any], root: Path, folder: Path) -> int:
         votes = read_votes(path)
         if votes.empty:
             raise TraceBenchError(f"{path} holds no judgements.")
-        about, dropped = describe_votes(votes, folder.name, config["competitors"]), dropped_by_column(votes)
+        about, dropped = describe_votes(votes, folder.name, config["baselines"]), dropped_by_column(votes)
         folder.mkdir(parents=True, exist_ok=True)
     else:
         study, path = load_study(folder), folder / VOTES

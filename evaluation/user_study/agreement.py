@@ -1,11 +1,11 @@
-"""Krippendorff's alpha for categories without an order.
+"""Krippendorff's alpha for nominal categories.
 
     alpha = 1 - D_o / D_e,  D_o = sum_{c≠k} o_ck / n,  D_e = sum_{c≠k} n_c n_k / (n (n - 1))
 
-with o the coincidence matrix, to which a unit with m ≥ 2 values adds 1 / (m - 1) for each ordered pair of
-values of two raters; n_c its row sums, n their sum. 1 is full agreement, 0 what chance gives. Units with one
-value say nothing and are left out; missing values are allowed. (Krippendorff, Computing Krippendorff's
-Alpha-Reliability, 2011.)
+o is the coincidence matrix, to which a unit with m ≥ 2 values adds 1 / (m - 1) for each ordered pair of
+values of two raters; n_c are its row sums, n is their sum. 1 is full agreement, 0 is chance. Units with one
+value are left out; missing values are allowed. (Krippendorff, Computing Krippendorff's Alpha-Reliability,
+2011.)
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Floats = NDArray[np.float64]
 
 
 def coincidences(counts: Floats) -> Floats:
-    """What each unit adds to the coincidence matrix.
+    """Contribution of each unit to the coincidence matrix.
 
     Args:
-        counts: [units, categories], how many raters gave the unit each category.
+        counts: [units, categories], number of raters per category.
 
     Returns: [units, categories, categories], zero for units with fewer than two values.
     """
@@ -32,7 +32,7 @@ def coincidences(counts: Floats) -> Floats:
 
 
 def alpha(matrix: Floats) -> Floats:
-    """Alpha of coincidence matrices [..., categories, categories]; NaN where only one category occurs."""
+    """Alpha of coincidence matrices [..., categories, categories]; NaN if only one category occurs."""
     n_c = matrix.sum(-1)
     n = n_c.sum(-1)
     observed = n - np.trace(matrix, axis1=-2, axis2=-1)

@@ -1,4 +1,4 @@
-"""Answer files: what the page hands to a rater, checked against the study's key before it counts."""
+"""Answer files that raters download from the page, checked against the study's key."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Answers:
 
 @dataclass
 class Imported:
-    """What became of the files that were given."""
+    """Result of an import."""
 
     added: list[str] = field(default_factory=list)  # raters
     renewed: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Imported:
 
 
 def checksum(content: Mapping[str, Any]) -> str:
-    """SHA-256 over head and answers, as the page computes it (assets/session.js)."""
+    """SHA-256 over head and answers, the same as on the page (assets/session.js)."""
     head = [
         ("true" if content[name] else "false") if name == "finished" else str(content[name]) for name in HEAD
     ]
@@ -72,7 +72,7 @@ def checksum(content: Mapping[str, Any]) -> str:
 def parse(path: Path, study: Study) -> Answers:
     """Read an answer file.
 
-    Raises: TraceBenchError where it is no answer file, belongs to another study, was changed after it was
+    Raises: TraceBenchError if it is not an answer file, belongs to another study, was changed after it was
         saved, or answers screens that the rater was not given.
     """
     try:
@@ -81,20 +81,20 @@ def parse(path: Path, study: Study) -> Answers:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
         if content["format"] != FORMAT or content["schema_version"] != SCHEMA_VERSION:
-            raise ValueError("format and schema_version are not this version's")
+            raise ValueError("unknown format or schema_version")
         answers = [_answer(entry) for entry in content["answers"]]
         right = content["checksum"] == checksum(content)
         head = [content[name] for name in ("study", "rater", "session", "saved")]
         if not all(isinstance(value, str) and value for value in head):
-            raise ValueError("study, rater, session and saved must be texts")
+            raise ValueError("study, rater, session and saved must be non-empty strings")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         said = str(error).rstrip(".")
         raise TraceBenchError(
-            f"{path} is not an answer file of the page ({said}): ask the rater for it again."
+            f"{path} is not a valid answer file ({said}): ask the rater to send it again."
         ) from error
     if content["study"] != study.study_id:
         raise TraceBenchError(
-            f"{path} answers study {content['study']}, not {study.study_id}: name it with study=NAME."
+            f"{path} belongs to study {content['study']}, not {study.study_id}: choose it with study=NAME."
         )
     if not right:
         raise TraceBenchError(
@@ -108,22 +108,22 @@ def parse(path: Path, study: Study) -> Answers:
 def _answer(entry: Mapping[str, Any]) -> Answer:
     choices = {str(aspect): str(choice) for aspect, choice in entry["choices"].items()}
     if set(choices) != set(ASPECT_IDS) or not set(choices.values()) <= set(CHOICES):
-        raise ValueError(f"the choices of screen {entry['trial']} are not of this study")
+        raise ValueError(f"screen {entry['trial']} has invalid choices")
     for name in ("trial", "ms"):
         if not isinstance(entry[name], int) or isinstance(entry[name], bool) or entry[name] < 0:
-            raise ValueError(f"{name} must be a number of at least 0")
+            raise ValueError(f"{name} must be an integer of at least 0")
     return Answer(entry["trial"], str(entry["left"]), str(entry["right"]), choices, entry["ms"])
 
 
 def _check_against(path: Path, study: Study, rater: str, answers: list[Answer]) -> None:
-    """Whether these are screens that the rater was given, each once."""
+    """Check that the rater was given these screens, each once."""
     if rater not in study.trials:
-        raise TraceBenchError(f"{path} is by {rater}, who is no rater of this study: compare raters.csv.")
+        raise TraceBenchError(f"{path} is by {rater}, who is not a rater of this study: see raters.csv.")
     trials, seen = study.trials[rater], set()
     for answer in answers:
         if answer.trial in seen:
             raise TraceBenchError(
-                f"{path} answers screen {answer.trial} twice: ask the rater for the file again."
+                f"{path} answers screen {answer.trial} twice: ask the rater to send the file again."
             )
         seen.add(answer.trial)
         given = None
@@ -133,14 +133,14 @@ def _check_against(path: Path, study: Study, rater: str, answers: list[Answer]) 
         if (answer.left, answer.right) != given:
             raise TraceBenchError(
                 f"{path} answers a screen {answer.trial} that rater {rater} was not given: "
-                "the file was edited, or the page is of another making of the study."
+                "the file was edited, or the page belongs to another version of the study."
             )
 
 
 def import_answers(source: Path, study: Study, folder: Path) -> Imported:
-    """Take over a file, or the JSON files of a folder, into the study's answers/.
+    """Import a file, or the JSON files of a folder, into the study's answers/.
 
-    A later file of the same session replaces the earlier one; another session of the same rater is refused.
+    A later file of the same session replaces the earlier one; a second session of a rater is rejected.
     """
     if source.is_dir():
         files = sorted(source.glob("*.json"))
@@ -148,10 +148,10 @@ def import_answers(source: Path, study: Study, folder: Path) -> Imported:
         files = [source]
     else:
         raise TraceBenchError(
-            f"There is no file or folder {source}: name what the raters sent with answers=."
+            f"There is no file or folder {source}: set answers= to the raters' answer files."
         )
     if not files:
-        raise TraceBenchError(f"{source} holds no .json files: name what the raters sent with answers=.")
+        raise TraceBenchError(f"{source} has no .json files: set answers= to the raters' answer files.")
     target, imported = folder / ANSWERS, Imported()
     target.mkdir(exist_ok=True)
     for file in files:
@@ -171,8 +171,8 @@ def _take(new: Answers, file: Path, target: Path, study: Study, imported: Import
     old = parse(path, study)
     if old.session != new.session:
         raise TraceBenchError(
-            f"{file} is a second session of rater {new.rater}, who has answered already: "
-            f"only one counts, so remove this file, or {path} if it is to count instead."
+            f"{file} is a second session of rater {new.rater}, who has already answered: "
+            f"only one counts, so remove this file, or remove {path} to count this one instead."
         )
     if new.saved > old.saved and new.answers != old.answers:
         imported.renewed.append(new.rater)
@@ -182,5 +182,5 @@ def _take(new: Answers, file: Path, target: Path, study: Study, imported: Import
 
 
 def load_answers(study: Study, folder: Path) -> list[Answers]:
-    """The answers that were imported, by rater; they are checked anew."""
+    """The imported answers, sorted by rater and checked again."""
     return [parse(path, study) for path in sorted((folder / ANSWERS).glob("*.json"))]

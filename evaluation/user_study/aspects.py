@@ -1,4 +1,4 @@
-"""What raters are asked, and what they may answer (TraCe, supplement D)."""
+"""The questions and possible answers (TraCe, supplement D)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Aspect:
-    """One question; `table` and `title` are the paper's."""
+    """One question; `table` and `title` are from the paper."""
 
     id: str
     table: int
@@ -41,6 +41,6 @@ ASPECTS = (
 )
 ASPECT_IDS = tuple(aspect.id for aspect in ASPECTS)
 
-#: Choices as clicked, in the order of the page, and how they are read out there.
+#: Choices in page order -> label on the page.
 CHOICES = {"left": "Left", "tie": "Tie", "right": "Right", "unknown": "Can't tell"}
 SIDES = ("left", "right")

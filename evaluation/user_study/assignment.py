@@ -1,13 +1,13 @@
-"""Who sees what: a balanced plan in which nothing but the key is random.
+"""Assigns comparisons to raters: a balanced plan, determined by the study's key.
 
-With P prompts and K competitors there are P·K cells. They are put in a cyclic sequence in which prompt and
-competitor change at every place; a rater gets the next C cells of it. Hence, for any P, K, C and raters:
+P prompts and K baselines give P·K cells. They form a cyclic sequence in which prompt and baseline change at
+every step; each rater gets the next C cells. Hence, for any P, K, C and number of raters:
 
-- each cell is given equally often (± 1),
+- each cell is shown equally often (± 1),
 - a rater sees each prompt equally often (± 1), and no cell twice,
-- in each cell our method is on the left half of the times (± 1); for each rater and competitor, nearly so.
+- our method is on the left in half of each cell's showings (± 1), and in about half per rater and baseline.
 
-The order of presentation is random, with all prompts once before any comes again.
+The presentation order is random, but every prompt appears once before any repeats.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from evaluation.user_study.ordering import coin, shuffled
 
 @dataclass(frozen=True)
 class Comparison:
-    """A prompt, our method and a competitor; prompts and competitors by their place in a list."""
+    """A prompt and a baseline (as indices), compared with our method."""
 
     prompt: int
-    competitor: int
+    baseline: int
     ours_left: bool
 
 
 def plan(
-    prompts: int, competitors: int, raters: int, per_rater: int | None, key: str
+    prompts: int, baselines: int, raters: int, per_rater: int | None, key: str
 ) -> list[list[Comparison]]:
-    """The comparisons of every rater as presented; `per_rater=None` shows everybody everything."""
-    cells = prompts * competitors
+    """The comparisons of every rater in presentation order; `per_rater=None` gives all raters all cells."""
+    cells = prompts * baselines
     count = min(per_rater or cells, cells)
     prompt_order = shuffled(range(prompts), key, "prompts")
-    competitor_order = shuffled(range(competitors), key, "competitors")
+    baseline_order = shuffled(range(baselines), key, "baselines")
     given: Counter[int] = Counter()
     first = coin(key, "left")
     result = []
@@ -47,8 +47,8 @@ def plan(
             row, column = divmod(place, prompts)
             comparison = Comparison(
                 prompt_order[column],
-                competitor_order[(row + column) % competitors],
-                (column // competitors + row + given[place] + first) % 2 == 0,
+                baseline_order[(row + column) % baselines],
+                (column // baselines + row + given[place] + first) % 2 == 0,
             )
             given[place] += 1
             mine.append(comparison)
@@ -57,7 +57,7 @@ def plan(
 
 
 def _present(comparisons: Sequence[Comparison], key: str, rater: int) -> list[Comparison]:
-    """A random order in rounds, each with a prompt at most once, and none twice running where rounds meet."""
+    """Random order in rounds with each prompt at most once, and no repeat where two rounds meet."""
     rounds: dict[int, list[Comparison]] = defaultdict(list)
     seen: Counter[int] = Counter()
     for comparison in shuffled(comparisons, key, "cells", rater):
@@ -73,7 +73,7 @@ def _present(comparisons: Sequence[Comparison], key: str, rater: int) -> list[Co
 
 
 def places_of_checks(comparisons: int, checks: int, key: str, rater: int) -> list[int]:
-    """Before which comparison each check comes: one in each of equal parts of the session, never first."""
+    """The index of the comparison after each check: one per equal part of the session, never first."""
     places = []
     for i in range(checks):
         low = max(1, math.floor(i * comparisons / checks))

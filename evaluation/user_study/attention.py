@@ -1,7 +1,7 @@
-"""Attention checks: screens among the others that show whether a rater reads and looks.
+"""Attention checks: extra screens that show whether a rater reads and looks.
 
-- *instructed*: a line says which side to choose in all three questions; anything else fails.
-- *scrambled*: a turntable beside itself cut into squares and shuffled; that side in any question fails.
+- *instructed*: the screen says which side to choose in all three questions; any other choice fails.
+- *scrambled*: a turntable next to a shuffled copy of itself; choosing the copy in any question fails.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ PASSED, FAILED, EMPTY = "passed", "failed", ""
 
 def screens(
     comparisons: Sequence[Comparison],
-    methods: Sequence[str],  # own method first
-    scrambled: Sequence[tuple[int, str]],  # (prompt, method) of the clips that there are scrambled
-    counts: Mapping[str, int],  # checks a rater: instructed, scrambled
+    methods: Sequence[str],  # our method first
+    scrambled: Sequence[tuple[int, str]],  # (prompt, method) of the scrambled clips
+    counts: Mapping[str, int],  # checks per rater: instructed, scrambled
     key: str,
     rater: int,
 ) -> list[Trial]:
-    """A rater's session: the comparisons in their order, the checks among them."""
-    ours, *competitors = methods
+    """A rater's session: the comparisons in order, with the checks inserted."""
+    ours, *baselines = methods
     trials = []
     for comparison in comparisons:
-        pair = (ours, competitors[comparison.competitor])
+        pair = (ours, baselines[comparison.baseline])
         left, right = pair if comparison.ours_left else pair[::-1]
         trials.append(Trial(COMPARISON, comparison.prompt, left, right))
     checks = [_instructed(trials, key, rater, i) for i in range(counts["instructed"])]
@@ -43,7 +43,7 @@ def screens(
 
 
 def _instructed(trials: Sequence[Trial], key: str, rater: int, i: int) -> Trial:
-    """A pair that the rater also judges, the other way round."""
+    """A pair that the rater also judges, with sides swapped."""
     model = trials[int(digest(key, "instructed", rater, i), 16) % len(trials)]
     side = ("left", "right")[(coin(key, "side", rater) + i) % 2]
     return Trial(INSTRUCTED, model.prompt, model.right, model.left, side)
@@ -56,7 +56,7 @@ def _scrambled(prompt: int, method: str, key: str, rater: int, i: int) -> Trial:
 
 
 def failed(trial: Trial, choices: Mapping[str, str]) -> bool:
-    """Whether the answers to a check's questions fail it."""
+    """Whether the answers fail the check."""
     if trial.kind == INSTRUCTED:
         return any(choice != trial.expected for choice in choices.values())
     wrong = "right" if trial.expected == "left" else "left"
@@ -66,7 +66,7 @@ def failed(trial: Trial, choices: Mapping[str, str]) -> bool:
 def verdict(
     trials: Sequence[Trial], answers: Mapping[int, Mapping[str, str]], max_failed: int
 ) -> tuple[str, int, int]:
-    """(passed, failed or empty; checks failed; checks met) of a session; empty where no check was met."""
+    """(passed, failed or empty; checks failed; checks seen) of a session; empty if no check was seen."""
     met = [i for i in answers if trials[i].kind != COMPARISON]
     count = sum(failed(trials[i], answers[i]) for i in met)
     return (EMPTY if not met else FAILED if count > max_failed else PASSED), count, len(met)

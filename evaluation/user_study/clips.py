@@ -1,4 +1,4 @@
-"""The clips beside the page: turntables under names that tell nothing, and scrambled ones."""
+"""The page's clips: turntables under opaque names, and scrambled copies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evaluation.user_study.study import CLIPS, PAGE, SCRAMBLED, Clip, Study
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
 
-DATE = 1_600_000_000  # of all clips alike; their own would tell which were made together
+DATE = 1_600_000_000  # the same for all clips; real dates would reveal which belong together
 
 
 def sha256(path: Path) -> str:
@@ -22,14 +22,14 @@ def sha256(path: Path) -> str:
 
 
 def opaque(key: str, prompt: int, name: str) -> str:
-    """A clip's file name, which tells nothing to whoever does not have the key."""
+    """A clip's file name, meaningless without the key."""
     return f"{digest(key, 'clip', prompt, name)[:16]}.mp4"
 
 
 def add_scrambled(study: Study, prompts: Sequence[Prompt], folder: Path) -> list[tuple[int, str]]:
-    """Make as many scrambled clips as a rater meets, of assets drawn at random.
+    """Create as many scrambled clips as a rater sees, from randomly chosen assets.
 
-    Returns: (place of the prompt, method) of each.
+    Returns: (prompt index, method) of each.
     """
     target = folder / PAGE / CLIPS
     target.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def add_scrambled(study: Study, prompts: Sequence[Prompt], folder: Path) -> list
 
 
 def copy_clips(study: Study, root: Path, folder: Path) -> None:
-    """Copy what the page plays and does not have yet; remove what it does not play."""
+    """Copy missing clips to the page and delete unused ones."""
     target = folder / PAGE / CLIPS
     target.mkdir(parents=True, exist_ok=True)
     names = {clip.file for clip in study.clips.values()}

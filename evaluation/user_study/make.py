@@ -1,4 +1,4 @@
-"""Make a study: choose prompts, plan who sees what, write the key and the page."""
+"""Make a study: choose prompts, assign comparisons, write the key and the page."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from trace_bench.run_folder.reading import Run
 from trace_bench.system.errors import TraceBenchError
 
 Say = Callable[[str], None]
-#: Settings that decide what is shown to whom; the page's wording may change afterwards.
+#: Settings that determine what is shown to whom; the page's wording may still change later.
 DECIDES = (
-    "ours", "competitors", "prompts", "raters", "per_rater", "seed", "select", "select_of", "attention",
+    "ours", "baselines", "prompts", "raters", "per_rater", "seed", "select", "select_of", "attention",
 )  # fmt: skip
 
 
 def make(runs: Sequence[Run], root: Path, folder: Path, config: Mapping[str, Any], say: Say) -> Study:
-    """Make the study of `config`, or write its page anew where it is the one that is there."""
+    """Make the study of `config`; if it exists already, only rewrite its page."""
     check(config)
     settings = {name: config[name] for name in DECIDES}
-    methods = [config["ours"], *config["competitors"]]
+    methods = [config["ours"], *config["baselines"]]
     prompts, left_out = select(runs, methods, config["select"] or {}, config["select_of"] or {})
     if not prompts:
         raise TraceBenchError(
-            f"No prompt has a {FILM} of every method ({', '.join(methods)}): make the missing runs with "
+            f"No prompt has a {FILM} of every method ({', '.join(methods)}): create the missing runs with "
             "`python -m trace_bench -m method=... prompt_set=...`."
         )
     films = {(p.id, p.text, m): sha256(p.runs[m].folder / FILM) for p in prompts for m in methods}
@@ -64,11 +64,11 @@ def make(runs: Sequence[Run], root: Path, folder: Path, config: Mapping[str, Any
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Refuse what no study can be made of."""
-    ours, others = config["ours"], config["competitors"]
+    """Raise for invalid settings."""
+    ours, others = config["ours"], config["baselines"]
     if not isinstance(others, list) or not others or len({ours, *others}) <= len(others):
         raise TraceBenchError(
-            f"competitors must be a list of different methods without ours ({ours}), as in [sds,vsd], "
+            f"baselines must be a list of different methods without ours ({ours}), as in [sds,vsd], "
             f"but is {others!r}."
         )
     checks = {f"attention.{name}": value for name, value in config["attention"].items()}
@@ -83,7 +83,7 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def _draw(prompts: list[Prompt], count: int | None, key: str) -> list[Prompt]:
-    """`count` of the prompts, in their old order; all where there are fewer."""
+    """Draw `count` prompts, keeping their order; all if there are fewer."""
     chosen = shuffled(range(len(prompts)), key)[:count]
     return [prompts[i] for i in sorted(chosen)]
 
@@ -94,7 +94,7 @@ def _key(
     methods: Sequence[str],
     films: Mapping[tuple[str, str, str], str],
 ) -> str:
-    """Everything that the study follows from. Raters do not have the runs, so they cannot work it out."""
+    """Hash of everything that determines the study. Raters do not have the runs, so they cannot guess it."""
     shown = [
         [p.id, p.text, m, p.runs[m].manifest.fingerprint, films[p.id, p.text, m]]
         for p in prompts
@@ -105,7 +105,7 @@ def _key(
 
 
 def _existing(folder: Path, key: str, force: bool) -> Study | None:
-    """The study that is there, if it is the one that was asked for."""
+    """The existing study, if it matches the requested one."""
     if not (folder / STUDY).is_file():
         return None
     answered = any((folder / ANSWERS).glob("*.json"))
@@ -115,11 +115,11 @@ def _existing(folder: Path, key: str, force: bool) -> Study | None:
     if study.key == key:
         return study
     end = (
-        "answers to it have been imported, so name another with study=NAME."
+        "it has imported answers, so use another name with study=NAME."
         if answered
-        else "name another with study=NAME, or replace it with force=true."
+        else "use another name with study=NAME, or replace it with force=true."
     )
-    raise TraceBenchError(f"The study in {folder} was made from other settings or other runs: {end}")
+    raise TraceBenchError(f"The study in {folder} was made from other settings or runs: {end}")
 
 
 def _new(
@@ -131,7 +131,7 @@ def _new(
     key: str,
     root: Path,
 ) -> Study:
-    """The study without its raters."""
+    """A study without its raters."""
     first = prompts[0].runs[methods[0]].identity
     clips = {
         f"{i}/{method}": Clip(
@@ -147,7 +147,7 @@ def _new(
         study_id=digest(key, "public")[:12],
         key=key,
         ours=methods[0],
-        competitors=list(methods[1:]),
+        baselines=list(methods[1:]),
         **{name: getattr(first, name) for name in COMMON},
         settings=dict(settings),
         prompts=[{"id": prompt.id, "text": prompt.text} for prompt in prompts],
@@ -161,23 +161,23 @@ def _new(
 def _assign(study: Study, scrambled: Sequence[tuple[int, str]]) -> None:
     """Give every rater a code and a session."""
     settings, key = study.settings, study.key
-    shape = len(study.prompts), len(study.competitors), settings["raters"], settings["per_rater"]
+    shape = len(study.prompts), len(study.baselines), settings["raters"], settings["per_rater"]
     for rater, comparisons in enumerate(plan(*shape, key)):
         trials = screens(comparisons, study.methods, scrambled, settings["attention"], key, rater)
         study.trials[code_of(key, rater)] = trials
     study.raters = list(study.trials)
     if len(study.raters) < settings["raters"]:
-        raise TraceBenchError("Two raters would get the same code: choose another seed.")
+        raise TraceBenchError("Two raters would get the same code: use another seed.")
 
 
 def _tell(study: Study, folder: Path, config: Mapping[str, Any], say: Say) -> None:
     if study.left_out:
-        say(f"{len(study.left_out)} prompts were left out: not every method has a turntable of them.")
+        say(f"{len(study.left_out)} prompts were left out: some method has no turntable of them.")
     if config["prompts"] and len(study.prompts) < config["prompts"]:
-        say(f"{len(study.prompts)} prompts, not {config['prompts']}: there are no more.")
+        say(f"{len(study.prompts)} prompts, not {config['prompts']}: no more are available.")
     screens_each = len(study.trials[study.raters[0]])
-    say(f"Study {study.study_id}: {study.ours} against {', '.join(study.competitors)}.")
+    say(f"Study {study.study_id}: {study.ours} against {', '.join(study.baselines)}.")
     say(f"{len(study.prompts)} prompts, {len(study.raters)} raters, {screens_each} screens for each.")
     say(f"For the raters: {folder / PAGE} (the whole folder; open index.html, or put it on any web server)")
     say(f"Their codes and links: {folder / RATERS}")
-    say(f"Keep to yourself, they tell the methods: {folder / STUDY}, {folder / ASSIGNMENT}")
+    say(f"Keep secret, they reveal the methods: {folder / STUDY}, {folder / ASSIGNMENT}")

@@ -1,4 +1,4 @@
-"""Random orders that depend on a key and on nothing else: no generator whose stream a library may change."""
+"""Random orders that depend only on a key, not on a random generator that a library may change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def coin(key: str, *parts: object) -> int:
 
 
 def shuffled(items: Iterable[T], key: str, *purpose: object) -> list[T]:
-    """The items in an order that is random to whoever does not know the key."""
+    """The items in an order that looks random without the key."""
     listed = list(items)
     order = sorted(range(len(listed)), key=lambda i: digest(key, *purpose, i))
     return [listed[i] for i in order]

@@ -1,6 +1,6 @@
-"""The raters' page: one index.html with everything in it but the clips beside it.
+"""The raters' page: a self-contained index.html; only the clips are separate files.
 
-It names prompts, clips by opaque names, and for each rater's code the screens; nothing in it tells a method.
+It holds prompts, opaque clip names and the screens of each rater's code, but nothing that reveals a method.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ FORMAT = "trace_bench user study answers"
 
 
 def page_data(study: Study, return_to: str | None) -> dict[str, Any]:
-    """What the page's script reads.
+    """The data for the page's script.
 
-    A screen is [prompt, left, right], places in the lists; in a check that instructs also the side.
+    A screen is [prompt, left, right] as list indices; an instructed check adds the side.
     """
     clips = sorted(clip.file for clip in study.clips.values())
     place = {name: i for i, name in enumerate(clips)}
@@ -69,13 +69,13 @@ def write_page(study: Study, folder: Path, wording: Mapping[str, Any]) -> Path:
 
 
 def _inline_json(data: Mapping[str, Any]) -> str:
-    """JSON that cannot end the element that it stands in, whatever a prompt says."""
+    """JSON that cannot close its HTML element, whatever the prompts contain."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing is loaded from anywhere but the page's own folder, and no script runs but ours."""
+    """Content security policy: load only from the page's folder, run only our script."""
 
     def source(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

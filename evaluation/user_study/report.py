@@ -1,4 +1,4 @@
-"""preferences.json for the terminal: Tables 1 to 3 in the paper's form, with intervals."""
+"""Prints preferences.json as Tables 1 to 3 of the paper, with intervals."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from evaluation.user_study.aspects import ASPECTS
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """A table for each aspect."""
+    """One table per aspect."""
     names = display_names()["method"]
     ours = names.get(result["ours"], result["ours"])
-    head = ["Competitor", f"{ours} preferred", "Tie", "Competitor preferred", "Votes"]
+    head = ["Baseline", f"{ours} preferred", "Tie", "Baseline preferred", "Votes"]
     lines = []
     for aspect, agreed in zip(ASPECTS, result["agreement"], strict=True):
         alpha = agreed["alpha"]["value"]
-        said = "no agreement to be computed"
+        said = "agreement undefined"
         if alpha is not None:
             said = f"Krippendorff's alpha {round(alpha, 2) + 0.0:.2f}"  # + 0.0: never -0.00
         body = [
             [
-                names.get(row["competitor"], row["competitor"]),
-                *(_cell(row["percent"][name]) for name in ("ours", "tie", "competitor")),
+                names.get(row["baseline"], row["baseline"]),
+                *(_cell(row["percent"][name]) for name in ("ours", "tie", "baseline")),
                 str(row["votes"]),
             ]
             for row in result["rows"]
@@ -41,7 +41,7 @@ def _cell(estimate: Mapping[str, float | None]) -> str:
 
 
 def _grid(head: list[str], body: list[list[str]]) -> list[str]:
-    """Aligned Markdown; numbers to the right."""
+    """Aligned Markdown; numbers right-aligned."""
     widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = []
@@ -52,7 +52,7 @@ def _grid(head: list[str], body: list[list[str]]) -> list[str]:
 
 
 def summary(result: Mapping[str, Any]) -> list[str]:
-    """What stands below the tables."""
+    """The lines below the tables."""
     raters, prompts, left = result["raters"], result["prompts"], result["left"]
     lines = [
         f"{raters['used']} raters of {raters['answered']} who answered ({raters['assigned']} codes).",
@@ -61,8 +61,8 @@ def summary(result: Mapping[str, Any]) -> list[str]:
     ]
     if left["votes"]:
         lines += [
-            f"Can't tell is counted as Tie: {_cell(result['unknown']['percent'])} of all votes.",
-            f"The left side got {_cell(left['percent'])} of the decided votes.",
+            f"Can't tell counts as Tie: {_cell(result['unknown']['percent'])} of all votes.",
+            f"The left side won {_cell(left['percent'])} of the decided votes.",
         ]
     if raters["dropped"]:
         lines += [result["attention_rule"]]

@@ -1,4 +1,4 @@
-"""From judgements to preferences.json; docs/user_study.md describes it."""
+"""Computes preferences.json from judgements; docs/user_study.md describes the format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evaluation.user_study.answers import ANSWERS, Answers
 from evaluation.user_study.aspects import ASPECTS
 from evaluation.user_study.attention import EMPTY, FAILED, verdict
 from evaluation.user_study.statistics import (
-    COMPETITOR,
+    BASELINE,
     LEVEL,
     OURS,
     UNKNOWN,
@@ -29,13 +29,13 @@ from trace_bench import __version__
 from trace_bench.run_folder.manifest import utc_now
 from trace_bench.run_folder.reading import natural
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PREFERENCES = "preferences.json"
 METHOD = "percentile bootstrap over raters and prompts"
 
 
 def dropped_of(study: Study, answers: Sequence[Answers]) -> list[dict[str, str]]:
-    """Raters that the study's rule drops, and why."""
+    """Raters dropped by the study's rule, with reasons."""
     dropped = []
     for file in answers:
         trials = study.trials[file.rater]
@@ -52,7 +52,7 @@ def dropped_of(study: Study, answers: Sequence[Answers]) -> list[dict[str, str]]
 
 
 def dropped_by_column(votes: pd.DataFrame) -> list[dict[str, str]]:
-    """Raters whose rows say, in a CSV of another tool, that they failed."""
+    """Raters marked as failed in another tool's CSV."""
     raters = votes.loc[votes["attention"] == FAILED, "rater_id"].unique()
     return [{"rater": rater, "reason": "failed the attention checks"} for rater in raters]
 
@@ -62,7 +62,7 @@ def preferences(
     dropped: list[dict[str, str]],
     about: Mapping[
         str, Any
-    ],  # study, study_id, competitors, ..., raters_assigned, prompts_planned, attention_rule
+    ],  # study, study_id, baselines, ..., raters_assigned, prompts_planned, attention_rule
     made_from: Mapping[str, Any],
     replicates: int,
     seed: int,
@@ -71,20 +71,20 @@ def preferences(
     used = votes[~votes["rater_id"].isin({entry["rater"] for entry in dropped})]
     raters = sorted(used["rater_id"].unique())
     prompts = sorted(used["prompt_id"].unique(), key=natural)
-    competitors = list(about["competitors"])
+    baselines = list(about["baselines"])
     bootstrap = Bootstrap.draw(len(raters), len(prompts), replicates, seed)
     counts = {
-        (aspect.id, competitor): tensor(
-            used[(used["aspect"] == aspect.id) & (used["competitor"] == competitor)], raters, prompts
+        (aspect.id, baseline): tensor(
+            used[(used["aspect"] == aspect.id) & (used["baseline"] == baseline)], raters, prompts
         )
         for aspect in ASPECTS
-        for competitor in competitors
+        for baseline in baselines
     }
     everything = sum(counts.values(), np.zeros((len(raters), len(prompts), 4)))
     return {
         "schema_version": SCHEMA_VERSION,
         **{name: about[name] for name in ("study", "study_id", "ours")},
-        "competitors": competitors,
+        "baselines": baselines,
         **{name: about[name] for name in ("prompt_set", "prior", "representation")},
         "raters": {
             "assigned": about["raters_assigned"],
@@ -96,14 +96,14 @@ def preferences(
         "attention_rule": about["attention_rule"],
         "interval": {"method": METHOD, "level": LEVEL, "replicates": replicates, "seed": seed},
         "rows": [
-            {"aspect": aspect.id, "table": aspect.table, "title": aspect.title, "competitor": competitor}
-            | row(counts[aspect.id, competitor], bootstrap)
+            {"aspect": aspect.id, "table": aspect.table, "title": aspect.title, "baseline": baseline}
+            | row(counts[aspect.id, baseline], bootstrap)
             for aspect in ASPECTS
-            for competitor in competitors
+            for baseline in baselines
         ],
         "agreement": [
             {"aspect": aspect.id, "table": aspect.table}
-            | agreement(np.stack([counts[aspect.id, c].sum(0) for c in competitors], axis=1), bootstrap)
+            | agreement(np.stack([counts[aspect.id, c].sum(0) for c in baselines], axis=1), bootstrap)
             for aspect in ASPECTS
         ],
         "left": _left(used, raters, prompts, bootstrap),
@@ -124,15 +124,15 @@ def _share(counts: Any, bootstrap: Bootstrap, top: Sequence[int], bottom: Sequen
 
 
 def _left(used: pd.DataFrame, raters: list[str], prompts: list[str], bootstrap: Bootstrap) -> dict[str, Any]:
-    """The share of decided votes that went to the left: the outcome "ours" stands for left here."""
-    sides = {"left": "ours", "right": "competitor"}
+    """Share of decided votes for the left side; here the outcome "ours" means left."""
+    sides = {"left": "ours", "right": "baseline"}
     decided = used[used["choice"].isin(sides)]
     decided = decided.assign(outcome=decided["choice"].map(sides))
-    return _share(tensor(decided, raters, prompts), bootstrap, [OURS], [OURS, COMPETITOR])
+    return _share(tensor(decided, raters, prompts), bootstrap, [OURS], [OURS, BASELINE])
 
 
 def describe(study: Study, name: str) -> dict[str, Any]:
-    """What preferences.json says of a study of ours."""
+    """The study's fields in preferences.json."""
     return {
         "study": name,
         "raters_assigned": len(study.raters),
@@ -140,20 +140,20 @@ def describe(study: Study, name: str) -> dict[str, Any]:
         "attention_rule": study.rule,
         **{
             key: getattr(study, key)
-            for key in ("study_id", "ours", "competitors", "prompt_set", "prior", "representation")
+            for key in ("study_id", "ours", "baselines", "prompt_set", "prior", "representation")
         },
     }
 
 
 def describe_votes(votes: pd.DataFrame, name: str, order: Sequence[str]) -> dict[str, Any]:
-    """The same of judgements that another tool gathered."""
-    there = list(dict.fromkeys(votes["competitor"]))
-    competitors = [method for method in order if method in there]
+    """The same for judgements collected by another tool."""
+    there = list(dict.fromkeys(votes["baseline"]))
+    baselines = [method for method in order if method in there]
     return {
         "study": name,
         "study_id": None,
         "ours": str(votes["ours"].iloc[0]),
-        "competitors": competitors + [method for method in there if method not in competitors],
+        "baselines": baselines + [method for method in there if method not in baselines],
         **dict.fromkeys(("prompt_set", "prior", "representation")),
         "raters_assigned": int(votes["rater_id"].nunique()),
         "prompts_planned": int(votes["prompt_id"].nunique()),
@@ -162,7 +162,7 @@ def describe_votes(votes: pd.DataFrame, name: str, order: Sequence[str]) -> dict
 
 
 def sources(folder: Path, votes: Path, answers: Sequence[Answers]) -> dict[str, Any]:
-    """What the numbers were made from, by hash."""
+    """Hashes of the inputs."""
 
     def sha256(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()

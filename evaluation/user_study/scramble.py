@@ -1,6 +1,6 @@
-"""The spoiled clip of an attention check: the same film with its picture cut into squares and shuffled.
+"""Scrambled clips for attention checks: each frame is cut into squares, which are shuffled.
 
-Every frame is shuffled alike. A new order in each frame would flicker, which some people must not look at.
+All frames use the same order; a new order per frame would flicker, which can harm photosensitive people.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from evaluation.user_study.ordering import shuffled
 from trace_bench.system.errors import TraceBenchError
 
-SQUARES = 8  # a side
-VISIBLE = 4.0 / 255.0  # mean absolute difference from which a scrambled picture is plainly another one
+SQUARES = 8  # per side
+VISIBLE = 4.0 / 255.0  # mean absolute difference above which a scrambled picture is clearly different
 
 
 def scramble(frames: NDArray[np.uint8], key: str) -> NDArray[np.uint8]:
-    """Shuffle the squares of all frames alike, [N, H, W, 3]; a margin too small for a square stays."""
+    """Shuffle the squares of frames [N, H, W, 3], the same in all; leftover margins stay."""
     n, height, width, _ = frames.shape
     h, w = height // SQUARES, width // SQUARES
     core = frames[:, : h * SQUARES, : w * SQUARES].reshape(n, SQUARES, h, SQUARES, w, 3)
@@ -35,7 +35,7 @@ def scramble(frames: NDArray[np.uint8], key: str) -> NDArray[np.uint8]:
 
 
 def write_scrambled(source: Path, target: Path, key: str) -> bool:
-    """Write the scrambled film; False, and nothing written, where it would look the same (an empty asset)."""
+    """Write the scrambled film; returns False without writing if it would look the same (empty asset)."""
     frames, fps = read_film(source)
     mixed = scramble(frames, key)
     if np.abs(mixed[0].astype(float) - frames[0]).mean() / 255.0 < VISIBLE:
@@ -45,23 +45,21 @@ def write_scrambled(source: Path, target: Path, key: str) -> bool:
 
 
 def read_film(path: Path) -> tuple[NDArray[np.uint8], float]:
-    """All frames, uint8 [N, H, W, 3], and the frames a second."""
+    """All frames, uint8 [N, H, W, 3], and the frame rate."""
     try:
         reader = imageio_ffmpeg.read_frames(str(path))
         meta = next(reader)
         width, height = meta["size"]
         frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
     except (OSError, RuntimeError, ValueError, StopIteration) as error:
-        raise TraceBenchError(
-            f"{path} cannot be read as a film: make the run again with force=true."
-        ) from error
+        raise TraceBenchError(f"{path} cannot be read as a video: repeat the run with force=true.") from error
     if not frames:
-        raise TraceBenchError(f"{path} has no pictures: make the run again with force=true.")
+        raise TraceBenchError(f"{path} has no frames: repeat the run with force=true.")
     return np.stack(frames), float(meta["fps"])
 
 
 def write_film(frames: NDArray[np.uint8], fps: float, path: Path) -> None:
-    """H.264 as the turntables are written."""
+    """Write H.264, like the turntables."""
     height, width = frames.shape[1:3]
     writer = imageio_ffmpeg.write_frames(
         str(path), (width, height), fps=fps, codec="libx264", quality=7, macro_block_size=2,

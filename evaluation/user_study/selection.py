@@ -1,4 +1,4 @@
-"""Which runs are shown: for each prompt one asset of every method, all made under one choice of settings."""
+"""Selects the runs to show: per prompt one asset of every method, with the same settings per method."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from trace_bench.run_folder.reading import Run, natural
 from trace_bench.system.errors import TraceBenchError
 
 FILM = "turntable.mp4"
-#: Parts of a run's identity by which runs may be chosen; the prompt is drawn, not chosen.
+#: Identity keys that may select runs; prompts are drawn, not selected.
 SELECTABLE = tuple(f.name for f in fields(RunIdentity) if f.name not in {"method", "prompt_id", "prompt"})
-#: What has to be one and the same for all runs of a method; the seed may differ, and the lowest is shown.
+#: Keys that must be equal for all runs of a method; seeds may differ, and the lowest is shown.
 SETTINGS = tuple(name for name in SELECTABLE if name != "seed")
-#: ... and what has to be the same for all methods.
+#: Keys that must be equal for all methods.
 COMMON = ("prompt_set", "prior", "representation")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and the run that each method is shown by."""
+    """A prompt and the run shown for each method."""
 
     id: str
     text: str
@@ -36,13 +36,13 @@ def select(
     chosen: Mapping[str, Any],
     of: Mapping[str, Mapping[str, Any]],
 ) -> tuple[list[Prompt], list[str]]:
-    """Prompts of which every method has a turntable, in the order of their ids, and the ids of all others.
+    """Prompts with a turntable of every method, sorted by id, and the ids of all other prompts.
 
     Args:
         chosen: {"representation": "gaussians", ...}, for every method.
-        of: {"trace": {"guidance_scale": 20.0}}, for one method, over `chosen`.
+        of: {"trace": {"guidance_scale": 20.0}}, for one method; overrides `chosen`.
 
-    Raises: TraceBenchError where a method has no run, or runs under several settings.
+    Raises: TraceBenchError if a method has no run, or runs with several settings.
     """
     _check_names(chosen, of, methods)
     runs_of: dict[str, dict[tuple[str, str], Run]] = {}
@@ -51,8 +51,8 @@ def select(
         mine = [run for run in runs if run.identity.method == method and _fits(run, wanted)]
         if not mine:
             raise TraceBenchError(
-                f"There is no finished run of {method}{_words(wanted)}: make it with "
-                "`python -m trace_bench`, or name methods that there are with ours= and competitors=[...]."
+                f"There is no finished run of {method}{_words(wanted)}: create it with "
+                "`python -m trace_bench`, or choose available methods with ours= and baselines=[...]."
             )
         runs_of[method] = _one_a_prompt(method, mine)
     _check_common(runs_of)
@@ -72,13 +72,12 @@ def _check_names(
     for key in [*chosen, *(key for mapping in of.values() for key in mapping)]:
         if key not in SELECTABLE:
             close = difflib.get_close_matches(str(key), SELECTABLE, n=1)
-            hint = f"; did you mean {close[0]}?" if close else f": choose among {', '.join(SELECTABLE)}."
+            hint = f"; did you mean {close[0]}?" if close else f": choose from {', '.join(SELECTABLE)}."
             raise TraceBenchError(f"select: a run has no '{key}'{hint}")
     for method in of:
         if method not in methods:
             raise TraceBenchError(
-                f"select_of names {method}, which is not shown: ours and competitors are "
-                f"{', '.join(methods)}."
+                f"select_of names {method}, which is not shown: ours and baselines are {', '.join(methods)}."
             )
 
 
@@ -100,7 +99,7 @@ def _one_a_prompt(method: str, runs: Sequence[Run]) -> dict[tuple[str, str], Run
         if len(values) > 1:
             where = f"select.{name}" if name in COMMON else f"+select_of.{method}.{name}"
             raise TraceBenchError(
-                f"{method} has runs with {name} {' and '.join(map(str, values))}: say which to show, "
+                f"{method} has runs with {name} {' and '.join(map(str, values))}: choose one, "
                 f"for example {where}={values[0]}."
             )
     found: dict[tuple[str, str], list[Run]] = defaultdict(list)
@@ -113,14 +112,14 @@ def _one_a_prompt(method: str, runs: Sequence[Run]) -> dict[tuple[str, str], Run
         if others:
             raise TraceBenchError(
                 f"{first.folder} and {others[0].folder} are two runs of one prompt and seed that "
-                "differ only in config.yaml: move the one that is not to be shown out of the output root."
+                "differ only in config.yaml: move the unwanted one out of the output root."
             )
         lowest[key] = first
     return lowest
 
 
 def _check_common(runs_of: Mapping[str, Mapping[tuple[str, str], Run]]) -> None:
-    """Methods are compared under one prompt set, prior and representation."""
+    """Raise unless all methods share prompt set, prior and representation."""
     for name in COMMON:
         seen = {method: getattr(next(iter(mine.values())).identity, name) for method, mine in runs_of.items()}
         if len(set(seen.values())) > 1:

@@ -1,9 +1,9 @@
-"""Percentages of judgements, and how sure they are.
+"""Percentages of judgements, with confidence intervals.
 
-Judgements are crossed: each rater judges many prompts, each prompt is judged by many raters. Intervals
-therefore come from resampling raters *and* prompts, both with replacement; a judgement weighs the product of
-how often its rater and its prompt were drawn (Owen, The pigeonhole bootstrap, Annals of Applied Statistics
-2007; rather too wide than too narrow). Raters and prompts are drawn once for all cells.
+Judgements are crossed: each rater judges many prompts, and each prompt is judged by many raters. Intervals
+therefore resample raters *and* prompts with replacement; the weight of a judgement is the product of how
+often its rater and its prompt were drawn (Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007;
+conservative). Raters and prompts are drawn once for all cells.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from evaluation.user_study.votes import OUTCOMES
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
-OURS, TIE, UNKNOWN, COMPETITOR = range(len(OUTCOMES))
+OURS, TIE, UNKNOWN, BASELINE = range(len(OUTCOMES))
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ def tensor(frame: pd.DataFrame, raters: list[str], prompts: list[str]) -> Floats
 
 
 def estimate(counts: Floats, drawn: Floats, top: Floats, bottom: Floats) -> dict[str, float | None]:
-    """100 · (votes · top) / (votes · bottom) with its percentile interval, for weights [4] of the outcomes.
+    """100 · (votes · top) / (votes · bottom) with its percentile interval, for outcome weights [4].
 
-    No value without votes; no interval with fewer than two raters or prompts behind it.
+    No value without votes; no interval with fewer than two raters or prompts.
 
     Args:
         counts: [R, P, 4].
-        drawn: [B, 4], `Bootstrap.totals` of them.
+        drawn: [B, 4], `Bootstrap.totals` of `counts`.
     """
     total = counts.sum((0, 1))
     if total @ bottom == 0:
@@ -78,7 +78,7 @@ def estimate(counts: Floats, drawn: Floats, top: Floats, bottom: Floats) -> dict
 
 
 def percentiles(samples: Floats) -> dict[str, float | None]:
-    """The interval of bootstrap samples; replicates without a value are left out."""
+    """Percentile interval of bootstrap samples, ignoring replicates without a value."""
     samples = samples[np.isfinite(samples)]
     if not len(samples):
         return {"low": None, "high": None}
@@ -87,35 +87,35 @@ def percentiles(samples: Floats) -> dict[str, float | None]:
 
 
 def row(counts: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
-    """The statistics of one aspect and competitor, from its judgements [R, P, 4]."""
+    """The statistics of one aspect and baseline, from its judgements [R, P, 4]."""
     weights, drawn = np.eye(len(OUTCOMES)), bootstrap.totals(counts)
-    everything, decided = weights.sum(0), weights[OURS] + weights[COMPETITOR]
+    everything, decided = weights.sum(0), weights[OURS] + weights[BASELINE]
     ties = weights[TIE] + weights[UNKNOWN]
-    ours, tie, unknown, competitor = (int(n) for n in counts.sum((0, 1)))
-    votes = ours + tie + unknown + competitor
-    tops = {"ours": weights[OURS], "tie": ties, "competitor": weights[COMPETITOR]}
+    ours, tie, unknown, baseline = (int(n) for n in counts.sum((0, 1)))
+    votes = ours + tie + unknown + baseline
+    tops = {"ours": weights[OURS], "tie": ties, "baseline": weights[BASELINE]}
     return {
         "votes": votes,
         "raters": int((counts.sum((1, 2)) > 0).sum()),
         "prompts": int((counts.sum((0, 2)) > 0).sum()),
-        "counts": {"ours": ours, "tie": tie, "unknown": unknown, "competitor": competitor},
+        "counts": {"ours": ours, "tie": tie, "unknown": unknown, "baseline": baseline},
         "percent": {name: estimate(counts, drawn, top, everything) for name, top in tops.items()},
         "decided": {
-            "votes": ours + competitor,
+            "votes": ours + baseline,
             "ours": estimate(counts, drawn, weights[OURS], decided),
-            **sign_test(ours, competitor),
+            **sign_test(ours, baseline),
         },
         "ties_as_half": estimate(counts, drawn, weights[OURS] + ties / 2, everything),
     }
 
 
-def sign_test(ours: int, competitor: int) -> dict[str, Any]:
-    """Wilson's interval and the two-sided sign test of decided votes; both ignore that votes are crossed."""
-    if ours + competitor == 0:
+def sign_test(ours: int, baseline: int) -> dict[str, Any]:
+    """Wilson interval and two-sided sign test of decided votes; both treat votes as independent."""
+    if ours + baseline == 0:
         return {"wilson": {"low": None, "high": None}, "sign_test_p": None}
-    from scipy.stats import binomtest  # a second that the other commands of the study do without
+    from scipy.stats import binomtest  # lazy: takes about a second
 
-    test = binomtest(ours, ours + competitor)
+    test = binomtest(ours, ours + baseline)
     wilson = test.proportion_ci(LEVEL, method="wilson")
     return {
         "wilson": {"low": 100.0 * float(wilson.low), "high": 100.0 * float(wilson.high)},
@@ -124,18 +124,18 @@ def sign_test(ours: int, competitor: int) -> dict[str, Any]:
 
 
 def agreement(counts: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Krippendorff's alpha over ours, tie, competitor; unknown is a missing value.
+    """Krippendorff's alpha over ours, tie, baseline; unknown counts as missing.
 
     Args:
-        counts: [P, C, 4], judgements of each prompt and competitor, which are the units.
+        counts: [P, C, 4], judgements of each prompt and baseline; these are the units.
 
-    The interval resamples prompts alone: a rater drawn twice would agree with himself.
+    The interval resamples prompts only, because a rater drawn twice would agree with themselves.
     """
-    prompts, competitors, _ = counts.shape
-    kept = counts[..., [OURS, TIE, COMPETITOR]].reshape(prompts * competitors, 3)
+    prompts, baselines, _ = counts.shape
+    kept = counts[..., [OURS, TIE, BASELINE]].reshape(prompts * baselines, 3)
     units = coincidences(kept)
     value = float(alpha(units.sum(0)))
-    by_prompt = units.reshape(prompts, competitors, 9).sum(1)
+    by_prompt = units.reshape(prompts, baselines, 9).sum(1)
     interval: dict[str, float | None] = {"low": None, "high": None}
     if np.isfinite(value) and (by_prompt.sum(1) > 0).sum() > 1:
         interval = percentiles(alpha((bootstrap.prompts @ by_prompt).reshape(-1, 3, 3)))

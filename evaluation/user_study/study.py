@@ -1,7 +1,6 @@
-"""The study's key: what was shown to whom under which name. It stays with whoever runs the study.
+"""The study's key: what was shown to whom, under which name. It stays with the people who run the study.
 
-`study.json` holds the settings, prompts, clips and raters' codes, `assignment.csv` a row for each screen of
-each rater.
+`study.json` holds settings, prompts, clips and rater codes; `assignment.csv` has a row per rater and screen.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from trace_bench.run_folder.reading import read_json
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STUDY, ASSIGNMENT, PAGE, CLIPS, RATERS = "study.json", "assignment.csv", "page", "clips", "raters.csv"
 COMPARISON, INSTRUCTED, SCRAMBLED = "comparison", "instructed", "scrambled"
 COLUMNS = ["rater", "trial", "kind", "prompt", "left", "right", "expected"]
@@ -30,7 +29,7 @@ class Trial:
     """One screen. `left` and `right` are methods, or "scrambled" in an attention check of that kind."""
 
     kind: str
-    prompt: int  # place in Study.prompts
+    prompt: int  # index in Study.prompts
     left: str
     right: str
     expected: str = ""  # the side that an attention check expects
@@ -38,7 +37,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Clip:
-    """A film under its opaque name, and where it came from."""
+    """A video with its opaque name and its source."""
 
     file: str
     sha256: str
@@ -49,26 +48,26 @@ class Clip:
 @dataclass
 class Study:
     study_id: str
-    key: str  # of all random orders; not derivable from the page
+    key: str  # seed of all random orders; not derivable from the page
     ours: str
-    competitors: list[str]
+    baselines: list[str]
     prompt_set: str
     prior: str
     representation: str
     settings: dict[str, Any]  # as configured when the study was made
     prompts: list[dict[str, str]]  # id, text
-    left_out: list[str]  # ids of prompts without a turntable of every method
-    clips: dict[str, Clip]  # "<place of prompt>/<method>"
+    left_out: list[str]  # ids of prompts that lack a turntable of some method
+    clips: dict[str, Clip]  # "<prompt index>/<method>"
     max_failed_checks: int
     raters: list[str] = field(default_factory=list)  # codes
     trace_bench: str = ""
     assignment_sha256: str = ""
     schema_version: int = SCHEMA_VERSION
-    trials: dict[str, list[Trial]] = field(default_factory=dict)  # rater -> screens, in assignment.csv
+    trials: dict[str, list[Trial]] = field(default_factory=dict)  # rater -> screens; stored in assignment.csv
 
     @property
     def methods(self) -> list[str]:
-        return [self.ours, *self.competitors]
+        return [self.ours, *self.baselines]
 
     def clip(self, prompt: int, name: str) -> str:
         """File name of a clip."""
@@ -76,17 +75,17 @@ class Study:
 
     @property
     def rule(self) -> str:
-        """When a rater is dropped, in one sentence."""
+        """The rule for dropping raters, in one sentence."""
         if not any(trial.kind != COMPARISON for trials in self.trials.values() for trial in trials):
             return "No rater was dropped: the study has no attention checks."
         return (
-            f"Raters who failed more than {self.max_failed_checks} attention checks, or met none, were "
+            f"Raters who failed more than {self.max_failed_checks} attention checks, or saw none, were "
             "dropped; the rule was fixed when the study was made."
         )
 
 
 def code_of(key: str, rater: int, length: int = 6) -> str:
-    """A rater's code: letters and figures that are not mistaken for one another."""
+    """A rater's code, without letters and digits that look alike."""
     letters = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
     number = int(digest(key, "rater", rater), 16)
     return "".join(letters[number // len(letters) ** i % len(letters)] for i in range(length))
@@ -118,24 +117,27 @@ def save_study(study: Study, folder: Path) -> None:
 def load_study(folder: Path) -> Study:
     """Read what `save_study` wrote.
 
-    Raises: TraceBenchError where there is no study, or where its two files are not of one making.
+    Raises: TraceBenchError if there is no study, or if its two files do not belong together.
     """
     path = folder / STUDY
     if not path.is_file():
         raise TraceBenchError(
             f"There is no study in {folder}: make one with `python -m evaluation.user_study`, "
-            "or name one that is there with study=NAME."
+            "or choose an existing one with study=NAME."
         )
     content = read_json(path)
     try:
         if content["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema_version {content['schema_version']}")
+            raise TraceBenchError(
+                f"{path} has schema_version {content['schema_version']}, but {SCHEMA_VERSION} is required: "
+                "make a new study with study=NAME, or use the version of trace_bench that made this one."
+            )
         known = {f.name: content[f.name] for f in fields(Study) if f.name != "trials"}
         study = Study(**{**known, "clips": {name: Clip(**clip) for name, clip in known["clips"].items()}})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TraceBenchError(
-            f"{path} is not a study of this version ({type(error).__name__}: {error}): "
-            "make it again with force=true."
+            f"{path} is not a valid study file ({type(error).__name__}: {error}): "
+            "make the study again with force=true."
         ) from error
     study.trials = _load_trials(folder / ASSIGNMENT, study.assignment_sha256)
     return study
@@ -145,8 +147,8 @@ def _load_trials(path: Path, sha256: str) -> dict[str, list[Trial]]:
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if hashlib.sha256(text.encode()).hexdigest() != sha256:
         raise TraceBenchError(
-            f"{path} is not the one that {STUDY} beside it was written with: "
-            "put the two files of one making together."
+            f"{path} does not belong to the {STUDY} next to it: "
+            "restore the two files that were written together."
         )
     frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     trials: dict[str, list[Trial]] = {}

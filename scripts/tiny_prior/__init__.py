@@ -1,1 +1,1 @@
-"""The stages of training the tiny models; run them through scripts/train_tiny_prior.py."""
+"""Training stages of the tiny models; run by scripts/train_tiny_prior.py."""

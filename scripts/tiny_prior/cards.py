@@ -1,4 +1,4 @@
-"""The model cards, written from the logs and the evaluation, so that no figure in them is typed by hand."""
+"""Writes the model cards from logs and evaluation results; no number is typed by hand."""
 
 # ruff: noqa: E501 (tables in Markdown do not wrap)
 from __future__ import annotations
@@ -24,12 +24,12 @@ def _entries(settings: Settings, stage: str) -> list[dict[str, Any]]:
 
 
 def _last(settings: Settings, stage: str, key: str) -> float:
-    """The newest value of a key in a stage's log."""
+    """The last value of a key in a stage's log."""
     return float([e for e in _entries(settings, stage) if key in e][-1][key])
 
 
 def _minutes(settings: Settings, stage: str) -> float:
-    """Steps times seconds a step, from the log; a resumed stage counts each part once."""
+    """Steps times seconds per step, from the log; a resumed stage counts each part once."""
     paces = {e["step"]: e["seconds_per_step"] for e in _entries(settings, stage) if "seconds_per_step" in e}
     steps = sorted(paces)
     return sum((b - a) * paces[b] for a, b in zip([0, *steps], steps, strict=False)) / 60

@@ -1,9 +1,8 @@
-"""The tiny CLIP in open_clip's format: a small ResNet and a small text tower, trained on augmented true
-renders.
+"""The tiny CLIP in open_clip's format: a small ResNet and text tower, trained on augmented true renders.
 
-It will score renders of Gaussian splats, so it is trained on blurred, noisy, shifted and blotched pictures.
-Besides the usual contrast within a batch of distinct captions, every picture is told from captions that
-differ in one word, and from the three other view phrases of its own caption.
+It scores renders of Gaussian splats, so it is trained on blurred, noisy, shifted and blotched pictures. The
+loss contrasts each picture with the other captions of the batch, with captions that differ in one word, and
+with the three other view phrases of its own caption.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from scripts.tiny_prior.unet import token_table
 from trace_bench.toyworld import VIEW_PHRASES
 from trace_bench.toyworld.captions import parse
 
-BATCH, HARD, PHRASED = 64, 2, 24  # pictures a step; near captions a picture; pictures whose view is ranked
+BATCH, HARD, PHRASED = 64, 2, 24  # pictures per step; near captions per picture; pictures with view loss
 PEAK_RATE = 1.5e-3
 PHRASE_WEIGHT = 0.25
 
@@ -58,7 +57,7 @@ def new_clip(settings: Settings, tokenizer: CLIPTokenizer) -> open_clip.CLIP:
 
 
 def near_captions(prompts: list[str]) -> list[np.ndarray]:
-    """For each prompt, the indices of prompts that differ in one attribute or have the colours swapped."""
+    """Per prompt, the indices of prompts that differ in one attribute or have swapped colours."""
     parsed = [parse(p)[0] for p in prompts]
     rows = np.array([(c.name, c.color or "", c.base or "", c.base_color or "") for c in parsed])
     swapped = rows[:, [0, 3, 2, 1]]
@@ -71,7 +70,7 @@ def near_captions(prompts: list[str]) -> list[np.ndarray]:
 
 
 def augment(images: Tensor, g: torch.Generator) -> Tensor:
-    """Blur, noise, shifts, zoom, blotches and colour changes, each with its own strength per picture."""
+    """Blur, noise, shift, zoom, blotches and colour change, each with a random strength per picture."""
     n = len(images)
 
     def draw(low: float, high: float, *shape: int) -> Tensor:
@@ -95,12 +94,12 @@ def augment(images: Tensor, g: torch.Generator) -> Tensor:
 
 
 class Batches:
-    """Pictures and texts of step k, from the seed and k alone."""
+    """Pictures and texts of step k, determined by the seed and k."""
 
     def __init__(self, settings: Settings, views: TrainingViews, tokenizer: CLIPTokenizer) -> None:
         self.settings, self.views = settings, views
         self.near = near_captions(views.prompts)
-        # tables[p]: every training prompt with view phrase p; the last without.
+        # tables[p]: all training prompts with view phrase p; the last table has none.
         endings = [f", {p}" for p in VIEW_PHRASES] + [""]
         self.tables = torch.stack([token_table(tokenizer, [c + e for c in views.prompts]) for e in endings])
         self.phrase = torch.tensor([VIEW_PHRASES.index(p) for p in views.phrase])
@@ -151,7 +150,7 @@ def clip_loss(model: open_clip.CLIP, batch: dict[str, Tensor]) -> tuple[Tensor, 
 
 
 def train_clip(settings: Settings, views: TrainingViews, tokenizer: CLIPTokenizer) -> open_clip.CLIP:
-    """Train, or read back, the tiny CLIP; returns the averaged weights in evaluation mode."""
+    """Train or load the tiny CLIP; returns the averaged weights in evaluation mode."""
     path = settings.work / "clip.pt"
     model = new_clip(settings, tokenizer).train()
     optimizer = torch.optim.AdamW(
@@ -199,9 +198,7 @@ def train_clip(settings: Settings, views: TrainingViews, tokenizer: CLIPTokenize
 
 
 def write_clip(folder: Path, model: open_clip.CLIP, tokenizer: CLIPTokenizer) -> None:
-    """open_clip's local folder: configuration with preprocessing, fp16 safetensors; the tokenizer comes
-    beside it.
-    """
+    """Write config with preprocessing and fp16 safetensors in open_clip's format, without the tokenizer."""
     config = {
         "model_cfg": model_config(len(tokenizer)),
         "preprocess_cfg": {

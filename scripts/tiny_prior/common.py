@@ -1,4 +1,4 @@
-"""What all stages share: settings, logs, seeds, atomic checkpoints, averaged weights, picture grids."""
+"""Shared by all stages: settings, logs, seeds, atomic checkpoints, averaged weights, picture grids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 @dataclass
 class Settings:
-    """Everything that decides the result (besides the code) and where it goes."""
+    """Everything besides the code that determines the result, and the output folders."""
 
     work: Path
     export: Path
@@ -38,15 +38,13 @@ class Settings:
 
 
 def seeded(settings: Settings, *names: object) -> torch.Generator:
-    """A generator that depends on the seed and the names only, so that a resumed stage draws what it would
-    have.
-    """
+    """A generator that depends only on seed and names, so that a resumed stage repeats the same draws."""
     text = "/".join(map(str, (settings.seed, *names)))
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
 
 
 class Log:
-    """One line for eyes and one JSON line for machines per entry, appended to <work>/<stage>.{log,jsonl}."""
+    """Appends each entry as text and as JSON to <work>/<stage>.{log,jsonl}."""
 
     def __init__(self, settings: Settings, stage: str) -> None:
         settings.work.mkdir(parents=True, exist_ok=True)
@@ -65,7 +63,7 @@ class Log:
 
 
 def save_atomic(value: Any, path: Path) -> None:
-    """torch.save that never leaves half a file behind."""
+    """Atomic torch.save."""
     temporary = path.with_name(path.name + ".part")
     torch.save(value, temporary)
     temporary.replace(path)
@@ -76,7 +74,7 @@ def load_if_there(path: Path) -> Any | None:
 
 
 class Average:
-    """Exponential moving average of a module's parameters; early on the window grows with the steps."""
+    """Exponential moving average of a module's parameters; the window grows during the first steps."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -93,7 +91,7 @@ class Average:
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, decay_from: float) -> float:
-    """Linear warm-up, a plateau, and from the fraction ``decay_from`` of the run a straight line to zero."""
+    """Linear warm-up, a plateau, and linear decay to zero from the fraction ``decay_from`` of the run."""
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * min(1.0, (steps - step) / max(steps * (1.0 - decay_from), 1.0))
@@ -105,7 +103,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 
 def save_grid(images: Tensor, columns: int, path: Path, scale: int = 1) -> None:
-    """Images [N, 3, H, W] in [0, 1] as one PNG, row by row."""
+    """Save images [N, 3, H, W] in [0, 1] as one PNG, row by row."""
     pixels = (images.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     while len(pixels) % columns:
         pixels = np.concatenate([pixels, np.full_like(pixels[:1], 255)])
@@ -124,8 +122,8 @@ def share(batch: tuple[Tensor, ...], settings: Settings) -> tuple[Tensor, ...]:
 
 
 def average_gradients(parameters: list[nn.Parameter], settings: Settings) -> None:
-    """Average the gradients over the workers. One exchange a step, so that a busy machine costs little:
-    two threads in one process meet hundreds of times a step, and wait for the scheduler each time."""
+    """Average the gradients over the workers, once per step. On a busy machine this is cheaper than threads,
+    which synchronise hundreds of times per step and wait for the scheduler each time."""
     if settings.workers == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]

@@ -1,4 +1,4 @@
-"""Training pictures: toy scenes from many cameras, kept as RGBA so that backgrounds can be drawn anew."""
+"""Training pictures: toy scenes from many cameras, stored as RGBA for random backgrounds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from trace_bench.toyworld.captions import parse
 
 RESOLUTION = 64
 MIXTURE = {"solid": 0.22, "object": 0.46, "composition": 0.32}
-OVERHEAD_SHARE = 0.14  # views above the usual range, so that "overhead view" is learnt
-PHRASE_SHARE = 0.55  # captions that name the view
+OVERHEAD_SHARE = 0.14  # share of views above the usual range, to learn "overhead view"
+PHRASE_SHARE = 0.55  # share of captions with a view phrase
 
 
 @dataclass
@@ -54,7 +54,7 @@ class _Draws:
 
 
 def training_cameras(n: int, generator: torch.Generator) -> Cameras:
-    """The tiny world's training cameras, a share of them overhead, in random order of azimuth."""
+    """The tiny world's training cameras, a share of them overhead, with shuffled azimuths."""
     cameras = sample_cameras(n, _Draws(generator), CameraRange(), RESOLUTION, RESOLUTION)
     high = torch.rand(n, generator=generator) < OVERHEAD_SHARE
     elevation = torch.where(high, 60.0 + 25.0 * torch.rand(n, generator=generator), cameras.elevation_deg)
@@ -65,7 +65,7 @@ def training_cameras(n: int, generator: torch.Generator) -> Cameras:
 
 
 def random_backgrounds(n: int, generator: torch.Generator) -> Tensor:
-    """[n, 3]: white, black and grey often, any colour otherwise."""
+    """[n, 3]: often white, black or grey, otherwise any colour."""
     colors = torch.rand(n, 3, generator=generator)
     gray = torch.rand(n, 1, generator=generator).expand(n, 3)
     kind = torch.rand(n, 1, generator=generator)
@@ -75,7 +75,7 @@ def random_backgrounds(n: int, generator: torch.Generator) -> Tensor:
 
 
 def _draw_captions(prompts: list[str], n: int, generator: torch.Generator) -> np.ndarray:
-    """[n] prompt indices after MIXTURE; within a kind evenly, objects with a front half as often again."""
+    """[n] prompt indices distributed as MIXTURE; objects with a front weigh 1.5 within their kind."""
     weights = np.zeros(len(prompts))
     kinds = [parse(p)[0].kind for p in prompts]
     for kind, share in MIXTURE.items():
@@ -86,7 +86,7 @@ def _draw_captions(prompts: list[str], n: int, generator: torch.Generator) -> np
 
 
 def make_views(settings: Settings) -> TrainingViews:
-    """Render the training views once; later calls read them back."""
+    """Render the training views; later calls load them."""
     path = settings.work / "views.npz"
     meta = {"seed": settings.seed, "views": settings.views}
     if path.exists():

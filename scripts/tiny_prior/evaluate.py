@@ -1,6 +1,4 @@
-"""How good the tiny models are, with figures and grids: each function returns plain numbers for the model
-cards.
-"""
+"""Evaluates the tiny models: numbers for the model cards, and sample grids."""
 
 from __future__ import annotations
 
@@ -29,13 +27,13 @@ from trace_bench.toyworld import (
 )  # fmt: skip
 from trace_bench.toyworld.captions import parse
 
-CANDIDATES = 32  # captions that a picture's own caption competes with, itself included
+CANDIDATES = 32  # captions to rank, including the picture's own
 SAMPLES = 256
 KINDS = ("solid", "object", "composition")
 
 
 def draw_prompts(pool: list[str], n: int, g: torch.Generator) -> list[str]:
-    """n prompts, a third of each kind (of those that the pool has), without repeats while they last."""
+    """n prompts, equally many of each kind in the pool, repeating only if necessary."""
     groups = [[p for p in pool if parse(p)[0].kind == kind] for kind in KINDS]
     groups = [group for group in groups if group]
     picked: list[str] = []
@@ -61,9 +59,7 @@ def embed_texts(model: open_clip.CLIP, tokenizer: CLIPTokenizer, texts: list[str
 def ranked_first(
     model: open_clip.CLIP, tokenizer: CLIPTokenizer, images: Tensor, prompts: list[str], g: torch.Generator
 ) -> dict[str, Any]:
-    """Share of pictures whose caption scores highest among 32, and among all captions of the grammar, by kind
-    too.
-    """
+    """Share of pictures whose caption ranks first among 32 and among all captions; also per kind."""
     everything = [c.text for c in all_captions()]
     place = {text: i for i, text in enumerate(everything)}
     scores = embed_images(model, images) @ embed_texts(model, tokenizer, everything).T
@@ -101,14 +97,14 @@ def views_right(
 
 
 def degrade(images: Tensor, g: torch.Generator) -> Tensor:
-    """A stand-in for splat renders: half the resolution and back, and a little noise."""
+    """Imitates splat renders: down to half the resolution and back, plus a little noise."""
     small = F.interpolate(images, scale_factor=0.5, mode="area")
     soft = F.interpolate(small, scale_factor=2.0, mode="bilinear")
     return (soft + 0.03 * torch.randn(images.shape, generator=g)).clamp(0, 1)
 
 
 def evaluate_clip(settings: Settings, model: open_clip.CLIP, tokenizer: CLIPTokenizer) -> dict[str, Any]:
-    """The judge on fresh true renders."""
+    """Evaluate the judge on new true renders."""
     result: dict[str, Any] = {}
     for name, pool in (("held_in", training_prompts()), ("held_out", held_out_prompts())):
         g = seeded(settings, "evaluate_clip", name)
@@ -132,7 +128,7 @@ def evaluate_prior(
     model: open_clip.CLIP,
     tokenizer: CLIPTokenizer,
 ) -> dict[str, Any]:
-    """The prior's samples before the judge, DDIM with 50 steps, and the grids of the model card."""
+    """Judge the prior's samples (DDIM, 50 steps), and draw the grids of the model card."""
     log, result = Log(settings, "evaluate"), {}
     runs = (
         ("held_in", 4.0, "epsilon", SAMPLES), ("held_in", 7.5, "epsilon", SAMPLES),
@@ -163,7 +159,7 @@ def evaluate_prior(
 def _evaluate_views(
     settings: Settings, eps: Denoiser, vae: AutoencoderKL, model: open_clip.CLIP, tokenizer: CLIPTokenizer
 ) -> dict[str, float]:
-    """Samples of the objects with a front under each view phrase: is the view the one asked for?"""
+    """Sample objects with a front under each view phrase, and check whether the view matches."""
     pool = [p for p in training_prompts() if scene_from_prompt(p).has_front]
     names = sorted({parse(p)[0].name for p in pool})
     prompts = [next(p for p in pool if parse(p)[0].name == name) for name in names] * 2

@@ -1,4 +1,4 @@
-"""Write the trained parts as the folders that the package ships, fp16 safetensors, replaced as a whole."""
+"""Writes the trained parts to the model folders of the package (fp16 safetensors)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scripts.tiny_prior.unet import Denoiser, scheduler
 
 
 def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a new folder and put it in the place of ``target`` in one rename."""
+    """Let ``write`` fill a new folder, then replace ``target`` by it in one rename."""
     fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
     for folder in (fresh, old):
         shutil.rmtree(folder, ignore_errors=True)
@@ -33,7 +33,7 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """The fast tokenizer's one file, and vocab.json + merges.txt, which older libraries read."""
+    """Save the fast tokenizer's file, and vocab.json + merges.txt for older libraries."""
     tokenizer.save_pretrained(folder)
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
@@ -42,16 +42,16 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 
 def _half(module: Module) -> Any:
-    """A half-precision copy; the training weights stay as they are.
+    """A half-precision copy; the training weights stay unchanged.
 
-    Copied as it is and not rebuilt from its config: diffusers' ``from_config`` puts back the default of every
-    value that was registered after construction, the autoencoder's scaling factor among them.
+    It is a deep copy, because diffusers' ``from_config`` resets values registered after construction, such as
+    the autoencoder's scaling factor.
     """
     return copy.deepcopy(module).half().eval()
 
 
 def _readable(folder: Path) -> None:
-    """safetensors writes files that only their owner may read."""
+    """Make files readable for all; safetensors makes them readable only for the owner."""
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)
 
@@ -65,7 +65,7 @@ def export_prior(
     card: str | None = None,
     pictures: list[Path] | None = None,
 ) -> None:
-    """The Stable-Diffusion-format folder, with the v UNet and its scheduler beside the usual parts."""
+    """Write a Stable Diffusion folder, plus the v UNet and its scheduler."""
     noise = scheduler("epsilon").config
     keys = (
         "num_train_timesteps",
@@ -104,7 +104,7 @@ def export_prior(
 
 
 def export_clip(target: Path, model: CLIP, tokenizer: CLIPTokenizer, card: str | None) -> None:
-    """open_clip's local folder."""
+    """Write open_clip's local folder."""
 
     def write(folder: Path) -> None:
         write_clip(folder, model, tokenizer)

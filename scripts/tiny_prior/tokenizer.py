@@ -1,7 +1,7 @@
 """A CLIPTokenizer in which every word of the toy grammar is exactly one token.
 
-Letters stay in the vocabulary too, so that a foreign word comes out as several pieces (or as the unknown
-token): a word is known exactly when it is one token.
+Letters are in the vocabulary too, so an unknown word becomes several tokens (or the unknown token): a word is
+known if and only if it is one token.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from transformers import CLIPTokenizer
 
 from trace_bench.toyworld import vocabulary
 
-MAX_LENGTH = 16  # the longest caption has 11 tokens and the two marks
+MAX_LENGTH = 16  # the longest caption has 11 tokens plus start and end
 
 
 def learn_merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges, most frequent first and then by name, until every word is one token."""
+    """Byte-pair merges, by frequency and then by name, until every word is one token."""
     pieces = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges: list[tuple[str, str]] = []
     while True:
@@ -35,9 +35,7 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
 
 
 def new_tokenizer() -> CLIPTokenizer:
-    """The tokenizer of both tiny models; pads with "!" (id 0) as SD 2.1 does, and the end mark has the
-    highest id.
-    """
+    """The tokenizer of both tiny models; pads with "!" (id 0) as SD 2.1; the end token has the top id."""
     words = vocabulary()
     merges = learn_merges(words)
     letters = sorted({letter for word in words for letter in word} | set("abcdefghijklmnopqrstuvwxyz"))

@@ -42,7 +42,7 @@ PREVIEW = (
 
 
 class Denoiser(nn.Module):
-    """A UNet and the text encoder that feeds it, trained as one."""
+    """A UNet and its text encoder, trained jointly."""
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Denoiser(nn.Module):
                 pad_token_id=tokenizer.pad_token_id,
             )
         )  # fmt: skip
-        # No attention at 16 x 16: it took half of the time on a CPU, and the two lower levels carry the
+        # No attention at 16 x 16: it takes half of the time on a CPU, and the lower levels determine the
         # layout.
         self.unet = UNet2DConditionModel(
             sample_size=16, in_channels=4, out_channels=4,
@@ -73,9 +73,7 @@ class Denoiser(nn.Module):
 
 @dataclass
 class Latents:
-    """Cached posteriors: scaled mean and std [M, 4, 16, 16] float16; item i shows view i modulo the number of
-    views.
-    """
+    """Cached posteriors: scaled mean and std [M, 4, 16, 16] float16; item i belongs to view i mod n_views."""
 
     mean: Tensor
     std: Tensor
@@ -96,7 +94,7 @@ def token_table(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 
 class Batches:
-    """Noisy latents, timesteps, tokens and targets of step k, from the seed and k alone."""
+    """Noisy latents, timesteps, tokens and targets of step k, determined by the seed and k."""
 
     def __init__(
         self, settings: Settings, views: TrainingViews, latents: Latents, tokenizer: CLIPTokenizer, stage: str
@@ -115,7 +113,7 @@ class Batches:
         mean, std = self.latents.mean[item].float(), self.latents.std[item].float()
         clean = mean + std * torch.randn(mean.shape, generator=g)
         noise = torch.randn(mean.shape, generator=g)
-        # Stratified over the batch: less variance between steps for nothing.
+        # Stratified over the batch: less variance between steps at no cost.
         t = ((torch.arange(BATCH) + torch.rand(BATCH, generator=g)) / BATCH * 1000).long().clamp(0, 999)
         alpha = self.alphas[t].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
@@ -160,7 +158,7 @@ def new_denoiser(settings: Settings, tokenizer: CLIPTokenizer) -> Denoiser:
 
 @dataclass
 class Stage:
-    """``unet`` trains the text encoder along; ``unet_v`` starts from both and keeps the text encoder."""
+    """``unet`` trains UNet and text encoder; ``unet_v`` starts from both and freezes the text encoder."""
 
     name: str
     steps: int
@@ -170,7 +168,7 @@ class Stage:
 
 @dataclass
 class Training:
-    """What a stage's checkpoint holds."""
+    """The state of a stage, as in its checkpoint."""
 
     model: Denoiser
     optimizer: torch.optim.Optimizer
@@ -189,7 +187,7 @@ class Training:
 
 
 def _resume(settings: Settings, tokenizer: CLIPTokenizer, stage: Stage) -> Training:
-    """A new training, or the stored one where it stopped."""
+    """A new training state, or the last stored one."""
     model = new_denoiser(settings, tokenizer).train()
     if stage.start_from is not None:
         model.load_state_dict(stage.start_from)
@@ -231,9 +229,7 @@ def train_denoiser(
     stage: Stage,
     interim: Callable[[Denoiser], None],
 ) -> Denoiser:
-    """Train a stage to its end and return the averaged weights; ``interim`` gets them now and then on the
-    way.
-    """
+    """Train a stage and return the averaged weights; ``interim`` receives them from time to time."""
     path, training = settings.work / f"{stage.name}.pt", _resume(settings, tokenizer, stage)
     if training.step >= stage.steps:
         return training.averaged(settings, tokenizer)
@@ -271,7 +267,7 @@ def train_denoiser(
 def _preview(
     settings: Settings, model: Denoiser, vae: AutoencoderKL, tokenizer: CLIPTokenizer, stage: str, step: int
 ) -> None:
-    """A grid of the same captions and noise every time."""
+    """Save a grid of samples with fixed captions and noise."""
     kind = "v_prediction" if stage == "unet_v" else "epsilon"
     images = sample(model, vae, tokenizer, list(PREVIEW), 5.0, seeded(settings, "preview"), kind, 30)
     save_grid(images, 8, settings.work / f"{stage}_{step:06d}.png", 2)

@@ -29,8 +29,8 @@ CROP, CROPS, FULL = (
     32,
     32,
     8,
-)  # crops of 32 px in batches of 32 first, whole pictures in batches of 8 at the end
-WHOLE_FROM = 0.65  # GroupNorm sees other statistics in crops, so the last third is trained on whole pictures
+)  # first crops of 32 px in batches of 32, later whole pictures in batches of 8
+WHOLE_FROM = 0.65  # GroupNorm statistics differ in crops, so the last third uses whole pictures
 PEAK_RATE = 2.5e-3
 
 
@@ -50,7 +50,7 @@ def _batch(views: TrainingViews, step: int, settings: Settings, whole: bool) -> 
     images = views.composite(index, random_backgrounds(n, generator)) * 2.0 - 1.0
     if whole:
         return images
-    # The sum of two uniform draws prefers the middle, where the object is.
+    # The sum of two uniform draws favours the centre, where the object is.
     corner = (torch.rand(n, 2, 2, generator=generator).sum(-1) * (64 - CROP) / 2).long()
     return torch.stack(
         [im[:, y : y + CROP, x : x + CROP] for im, (y, x) in zip(images, corner.tolist(), strict=True)]
@@ -76,7 +76,7 @@ def _picture_loss(decoded: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def train_vae(settings: Settings, views: TrainingViews) -> AutoencoderKL:
-    """Train, or read back, the autoencoder; its scaling factor makes the latents' standard deviation 1."""
+    """Train or load the autoencoder; its scaling factor gives latents with standard deviation 1."""
     path = settings.work / "vae.pt"
     torch.manual_seed(settings.seed)
     vae = new_vae().to(settings.device)
@@ -136,9 +136,7 @@ def train_vae(settings: Settings, views: TrainingViews) -> AutoencoderKL:
 
 
 def refine_decoder(settings: Settings, vae: AutoencoderKL, views: TrainingViews) -> AutoencoderKL:
-    """Train the decoder further with the encoder frozen: crisper pictures, and the UNets' latents stay what
-    they are.
-    """
+    """Fine-tune the decoder with a frozen encoder: sharper pictures, unchanged latents for the UNets."""
     path, factor = settings.work / "vae_decoder.pt", vae.config["scaling_factor"]
     parts = torch.nn.ModuleList([vae.decoder, vae.post_quant_conv])
     vae.requires_grad_(False)
@@ -194,9 +192,7 @@ def _measure(vae: AutoencoderKL, views: TrainingViews, settings: Settings) -> tu
 def encode_views(
     settings: Settings, vae: AutoencoderKL, views: TrainingViews, copies: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Scaled posterior (mean, std) [copies * N, 4, 16, 16] float16 of every view, each copy on another
-    background.
-    """
+    """Scaled posterior (mean, std) [copies * N, 4, 16, 16] float16 of all views on random backgrounds."""
     path = settings.work / "latents.pt"
     stored = load_if_there(path)
     if stored is not None:

@@ -1,4 +1,4 @@
-"""Every method with every representation, fresh and resumed: found by their YAML, run in the core."""
+"""Every method with every representation, fresh and resumed; discovered by their YAML, run in the core."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPrior:
 
 @cache
 def settings_of_toy(name: str) -> dict[str, Any]:
-    """The representation in the tiny world, made still smaller where it would take seconds a step."""
+    """The representation in the tiny world, smaller still if a step would take seconds."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         spec = compose("config", overrides=[f"representation={name}"]).representation
     small: Any = OmegaConf.to_container(OmegaConf.merge(spec, SMALL.get(name, {})), resolve=True)
@@ -89,8 +89,8 @@ def tensors(state: Any) -> list[torch.Tensor]:
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 @pytest.mark.parametrize("method", NAMES)
 def test_pair(prior: StableDiffusionPrior, method: str, representation: str) -> None:
-    """Counted work is declared work at every step; nothing is NaN; a run that was stopped, written to a file
-    and taken up again ends bit for bit where the whole one did; the prior learns nothing."""
+    """Counted cost equals declared cost at every step; nothing is NaN; a run that is stopped, saved and
+    resumed is bitwise identical to an uninterrupted one; the prior does not change."""
     whole = make(method, representation, prior)
     seen = [prior.counter + Work()]
     run(prior, whole, on_step=lambda k, log: seen.append(prior.counter + Work()))

@@ -1,4 +1,4 @@
-"""Noise schedule, bridge and scheduled scalars against check values worked out in numpy."""
+"""Noise schedule, bridge and scheduled scalars against values computed in numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/adding_a_method.md, performed: its file and its YAML in an empty folder, and nothing else."""
+"""Runs docs/adding_a_method.md: only its file and its YAML in an empty folder."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ QUICK = ["steps=4", "init.n=80", "rig.n_views=8", "rig.resolution=16", "resoluti
 
 
 def block(language: str) -> str:
-    """The page's one block of a language."""
+    """The page's only code block in a language."""
     (found,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     return found
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What steps 1 and 2 make."""
+    """The result of steps 1 and 2."""
     folder = tmp_path_factory.mktemp("mine")
     for heading in re.findall(r"^## \d\. The (?:file|YAML): `(.+)`$", PAGE, re.MULTILINE):
         path = folder / heading
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 
 def run(folder, command):
-    """A command of the page, in that folder, with short runs."""
+    """Run a command of the page in that folder, with short runs."""
     python, flag, module, *arguments = command.split()
     assert (python, flag) == ("python", "-m")
     quick = QUICK if module == "trace_bench" else []
@@ -53,7 +53,7 @@ def test_two_files_are_all_it_takes(folder):
 
 @pytest.mark.slow
 def test_it_sweeps_beside_the_others(folder):
-    """Step 3's sweep: every run done, the method's under its own name, with the cost that it declared."""
+    """Step 3's sweep: all runs done, the method under its own name, with the declared cost."""
     commands = block("sh").splitlines()
     assert commands[0] == "python -m trace_bench --config-dir conf method=direct"
     sweep = next(command for command in commands if " -m method=" in command)

@@ -36,7 +36,7 @@ def clip_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    """`command("score", "force=true")` -> (exit code, stdout, stderr), run from an empty folder over
+    """`command("score", "force=true")` -> (exit code, stdout, stderr), run in an empty folder on
     tmp_path/outputs.
     """
     (tmp_path / "cwd").mkdir()
@@ -54,7 +54,7 @@ def command(monkeypatch, capsys, tmp_path):
         except SystemExit as stop:
             code = int(stop.code or 0)
         out, err = capsys.readouterr()
-        assert list(Path.cwd().iterdir()) == []  # nothing is littered where the command was called
+        assert list(Path.cwd().iterdir()) == []  # the working folder stays empty
         return code, out, err
 
     return call

@@ -1,4 +1,4 @@
-"""Files of tournaments and user studies as they are left under an output root."""
+"""Files of tournaments and user studies, as written to an output root."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def preferences(root, ours=(60.0, 24.0, 16.0)):
         for aspect in ("consistency", "fidelity", "photorealism"):
             share = {
                 name: {"value": value, "low": value - 5, "high": value + 5}
-                for name, value in zip(("ours", "tie", "competitor"), ours, strict=True)
+                for name, value in zip(("ours", "tie", "baseline"), ours, strict=True)
             }
             yield {
-                "aspect": aspect, "competitor": "sds", "votes": 50, "raters": 5, "prompts": 10,
+                "aspect": aspect, "baseline": "sds", "votes": 50, "raters": 5, "prompts": 10,
                 "percent": share, "decided": {"sign_test_p": 0.01},
             }  # fmt: skip
 
     content = {
-        "schema_version": 1, "study": "s1", "ours": "trace", "prompt_set": "toy", "prior": "tiny",
+        "schema_version": 2, "study": "s1", "ours": "trace", "prompt_set": "toy", "prior": "tiny",
         "representation": "gaussians", "raters": {"used": 5}, "rows": list(rows()),
     }  # fmt: skip
     path = root / "user_study" / "s1" / "preferences.json"

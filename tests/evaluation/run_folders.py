@@ -44,7 +44,7 @@ def write_run(
     variant: str = "",
     **identity,
 ) -> Path:
-    """A run folder with a manifest and nothing else; `variant` stands for what config.yaml alone knows."""
+    """A run folder with only a manifest; `variant` is a setting that only config.yaml holds."""
     run = replace(IDENTITY, **identity)
     fingerprint = hashlib.sha256(f"{run} {variant}".encode()).hexdigest()
     slug = run.prompt.replace(" ", "-")
@@ -113,7 +113,7 @@ def write_cameras(folder: Path, rig: EvaluationRig) -> None:
 
 
 def write_score(folder: Path, metric: Metric, **values: float | None) -> None:
-    """A score file as `evaluation.score` leaves it, with values of the test's own."""
+    """A score file as written by `evaluation.score`, with given values."""
 
     class Given(type(metric)):  # type: ignore[misc]
         def files(self, run: Run) -> list[Path]:

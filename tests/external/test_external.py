@@ -1,4 +1,4 @@
-"""Contestants: what another system made, through the whole run to a folder that is scored like ours."""
+"""External assets, from the command to a run folder that is scored like ours."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_assets_that_will_not_do(tmp_path):
 
 
 def test_pictures_of_a_run_can_be_a_contestant(tmp_path, splats):
-    """The same rig, so the pictures are the same, byte for byte where nothing is transparent."""
+    """With the same rig, opaque pictures are bitwise identical."""
     first, _ = made(tmp_path, splats)
     second, _ = made(tmp_path, first / "renders")
     for i in range(EvaluationRig(n_views=3).n_views):

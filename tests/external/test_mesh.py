@@ -23,7 +23,7 @@ def square(visual=None):
 
 
 def quarters():
-    """A texture with a colour a quarter: red, green above; blue, white below."""
+    """A texture with one colour per quarter: red, green at the top; blue, white at the bottom."""
     picture = np.zeros((8, 8, 3), np.uint8)
     for (i, j), color in zip(((0, 0), (0, 4), (4, 0), (4, 4)), CORNERS, strict=True):
         picture[i : i + 4, j : j + 4] = color[:3]

@@ -1,4 +1,4 @@
-"""Pictures of meshes against shapes whose pictures are known."""
+"""Renders of meshes against shapes with known renders."""
 
 from __future__ import annotations
 

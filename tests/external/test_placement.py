@@ -1,4 +1,4 @@
-"""Bringing an object from elsewhere into our world."""
+"""Placing an external object in our world."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_radius_centres_the_box_and_scales():
 
 
 def test_gaussians_turn_and_grow_with_their_places():
-    """The covariance of each Gaussian is transformed as space is."""
+    """The covariance of each Gaussian is transformed like its position."""
     torch.manual_seed(0)
     n = 6
     params = {"means": torch.randn(n, 3), "quats": torch.randn(n, 4), "scales": 0.3 * torch.randn(n, 3)}

@@ -1,4 +1,4 @@
-"""Starts in a run: what of their time it is charged, who it is because of them, one run after another."""
+"""Inits in a run: charged time, identity, and one run after another."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_time_that_a_start_took_elsewhere_is_charged_once(tmp_path, splats):
 
 
 def test_gaussians_go_on_where_the_file_left_them(tmp_path, splats):
-    """With learning rates of nothing, the asset is the start."""
+    """With zero learning rates, the asset equals the init."""
     still = [f"representation.lr.{name}=1e-12" for name in ("means", "quats", "scales", "opacities", "sh0")]
     still += ["representation.means_lr_final=1e-12", "representation.densify.mode=off"]
     spec = planned(tmp_path, *cloud(splats), *still)

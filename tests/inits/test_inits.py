@@ -1,4 +1,4 @@
-"""Starts: random ball, sphere, point cloud from a file."""
+"""Inits: random ball, sphere, point cloud from a file."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_ply_of_gaussians_as_points(tmp_path, splats):
 
 
 def test_ply_of_gaussians_goes_on_as_gaussians(tmp_path, splats):
-    """Sizes, rotations and opacities are the file's, of the points that are drawn too."""
+    """Sizes, rotations and opacities come from the file, also for a subset of points."""
     path = str(write_splat_ply(tmp_path / "splat.ply", splats))
     cloud = PlyPoints(path)(RNG)
     made = Gaussians(cloud, 64, (4, 8, 8), 0, "cpu").params

@@ -1,4 +1,4 @@
-"""Starts from meshes and from other runs."""
+"""Inits from meshes and from other runs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_wrong_settings(box):
 
 
 def make_run(folder, status="done", files=("asset.ply",), **changes):
-    """A run folder with a manifest, and whatever asset is there already."""
+    """A run folder with a manifest; existing assets are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     identity = RunIdentity(
         "sds", "gaussians", "random", "tiny", "toy", "toy", "0", "a red cube", 2.5, 0, 3, 1, 64

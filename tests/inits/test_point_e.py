@@ -1,4 +1,4 @@
-"""The start from Point-E: a clear word where the package is missing, and the calls to it where it is not."""
+"""The Point-E init: a clear error if the package is missing, and the calls to it otherwise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_without_the_package_one_is_told_how_to_get_it():
 
 
 class Sampler:
-    """In the place of the package's sampler: keeps what it was given, draws from torch's global state too."""
+    """Replaces the package's sampler: records its arguments and draws from torch's global state."""
 
     given: ClassVar[dict] = {}
 
@@ -47,7 +47,7 @@ class Model(torch.nn.Module):
 
 @pytest.fixture
 def package(monkeypatch, tmp_path):
-    """The names of point_e that are used, with no model behind them."""
+    """The used names of point_e, without a model."""
     monkeypatch.setenv("TRACE_BENCH_CACHE", str(tmp_path))
 
     def module(name, **content):

@@ -1,4 +1,4 @@
-"""The start from Shap-E, on a random checkpoint of the same classes."""
+"""The Shap-E init, on a random checkpoint of the same classes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _cache(tmp_path, monkeypatch):
 
 
 def test_growth_is_the_released_loop():
-    """The released code's loop over single points, with its stream of random numbers."""
+    """The released code's loop over single points, with the same random numbers."""
     vertices = np.random.default_rng(0).normal(size=(50, 3))
     colors = np.random.default_rng(1).random((50, 3))
     random = np.random.RandomState(0)  # what np.random.seed(0) gives
@@ -61,7 +61,7 @@ def test_the_cloud_lies_around_the_zero_crossings_of_the_field(model):
 
 
 def test_vertices_are_where_the_signed_distance_changes_its_sign(model):
-    """Along each lattice edge with a change of sign there is one vertex, and no other."""
+    """Exactly one vertex per lattice edge with a sign change."""
     init = ShapE(model, **SMALL)
     pipe = init._pipeline(shap_e.Path(model), torch.device("cpu"))
     latents = pipe(
@@ -87,9 +87,7 @@ def test_methods_of_a_sweep_share_the_mesh(model, monkeypatch):
         pytest.fail("the mesh was made again")
 
     monkeypatch.setattr(ShapE, "_generate", never)
-    second = ShapE(model, **SMALL | {"reach": 0.04})(
-        RNG, "cpu", "a red cube"
-    )  # what comes after it may differ
+    second = ShapE(model, **SMALL | {"reach": 0.04})(RNG, "cpu", "a red cube")  # later steps may differ
     assert second.seconds > 0.0
     assert len(second) < len(first)
     monkeypatch.undo()
@@ -125,7 +123,7 @@ def test_colours_in_linear_light_or_as_one_sees_them(model):
 
 
 def to_openai(state, heads):
-    """The transformer's weights under OpenAI's names: the inverse of what is tested, written by itself."""
+    """The transformer's weights under OpenAI's names: an independent inverse of the tested mapping."""
     names = {
         "time_embedding.linear_1": "time_embed.c_fc", "time_embedding.linear_2": "time_embed.c_proj",
         "proj_in": "input_proj", "embedding_proj": "clip_embed", "norm_in": "ln_pre", "norm_out": "ln_post",

@@ -28,7 +28,7 @@ def test_it_is_near_the_scene_and_covers_it(prompt):
 
 
 def test_it_is_not_the_scene():
-    """Points lie off the surface and colours are few and wrong: there is something left to refine."""
+    """Points are off the surface and colours are few and wrong, so there is something to refine."""
     cloud = ToyCoarse()(RNG, "cpu", "a red cube")
     off = np.abs(scene_from_prompt("a red cube").distance(cloud.positions.numpy()))
     assert off.mean() > 0.05

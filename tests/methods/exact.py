@@ -1,4 +1,4 @@
-"""The exact Gaussian world of the proofs: two distributions with full covariance on 1 x 2 x 3 latents."""
+"""An exact Gaussian world: two distributions with full covariance on 1 x 2 x 3 latents."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cameras(n: int) -> Cameras:
 
 
 def sd_abar(t: np.ndarray) -> np.ndarray:
-    """abar_t, computed here on its own."""
+    """abar_t, computed independently."""
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     return np.cumprod(1.0 - betas)[t]
 

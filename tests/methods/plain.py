@@ -1,7 +1,7 @@
-"""Every method's single step a second time, written from the published formulas as plainly as possible.
+"""A second, plain implementation of every method's step, written from the published formulas.
 
-One item after the other, scalars as Python floats, settings as the papers and released configs print them. Of
-the package only what the tests hand in is used: the networks (`Nets`) and the named random draws.
+One item at a time, scalars as Python floats, settings as in the papers and released configs. It uses nothing
+of the package except what the tests pass in: the networks (`Nets`) and the named random draws.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ class Step:
 
 @dataclass
 class Answer:
-    """The gradient of every item, before the division by B; where a LoRA trains, its loss."""
+    """The gradient of every item before the division by B, and the loss of a trained LoRA."""
 
     grad: torch.Tensor
     lora_loss: torch.Tensor | None = None
 
 
 def view_text(prompt: str, elevation: float, azimuth: float, front: float, back: float) -> str:
-    """threestudio's phrases: the later rule wins."""
+    """threestudio's view phrases; later rules win."""
     direction = "side"
     if abs(azimuth) < front:
         direction = "front"
@@ -151,7 +151,7 @@ def csd(nets: Nets, step: Step) -> Answer:
 
 def vsd(nets: Nets, step: Step) -> Answer:
     """ProlificDreamer as threestudio has it: scale 7.5, t in [20, 980] for 5000 of 25000 steps, then 500.
-    The LoRA learns on its own t in [0, 999] and its own noise, with the camera dropped one time in ten."""
+    The LoRA trains on its own t in [0, 999] and noise, and drops the camera one time in ten."""
     high = 980 if step.k / step.n <= 0.2 else 500
     t = [int(v) for v in step.rng.randint("t", 20, high + 1, len(step.z))]
     t_lora = [int(v) for v in step.rng.randint("lora_t", 0, 1000, len(step.z))]

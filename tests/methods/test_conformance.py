@@ -1,4 +1,4 @@
-"""What holds of every method in conf/method: found by its YAML, built as a run builds it."""
+"""Properties of every method in conf/method; discovered by its YAML, built as in a run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def latents_at(k: int, n: int = 2) -> Tensor:
 
 
 def take(method: Method, text: PromptText, k: int, n: int = 2) -> Tensor:
-    """Step `k`: checks the cost that was declared for it, returns the gradient."""
+    """Take step `k` and check its declared cost; returns the gradient."""
     azimuth = torch.tensor([-100.0, 20.0])[:n]
     full = torch.ones(n)
     view = make_cameras(10.0 * full, azimuth, 2.0 * full, 45.0 * full, 8, 8)
@@ -58,8 +58,8 @@ def take(method: Method, text: PromptText, k: int, n: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_keeps_the_contract(prior: StableDiffusionPrior, text: PromptText, name: str) -> None:
-    """Declared cost is counted cost at every step, the answer is finite and without graph, a seed gives one
-    run, a resumed run goes on bit for bit, and nothing reaches the frozen networks."""
+    """Declared cost equals counted cost at every step, gradients are finite and detached, a seed determines
+    the run, resuming is bitwise exact, and the frozen networks stay frozen."""
     method, checkpoint = configured(name, prior), io.BytesIO()
     grads = []
     for k in range(STEPS):
@@ -91,7 +91,7 @@ def test_items_do_not_look_at_each_other(prior: StableDiffusionPrior, text: Prom
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_toy_world_s_settings_fit(prior: StableDiffusionPrior, text: PromptText, name: str) -> None:
-    """The tiny prior has few words: no negative prompt; and the settings are taken by the method."""
+    """No negative prompt, because the tiny prior has few words; and the method accepts the settings."""
     spec = composed(name, "tiny")
     assert (CONF / "protocol" / "method" / "toy" / f"{name}.yaml").is_file()
     assert spec["negative_prompt"] == ""
@@ -120,7 +120,7 @@ def test_every_hyper_parameter_names_its_source(path: Path) -> None:
 
 
 def shares_its_source(line: str) -> bool:
-    """t_max stands below t_min, which names the source of both; the paper's numbers name it above."""
+    """t_max comes after t_min, which names the source of both; the paper's numbers name it above."""
     return line.strip().startswith(("t_max: 500", "minutes:", "elo:", "image_reward:"))
 
 

@@ -1,5 +1,5 @@
-"""Each method, run by the core on a latent canvas, ends where it should on the exact Gaussian prior: at the
-mode, or, for Consistent3D, at the point that belongs to its one noise."""
+"""Each method, run by the core on a latent canvas, converges on the exact Gaussian prior: to the mode, or for
+Consistent3D to the sample of its fixed noise."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ RANGE = CameraRange(distance=(2.0, 2.0), fovy_deg=(45.0, 45.0), elevation_deg=(0
 
 
 def end_of_run(method: Method, steps: int = 800) -> np.ndarray:
-    """The canvas after a run of four views a step, as a flat vector; the last fifth of the run is averaged,
-    so that what is left of the noise does not count."""
+    """The canvas after a run with four views per step, as a flat vector, averaged over the last fifth of the
+    run to reduce noise."""
     canvas = Image(None, 2, SHAPE, seed=0, device="cpu", mode="latent", lr=0.05)
-    canvas.canvas.data = canvas.canvas.data.double()  # as exact as the prior
+    canvas.canvas.data = canvas.canvas.data.double()  # same precision as the prior
     late: list[torch.Tensor] = []
 
     def on_step(k: int, log: dict[str, float]) -> None:
@@ -60,10 +60,10 @@ def end_of_run(method: Method, steps: int = 800) -> np.ndarray:
     ("cls", "settings", "steps", "tolerance"),
     [
         (SDS, {}, 800, 0.15),
-        (VSD, {"lora_lr": 0.01}, 1600, 0.25),  # its adapter has to learn first
+        (VSD, {"lora_lr": 0.01}, 1600, 0.25),  # its adapter must learn first
         (TraCe, {"lora_lr": 0.01}, 800, 0.15),
-        (TraCe, {"grad_form": "released", "train_lora": False}, 800, 0.25),  # keeps the bridge's noise
-        (SDI, {"remap": True}, 400, 0.15),  # as released it looks at another level than it inverted to
+        (TraCe, {"grad_form": "released", "train_lora": False}, 800, 0.25),  # the bridge's noise remains
+        (SDI, {"remap": True}, 400, 0.15),  # as released: predicts at another level than it inverted to
         (ISM, {}, 600, 0.15),
         (TSM, {}, 600, 0.15),
     ],
@@ -72,8 +72,8 @@ def end_of_run(method: Method, steps: int = 800) -> np.ndarray:
 def test_without_a_rival_the_mode_is_reached(
     cls: type[Method], settings: dict[str, Any], steps: int, tolerance: float
 ) -> None:
-    """Conditional and unconditional distribution are the same: guidance has no effect, the mode is the mean.
-    The canvas starts two to three units away."""
+    """Conditional and unconditional distributions are equal, so guidance has no effect and the mode is the
+    mean. The canvas starts two to three units away."""
     prior = exact_prior(same=True)
     end = end_of_run(cls(prior, guidance_scale=7.5, **settings), steps)
     mode = prior.gaussians[0].mean.numpy()
@@ -81,8 +81,8 @@ def test_without_a_rival_the_mode_is_reached(
 
 
 def test_guided_sds_ends_where_its_expected_gradient_vanishes() -> None:
-    """With two distributions the fixed point of guidance lies beyond the conditional mean, at the root of the
-    mean gradient, which is linear in z."""
+    """With two distributions, the fixed point of guidance is beyond the conditional mean, at the root of the
+    expected gradient, which is affine in z."""
     prior = exact_prior()
     scale = 1.5
 
@@ -100,14 +100,14 @@ def test_guided_sds_ends_where_its_expected_gradient_vanishes() -> None:
 
 
 def root_of(mean_gradient: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Where a mean gradient that is affine in z vanishes: [D]."""
+    """The root of an expected gradient that is affine in z: [D]."""
     offset = mean_gradient(np.zeros(D))
     jacobian = np.stack([mean_gradient(column) - offset for column in np.eye(D)], axis=1)
     return np.linalg.solve(jacobian, -offset)
 
 
 def test_csd_ends_where_the_two_scores_are_equal_in_the_mean() -> None:
-    """Nothing pulls towards the prompt's data as such: the end is far from their mean."""
+    """CSD does not pull towards the prompt's data, so it ends far from their mean."""
     prior = wide_empty_prior()
 
     def mean_gradient(z: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def test_csd_ends_where_the_two_scores_are_equal_in_the_mean() -> None:
 
 
 def wide_empty_prior() -> AnalyticPrior:
-    """The prompt's data are narrower than the empty text's in every direction, so that CSD has an end."""
+    """The prompt's data are narrower than the empty text's in every direction, so that CSD converges."""
     y = gaussian(1)
     return AnalyticPrior(
         {"y": y, "": Gaussian(torch.zeros(D, dtype=torch.float64), 4.0 * y.covariance)}, SHAPE
@@ -137,7 +137,7 @@ def wide_empty_prior() -> AnalyticPrior:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_consistent3d_ends_at_the_sample_of_its_noise(seed: int) -> None:
-    """Without a rival, at late u = 100: the point from which the estimate along the path does not change."""
+    """With equal distributions, at late u = 100: the point where the estimate along the path is constant."""
     prior = exact_prior(same=True)
     method = CDS(prior, guidance_scale=1.0, seed=seed, u_range=(100, 100), grad_clamp=None)
     noise = method.noise.reshape(D).double().numpy()

@@ -1,6 +1,6 @@
 """Monte-Carlo means of the methods' gradients against closed forms on the exact Gaussian prior.
 
-All predictions are affine in the noise, so the mean over the noise is the prediction at the mean state.
+Predictions are affine in the noise, so the mean over the noise is the prediction at the mean state.
 """
 
 from __future__ import annotations

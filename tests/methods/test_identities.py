@@ -1,4 +1,4 @@
-"""What theory says the methods reduce to."""
+"""Identities between methods."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_sds_minus_its_classifier_part_is_the_noise_residual(latents: Tensor) ->
 
 
 def test_vsd_without_guidance_and_with_the_prior_as_adapter_vanishes(latents: Tensor) -> None:
-    """With e_phi equal to the prior's own unconditional score and s = 0 nothing is left; with s > 0 what is
-    left is s times the classifier direction."""
+    """If e_phi is the prior's unconditional score, the gradient is zero for s = 0 and s times the classifier
+    direction for s > 0."""
     prior = exact_prior()
     text, rng, view = exact_text(prior), Rng(0).at(3), cameras(4)
     method = VSD(prior, guidance_scale=0.0, lora_lr=0.0)
@@ -101,7 +101,7 @@ def test_trace_pulls_the_render_towards_its_target() -> None:
 
 
 def test_lora_targets_agree_where_they_should(latents: Tensor) -> None:
-    """The epsilon loss equals a_t^2 times the consistent velocity loss; the released target is another."""
+    """The epsilon loss equals a_t^2 times the consistent velocity loss; the released target differs."""
     prior = exact_prior()
     t = torch.full((4,), 250)
     a, _ = alpha_sigma(prior.alphas_cumprod, t)

@@ -21,7 +21,7 @@ from trace_bench.progress import Progress
 from trace_bench.seeding import Rng
 
 PROMPT = "a red cube"
-TOLERANCE = 1e-7  # 1e-5 is asked for; double precision gives more
+TOLERANCE = 1e-7  # 1e-5 would suffice; double precision reaches more
 
 STEPS: dict[str, Callable[[plain.Nets, plain.Step, Any], plain.Answer]] = {
     "sds": lambda nets, step, method: plain.sds(nets, step),
@@ -40,7 +40,7 @@ STEPS: dict[str, Callable[[plain.Nets, plain.Step, Any], plain.Answer]] = {
 
 @pytest.fixture(scope="module", params=["eps", "v"])
 def prior(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPrior:
-    """An eps-model with a v-model under the adapter, as SD 2.1-base and SD 2.1, or the other way round."""
+    """An eps-model with a v-model as adapter base, like SD 2.1-base and SD 2.1, or the other way round."""
     folder = tmp_path_factory.mktemp("double")
     eps, v = make_checkpoint(folder / "eps"), make_checkpoint(folder / "v", "v_prediction", seed=1)
     base, adapter = (eps, v) if request.param == "eps" else (v, eps)
@@ -86,7 +86,7 @@ def nets_of(prior: StableDiffusionPrior, method: Method, lora: torch.nn.Module |
 
 
 def randomised_lora(method: Method, seed: int = 0) -> torch.nn.Module | None:
-    """Give the adapter other parameters than at its start; a copy of its network, None without adapter."""
+    """Randomise the adapter's parameters; returns a copy of its network, None without adapter."""
     adapter = getattr(method, "adapter", None)
     if adapter is None:
         return None
@@ -151,7 +151,7 @@ def test_every_configured_method_has_a_plain_step() -> None:
 
 
 def test_the_plain_step_would_notice(prior: StableDiffusionPrior) -> None:
-    """A guidance scale off by one, as between the two conventions, is far outside the tolerance."""
+    """A guidance scale off by one (the two conventions differ by one) is far outside the tolerance."""
     method = configured("sds", prior, grad_clamp=None, guidance_scale=100.0)
     text, view, rng = embed_prompt(prior, PROMPT, method.negative_prompt), views(1), Rng(7).at(0)
     latents = torch.zeros(1, 4, 8, 8, dtype=torch.float64)

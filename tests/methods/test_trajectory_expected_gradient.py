@@ -1,7 +1,7 @@
 """Monte-Carlo means of the gradients of CSD, SDI, ISM, TSM and CDS against closed forms on the exact prior.
 
-Every prediction is affine in the noise, so the mean over it is what the closed form gives without noise.
-What a step draws once for the whole batch (SDI's overshoot, ISM's interval and offset) is taken as drawn.
+Every prediction is affine in the noise, so its mean over the noise is the closed form at zero noise. Draws
+shared by the whole batch (SDI's overshoot, ISM's interval and offset) are used as drawn.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def prior() -> AnalyticPrior:
 
 
 def assert_equal_in_mean(method: Method, expected: Callable[[StepRng], np.ndarray]) -> None:
-    """The mean of g less the closed form of its own step is zero, within its standard error."""
+    """The mean of g minus the closed form of its step is zero within its standard error."""
     text = embed_prompt(method.prior, "y", "n")
     latents = Z.view(1, *SHAPE).expand(BATCH, *SHAPE)
     residuals, sizes = [], []

@@ -1,4 +1,4 @@
-"""What theory says of CSD, SDI, ISM, TSM and CDS; DDIM inversion is exact where the data are one point."""
+"""Identities of CSD, SDI, ISM, TSM and CDS; DDIM inversion is exact if the data are one point."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_csd_normalises_where_asked_and_has_no_guidance_scale(latents: Tensor) -
 
 @pytest.mark.parametrize("remap", [False, True])
 def test_sdi_finds_a_point_from_anywhere(latents: Tensor, remap: bool) -> None:
-    """With one possible picture the one-step estimate is that picture, whatever the noise."""
+    """If the data are one picture, the one-step estimate is that picture for any noise."""
     grad = grad_of(SDI(point_prior(), guidance_scale=7.5, remap=remap), latents)
     assert torch.allclose(grad, latents - POINT.view(1, *SHAPE), atol=1e-9)
 
@@ -134,8 +134,8 @@ def test_sdi_reductions_and_first_hop(latents: Tensor) -> None:
 
 
 def test_ism_with_exact_inversion_leaves_the_classifier_direction(latents: Tensor) -> None:
-    """Where the hops are exact, e(x_s, s) is e(x_t, t) of the empty prompt; of two points m and m0 there
-    remains B lambda s (m0 - m), at every t."""
+    """With exact hops, e(x_s, s) equals e(x_t, t) of the empty prompt; for two points m and m0 the gradient
+    is B lambda s (m0 - m) at every t."""
     assert grad_of(ISM(point_prior(), guidance_scale=7.5), latents).abs().max() < 1e-8
     prior = point_prior(POINT, OTHER)
     expected = (4 * 0.1 * 7.5 * (OTHER - POINT)).view(1, *SHAPE).double().expand_as(latents)
@@ -145,7 +145,7 @@ def test_ism_with_exact_inversion_leaves_the_classifier_direction(latents: Tenso
 
 
 def test_ism_is_a_difference_of_two_clean_estimates(latents: Tensor) -> None:
-    """g = B lambda (x0(x_s, s) - x0(x_t, t)), since x_t lies on the line that e(x_s, s) draws."""
+    """g = B lambda (x0(x_s, s) - x0(x_t, t)), because x_t lies on the line given by e(x_s, s)."""
     prior = exact_prior()
     method, rng, text = ISM(prior, guidance_scale=7.5), Rng(0).at(3), exact_text(prior)
     between = method.interval.draw(PROGRESS, rng)
@@ -169,7 +169,7 @@ def test_tsm_becomes_ism_as_its_point_reaches_s(latents: Tensor) -> None:
 
 
 def test_tsm_s_point_lies_on_the_hop_to_t(latents: Tensor) -> None:
-    """x_mu is where the straight hop from x_s to x_t passes mu, in x / a and s / a."""
+    """x_mu is the point at mu on the straight hop from x_s to x_t, in x / a and s / a."""
     prior = exact_prior()
     method, rng, text = TSM(prior, guidance_scale=7.5), Rng(0).at(3), exact_text(prior)
     between = method.interval.draw(PROGRESS, rng)
@@ -248,7 +248,7 @@ def test_cds_clamp_is_on_every_element(latents: Tensor) -> None:
 
 @pytest.mark.parametrize("cls", [CSD, SDI, ISM, TSM, CDS])
 def test_items_of_a_batch_are_independent(latents: Tensor, cls: type[Method]) -> None:
-    """dL/dz = grad / B; ISM and TSM sum over the batch where the others average."""
+    """dL/dz = grad / B; ISM and TSM sum over the batch, the others average."""
     prior = exact_prior()
     scale = None if cls is CSD else 7.5
     whole = grad_of(cls(prior, guidance_scale=scale), latents)
@@ -259,10 +259,10 @@ def test_items_of_a_batch_are_independent(latents: Tensor, cls: type[Method]) ->
 
 @pytest.mark.parametrize("cls", [SDI, ISM, TSM])
 def test_perp_neg_with_one_text_for_all_views_is_plain_guidance(latents: Tensor, cls: type[Method]) -> None:
-    """The analytic prior says the same of every view: nothing is left to push away, and the work doubles."""
+    """The analytic prior is the same for every view, so Perp-Neg has no effect but doubles the cost."""
     prior = exact_prior()
     plain, pushed = (cls(prior, guidance_scale=7.5, perp_neg=flag) for flag in (False, True))
-    late = Progress(60, 100)  # where LucidDreamer's two ways of rounding the interval agree
+    late = Progress(60, 100)  # here LucidDreamer's two roundings of the interval agree
     expected = grad_of(plain, latents, progress=late)
     assert torch.allclose(grad_of(pushed, latents, progress=late), expected, atol=1e-8)
     rng = Rng(0).at(3)

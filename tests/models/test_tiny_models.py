@@ -98,7 +98,7 @@ def test_autoencoder_restores_pictures_and_its_latents_have_unit_deviation(pipel
 
 
 def test_v_network_agrees_with_the_epsilon_network(pipeline):
-    """Both see one noisy picture; their implied clean latents must be near each other and near the truth."""
+    """For the same noisy picture, their clean latents must be close to each other and to the truth."""
     from diffusers import UNet2DConditionModel
 
     v_net = UNet2DConditionModel.from_pretrained(PRIOR, subfolder="unet_v", local_files_only=True)
@@ -136,7 +136,7 @@ def test_clip_ranks_true_renders_first(clip):
 
 
 def test_samples_are_ranked_first_for_their_own_captions(clip, pipeline):
-    """A small copy of the acceptance test (256 samples, 50 steps) whose figures are in the model card."""
+    """A small version of the acceptance test (256 samples, 50 steps) reported in the model card."""
     model, preprocess, tokenizer = clip
     prompts = ["a red cube", "a blue torus", "a yellow cone", "a green sphere", "a purple mug", "a duck",
                "a red mushroom", "an orange cylinder on a blue cube"]  # fmt: skip

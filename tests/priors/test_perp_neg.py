@@ -31,7 +31,7 @@ def cameras(azimuths: list[float], elevation: float = 15.0):
 
 @pytest.fixture
 def text() -> PromptText:
-    """Embeddings that are the axes of a space, so that what is mixed can be read off."""
+    """Embeddings are unit vectors, so that mixing weights can be read off."""
     views = TextEmbedding(torch.eye(4).view(4, 1, 4), 10.0 * torch.eye(4))
     one = TextEmbedding(torch.zeros(1, 1, 4), torch.zeros(1, 4))
     return PromptText(plain=one, views=views, negative=one, empty=one)

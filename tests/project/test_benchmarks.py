@@ -1,4 +1,4 @@
-"""Each benchmark runs to its end and prints a ratio or a time for everything that it compares."""
+"""Each benchmark finishes and prints a ratio or a time for everything it compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scripts/bootstrap on machines that lack something, played by small scripts in place of Python."""
+"""scripts/bootstrap on machines with missing parts, simulated by fake Python interpreters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOOLS = ("sh", "dirname", "mkdir", "cat", "cp", "chmod")
 
 OLD = 'case "$*" in --version) echo Python 3.10.12 ;; esac'
 WITHOUT_VENV = 'case "$*" in *ensurepip*) exit 1 ;; *version_info*) echo 3.12 ;; esac'
-# Makes an environment whose python is itself, and notes what it is asked to install.
+# Creates an environment with itself as python, and prints what it should install.
 GOOD = """
 case "$*" in
     *version_info*) echo 3.12 ;;
@@ -89,11 +89,11 @@ def test_uv_installs_with_the_constraints_and_the_extra(bootstrap):
 def test_pip_does_it_where_uv_cannot_be_had(bootstrap):
     done = bootstrap({"python3": good(pip="echo no wheel for this machine; exit 1")})
     assert done.returncode == 0, done.stderr
-    assert "going on with pip" in done.stderr
+    assert "using pip instead" in done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("pip: ")]
     assert line.endswith("-c constraints.txt -e .")
 
 
 def test_an_environment_that_is_there_is_kept(bootstrap):
-    assert "Making" in bootstrap({"python3": good()}).stdout
-    assert "Making" not in bootstrap({"python3": good()}).stdout
+    assert "Creating" in bootstrap({"python3": good()}).stdout
+    assert "Creating" not in bootstrap({"python3": good()}).stdout

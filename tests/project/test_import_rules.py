@@ -1,4 +1,4 @@
-"""Who may import whom ([tool.importlinter] in pyproject.toml), and that imports stay light."""
+"""Import rules ([tool.importlinter] in pyproject.toml), and light imports."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_contract_is_kept():
 
 @pytest.fixture(scope="module")
 def wrong_tree(tmp_path_factory):
-    """A copy of the sources; the tests below do one wrong each and put it right again."""
+    """A copy of the sources; each test below breaks one rule and restores it."""
     tree = tmp_path_factory.mktemp("wrong")
     for package in ("trace_bench", "evaluation"):
         ignore = shutil.ignore_patterns("models", "__pycache__", "conf")

@@ -1,4 +1,4 @@
-"""The fence in conftest.py holds: nothing leaves the machine, loopback works."""
+"""The network block in conftest.py works: no external connections, loopback allowed."""
 
 from __future__ import annotations
 

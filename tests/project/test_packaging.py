@@ -1,4 +1,4 @@
-"""What a stranger gets: the wheel's contents, one version, declared dependencies, commands that exist."""
+"""Packaging: the wheel's contents, one version, declared dependencies, existing commands."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_wheel_holds_nothing_else(names):
 
 
 def test_wheel_runs_from_a_folder_of_its_own(wheel, tmp_path):
-    """conf_dir of the unpacked wheel is the packaged one, though a foreign conf/ lies beside the package."""
+    """The unpacked wheel uses its packaged conf, even next to an unrelated conf/."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     foreign = tmp_path / "site" / "conf"
     foreign.mkdir()
@@ -109,14 +109,14 @@ def test_one_version_everywhere(wheel):
     assert wheel.name.startswith(f"trace_bench-{version}-")
 
 
-#: Installed from its repository by those who want it; init=point_e says so where it is missing.
+#: Optional, installed from its repository; init=point_e says so if it is missing.
 NOT_ON_AN_INDEX = {"point_e"}
-#: What runs under an interpreter of its own: module -> distribution of the dependency group.
+#: Runs under a separate interpreter: module -> distribution of the dependency group.
 IN_GROUP = {"ImageReward": "image-reward"}
 
 
 def third_party(folder: str) -> set[str]:
-    """Top-level modules that a package imports and that neither Python nor we bring."""
+    """Imported top-level modules that are neither from Python nor ours."""
     found = set()
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -152,7 +152,7 @@ def test_constraints_pin_every_dependency():
 
 
 def tracked_files() -> list[Path]:
-    """Git's list; in an unpacked archive, everything that is not hidden."""
+    """Files tracked by git; in an unpacked archive, all files that are not hidden."""
     done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return [ROOT / name for name in done.stdout.split("\0") if name]
@@ -160,7 +160,7 @@ def tracked_files() -> list[Path]:
 
 
 def test_no_file_names_a_package_registry():
-    """Where packages come from is the business of the machine that installs them."""
+    """The installing machine decides where packages come from."""
     hosts = ["pypi" + ".org", "python" + "hosted", "npm" + "js", "debian" + ".org", "ubuntu" + ".com"]
     pattern = re.compile("|".join(re.escape(host) for host in hosts).encode(), re.IGNORECASE)
     binary = {".safetensors", ".png", ".mp4"}
@@ -188,7 +188,7 @@ def test_make_targets_that_the_docs_name_exist(name):
 
 @pytest.mark.parametrize("target", ["bench", "test"])
 def test_make_targets_install_nothing_twice(target):
-    """A current stamp leaves the target's own commands; a newer pyproject.toml installs again."""
+    """With a current stamp only the target's commands run; a newer pyproject.toml reinstalls."""
 
     def planned(*options: str) -> str:
         command = ["make", "-n", *options, target]

@@ -67,7 +67,7 @@ def test_the_seed_decides():
 
 
 def test_schedule_is_that_of_the_playground():
-    """100 of 1000 steps up, then the cosine of a run of 1500."""
+    """Warm-up over 100 of 1000 steps, then the cosine of a run of 1500."""
     assert lr_factor(Progress(49, 1000), 0.1) == pytest.approx(0.5)
     assert lr_factor(Progress(99, 1000), 0.1) == pytest.approx(1.0)
     assert lr_factor(Progress(100, 1000), 0.1) == pytest.approx(1.0)

@@ -42,7 +42,7 @@ def test_round_trip(tmp_path):
 
 
 def test_the_names_that_others_read(tmp_path):
-    """evaluation/ and scripts on the user's side know these keys; they only ever grow."""
+    """evaluation/ and users' scripts rely on these keys; keys may only be added."""
     write_manifest(tmp_path, manifest())
     data = json.loads((tmp_path / "manifest.json").read_text())
     assert data["schema_version"] == 1

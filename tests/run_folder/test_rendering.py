@@ -1,4 +1,4 @@
-"""The evaluation rig's files: pictures over white, geometry, cameras, preview, film."""
+"""The evaluation rig's files: pictures on white, geometry, cameras, preview, video."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RIG = EvaluationRig(n_views=10, elevation_deg=15.0, distance=2.65, fovy_deg=42.5
 
 
 class Card:
-    """Its left half covers the view at depth 2, in a grey that tells the azimuth, with normal +x."""
+    """Fills the left half of the view at depth 2, with a grey that encodes the azimuth, and normal +x."""
 
     views_matter = True
 

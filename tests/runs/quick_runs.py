@@ -1,4 +1,4 @@
-"""Runs on the analytic prior that take a fraction of a second, and what one asks of their folders."""
+"""Runs on the analytic prior that take a fraction of a second, and helpers for their folders."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def statuses(out):
 
 
 def asset(folder):
-    """The tensors of the asset, by name, as bytes: safetensors writes its notes in any order."""
+    """The tensors of the asset as bytes, by name; the order of safetensors metadata varies."""
     return {
         name: tensor.numpy().tobytes() for name, tensor in load_file(folder / "asset.safetensors").items()
     }
 
 
 def stop_at(step):
-    """A should_stop that says yes before the given 0-based step of a run that starts at 0."""
+    """A should_stop that is true before the given 0-based step of a run that starts at 0."""
     asked = iter(range(10**9))
     return lambda: next(asked) >= step
 

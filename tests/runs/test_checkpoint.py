@@ -1,4 +1,4 @@
-"""Checkpoints: what goes in comes out, what is damaged or another's is refused."""
+"""Checkpoints: round trip; damaged or foreign checkpoints are refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_flipped_byte_is_noticed(tmp_path):
 
 
 def test_nothing_is_executed_on_loading(tmp_path):
-    """Only tensors and plain values: an object in a state dict is refused rather than unpickled."""
+    """Only tensors and plain values are loaded; other objects are refused rather than unpickled."""
     save_checkpoint(tmp_path, Checkpoint("f" * 64, 0, {"x": np.random.default_rng(0)}, {}, {}, {}))
     with pytest.raises(CheckpointError, match="by another version"):
         load_checkpoint(tmp_path, "f" * 64)

@@ -1,4 +1,4 @@
-"""A disk that is really full, one that really cannot be written: small ones in memory, mounted for it."""
+"""A really full disk and a really read-only disk, as small in-memory mounts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def spec(out, prompt=0):
 
 @pytest.fixture
 def disk(tmp_path):
-    """An empty file system of 1 MB, and a function that mounts it anew with other options."""
+    """An empty file system of 1 MB, and a function that remounts it with other options."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
@@ -51,14 +51,14 @@ def disk(tmp_path):
 
 
 def fill(folder, left):
-    """Take all of a file system but `left` bytes."""
+    """Fill a file system except for `left` bytes."""
     stat = os.statvfs(folder)
     (folder / "filler").write_bytes(b"x" * max(0, stat.f_bavail * stat.f_frsize - left))
 
 
 @pytest.mark.parametrize("left", [0, 8_000, 24_000, 60_000])
 def test_a_full_disk(disk, left):
-    """Wherever it runs full: a clear message, what is done stays done, and with room the same run is made."""
+    """Whenever the disk is full: a clear message, finished runs stay, and with space the run completes."""
     folder, _ = disk
     earlier = make_asset(spec(folder, 1))
     assert earlier.status == "done", earlier.message

@@ -1,4 +1,4 @@
-"""What a run tells: rows for programs always, a bar on a terminal, a line now and then elsewhere."""
+"""A run's output: rows for programs always, a progress bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that were stopped, damaged or crashed at a write end as the undisturbed ones."""
+"""Runs that were stopped, damaged or crashed during a write end like undisturbed ones."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_stopped_many_times(out, whole):
 
 
 def test_an_interrupted_run_goes_on_even_with_force(out):
-    """A requeued job has force=true in its command still, and must not start over."""
+    """A requeued job still has force=true in its command, and must not start over."""
     made = make_asset(spec(out, "force=true"), stop_at(6))
     make_asset(spec(out, "force=true"))
     assert "Resuming at step 6" in (made.folder / "log.txt").read_text()
@@ -128,7 +128,7 @@ def test_a_damaged_manifest_starts_the_run_over_and_touches_no_other(command, ou
 
 
 def test_a_checkpoint_never_holds_what_is_not_finite(out, monkeypatch):
-    """An optimiser may overflow after the last look at the values."""
+    """An optimiser may overflow after the last check of the values."""
     from trace_bench.representations.image import Image
 
     original = Image.post_backward
@@ -149,11 +149,11 @@ def test_a_checkpoint_never_holds_what_is_not_finite(out, monkeypatch):
 
 
 class Crash(BaseException):
-    """The process is gone: nothing that handles exceptions handles this."""
+    """Simulates the death of the process: no exception handler catches it."""
 
 
 def crash_points(out, monkeypatch, limit=None):
-    """Count the moments at which a run's end changes the disk; crash at the `limit`-th."""
+    """Count the disk writes at the end of a run; crash at the `limit`-th."""
     count = 0
 
     def guard(owner, name):
@@ -179,7 +179,7 @@ def crash_points(out, monkeypatch, limit=None):
 
 
 def test_done_never_stands_beside_a_missing_file(tmp_path, monkeypatch, whole):
-    """Crash before every write of a run: the folder is whole or not done, and the next run finishes it."""
+    """Crash before every write: the folder is complete or not done, and the next run finishes it."""
     start = tmp_path / "start"
     make_asset(spec(start), stop_at(STEPS - 1))
     with monkeypatch.context() as patch:

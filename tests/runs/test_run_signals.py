@@ -1,4 +1,4 @@
-"""Real processes, real signals: whatever stops a run, the same command ends in the same asset."""
+"""Real processes and signals: whatever stops a run, repeating the command gives the same asset."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def planned(*more):
 
 
 def plan(out, *more):
-    """The runs of a command; three prompts are a sweep."""
+    """Plan the runs of a command; three prompts form a sweep."""
     return [
         RunSpec(dataclasses.replace(run.job, output_root=str(out)), run.prompt, run.prompt_set)
         for run in planned(*more)
@@ -61,14 +61,14 @@ def _command(argv):
 
 
 def start(out, *more):
-    """The command in a process of its own, forked, so that nothing is imported anew."""
+    """The command in a forked process, to avoid importing everything again."""
     process = FORK.Process(target=_command, args=(arguments(out, *more),))
     process.start()
     return process
 
 
 def wait_for_step(folder, step, seconds=120.0):
-    """Until metrics.jsonl has the row of `step`."""
+    """Wait until metrics.jsonl has the row of `step`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         path = folder / "metrics.jsonl"
@@ -162,7 +162,7 @@ def test_ctrl_c_twice_stops_at_once_and_loses_nothing(tmp_path, whole):
 
 
 def typed(folder, *more):
-    """The command as a user types it, in an interpreter of its own."""
+    """The command as typed by a user, in a new interpreter."""
     command = [sys.executable, "-m", "trace_bench", *arguments(folder / "out", *more)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
     return subprocess.Popen(
@@ -188,7 +188,7 @@ def test_ctrl_c_in_a_shell(tmp_path, whole):
 
 @pytest.mark.slow
 def test_a_signal_to_the_command_reaches_its_workers(tmp_path):
-    """One worker a core; `kill` knows the first process only."""
+    """One worker per core; `kill` reaches only the first process."""
     steps = "steps=5000"
     runs = plan(tmp_path / "out", "prompt=0,1,2", steps)
     with typed(tmp_path, "-m", "prompt=0,1,2", steps, "hydra/launcher=local") as process:

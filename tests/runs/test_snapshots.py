@@ -1,4 +1,4 @@
-"""Snapshots of steps: what they hold, and that looking changes nothing."""
+"""Snapshots of steps: their contents, and that they do not change the run."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_what_a_snapshot_holds(prior, tmp_path):
 
 
 def test_the_gradients_are_those_of_the_step(prior, tmp_path):
-    """On the pixels: what the encoder makes of the latent gradient. SDS is asked with the run's own draws."""
+    """Pixel gradients are latent gradients through the encoder; SDS uses the run's own draws."""
     found = []
 
     def look(seen):

@@ -1,4 +1,4 @@
-"""Configurations composed for the tests, and the jobs that they are."""
+"""Composed configurations and their jobs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def base_job():
 
 
 def changed(made, key, value):
-    """The job with one setting changed, validated anew."""
+    """The job with one changed setting, validated again."""
     head, _, tail = key.partition(".")
     return dataclasses.replace(made, **{head: {**getattr(made, head), tail: value} if tail else value})
 

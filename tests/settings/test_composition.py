@@ -1,4 +1,4 @@
-"""Every combination composes, and choices bring others along."""
+"""Every combination composes, and choices imply others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is known by, and where its folder is."""
+"""The identity of a run, and its folder."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_composed_choice_has_the_fingerprint_of_what_it_chose(model):
 
 
 def test_every_setting_of_a_run_was_thought_of():
-    """A new run-level key has to be put on one of the two sides."""
+    """A new run-level key must be assigned to one of the two sides."""
     in_fingerprint = {
         "method", "representation", "prior", "init", "prompt", "guidance_scale", "seed", "steps",
         "views_per_step", "resolution", "background", "cameras", "snapshots",

@@ -1,4 +1,4 @@
-"""Files that a run is made from: found for a prompt, and known by their content."""
+"""Input files of a run: found per prompt, identified by content."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ def test_toy_prompts_are_scenes_and_two_were_held_out():
 
 
 def test_ids_of_shipped_prompts_never_change():
-    """Runs on disk are named by these; a prompt may be appended, none may move."""
+    """Runs on disk use these ids; prompts may be appended but not moved."""
     toy = load_prompt_set("toy", spec_of("toy")).prompts
     assert (toy[0].text, toy[4].text, toy[7].text) == ("a red cube", "a duck", "a blue cone on a red sphere")
     paper = load_prompt_set("paper", spec_of("paper")).prompts

@@ -1,4 +1,4 @@
-"""Which runs a command means."""
+"""The runs planned by a command."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_prompts_per_job(model, per_job, jobs):
 
 
 def test_gpteval3d_is_planned_as_110_prompts(monkeypatch, tmp_path):
-    """The jobs are known from the YAML; only their texts need the file."""
+    """The jobs follow from the YAML; only their texts need the file."""
     from trace_bench.sweeps.planning import _expand
 
     found = _expand(["method=sds,trace", "prompt_set=gpteval3d", "prompts_per_job=10"], True, [])

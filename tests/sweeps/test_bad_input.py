@@ -1,4 +1,4 @@
-"""Mistakes in a command: one clear sentence each on stderr, a non-zero exit code, and nothing is started."""
+"""Mistakes in a command: one clear sentence on stderr, a non-zero exit code, and no job started."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_mistake_is_one_sentence_and_a_code(refused, case):
 
 
 def test_what_a_run_finds_out_is_a_sentence_too(tmp_path, monkeypatch, capsys):
-    """A file that is there and holds nothing of use fails its run, without a traceback."""
+    """An existing but unusable file fails its run without a traceback."""
     monkeypatch.setattr(sys, "argv", ["trace_bench"])
     (tmp_path / "x.ply").write_text("this is not a ply")
     overrides = ["representation=gaussians", "init=pointcloud", f"init.path={tmp_path / 'x.ply'}"]

@@ -31,7 +31,7 @@ REPRESENTATIONS = {
         "representation.mesh.resolution=16",
     ],
 }
-#: Every method on 3D Gaussians, three on the others; the rest of these pairs among the slow tests.
+#: Every method on 3D Gaussians, three on the others; the other pairs are slow tests.
 PAIRS = [
     pytest.param(
         method,

@@ -1,4 +1,4 @@
-"""The named sweeps of conf/experiment: what each plans, by either budget, on SD 2.1 and on the tiny prior."""
+"""The sweeps of conf/experiment: planned runs for both budgets, on SD 2.1 and on the tiny prior."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ UNIT = {"unet_fwd": 0.804, "unet_bwd": 0.921, "vae_enc_fwd": 1.117, "vae_enc_bwd
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_counting():
-    """Counting takes seconds; that the numbers are right is test_flops's business."""
+    """Counting takes seconds; test_flops checks the numbers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flops, "unit_tflop", lambda *asked: dict(UNIT))
         forget()
@@ -60,14 +60,14 @@ def _no_counting():
 
 
 def forget():
-    """What was worked out with other numbers."""
+    """Clear results cached with other numbers."""
     budget.tflop_of_run.cache_clear()
     budget.unit_costs.cache_clear()
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """What the sets of the paper's prior read: 110 prompts, three captions, DiffSplat's assets."""
+    """Inputs of the paper prior's prompt sets: 110 prompts, three captions, DiffSplat's assets."""
     tmp_path = tmp_path_factory.mktemp("inputs")
     texts = json.dumps([f"a thing with the number {i}" for i in range(110)])
     (tmp_path / "prompts.json").write_text(texts)
@@ -86,13 +86,13 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture
 def files(inputs, monkeypatch):
-    """The overrides that name them, by prompt set; in their folder, where relative paths lead to them."""
+    """The overrides for them by prompt set; run in their folder, so that relative paths resolve."""
     monkeypatch.chdir(inputs[0])
     return inputs[1]
 
 
 def planned(name, *overrides, files=None):
-    """The runs of an experiment; `files` for the sets that read some."""
+    """The runs of an experiment; `files` for prompt sets that read files."""
     source = {"table6": "table5", "table8": "table7"}.get(name, name)
     text = (CONF / "experiment" / f"{source}.yaml").read_text()
     more = [item for key, items in (files or {}).items() if f"prompt_set: {key}" in text for item in items]
@@ -161,7 +161,7 @@ def test_each_method_at_its_own_budget(files):
 
 
 def test_equal_work_is_equal_to_within_a_step(files):
-    """Against the price of a step as the docs' table has it: UNet items a view, and the encoder."""
+    """Compared with the step cost in the docs: UNet items per view, plus the encoder."""
     items = {"sds": 2, "csd": 3, "vsd": 4, "sdi": 17.25, "ism": 4.55, "trace": 3.1}
     encoder = UNIT["vae_enc_fwd"] + UNIT["vae_enc_bwd"]
     target = 1700 * (3.1 * UNIT["unet_fwd"] + UNIT["unet_bwd"] + encoder)

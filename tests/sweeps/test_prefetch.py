@@ -1,4 +1,4 @@
-"""What a sweep will load: found from its settings, fetched whole, and named when it is missing."""
+"""Models that a sweep will load: found from its settings, downloaded completely, named if missing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def hub(checkpoint, tmp_path, monkeypatch):
-    """The checkpoint as the hub's cache holds a repository: blobs named by their hash, and links to them."""
+    """The checkpoint in the layout of the hub's cache: blobs named by hash, and links to them."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     base = tmp_path / "hub" / "models--someone--small"
     (base / "blobs").mkdir(parents=True)
@@ -94,7 +94,7 @@ PARTS = [
 
 @pytest.mark.parametrize("name", PARTS)
 def test_offline_a_missing_file_is_named_within_seconds(hub, name):
-    (hub / name).resolve().unlink()  # as where the copy of a cache was cut off: a link to nothing
+    (hub / name).resolve().unlink()  # like an incomplete copy of a cache: a dangling link
     began = time.monotonic()
     with pytest.raises(TraceBenchError) as error:
         StableDiffusionPrior(REPO, revision=COMMIT, resolution=16)

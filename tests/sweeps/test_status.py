@@ -1,4 +1,4 @@
-"""The status tells what the run folders say, of thousands of them in a moment."""
+"""The status command summarises thousands of run folders quickly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stamp(seconds):
 
 
 def write(root, index, status="done", method="sds", seconds=60.0, **more):
-    """A run folder with nothing but a manifest."""
+    """A run folder with only a manifest."""
     name = f"runs/{method}/gaussians/toy/{index}-a-prompt/cfg7.5-seed0-{index:08x}"
     folder = root / name
     folder.mkdir(parents=True)

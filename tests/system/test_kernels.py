@@ -1,4 +1,4 @@
-"""gsplat's kernels are compiled by one process; the others wait, or give up with a sentence."""
+"""gsplat's kernels are compiled by one process; the others wait, or stop with an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _own_folder(tmp_path, monkeypatch):
 
 
 def fake_compiler(target: Path, architectures: str) -> None:
-    """Takes its time, and leaves a line for every time that it is called."""
+    """Slow, and writes one line per call."""
     with (target / "calls").open("a") as calls:
         calls.write(f"{architectures}\n")
     time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""The caption grammar: round trips, refusals, view phrases, and what is held out."""
+"""The caption grammar: round trips, rejected captions, view phrases, and held-out captions."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_held_out_captions_are_never_trained_on():
 
 
 def test_every_word_and_every_pair_of_words_roles_is_still_trained():
-    """What is held out is new as a combination only: each colour, shape and place in a stack is seen."""
+    """Held-out captions are new only as combinations: each colour, shape and stack position is trained."""
     seen = [parse(p)[0] for p in training_prompts()]
     assert {c.name for c in seen} == set(SOLIDS) | set(OBJECTS)
     assert {c.color for c in seen} == {*COLORS, None}

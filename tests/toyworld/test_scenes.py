@@ -1,4 +1,4 @@
-"""The toy world's truth: distances, normals, depth, surface points, light, and scenes fill their ball."""
+"""Toy-world scenes: distances, normals, depth, surface points, light, and size."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_normals_are_the_gradient_of_the_distance(prompt):
     )
     length = np.linalg.norm(gradient, axis=1)
     cosine = (gradient * normals).sum(1) / length
-    # Points on a crease between two parts, or on an edge of one, have no gradient.
+    # Points on a crease or an edge have no gradient.
     assert (cosine > 0.999).mean() > 0.95
     assert (np.abs(scene.distance(points)) < 1e-5).all()
 
@@ -92,7 +92,7 @@ def test_depth_lies_on_the_surface_and_normals_face_the_camera(prompt):
     inside = seen.alpha[..., 0] == 1.0
     points = unproject(cameras, seen.depth)[inside]
     assert inside.sum() > 60
-    # A pixel on a silhouette can be covered though its centre ray just missed: its depth is then a mean.
+    # A silhouette pixel can be covered although its centre ray missed; its depth is then a mean.
     assert (np.abs(scene.distance(points.numpy())) < 2e-3).mean() > 0.99
     towards = cameras.c2w[:, None, None, :3, 3] - unproject(cameras, seen.depth)
     facing = (torch.nn.functional.normalize(towards, dim=-1) * seen.normal).sum(-1)[inside]
@@ -140,11 +140,11 @@ def test_colours_stay_nearest_to_their_own_name_in_light_and_shade():
 
 @pytest.mark.parametrize("prompt", [p for p in EVERYTHING if scene_from_prompt(p).has_front])
 def test_objects_with_a_front_differ_from_behind(prompt):
-    """Front and back must not be mirror images of each other, or the Janus problem could not be seen."""
+    """Front and back must not be mirror images, or the Janus problem would be invisible."""
     scene = scene_from_prompt(prompt)
     cameras = make_cameras(15.0, torch.tensor([0.0, 180.0]), 2.65, 42.5, 64, 64)
     seen = scene.render(cameras, (0.5, 0.5, 0.5)).rgb
-    # The light's difference between front and back, measured on a plain sphere, is not a face.
+    # The difference in light between front and back, measured on a plain sphere, is not a face.
     front, back = seen[0], seen[1].flip(1)
     inside = scene.render(cameras).alpha[0, ..., 0] > 0
     hue = [x / x.sum(-1, keepdim=True).clamp(min=0.05) for x in (front, back)]

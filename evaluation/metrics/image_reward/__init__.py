@@ -1,1 +1,1 @@
-"""ImageReward (Xu et al. 2023): the metric, and two ways to compute it that give the same numbers."""
+"""ImageReward (Xu et al. 2023): the metric and two backends that give the same numbers."""

@@ -1,12 +1,11 @@
-"""ImageReward of the renders: how a model of human preference rates each picture for the bare prompt.
+"""ImageReward of the renders: a model of human preference rates each picture for the bare prompt.
 
-    image_reward = mean over views of the reward; 0 is the mean and 1 the standard deviation over the authors'
-                   training set (text-to-image samples), so that values below 0 are ordinary
+    image_reward = mean over views of the reward; normalised to mean 0 and standard deviation 1 on the
+                   authors' training set (text-to-image samples), so negative values are common
 
-It is computed here on transformers' own BLIP (`native.py`), or by the image-reward package (`official.py`),
-which cannot be installed beside current transformers and runs under an interpreter of its own. The weights
-are 1.8 GB and are not fetched unasked. Full precision only: the head has no activations and subtracts numbers
-that are nearly equal.
+It runs here on transformers' BLIP (`native.py`), or in the image-reward package (`official.py`), which is
+incompatible with current transformers and needs a separate interpreter. The weights (1.8 GB) are downloaded
+only on request. Full precision only: the head has no activations and subtracts nearly equal numbers.
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ class ImageReward(Metric):
         return Score({"image_reward": finite(float(rewards.mean()))}, rows, details)
 
     def rewards(self, prompt: str, pictures: Sequence[Path]) -> tuple[NDArray[np.float32], bool]:
-        """Rewards [N] of RGB pictures [N] for a prompt, and whether only its beginning was read."""
+        """Rewards [N] of RGB pictures [N] for a prompt, and whether the prompt was truncated."""
         from evaluation.metrics.image_reward.native import TOKENS
 
         long = len(self._tokenizer(prompt).input_ids) > TOKENS
@@ -107,15 +106,13 @@ class ImageReward(Metric):
 
     @cached_property
     def weights_file(self) -> Path:
-        """The checkpoint: the file that is named, one in the hub's cache, or one fetched where that is
-        allowed.
-        """
+        """The checkpoint: the configured file, else from the hub's cache, else downloaded if allowed."""
         if self.checkpoint is not None:
             path = Path(self.checkpoint).expanduser()
             if path.is_file():
                 return path
             raise MetricUnavailable(
-                f"ImageReward's checkpoint {path} is not there: mend metrics.image_reward.checkpoint."
+                f"ImageReward's checkpoint {path} does not exist: fix metrics.image_reward.checkpoint."
             )
         return Path(_from_hub(self.repo, self.file, self.revision, self.download))
 
@@ -145,7 +142,7 @@ class ImageReward(Metric):
         if self.official_python is None:
             weights = network.load_checkpoint(self.weights_file)
             return native.NativeImageReward(weights, self._tokenizer, device, self.batch_size)
-        network.read_checkpoint(self.weights_file)  # the package takes any file, and scores noise
+        network.read_checkpoint(self.weights_file)  # validate: the package loads any file and scores noise
         vocabulary = self._tokenizer.get_vocab()
         try:
             return official.OfficialImageReward(self.official_python, self.weights_file, vocabulary, device)
@@ -155,7 +152,7 @@ class ImageReward(Metric):
 
 
 def load_tokenizer(name: str, download: bool) -> Any:
-    """BERT's tokenizer from a folder or a hub name; refuses one that would number the words otherwise."""
+    """BERT's tokenizer from a folder or hub name; raises if the vocabulary differs."""
     from transformers import AutoTokenizer
 
     try:
@@ -163,7 +160,7 @@ def load_tokenizer(name: str, download: bool) -> Any:
     except Exception as error:
         raise MetricUnavailable(
             f"ImageReward's tokenizer {name} is not on this machine ({type(error).__name__}): "
-            f"`hf download {name}` where there is a network, or name a folder with "
+            f"run `hf download {name}` with a network, or set a folder with "
             "metrics.image_reward.tokenizer=FOLDER."
         ) from error
     special = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
@@ -182,7 +179,7 @@ def _from_hub(repo: str, file: str, revision: str | None, download: bool) -> str
         return hf_hub_download(repo, file, revision=revision, local_files_only=not download)
     except Exception as error:
         raise MetricUnavailable(
-            "ImageReward's weights (1.8 GB) are not on this machine: where there is a network, "
-            f"`hf download {repo} {file}` and `hf download bert-base-uncased`, or "
-            "metrics.image_reward.download=true; or name a file with metrics.image_reward.checkpoint=FILE."
+            "ImageReward's weights (1.8 GB) are not on this machine: with a network, run "
+            f"`hf download {repo} {file}` and `hf download bert-base-uncased`, or set "
+            "metrics.image_reward.download=true; or set metrics.image_reward.checkpoint=FILE."
         ) from error

@@ -1,4 +1,4 @@
-"""ImageReward in this process, on transformers' own BLIP."""
+"""ImageReward in this process, on transformers' BLIP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Norma
 from evaluation.metrics.image_reward.network import RewardNetwork
 from evaluation.metrics.renders import open_rgb
 
-TOKENS = 35  # [CLS] and [SEP] among them
+TOKENS = 35  # including [CLS] and [SEP]
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -25,7 +25,7 @@ class NativeImageReward:
         network: with the official weights.
         tokenizer: BERT's.
         device: cpu or cuda.
-        batch_size: pictures at a time; does not change the rewards.
+        batch_size: does not change the rewards.
     """
 
     def __init__(self, network: RewardNetwork, tokenizer: Any, device: str, batch_size: int) -> None:
@@ -48,7 +48,7 @@ class NativeImageReward:
 
 
 def preprocessing(size: int = 224) -> Compose:
-    """The package's transform, which is CLIP's: bicubic with antialias on the 8-bit picture, centre crop."""
+    """The package's transform (CLIP's): bicubic with antialiasing on the 8-bit picture, centre crop."""
     return Compose(
         [
             Resize(size, interpolation=InterpolationMode.BICUBIC),

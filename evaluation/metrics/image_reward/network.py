@@ -1,11 +1,11 @@
-"""ImageReward's network on transformers' own BLIP classes, with the official checkpoint mapped onto them.
+"""ImageReward's network on transformers' BLIP classes, loading the official checkpoint.
 
     image 224 x 224 -> ViT-L/16 -> 197 x 1024 features
     prompt, 35 tokens -> BERT-base, bidirectional, cross-attention to the features in every layer
     feature at position 0 ([CLS]) -> five linear layers without activations -> reward = (mlp - MEAN) / STD
 
-Sources: Xu et al. 2023, ImageReward; Li et al. 2022, BLIP; the image-reward package 1.5, whose own forward
-gives the same numbers bit for bit (tests/evaluation/metrics/test_image_reward_parity.py).
+Sources: Xu et al. 2023, ImageReward; Li et al. 2022, BLIP; the image-reward package 1.5, whose forward pass
+gives bitwise identical numbers (tests/evaluation/metrics/test_image_reward_parity.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVi
 from trace_bench.system.errors import TraceBenchError
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of the authors' training set
-#: Of the checkpoint, and of no use for the reward.
+#: Parts of the checkpoint that the reward does not use.
 UNUSED = {
     "text_encoder.embeddings.position_ids",
     "vision_proj.weight", "vision_proj.bias", "text_proj.weight", "text_proj.bias",
@@ -40,7 +40,7 @@ _VISION = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """The defaults are ImageReward's; smaller ones are for tests."""
+    """Layer sizes; the defaults are ImageReward's, tests use smaller ones."""
 
     image: int = 224
     vision: tuple[int, int, int] = (1024, 24, 16)  # width, layers, heads
@@ -66,7 +66,7 @@ class RewardNetwork(nn.Module):
             vocab_size=sizes.vocabulary, hidden_size=text_width, encoder_hidden_size=width,
             intermediate_size=4 * text_width, num_hidden_layers=text_layers, num_attention_heads=text_heads,
             max_position_embeddings=sizes.positions, layer_norm_eps=1e-12, attn_implementation="eager",
-            is_decoder=True,  # else there is no cross-attention; the call below stays bidirectional
+            is_decoder=True,  # required for cross-attention; the call below stays bidirectional
         )  # fmt: skip
         self.vision = BlipVisionModel(seeing)
         self.text = BlipTextModel(reading, add_pooling_layer=False)
@@ -77,7 +77,7 @@ class RewardNetwork(nn.Module):
         return self.vision(pixel_values=pixels).last_hidden_state
 
     def text_features(self, input_ids: Tensor, attention_mask: Tensor, image_features: Tensor) -> Tensor:
-        """[B, 768] of one prompt's tokens [1, 35] beside each picture."""
+        """[B, 768] of one prompt's tokens [1, 35] paired with each picture."""
         count = len(image_features)
         states = self.text(
             input_ids=input_ids.expand(count, -1),
@@ -97,7 +97,7 @@ class RewardNetwork(nn.Module):
 
 
 class Head(nn.Module):
-    """Linear layers under the checkpoint's names: dropouts stand between them while training."""
+    """Linear layers with the checkpoint's names; the gaps in numbering are training dropouts."""
 
     def __init__(self, width: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Head(nn.Module):
 
 
 def map_key(key: str) -> str | None:
-    """A checkpoint's name as ours; None for what the reward has no use for."""
+    """Our name for a checkpoint key; None if the reward does not use it."""
     if key.startswith("mlp."):
         return key
     inner = key.removeprefix("blip.")
@@ -122,16 +122,16 @@ def map_key(key: str) -> str | None:
     for pattern, target in _VISION:
         if re.match(pattern, name):
             return "vision." + re.sub(pattern, target, name)
-    return key  # unknown: reported by the loader
+    return key  # unknown; the loader reports it
 
 
 def read_checkpoint(path: Path, sizes: Sizes | None = None) -> dict[str, Tensor]:
-    """The tensors of an official ImageReward.pt under our names; refuses a file that is anything else."""
+    """The tensors of an official ImageReward.pt under our names; raises for any other file."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise TraceBenchError(
-            f"{path} cannot be read as ImageReward's checkpoint ({type(error).__name__}): fetch it again."
+            f"{path} cannot be read as ImageReward's checkpoint ({type(error).__name__}): download it again."
         ) from error
     named = ((map_key(key), value) for key, value in (state.items() if isinstance(state, dict) else ()))
     mapped = {key: value for key, value in named if key is not None}
@@ -142,7 +142,7 @@ def read_checkpoint(path: Path, sizes: Sizes | None = None) -> dict[str, Tensor]
     if wrong:
         raise TraceBenchError(
             f"{path} is not ImageReward's checkpoint: {len(wrong)} of its tensors are missing, unknown or of "
-            f"another shape (first: {wrong[0]})."
+            f"the wrong shape (first: {wrong[0]})."
         )
     return mapped
 

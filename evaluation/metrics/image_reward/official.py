@@ -1,4 +1,4 @@
-"""ImageReward by the image-reward package itself, in a process of its own: it needs an older transformers.
+"""ImageReward by the image-reward package, in a separate process because it needs an older transformers.
 
 The environment is the dependency group `imagereward` of pyproject.toml:
 
@@ -23,10 +23,10 @@ WORKER = Path(__file__).with_name("worker.py")
 
 
 class OfficialImageReward:
-    """Rewards of pictures for a prompt, asked of a process that ends with this one.
+    """Rewards of pictures for a prompt, from a worker process that ends with this one.
 
     Args:
-        python: interpreter of an environment that has image-reward.
+        python: interpreter of an environment with image-reward.
         checkpoint: ImageReward.pt.
         vocabulary: BERT's, word to number.
         device: cpu or cuda.
@@ -46,13 +46,13 @@ class OfficialImageReward:
         except OSError as error:
             raise MetricUnavailable(
                 f"metrics.image_reward.official_python={python} cannot be started ({error.strerror}): "
-                "name the Python of an environment that has image-reward (docs/evaluation.md)."
+                "use the Python of an environment with image-reward (docs/evaluation.md)."
             ) from error
         try:
             self._answer()
         except TraceBenchError as error:
             raise MetricUnavailable(
-                f"image-reward does not work under {python} ({error}): make its environment anew "
+                f"image-reward does not work under {python} ({error}): recreate its environment "
                 "(docs/evaluation.md)."
             ) from error
 
@@ -60,13 +60,13 @@ class OfficialImageReward:
         """Rewards [N] of RGB pictures [N], as float32 values."""
         assert self._process.stdin is not None
         for path in pictures:
-            open_rgb(path)  # the package would take the colours behind a transparency for seen
+            open_rgb(path)  # refuse transparency: the package would ignore alpha
         asked = {"prompt": prompt, "pictures": [str(path.resolve()) for path in pictures]}
         try:
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # what it said last is told below
+            pass  # its error message is raised below
         return self._answer()["rewards"]
 
     def _answer(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class OfficialImageReward:
         line = self._process.stdout.readline()
         if not line:
             said = self._errors.read_text(errors="replace").strip().splitlines()
-            raise TraceBenchError(f"its process ended: {said[-1] if said else 'it said nothing'}")
+            raise TraceBenchError(f"its process ended: {said[-1] if said else 'no error message'}")
         content = json.loads(line)
         if "error" in content:
             raise TraceBenchError(content["error"])

@@ -2,9 +2,9 @@
 
     python worker.py CHECKPOINT VOCABULARY DEVICE
 
-A line of JSON in, {"prompt": ..., "pictures": [path, ...]}; a line out, {"rewards": [...]} or {"error": ...}.
-The first line out, before anything is asked, is {"rewards": []} or the error. Imports nothing of ours:
-transformers here is an older one.
+Reads one JSON line per request, {"prompt": ..., "pictures": [path, ...]}, and writes {"rewards": [...]} or
+{"error": ...}. Once ready it writes {"rewards": []}, or the error. It imports nothing from this project,
+because its environment has an older transformers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, TextIO
 
-#: med_config.json of the hub's repository, which the package would fetch.
+#: med_config.json of the hub repository; the package would download it.
 MED_CONFIG = {
     "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768,
     "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-12,
@@ -27,7 +27,7 @@ MED_CONFIG = {
 
 
 def use_vocabulary(path: Path) -> None:
-    """BERT's tokenizer with BLIP's two tokens as the package makes it, but from a file, not from the hub."""
+    """Build the package's BERT tokenizer with BLIP's two tokens from a file instead of the hub."""
     from ImageReward.models.BLIP import blip_pretrain
     from transformers import BertTokenizer
 
@@ -41,7 +41,7 @@ def use_vocabulary(path: Path) -> None:
 
 
 def load(checkpoint: Path, vocabulary: Path, device: str) -> Any:
-    """The package's model, from files alone."""
+    """The package's model, from local files only."""
     import ImageReward
 
     use_vocabulary(vocabulary)
@@ -59,12 +59,12 @@ def answer(out: TextIO, content: dict[str, Any]) -> None:
 def main(checkpoint: str, vocabulary: str, device: str) -> None:
     """Answer until the input ends."""
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the package prints is no answer
+    os.dup2(2, 1)  # keep the package's prints out of the answers
     try:
         import torch
 
         model = load(Path(checkpoint), Path(vocabulary), device)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+    except Exception as error:  # noqa: BLE001 - report any error
         answer(out, {"error": f"{type(error).__name__}: {error}"})
         return
     answer(out, {"rewards": []})

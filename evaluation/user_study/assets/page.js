@@ -2,7 +2,7 @@ const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 let session = null;
-let since = 0; // when the clock of the present screen was last read
+let since = 0; // last reading of the current screen's clock
 const ahead = [];
 
 const pair = new Pair($("video-left"), $("video-right"), { onChange: drawPlayer, onTrouble: trouble });
@@ -28,7 +28,7 @@ function drawPlayer({ playing, fraction }) {
 }
 
 function trouble(is) {
-  $("trouble").textContent = is ? "A clip cannot be played: load the clips again or try another browser." : "";
+  $("trouble").textContent = is ? "A clip cannot be played: reload the clips or try another browser." : "";
   $("retry").hidden = !is;
 }
 
@@ -54,7 +54,7 @@ function drawScreen() {
   $("prompt").textContent = `“${data.prompts[prompt]}”`;
   $("instruction").hidden = !side;
   $("instruction").textContent = side
-    ? `This screen is a check that you are reading: please choose ${data.choices[side]} in all three questions.` : "";
+    ? `This screen checks your attention: please choose ${data.choices[side]} in all three questions.` : "";
   $("video-left").setAttribute("aria-label", `Left object, turning: ${data.prompts[prompt]}`);
   $("video-right").setAttribute("aria-label", `Right object, turning: ${data.prompts[prompt]}`);
   $("questions").reset();
@@ -141,7 +141,7 @@ function onKey(event) {
   }
 }
 
-// --- the beginning ---
+// --- start ---
 
 function build() {
   for (const aspect of data.aspects) {
@@ -171,7 +171,7 @@ function start(code) {
   else drawScreen();
 }
 
-function onStorage(event) { // another tab answered: show what it left
+function onStorage(event) { // another tab answered: show its state
   if (session && event.key === session.key && event.newValue) location.reload();
 }
 
@@ -187,7 +187,7 @@ $("retry").addEventListener("click", () => loadClips(session.state.at));
 $("turn").addEventListener("input", ({ target }) => pair.turn(target.value / 360));
 $("save").addEventListener("click", () => { clock(); $("announce").textContent = `Downloaded ${session.download()}`; });
 $("download").addEventListener("click", () => {
-  $("saved").textContent = `Downloaded ${session.download()}. Is it not in your downloads? Press the button again.`;
+  $("saved").textContent = `Downloaded ${session.download()}. If it is not in your downloads, press the button again.`;
 });
 document.addEventListener("keydown", onKey);
 document.addEventListener("visibilitychange", () => {

@@ -1,11 +1,11 @@
-// Two films as one: they start, stop and turn together.
+// Two videos as one: they start, stop and turn together.
 class Pair {
   constructor(left, right, { onChange, onTrouble }) {
     this.videos = [left, right];
     this.onChange = onChange;
     this.onTrouble = onTrouble;
     this.playing = false;
-    this.wanted = 0; // grows with each load, so that a late event of an earlier pair does nothing
+    this.wanted = 0; // counts loads, so that late events of an earlier pair are ignored
     for (const video of this.videos) {
       video.muted = true;
       video.addEventListener("ended", () => this.restart());
@@ -36,7 +36,7 @@ class Pair {
     });
   }
 
-  // A right film of another length turns at another speed, so that both turn once in the same time.
+  // The right video's playback rate, so that both turn once in the same time.
   ratio() {
     const [left, right] = this.videos;
     return left.duration && right.duration ? Math.min(16, Math.max(0.07, right.duration / left.duration)) : 1;
@@ -52,7 +52,7 @@ class Pair {
     this.playing = true;
     this.videos[1].playbackRate = this.ratio();
     Promise.all(this.videos.map((video) => video.play()))
-      .catch(() => { if (load === this.wanted) this.pause(); }); // the browser wants a click first
+      .catch(() => { if (load === this.wanted) this.pause(); }); // the browser requires a click first
     this.onChange(this);
   }
 

@@ -1,4 +1,4 @@
-// A rater's answers: kept in localStorage, handed over as a file.
+// A rater's answers: stored in localStorage, downloaded as a file.
 class Session {
   constructor(data, rater) {
     this.data = data;
@@ -50,8 +50,8 @@ class Session {
     return this.count === this.trials.length;
   }
 
-  // The file's content. The checksum shows a file that was damaged or edited by hand; evaluation/user_study/answers.py
-  // computes the same.
+  // The file's content. The checksum reveals damaged or edited files; evaluation/user_study/answers.py computes
+  // the same one.
   file() {
     const ids = this.data.aspects.map((aspect) => aspect.id);
     const answers = this.trials.flatMap(([, left, right], trial) => this.answered(trial) ? [{

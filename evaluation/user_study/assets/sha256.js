@@ -1,4 +1,4 @@
-// SHA-256 of a text, hexadecimal. The browser's own is not there on pages without https.
+// SHA-256 of a text, hexadecimal. The browser's own needs https.
 function sha256(text) {
   const bytes = new TextEncoder().encode(text);
   const rotate = (x, n) => (x >>> n) | (x << (32 - n));

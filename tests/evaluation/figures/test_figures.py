@@ -1,4 +1,4 @@
-"""Figures: what is drawn from which runs, and what is said where there is nothing to draw."""
+"""Figures: what is drawn from which runs, and the messages if there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def root(tmp_path):
 
 @pytest.fixture
 def clip(monkeypatch) -> ClipScore:
-    """A metric whose weights are hashed, but never loaded."""
+    """A metric whose weights are hashed but never loaded."""
     monkeypatch.setattr(ClipScore, "weights", lambda self, run: "w")
     return ClipScore({"tiny": {"model": "own"}}, {"tiny": "tiny"})
 
 
 @pytest.fixture
 def data(root):
-    """What a figure is given: the frame as it is now."""
+    """The figure's input: the current frame."""
     return lambda: Data(collect(root, {}), {}, {}, [], root)
 
 
@@ -87,10 +87,10 @@ def test_any_method_and_number(root, clip, command):
     assert "experiment=cfg_ablation" in out
     assert command(*ask, "figures.cfg_ablation.method=vsd")[0] == 0
     assert command(*ask, "figures.cfg_ablation.method=vsd", "figures.cfg_ablation.scale=linear")[0] == 0
-    assert "is no number" in command(*ask, "figures.cfg_ablation.quantity=beauty")[1]
+    assert "is not a quantity" in command(*ask, "figures.cfg_ablation.quantity=beauty")[1]
     code, _, err = command(*ask, "+figures.cfg_ablation.colour=red")
     assert code == 2
-    assert "has a setting that is none" in err
+    assert "has an invalid setting" in err
 
 
 def test_quality_against_cost(root, command):
@@ -114,7 +114,7 @@ def test_renders_of_methods_side_by_side(root, command):
     for method in ("gaussiandreamer", "trace"):
         draw(write_run(root, method=method, prompt="a duck"), "a duck", views=4, resolution=32)
     code, out, _ = command("figures.__main__", "figure=[gaussiandreamer,diversity,native3d,coco2d]", CLIP)
-    assert code == 0  # something was drawn; the rest says what is missing
+    assert code == 0  # something was drawn; the output says what is missing
     assert (root / "figures" / "gaussiandreamer.png").exists()
     assert "No prompt has several seeds" in out
     assert "method=external" in out

@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[3]
 PROMPTS = ["a red cube", "a duck", "a tree"]
 METHODS = ("sds", "vsd", "trace")
 VIEWS, PX = 9, 8
-TIMEOUT_S = 6  # long enough for a busy machine: what times out here was not served
+TIMEOUT_S = 6  # long enough for a busy machine: only unserved requests time out
 KEY = "sk-test-0123456789abcdefghijkl"
-STARTED: list[subprocess.Popen[str]] = []  # a test that fails leaves nobody behind
+STARTED: list[subprocess.Popen[str]] = []  # so that a failing test leaves no process behind
 
 
 def make_runs(root: Path, methods=METHODS, prompts=PROMPTS, **identity: Any) -> Path:
@@ -41,7 +41,7 @@ def draw_views(folder: Path, seed: str, views: int = VIEWS, mode: str = "RGB") -
 
 
 def arguments(url: str, *more: str, prompts: int = 1) -> list[str]:
-    """Overrides for a quick judge: small pictures, short delays, one answer a question."""
+    """Overrides for a quick judge: small pictures, short delays, one answer per question."""
     return [
         f"judge.base_url={url}", "judge.api_key_env=TEST_JUDGE_KEY", "judge.choices=1", "judge.tile_px=8",
         f"judge.timeout_s={TIMEOUT_S}", "judge.backoff_s=0.02", "judge.backoff_max_s=0.1", "bootstrap=50",
@@ -50,7 +50,7 @@ def arguments(url: str, *more: str, prompts: int = 1) -> list[str]:
 
 
 def start(outputs: Path, *overrides: str) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
+    """Start the command in a subprocess."""
     environment = os.environ | {"TEST_JUDGE_KEY": KEY, "OPENAI_API_KEY": "sk-not-for-strangers-987654321"}
     command = [sys.executable, "-m", "evaluation.gpteval3d", f"output_root={outputs}", *overrides]
     process = subprocess.Popen(

@@ -1,7 +1,7 @@
-"""A judge on this machine: an OpenAI-compatible HTTP server whose answers and faults follow from the request.
+"""A local judge: an OpenAI-compatible HTTP server with deterministic answers and faults.
 
-What a question is answered depends on its content alone, so that a disturbed tournament must end like an
-undisturbed one. A `faults` function says what goes wrong with a request, from (question, how often it came).
+An answer depends only on the question's content, so a tournament with faults must end like one without. A
+`faults` function returns the fault of a request from (question, how often it came).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 Faults = Callable[[str, int], str | None]
 MODEL = "judge-2026-01-01"
-SLOW_S = 8  # longer than the client's patience
+SLOW_S = 8  # longer than the client's timeout
 
 
 def no_faults(question: str, times: int) -> str | None:
@@ -26,7 +26,7 @@ def no_faults(question: str, times: int) -> str | None:
 
 
 def a_fifth_fails(question: str, times: int) -> str | None:
-    """20 % of the requests, a quarter each: 429, 500, a time-out, garbage; nothing goes wrong for ever."""
+    """20 % of the requests, a quarter each: 429, 500, a timeout, garbage; no fault is permanent."""
     digits = int(hashlib.sha256(f"{question}/{times}".encode()).hexdigest()[:8], 16)
     if times >= 3 or digits % 5:
         return None
@@ -34,7 +34,7 @@ def a_fifth_fails(question: str, times: int) -> str | None:
 
 
 class JudgeServer:
-    """Counts what was asked, what was paid for, and sees the headers."""
+    """Records requests, paid answers and headers."""
 
     def __init__(self, faults: Faults = no_faults, answer: Callable[..., str] | None = None) -> None:
         self.faults, self.answer = faults, answer or answer_by_content
@@ -42,12 +42,12 @@ class JudgeServer:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.came: Counter[str] = Counter()  # requests by question
-        self.paid: Counter[str] = Counter()  # usable answers that were sent, by question
+        self.paid: Counter[str] = Counter()  # usable answers sent, by question
         self.garbage: Counter[str] = Counter()
         self.seen_faults: Counter[str] = Counter()
         self.times: list[float] = []
         self.under_way = self.most_under_way = 0
-        self.hold_after: int | None = None  # answers, after which every request waits for `release`
+        self.hold_after: int | None = None  # after this many answers, requests wait for `release`
         self.release = threading.Event()
         self.ignore_n = False
         self.usage: dict[str, int] | None = {"prompt_tokens": 1000, "completion_tokens": 100}
@@ -94,7 +94,7 @@ class JudgeServer:
         question = question_of(body)
         with self._lock:
             held = self.hold_after is not None and sum(self.paid.values()) >= self.hold_after
-        if held:  # the client is about to be killed: it gets nothing, and pays nothing
+        if held:  # the client is about to be killed: no answer, no payment
             self.release.wait(120)
             handler.close_connection = True
             return
@@ -163,14 +163,14 @@ def question_of(body: dict[str, Any]) -> str:
 
 
 def criteria_of(body: dict[str, Any]) -> int:
-    """How many numbers our own instruction asks for."""
+    """The number of criteria in our own instruction."""
     match = re.search(r"nothing else: (\d+|one) number", body["messages"][0]["content"][0]["text"])
     assert match
     return 1 if match[1] == "one" else int(match[1])
 
 
 def answer_by_content(body: dict[str, Any]) -> str:
-    """An analysis and numbers that follow from the question; the left is liked a little more."""
+    """An analysis and numbers determined by the question, with a slight bias to the left."""
     digest = hashlib.sha256(question_of(body).encode()).digest()
     numbers = ["11223"[byte % 5] for byte in digest[: criteria_of(body)]]
     return "Object 1 is red. Object 2 is round.\n\nFinal answer:\n" + " ".join(numbers)

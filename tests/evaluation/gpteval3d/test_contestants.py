@@ -1,4 +1,4 @@
-"""Assets of other systems in the tables: their names, their declared minutes, and what cannot be known."""
+"""External assets in the tables: names, declared minutes, and unknown values."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_it_stands_beside_ours_with_its_declared_minutes(tmp_path):
     assert "—" in theirs["unet_items"]
     assert row(table, "SDS")["minutes"] == "0.50"
     assert [item.labels["representation"] for item in table.rows] == ["3DGS", "Mesh"]
-    assert "DiffSplat (SD1.5): not made here; minutes as declared for DiffSplat, one A100." in table.notes
+    assert "DiffSplat (SD1.5): external asset; minutes as declared for DiffSplat, one A100." in table.notes
 
 
 def test_minutes_that_nobody_knows_are_a_dash(tmp_path):

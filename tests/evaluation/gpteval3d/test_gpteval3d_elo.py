@@ -1,4 +1,4 @@
-"""Elo against worked cases, closed forms and the properties that a maximum likelihood has."""
+"""Elo against worked examples, closed forms and properties of the maximum-likelihood estimate."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_frozen_scores_stay_to_the_last_bit_and_the_new_one_balances():
     frozen = {i: float(score) for i, score in enumerate(rng.normal(1000, 150, 13))}
     wins = np.zeros((14, 14))
     wins[13, :13], wins[:13, 13] = rng.integers(0, 9, 13), rng.integers(1, 9, 13)
-    wins[:13, :13] = rng.integers(0, 50, (13, 13))  # games among the frozen say nothing
+    wins[:13, :13] = rng.integers(0, 50, (13, 13))  # games between frozen methods carry no information
     elo = solve(wins, frozen)
     assert elo[:13].tolist() == list(frozen.values())
     expected = 1 / (1 + 10 ** ((elo[:13] - elo[13]) / 400))
@@ -227,7 +227,7 @@ def test_a_row_for_everybody_with_interval_and_tally():
 
 
 def test_intervals_take_prompts_together():
-    """The same answers, each repeated within its prompt: an interval over single answers would shrink."""
+    """Repeating each answer within its prompt must not shrink the interval."""
     games = games_of_prompts()
     wide, same = (
         rate(list(items), {"sds": 1000.0}, "overall", [], Rules())
@@ -239,7 +239,7 @@ def test_intervals_take_prompts_together():
 
 
 def test_intervals_cover_the_truth():
-    """Games drawn from known scores: 95 % intervals hold the truth about as often."""
+    """Games drawn from known scores: 95 % intervals contain the truth about 95 % of the time."""
     truth = {"sds": 1000.0, "vsd": 1080.0}
     p = 1 / (1 + 10 ** ((truth["sds"] - truth["vsd"]) / 400))
     rng, held, tries = np.random.default_rng(5), 0, 60

@@ -1,4 +1,4 @@
-"""mode=elo: Elo from a file of comparisons alone; and files that are not what they should be."""
+"""mode=elo: Elo from a file of comparisons; and invalid files."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_criteria_that_were_not_judged_have_no_scores_but_frozen_ones(elo):
         ({"0": [{"m1": "a", "m2": "sds", "result": True}]}, "has result True"),
         ({"0": [{"m1": "a", "m2": "a", "result": 1}]}, "compares 'a' with itself"),
         ({"0": [{"m1": "a", "m2": "sds", "result": 1, "weight": -1}]}, "has weight -1"),
-        ({"0": [{"m1": "a", "m2": "b", "result": 1}]}, "name it with anchor=..., one of a, b"),
+        ({"0": [{"m1": "a", "m2": "b", "result": 1}]}, "set anchor=... to one of a, b"),
         (
             {"0": [{"m1": "a", "m2": "sds", "result": 1, "judge": j} for j in "xy"]},
             "mixes the answers of 2 judges",
@@ -154,7 +154,10 @@ def test_comparisons_that_are_none(elo, content, says):
         ([3], "is not a table"),
         ({}, "holds no scores"),
         ({"1": {"dreamfusion": 1000.0}}, "has no scores for the criterion 0"),
-        ({"0": dict.fromkeys(["dreamfusion", "A", "B", "G"], 1.0)}, "already has a score for everybody"),
+        (
+            {"0": dict.fromkeys(["dreamfusion", "A", "B", "G"], 1.0)},
+            "already has a score for every compared method",
+        ),
     ],
 )
 def test_anchors_that_are_none(elo, anchors, says):
@@ -166,4 +169,4 @@ def test_anchors_that_are_none(elo, anchors, says):
 def test_a_missing_file_and_a_missing_argument(command, tmp_path):
     assert "There is no file" in command(COMMAND, "mode=elo", f"comparisons={tmp_path / 'no.json'}")[2]
     assert "add comparisons=FILE" in command(COMMAND, "mode=elo")[2]
-    assert "mode=else is not known" in command(COMMAND, "mode=else")[2]
+    assert "mode=else is unknown" in command(COMMAND, "mode=else")[2]

@@ -1,4 +1,4 @@
-"""Only the last line counts, and only when it is nothing but the decisions."""
+"""Only the last line counts, and only if it holds nothing but the decisions."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def answers(*texts: str) -> list[dict]:
         (["1|2|3"], 3, 0),
         (["1"], 1, 2),  # the server ignores n
         (["1|?|?"], 1, 2),
-        (["1|?|?", "2|?"], 2, 0),  # one re-ask; what it gives stands
-        (["?|?|?", "?|?|?", "1|1|1"], 0, 0),  # what came beyond that does not count
+        (["1|?|?", "2|?"], 2, 0),  # one retry; its result is final
+        (["?|?|?", "?|?|?", "1|1|1"], 0, 0),  # later answers do not count
         (["1|?", "2"], 2, 1),
         (["1|?", "2", "3"], 3, 0),
     ],

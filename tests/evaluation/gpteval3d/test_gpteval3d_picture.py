@@ -1,4 +1,4 @@
-"""The picture of a question: which views, where they stand, and what becomes of sizes and transparency."""
+"""The picture of a question: views, layout, sizes and transparency."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_picture_is_a_png(tmp_path):
 def test_a_gap_in_the_views_is_said(tmp_path):
     draw_views(tmp_path, "x", views=3)
     (tmp_path / "rgb_1.png").unlink()
-    with pytest.raises(TraceBenchError, match="without a gap"):
+    with pytest.raises(TraceBenchError, match="without gaps"):
         Asset(tmp_path).views()
 
 

@@ -1,4 +1,4 @@
-"""Which comparisons are planned: as many as published, evenly over pairs and prompts, none of them twice."""
+"""Planned comparisons: as many as published, balanced over pairs and prompts, no repeats."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_shipped_ensembles_are_the_published_ones():
     "prompts", [pairs_of(6, 110), pairs_of(13, 110), against(13, 110)], ids=["6", "13", "new"]
 )
 def test_all_1500_questions_are_planned(prompts):
-    """The published program drops 70 of them for a new method, because a pair meets a prompt only once."""
+    """The published program drops 70 of them for a new method, because it gives a pair each prompt once."""
     plan = make_plan(ENSEMBLES, prompts, seed=0)
     assert len(plan.comparisons) == 1500
     assert plan.notes == []
@@ -63,14 +63,14 @@ def test_pairs_prompts_and_sides_are_balanced(prompts, seed):
         assert abs(2 * left - pairs[frozenset(pair)]) <= 1
     for e in range(len(ENSEMBLES)):
         within = Counter(frozenset((c.left, c.right)) for c in plan.comparisons if c.ensemble == e)
-        assert max(within.values()) - min(within.values()) <= 2  # the deck is dealt on from one to the next
+        assert max(within.values()) - min(within.values()) <= 2  # the deck carries over to the next ensemble
 
 
 @pytest.mark.parametrize(
     "prompts", [pairs_of(6, 110), pairs_of(3, 8), against(13, 20)], ids=["6", "toy", "new"]
 )
 def test_no_question_is_asked_twice(prompts):
-    """Two of the ensembles are of one kind: they share what a pair has met."""
+    """Two of the ensembles are of one kind: they share the used prompts of a pair."""
     plan = make_plan(ENSEMBLES, prompts, seed=1)
     assert ENSEMBLES[1].kind == ENSEMBLES[4].kind
     seen = [c.seen(ENSEMBLES) for c in plan.comparisons]
@@ -78,7 +78,7 @@ def test_no_question_is_asked_twice(prompts):
 
 
 def test_what_does_not_fit_shrinks_by_one_factor_and_says_so():
-    plan = make_plan(ENSEMBLES, pairs_of(3, 8), seed=0)  # 24 of one kind; two ensembles ask 200 together
+    plan = make_plan(ENSEMBLES, pairs_of(3, 8), seed=0)  # 24 of one kind; two ensembles request 200 together
     assert [sum(c.ensemble == e for c in plan.comparisons) for e in range(10)] == [
         24,
         12,
@@ -132,10 +132,10 @@ def test_what_was_paid_for_is_kept_where_balance_allows():
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ({"views": 3}, "is no square number"),
+        ({"views": 3}, "must be a square number"),
         ({"criteria": [6]}, r"ensembles\[0\] needs"),
-        ({"criteria": []}, "asks nothing"),
-        ({"rgb": False, "normal": False}, "shows nothing"),
+        ({"criteria": []}, "shows or asks nothing"),
+        ({"rgb": False, "normal": False}, "shows or asks nothing"),
         ({"comparisons": "many"}, r"ensembles\[0\] needs"),
     ],
 )

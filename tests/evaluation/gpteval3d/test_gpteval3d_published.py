@@ -1,4 +1,4 @@
-"""The published tournament itself, where its files are at hand: TRACE_BENCH_GPTEVAL3D, or shared/ beside the
+"""The published tournament, if its files are available in TRACE_BENCH_GPTEVAL3D, or in shared/ next to the
 checkout. They have no licence and are not part of this repository.
 """
 
@@ -109,7 +109,7 @@ def test_the_command_with_the_published_anchors(command, tmp_path):
 
 
 def test_none_of_its_texts_is_in_the_repository():
-    """Not a line of the instructions, and no prompt that our own sets do not have for themselves."""
+    """No line of the instructions, and no prompt except those in our own sets."""
     ours = "".join(path.read_text() for path in (ROOT / "evaluation" / "gpteval3d").glob("*.py"))
     lines = {
         line.strip()

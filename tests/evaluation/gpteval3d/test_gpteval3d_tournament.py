@@ -1,4 +1,4 @@
-"""Tournaments from run folders: who plays, the offline judge, the published tournament with frozen scores."""
+"""Tournaments from run folders: contestants, the offline judge, the published tournament."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFFLINE = ("judge=clip", "bootstrap=50")
 
 @pytest.fixture
 def clip(monkeypatch):
-    """CLIP scores of the test's own: `clip[(method, prompt)] = 31.0`; the metric's files stay real."""
+    """Fake CLIP scores: `clip[(method, prompt)] = 31.0`; the metric's files are real."""
     table: dict[tuple[str, str], float] = {}
     monkeypatch.setattr(ClipScore, "files", lambda self, run: [run.rgb(0)])
     monkeypatch.setattr(ClipScore, "weights", lambda self, run: "w")
@@ -117,13 +117,13 @@ def test_only_finished_runs_of_one_seed_play(tmp_path, command, clip):
         (("runs.seed=5",), "No finished run has seed 5; there are 0."),
         (("runs.method=nobody",), "No finished run has method nobody"),
         (("runs.method=sds",), "needs two contestants, but there is only sds"),
-        (("anchor=nobody",), "anchor=nobody plays no game; name one of sds, trace, vsd."),
+        (("anchor=nobody",), "anchor=nobody has no comparisons: use one of sds, trace, vsd."),
         (
             ("mode=new_method", "published.folder=null", "published.url=file:///nowhere"),
-            "could not be fetched",
+            "could not be downloaded",
         ),
-        (("aggregate=mean",), "aggregate=mean is not known"),
-        (("orders=all",), "orders=all is not known"),
+        (("aggregate=mean",), "aggregate=mean is unknown"),
+        (("orders=all",), "orders=all is unknown"),
     ],
 )
 def test_mistakes_take_one_sentence(tmp_path, command, clip, overrides, says):
@@ -137,7 +137,7 @@ def test_mistakes_take_one_sentence(tmp_path, command, clip, overrides, says):
 def test_several_prompt_sets_have_to_be_told_apart(tmp_path, command, clip):
     outputs = make_runs(tmp_path / "outputs")
     make_runs(outputs, prompt_set="paper")
-    assert "name one with runs.prompt_set=..., of paper, toy" in command(COMMAND, *OFFLINE)[2]
+    assert "choose one with runs.prompt_set=... from paper, toy" in command(COMMAND, *OFFLINE)[2]
     assert command(COMMAND, *OFFLINE, "runs.prompt_set=paper")[0] == 0
     assert command(COMMAND, *OFFLINE, "runs.prompt_set=toy")[0] == 0
     content = json.loads(only(outputs, "gpteval3d/*/elo.json").read_text())
@@ -159,7 +159,7 @@ def test_nothing_to_judge(tmp_path, command):
     assert "There are no finished runs" in command(COMMAND, *OFFLINE)[2]
 
 
-# --- going on, and more contestants -----------------------------------------------------------------------
+# --- resuming, and more contestants -----------------------------------------------------------------------
 
 
 def test_another_contestant_keeps_what_was_paid_for(tmp_path, command, key):
@@ -173,7 +173,7 @@ def test_another_contestant_keeps_what_was_paid_for(tmp_path, command, key):
         assert set(server.came.values()) == {1}
         comparisons = json.loads(only(outputs, "gpteval3d/*/toy-tiny/comparisons.json").read_text())
         keys = {game["key"] for items in comparisons.values() for game in items}
-        assert len(keys) > len(server.came) - len(first)  # some of the old answers count again
+        assert len(keys) > len(server.came) - len(first)  # some old answers are reused
 
 
 def test_a_run_that_was_made_again_is_judged_again(tmp_path, command, key):
@@ -191,7 +191,7 @@ def test_a_run_that_was_made_again_is_judged_again(tmp_path, command, key):
 
 @pytest.mark.parametrize("how", ["choices", "fractional", "majority"])
 def test_aggregation(tmp_path, command, key, how):
-    """Left is always preferred: both orders cancel, whatever is counted."""
+    """Left is always preferred: both orders cancel for every aggregation."""
     outputs = make_runs(tmp_path / "outputs", methods=("sds", "vsd"))
     with JudgeServer(answer=lambda body: " ".join("1" * criteria_of(body))) as server:
         more = ("judge.choices=3", f"aggregate={how}")
@@ -241,7 +241,7 @@ OPPONENTS = {"alpha": 1000.0, "beta": 1100.25, "gamma": 912.123456789}
 
 @pytest.fixture
 def published(tmp_path):
-    """A published tournament of the test's own; returns (its folder, overrides that name it)."""
+    """A fake published tournament; returns (its folder, overrides that select it)."""
     folder = tmp_path / "published"
     (folder / "gpt_prompts").mkdir(parents=True)
     (folder / "prompts.json").write_text(json.dumps(PROMPTS))
@@ -297,13 +297,13 @@ def text_of(body):
 
 
 def published_answer(body):
-    """Left or right, from the question."""
+    """Left or right, determined by the question."""
     digest = hashlib.sha256(question_of(body).encode()).digest()
     return " ".join("12"[byte % 2] for byte in digest[: DIMS[text_of(body)]])
 
 
 def balance_of(name, found, outputs):
-    """Expected wins at the found score are the wins that were counted, draws for both."""
+    """Expected wins at the fitted score equal the counted wins, with draws for both."""
     comparisons = json.loads(only(outputs, "gpteval3d/*/*/comparisons.json").read_text())
     table = scores(found)
     for criterion, items in comparisons.items():
@@ -321,7 +321,7 @@ def balance_of(name, found, outputs):
     ("change", "says"),
     [
         ({"prompts.json": '["another text"]'}, "is not the published file: its sha256 is"),
-        ({"methods": None}, "which are a download of their own"),
+        ({"methods": None}, "a separate download"),
         ({"methods/beta": None}, "lacks the renders of beta"),
     ],
 )
@@ -344,7 +344,7 @@ def test_the_clip_judge_cannot_join_published_scores(tmp_path, command, clip, pu
     folder, overrides = published
     code, _, err = command(COMMAND, *OFFLINE, f"published.folder={folder}", *overrides)
     assert code == 2
-    assert "judge=clip cannot join scores that gpt-4-vision-preview gave" in err
+    assert "judge=clip cannot extend scores by gpt-4-vision-preview" in err
 
 
 def test_published_files_are_fetched_once_by_url_and_checked(tmp_path, command, key, published):

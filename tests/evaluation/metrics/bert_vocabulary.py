@@ -1,4 +1,4 @@
-"""A vocabulary in BERT's format for the tests: its special tokens in their places, words of our own."""
+"""A vocabulary in BERT's format for tests: BERT's special tokens, our own words."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def vocabulary() -> list[str]:
 
 
 def save_vocabulary(folder: Path) -> Path:
-    """vocab.txt alone, as the package's environment reads it."""
+    """Write only vocab.txt, as read by the package's environment."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(vocabulary()) + "\n")
     return folder
 
 
 def save_tokenizer(folder: Path) -> Path:
-    """The same as a folder that the auto class of transformers reads."""
+    """The same as a folder for transformers' auto class."""
     from transformers import BertTokenizer
 
     BertTokenizer({word: i for i, word in enumerate(vocabulary())}).save_pretrained(folder)

@@ -1,11 +1,11 @@
-"""What the image-reward package itself computes; runs in an environment of its own, not in that of the tests.
+"""Reference outputs of the image-reward package; runs in a separate environment, not in that of the tests.
 
     python image_reward_reference.py full FOLDER    the whole network with random weights: FOLDER/weights.pt,
                                                     features and rewards in FOLDER/expected.npz
     python image_reward_reference.py small FILE     a shrunken network: weights, inputs, outputs as one .npz
 
-FOLDER holds vocab.txt (BERT's format), prompts.json and pictures 0.png, 1.png, ...; the tokenizer and
-med_config.json of the package come from the hub, so both are put in their place from what is here.
+FOLDER holds vocab.txt (BERT's format), prompts.json and pictures 0.png, 1.png, ... The package would
+download its tokenizer and med_config.json from the hub; local replacements are used instead.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
 
 @torch.no_grad()
 def read(text, head, ids, mask, image):
-    """Feature and head's output as the package's score_gard has them, from image features [B, N, D]."""
+    """Feature and head output as in the package's score_gard, from image features [B, N, D]."""
     states = text(
         ids.expand(len(image), -1), attention_mask=mask.expand(len(image), -1), encoder_hidden_states=image,
         encoder_attention_mask=torch.ones(image.shape[:2], dtype=torch.long), return_dict=True,

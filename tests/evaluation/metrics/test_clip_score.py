@@ -1,4 +1,4 @@
-"""The CLIP score against open_clip called by hand, and which model judges whom."""
+"""The CLIP score against direct open_clip calls, and the choice of model by prior."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_prior_chooses_the_model(clip_folder, tmp_path):
     assert len(ClipScore(models, {"tiny": "small"}, default="large").files(run)) == 2
     assert len(ClipScore(models, {"sd21": "small"}, default="large").files(run)) == 1
     assert not ClipScore(models, {"tiny": "small"}).applies(run)
-    with pytest.raises(TraceBenchError, match="names the model medium"):
+    with pytest.raises(TraceBenchError, match="uses the model medium"):
         ClipScore(models, {"tiny": "medium"})
 
 

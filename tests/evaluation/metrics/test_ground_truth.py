@@ -1,4 +1,4 @@
-"""The true objects scored as if they were assets, and assets that are wrong in one known way."""
+"""Scores of true objects as assets, and of assets with one known error."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""ImageReward: the mapped network against recorded outputs of the package, the loader, and how a run is
-scored.
-"""
+"""ImageReward: the mapped network against recorded outputs of the package, the loader, and scoring a run."""
 
 from __future__ import annotations
 
@@ -26,13 +24,13 @@ from trace_bench.system.errors import TraceBenchError
 SMALL = Sizes(
     image=48, vision=(32, 2, 4), text=(24, 2, 4), vocabulary=48, positions=16, head=(16, 8, 8, 4, 1)
 )
-#: Small, but for BERT's vocabulary and pictures of 224 pixels.
+#: Small, but with BERT's vocabulary size and pictures of 224 pixels.
 FULL_INPUTS = Sizes(vision=(32, 1, 4), text=(24, 1, 4), vocabulary=30524, positions=64, head=(16, 8, 8, 4, 1))
 
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, torch.Tensor]:
-    """Weights, inputs and outputs as the package gave them (image_reward_reference.py small)."""
+    """Weights, inputs and outputs recorded from the package (image_reward_reference.py small)."""
     with np.load(Path(__file__).parent / "data" / "image_reward_small.npz") as file:
         return {key: torch.from_numpy(file[key]) for key in file.files}
 
@@ -175,7 +173,7 @@ def tokenizer(tmp_path_factory) -> str:
 
 @pytest.fixture
 def judge(tokenizer, tmp_path, monkeypatch):
-    """ImageReward with a small random network; `judge(batch_size=1)` makes one."""
+    """`judge(batch_size=1)` creates an ImageReward with a small random network."""
     torch.manual_seed(0)
     network = RewardNetwork(FULL_INPUTS)
     for value in network.parameters():
@@ -236,7 +234,7 @@ def test_weights_that_are_not_at_hand_take_one_line(tokenizer, run, tmp_path, mo
         ) as error:
             score_run(judge, run)
         assert "\n" not in str(error.value)
-    with pytest.raises(MetricUnavailable, match=r"mend metrics\.image_reward\.checkpoint"):
+    with pytest.raises(MetricUnavailable, match=r"fix metrics\.image_reward\.checkpoint"):
         score_run(ImageReward(checkpoint=str(tmp_path / "nowhere.pt"), tokenizer=tokenizer), run)
 
 
@@ -257,12 +255,12 @@ def test_toy_runs_are_left_out_where_the_config_says_so(run):
     assert not ImageReward(skip_priors=["tiny"]).applies(run)
 
 
-# --- the package in a process of its own: here a stand-in that speaks the worker's language ----------------
+# --- the package in a separate process, replaced by a stand-in with the worker's protocol ------------------
 
 
 @pytest.fixture
 def interpreter(tmp_path):
-    """`interpreter(body)` is an executable that gets the worker's arguments and runs `body` instead."""
+    """`interpreter(body)` is an executable that receives the worker's arguments but runs `body`."""
 
     def make(body: str) -> str:
         path = tmp_path / "python"
@@ -319,7 +317,7 @@ def test_a_checkpoint_is_looked_at_before_the_package_gets_it(official, run, tmp
     [
         ("""print(json.dumps({"error": "ImportError: no timm"}))""", "ImportError: no timm"),
         ("""sys.exit("Illegal instruction")""", "its process ended: Illegal instruction"),
-        ("", "it said nothing"),
+        ("", "no error message"),
     ],
 )
 def test_a_package_that_does_not_work_takes_one_line(official, run, body, reason):

@@ -1,8 +1,8 @@
-"""The mapped network against the image-reward package itself, all 446 million weights random.
+"""The mapped network against the image-reward package, with 446 million random weights.
 
-The package needs transformers 4 and an environment of its own (dependency group `imagereward`); the test
-installs one, or takes the interpreter that TRACE_BENCH_IMAGEREWARD_PYTHON names. Needs the network for that,
-8 GB of memory and some minutes: `TRACE_BENCH_TEST_NETWORK=1 pytest -m slow
+The package needs transformers 4 and a separate environment (dependency group `imagereward`); the test
+installs one, or uses the interpreter in TRACE_BENCH_IMAGEREWARD_PYTHON. It needs the network to install, 8 GB
+of memory and some minutes: `TRACE_BENCH_TEST_NETWORK=1 pytest -m slow
 tests/evaluation/metrics/test_image_reward_parity.py`.
 """
 
@@ -37,7 +37,7 @@ SIZES = [(224, 224), (512, 512), (300, 260)]
 
 @pytest.fixture(scope="module")
 def interpreter(tmp_path_factory) -> str:
-    """A Python that has image-reward."""
+    """A Python with image-reward."""
     named = os.environ.get("TRACE_BENCH_IMAGEREWARD_PYTHON")
     if named:
         return named
@@ -51,7 +51,7 @@ def interpreter(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def case(interpreter, tmp_path_factory) -> Path:
-    """Inputs, the package's random weights and what it computes with them."""
+    """Inputs, random weights and the package's outputs."""
     folder = tmp_path_factory.mktemp("parity")
     rng = np.random.default_rng(0)
     for i, (width, height) in enumerate(SIZES):

@@ -1,4 +1,4 @@
-"""The Janus number on true objects, on objects with two faces and with none."""
+"""The Janus number of true objects, and of objects with two faces or none."""
 
 from __future__ import annotations
 

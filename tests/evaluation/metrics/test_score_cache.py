@@ -1,4 +1,4 @@
-"""When a score file stands and when it is made anew."""
+"""When a score file is reused and when it is recomputed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trace_bench.run_folder.reading import Run
 
 
 class Counting(Metric):
-    """Counts how often it is asked."""
+    """Counts its calls."""
 
     name, citation, version = "counting", "none", "1"
     quantities = (Quantity("calls", "Calls", "how often it was asked", True),)

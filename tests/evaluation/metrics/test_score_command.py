@@ -63,7 +63,7 @@ def test_unfinished_runs_are_left_out(outputs, command):
     draw(write_run(root, status="failed", seed=1), "a red cube", views=4)
     code, out, _ = command("score", clip)
     assert code == 0
-    assert "1 runs are not finished and were left out." in out
+    assert "1 unfinished runs were skipped." in out
     assert len(scores(root)) == 6
 
 
@@ -108,7 +108,7 @@ def test_a_setting_out_of_range_is_said_in_one_sentence(outputs, command):
 def test_the_wrong_key_for_a_choice_of_metrics_is_mended_in_one_sentence(outputs, command):
     code, _, err = command("score", "metrics=ground_truth")
     assert code == 2
-    assert err == "metrics=ground_truth is no choice of metrics; write metric=[ground_truth].\n"
+    assert err == "metrics=ground_truth does not select metrics; use metric=[ground_truth].\n"
 
 
 def test_a_score_file_has_rows_and_details(outputs, command):
@@ -150,4 +150,4 @@ def test_a_run_is_in_one_shard_whatever_else_there_is():
 def test_a_shard_that_is_none_is_refused(outputs, command, shard):
     code, _, err = command("score", f"shard={shard}")
     assert code == 2
-    assert err == f"shard={shard} is none: write i/n with 1 <= i <= n, such as shard=2/4.\n"
+    assert err == f"shard={shard} is invalid: use i/n with 1 <= i <= n, such as shard=2/4.\n"

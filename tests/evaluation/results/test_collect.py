@@ -1,4 +1,4 @@
-"""The tidy frame: what it holds, that it is read once, and how long reading takes."""
+"""The results frame: contents, caching, and speed."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_objects_without_a_front_are_left_out_of_the_janus_number(tmp_path):
 
 
 def test_collecting_and_all_tables_are_fast(tmp_path):
-    """20 s for 10,000 runs (benchmarks/collect.py measures that); here 180, on the processor's clock."""
+    """The goal is 20 s for 10,000 runs (see benchmarks/collect.py); here 180 runs, in CPU time."""
     from hydra import compose, initialize_config_dir
 
     from benchmarks.collect import synthesise
@@ -161,6 +161,6 @@ def test_collecting_and_all_tables_are_fast(tmp_path):
     fixed, each = (
         3.0,
         20.0 / 10_000,
-    )  # names and fitted tables cost something for any number of runs
+    )  # display names and tables have a fixed cost
     assert seconds < fixed + count * 3 * each
     assert not results.problems

@@ -1,4 +1,4 @@
-"""The paper's tables: the printed data, ours beside them, and what is said where ours are missing."""
+"""The paper's tables: printed data, our results next to them, and reasons for missing ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORDER = ["sds", "csd", "vsd", "sdi", "ism", "trace"]
 
 @pytest.fixture
 def reward(tmp_path, monkeypatch) -> ImageReward:
-    """A metric whose weights are hashed, but never loaded."""
+    """A metric whose weights are hashed but never loaded."""
     monkeypatch.setattr(ImageReward, "weights", lambda self, run: "w")
     return ImageReward()
 
@@ -36,7 +36,7 @@ def grid(root, number, *metrics, **chosen):
 
 
 def texts(table, row: str, heading: str) -> list[str]:
-    """What stands under a heading in a row: ours and the paper's."""
+    """The cells of a row under a heading: ours and the paper's."""
     (found,) = [entries for entries in table.body if entries[0].text == row]
     return [
         entry.text for entry, head in zip(found, table.head, strict=True) if head.group.startswith(heading)
@@ -44,7 +44,7 @@ def texts(table, row: str, heading: str) -> list[str]:
 
 
 def runs(root, method, scores, representation="nerf", **identity):
-    """A run for each prompt, with an ImageReward where there is one."""
+    """A run per prompt, with an ImageReward if given."""
     for i, score in enumerate(scores):
         folder = write_run(
             root, method=method, representation=representation, prompt_id=str(i), prompt=f"prompt {i}",
@@ -62,7 +62,7 @@ def test_the_printed_numbers_are_those_of_the_supplement():
     assert {key for key, total in sums.items() if abs(total - 100) > 0.015} == {(3, "vsd")}
     assert sum(tables[4].rows["trace"].values.values()) == pytest.approx(5128.29)
     assert tables[6].rows["trace"].values == tables[8].rows["trace"].values
-    # Table 7's VSD row is the published ProlificDreamer row, under the headings that this proves.
+    # Table 7's VSD row is the published ProlificDreamer row, which determines the headings.
     vsd = tables[7].rows["vsd"].values
     assert vsd["text_asset_alignment"] == 1261.80
     assert vsd["plausibility"] == 1058.73
@@ -133,10 +133,15 @@ def test_a_method_with_several_settings_is_not_given_one_elo(tmp_path):
 
 
 def test_a_file_of_another_version_is_named(tmp_path):
-    path = elo_file(tmp_path, [])
-    path.write_text('{"schema_version": 2}')
-    (problem,) = collect(tmp_path, {}).problems
-    assert str(path) in problem
+    elo = elo_file(tmp_path, [])
+    elo.write_text('{"schema_version": 2}')
+    preferences(tmp_path)
+    study = tmp_path / "user_study" / "s1" / "preferences.json"
+    study.write_text('{"schema_version": 1}')
+    assert collect(tmp_path, {}).problems == [
+        f"{elo} has schema_version 2, but 1 is required: write it again.",
+        f"{study} has schema_version 1, but 2 is required: write it again.",
+    ]
 
 
 def test_preferences_stand_beside_the_printed_ones(tmp_path):
@@ -151,7 +156,7 @@ def test_preferences_stand_beside_the_printed_ones(tmp_path):
 
 
 def test_a_study_that_can_say_little_is_still_shown(tmp_path):
-    """Votes from another tool: no prompt set, and too few raters for an interval; beside a tournament."""
+    """Votes from another tool: no prompt set, too few raters for an interval; plus a tournament."""
     preferences(tmp_path)
     elo_file(tmp_path, [("sds", "plausibility", 1000, 5)])
     path = tmp_path / "user_study" / "s1" / "preferences.json"
@@ -249,7 +254,7 @@ def test_the_command_chooses_tables_by_name(tmp_path, command):
     assert "quality against cost" in out
     code, _, err = command("tables", "table=nine")
     assert code == 2
-    assert err.startswith("table=nine is none: write auto, all, or some of 1, 2,")
+    assert err.startswith("table=nine is invalid: use auto, all, or some of 1, 2,")
 
 
 def test_paired_differences_by_hand():

@@ -1,4 +1,4 @@
-"""From score files to tables: what is averaged, what is a dash, what is marked."""
+"""From score files to tables: averages, dashes and marks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRUTH = GroundTruth()
 
 @pytest.fixture
 def clip(tmp_path) -> ClipScore:
-    """A model that is hashed, but never loaded."""
+    """A model that is hashed but never loaded."""
     folder = tmp_path / "clip"
     folder.mkdir()
     (folder / "open_clip_config.json").write_text("{}")
@@ -61,7 +61,7 @@ def ranks(table, name: str) -> list[int]:
 
 
 def three_methods(root, clip) -> None:
-    """Two prompts, three methods, one of which lacks a prompt and has a special character in its name."""
+    """Two prompts and three methods; one method lacks a prompt and has a special character in its name."""
     for i, prompt in enumerate(["a red cube", "a duck"]):
         for j, method in enumerate(["sds", "vsd", "trace_50%"]):
             if (i, j) == (1, 2):

@@ -1,4 +1,4 @@
-"""A study of three methods and four prompts, made once; and calls of the command in this process."""
+"""A study of three methods and four prompts, made once; and in-process calls of the command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evaluation.user_study import __main__ as user_study
 from evaluation.user_study.study import Study, load_study
 
 ROOT = Path(__file__).resolve().parents[3]
-SMALL = ("competitors=[sds,vsd]", "raters=6", "per_rater=4", "bootstrap.replicates=200")
+SMALL = ("baselines=[sds,vsd]", "raters=6", "per_rater=4", "bootstrap.replicates=200")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def call(monkeypatch, capsys, tmp_path):
         except SystemExit as stop:
             code = int(stop.code or 0)
         out, err = capsys.readouterr()
-        assert list(Path.cwd().iterdir()) == []  # nothing is littered where the command was called
+        assert list(Path.cwd().iterdir()) == []  # the working folder stays empty
         return code, out, err
 
     return run
@@ -40,7 +40,7 @@ def call(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture(scope="session")
 def finished_runs(tmp_path_factory) -> Path:
-    """An output root with runs and nothing else."""
+    """An output root with only runs."""
     root = tmp_path_factory.mktemp("runs") / "outputs"
     write_runs(root)
     return root
@@ -48,7 +48,7 @@ def finished_runs(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def outputs(finished_runs, tmp_path) -> Path:
-    """The same for one test alone."""
+    """A copy for one test."""
     return Path(shutil.copytree(finished_runs, tmp_path / "outputs"))
 
 
@@ -63,6 +63,6 @@ def finished_study(finished_runs, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def made(finished_study, tmp_path) -> tuple[Path, Study]:
-    """A study's folder and its key, for one test alone; the runs lie beside it."""
+    """A copy of the study's folder and its key for one test, with the runs."""
     folder = Path(shutil.copytree(finished_study, tmp_path / "outputs")) / "user_study" / "main"
     return folder, load_study(folder)

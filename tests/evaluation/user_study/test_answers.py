@@ -1,4 +1,4 @@
-"""From answer files to preferences.json: what counts, what is refused, and that the numbers are right."""
+"""From answer files to preferences.json: accepted and rejected files, and correct numbers."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_raters_who_always_prefer_ours(made, sent, take):
         answer_file(sent / f"{rater}.json", study, rater, attentive())
     code, out, err = take()
     assert (code, err) == (0, "")
-    assert "6 raters added, 0 gone on, 0 known already." in out
+    assert "6 raters added, 0 updated, 0 unchanged." in out
     assert "Table 1. User study: 3D Consistency" in out
     result = preferences(folder)
-    assert [(row["aspect"], row["competitor"]) for row in result["rows"]] == [
-        (aspect, competitor) for aspect in ASPECT_IDS for competitor in ("sds", "vsd")
+    assert [(row["aspect"], row["baseline"]) for row in result["rows"]] == [
+        (aspect, baseline) for aspect in ASPECT_IDS for baseline in ("sds", "vsd")
     ]
     for row in result["rows"]:
-        assert row["counts"] == {"ours": 12, "tie": 0, "unknown": 0, "competitor": 0}
+        assert row["counts"] == {"ours": 12, "tie": 0, "unknown": 0, "baseline": 0}
         assert row["percent"]["ours"] == {"value": 100.0, "low": 100.0, "high": 100.0}
     assert result["raters"] == {"assigned": 6, "answered": 6, "used": 6, "dropped": []}
     assert result["prompts"] == {"planned": 4, "used": 4}
@@ -61,7 +61,7 @@ def test_raters_who_always_prefer_ours(made, sent, take):
 
 
 def test_choices_are_read_by_side(made, sent, take):
-    """One rater clicks left on everything but the checks: half of the votes are ours."""
+    """One rater clicks left on everything except checks: half of the votes are ours."""
     folder, study = made
 
     def left(trial, aspect):
@@ -73,9 +73,9 @@ def test_choices_are_read_by_side(made, sent, take):
     votes = pd.read_csv(folder / "user_study.csv", dtype=str)
     assert set(votes["choice"]) == {"left"}
     for row in preferences(folder)["rows"]:
-        mine = votes[(votes["aspect"] == row["aspect"]) & (votes["competitor"] == row["competitor"])]
+        mine = votes[(votes["aspect"] == row["aspect"]) & (votes["baseline"] == row["baseline"])]
         ours = int((mine["left_method"] == "trace").sum())
-        assert row["counts"] == {"ours": ours, "tie": 0, "unknown": 0, "competitor": len(mine) - ours}
+        assert row["counts"] == {"ours": ours, "tie": 0, "unknown": 0, "baseline": len(mine) - ours}
         assert row["votes"] == len(mine) == 8
     assert preferences(folder)["left"]["percent"]["value"] == 100.0
 
@@ -90,7 +90,7 @@ def test_ties_and_unknowns_are_one_column_and_two_counts(made, sent, take):
     for rater in study.raters[:2]:
         answer_file(sent / f"{rater}.json", study, rater, choose)
     assert take()[0] == 0
-    rows = {(row["aspect"], row["competitor"]): row for row in preferences(folder)["rows"]}
+    rows = {(row["aspect"], row["baseline"]): row for row in preferences(folder)["rows"]}
     assert rows["consistency", "sds"]["counts"]["tie"] == rows["fidelity", "sds"]["counts"]["unknown"] == 4
     for aspect in ("consistency", "fidelity"):
         assert rows[aspect, "sds"]["percent"]["tie"]["value"] == 100.0
@@ -111,7 +111,7 @@ def test_the_csv_has_a_row_for_each_judgement_and_none_for_checks(made, sent, ta
         trial = trials[int(row.presented_index)]
         assert trial.kind == COMPARISON
         assert row.left_method == trial.left
-        assert {row.ours, row.competitor} == {trial.left, trial.right}
+        assert {row.ours, row.baseline} == {trial.left, trial.right}
         assert row.prompt == study.prompts[trial.prompt]["text"]
     assert set(votes["attention"]) == {"passed"}
 
@@ -148,9 +148,9 @@ def opposite(trial):
     ("kinds", "how", "failed"),
     [
         ({INSTRUCTED}, opposite, 2),
-        ({INSTRUCTED}, lambda trial: "tie", 2),  # an instruction is followed to the letter
+        ({INSTRUCTED}, lambda trial: "tie", 2),  # an instruction must be followed exactly
         ({SCRAMBLED}, opposite, 2),
-        ({SCRAMBLED}, lambda trial: "tie", 0),  # who finds both bad may say so
+        ({SCRAMBLED}, lambda trial: "tie", 0),  # a tie is allowed: both may look bad
         (
             {INSTRUCTED, SCRAMBLED},
             lambda trial: "left",
@@ -214,10 +214,10 @@ def test_a_session_that_goes_on_replaces_its_earlier_file(made, sent, take):
     assert take()[0] == 0
     path.unlink()
     answer_file(sent / "whole.json", study, rater, attentive())
-    assert "0 raters added, 1 gone on, 0 known" in take()[1]
-    assert "0 raters added, 0 gone on, 1 known" in take()[1]
+    assert "0 raters added, 1 updated, 0 unchanged" in take()[1]
+    assert "0 raters added, 0 updated, 1 unchanged" in take()[1]
     answer_file(sent / "whole.json", study, rater, attentive(), upto=5)  # the old one once more
-    assert "0 raters added, 0 gone on, 1 known" in take()[1]
+    assert "0 raters added, 0 updated, 1 unchanged" in take()[1]
     assert len(json.loads((folder / "answers" / f"{rater}.json").read_text())["answers"]) == 8
 
 
@@ -265,13 +265,13 @@ def negative_time(content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (foreign, "answers study 0123456789ab, not "),
+        (foreign, "belongs to study 0123456789ab, not "),
         (flip, "was changed after it was saved"),
         (fewer, "was changed after it was saved"),
         (other_rater, "was changed after it was saved"),
-        (other_choice, "is not an answer file of the page"),
-        (no_answers, "is not an answer file of the page"),
-        (negative_time, "is not an answer file of the page"),
+        (other_choice, "is not a valid answer file"),
+        (no_answers, "is not a valid answer file"),
+        (negative_time, "is not a valid answer file"),
     ],
 )
 def test_foreign_and_tampered_files_are_refused_in_one_sentence(made, sent, take, change, message):
@@ -286,7 +286,7 @@ def test_foreign_and_tampered_files_are_refused_in_one_sentence(made, sent, take
 
 
 def test_a_forged_checksum_does_not_help(made, sent, take):
-    """Screens, clips and codes are compared with the key, whatever the checksum says."""
+    """Screens, clips and codes are checked against the key, even with a valid checksum."""
     folder, study = made
     other = study.raters[3]
     answer_file(sent / "code.json", study, study.raters[0], attentive(), head={"rater": "AAAAAA"})
@@ -301,7 +301,7 @@ def test_a_forged_checksum_does_not_help(made, sent, take):
     )
     code, _, err = take()
     assert code == 1
-    assert "code.json is by AAAAAA, who is no rater of this study" in err
+    assert "code.json is by AAAAAA, who is not a rater of this study" in err
     assert re.search(rf"swap\.json answers a screen \d+ that rater {other} was not given", err)
     assert "twice.json answers screen 0 twice" in err
     assert not (folder / "preferences.json").exists()
@@ -314,14 +314,14 @@ def test_what_is_no_answer_file_at_all(made, sent, take, text):
     code, _, err = take()
     assert code == 1
     assert err.count("\n") == 1
-    assert "x.json is not an answer file of the page" in err
+    assert "x.json is not a valid answer file" in err
 
 
 def test_nothing_to_import(made, call, sent):
     assert "mode=import needs answers=" in call("mode=import")[2]
     assert "There is no file or folder" in call("mode=import", f"answers={sent}")[2]
     sent.mkdir()
-    assert "holds no .json files" in call("mode=import", f"answers={sent}")[2]
+    assert "has no .json files" in call("mode=import", f"answers={sent}")[2]
     assert "No answers have been imported" in call("mode=results")[2]
 
 
@@ -342,7 +342,7 @@ def test_results_again_are_the_same(made, sent, take, call):
 
 def foreign_votes(**changes):
     row = {
-        "rater_id": "r1", "prompt_id": "0", "ours": "trace", "competitor": "sds", "aspect": "fidelity",
+        "rater_id": "r1", "prompt_id": "0", "ours": "trace", "baseline": "sds", "aspect": "fidelity",
         "left_method": "trace", "choice": "left",
     }  # fmt: skip
     return row | changes
@@ -363,9 +363,9 @@ def test_votes_of_another_tool(outputs, call, tmp_path):
     assert (code, err) == (0, "")
     result = preferences(outputs / "user_study" / "web")
     row = next(r for r in result["rows"] if r["aspect"] == "fidelity")
-    assert row["counts"] == {"ours": 2, "tie": 2, "unknown": 2, "competitor": 2}
+    assert row["counts"] == {"ours": 2, "tie": 2, "unknown": 2, "baseline": 2}
     assert result["study_id"] is None
-    assert result["competitors"] == ["sds"]
+    assert result["baselines"] == ["sds"]
     assert result["raters"]["dropped"] == [{"rater": "r9", "reason": "failed the attention checks"}]
     assert result["made_from"]["votes_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -375,10 +375,10 @@ def test_votes_of_another_tool(outputs, call, tmp_path):
     [
         (foreign_votes(choice="both"), "choice must be one of left, tie, right, unknown"),
         (foreign_votes(aspect="beauty"), "aspect must be one of"),
-        (foreign_votes(competitor="trace"), "ours and competitor must be two methods"),
+        (foreign_votes(baseline="trace"), "ours and baseline must be different methods"),
         (foreign_votes(ours="csd", left_method="csd"), "ours must be the same in all rows"),
-        (foreign_votes(left_method="vsd"), "left_method must be ours or competitor"),
-        (foreign_votes(), "a rater judges a prompt, competitor and aspect once"),
+        (foreign_votes(left_method="vsd"), "left_method must be ours or baseline"),
+        (foreign_votes(), "a rater may judge each prompt, baseline and aspect only once"),
         (foreign_votes(rater_id=""), "must not be empty"),
     ],
 )
@@ -396,6 +396,6 @@ def test_files_that_are_no_votes(outputs, call, tmp_path):
     (tmp_path / "empty.csv").write_text("")
     assert "cannot be read as CSV" in call("mode=results", f"votes={tmp_path}/empty.csv")[2]
     path = write_csv(tmp_path / "short.csv", [{"rater_id": "r"}])
-    assert "has no column prompt_id, ours, competitor" in call("mode=results", f"votes={path}")[2]
+    assert "has no column prompt_id, ours, baseline" in call("mode=results", f"votes={path}")[2]
     path = write_csv(tmp_path / "head.csv", pd.DataFrame(columns=COLUMNS))
     assert "holds no judgements" in call("mode=results", f"votes={path}")[2]

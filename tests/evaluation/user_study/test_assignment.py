@@ -1,4 +1,4 @@
-"""Who sees what: balanced, repeatable, blind to the rater."""
+"""The assignment: balanced, repeatable, blind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from evaluation.user_study.assignment import places_of_checks, plan
 from evaluation.user_study.ordering import coin, shuffled
 
-# prompts, competitors, raters, comparisons a rater
+# prompts, baselines, raters, comparisons per rater
 SHAPES = [
     (50, 5, 60, 50), (50, 5, 60, None), (50, 5, 17, 60), (8, 2, 7, None), (7, 3, 10, 5), (12, 5, 9, 30),
     (1, 1, 5, 1), (50, 1, 10, 50), (48, 6, 30, 48), (3, 5, 4, 99),
@@ -28,25 +28,25 @@ def spread(counts, keys):
 
 
 def test_cells_prompts_and_sides_are_balanced(shape):
-    prompts, competitors, raters, per_rater = shape
-    sessions = plan(prompts, competitors, raters, per_rater, "key")
-    assert {len(s) for s in sessions} == {min(per_rater or prompts * competitors, prompts * competitors)}
-    cells = [(p, k) for p in range(prompts) for k in range(competitors)]
-    given = Counter((c.prompt, c.competitor) for s in sessions for c in s)
-    left = Counter((c.prompt, c.competitor) for s in sessions for c in s if c.ours_left)
+    prompts, baselines, raters, per_rater = shape
+    sessions = plan(prompts, baselines, raters, per_rater, "key")
+    assert {len(s) for s in sessions} == {min(per_rater or prompts * baselines, prompts * baselines)}
+    cells = [(p, k) for p in range(prompts) for k in range(baselines)]
+    given = Counter((c.prompt, c.baseline) for s in sessions for c in s)
+    left = Counter((c.prompt, c.baseline) for s in sessions for c in s if c.ours_left)
     assert spread(given, cells) <= 1
     assert all(abs(2 * left[cell] - given[cell]) <= 1 for cell in cells)
     for session in sessions:
-        assert len({(c.prompt, c.competitor) for c in session}) == len(session)
+        assert len({(c.prompt, c.baseline) for c in session}) == len(session)
         assert spread(Counter(c.prompt for c in session), range(prompts)) <= 1
-        assert spread(Counter(c.competitor for c in session), range(competitors)) <= 2
-        sides = Counter((c.competitor, c.ours_left) for c in session)
-        assert all(abs(sides[k, True] - sides[k, False]) <= 2 for k in range(competitors))
+        assert spread(Counter(c.baseline for c in session), range(baselines)) <= 2
+        sides = Counter((c.baseline, c.ours_left) for c in session)
+        assert all(abs(sides[k, True] - sides[k, False]) <= 2 for k in range(baselines))
 
 
 def test_paper_sized_plan_is_balanced_exactly_for_each_rater():
     for session in plan(50, 5, 60, 50, "key"):
-        assert set(Counter((c.competitor, c.ours_left) for c in session).values()) == {5}
+        assert set(Counter((c.baseline, c.ours_left) for c in session).values()) == {5}
         assert set(Counter(c.prompt for c in session).values()) == {1}
 
 
@@ -65,14 +65,14 @@ def test_the_key_decides_and_nothing_else():
 
 
 def test_order_does_not_tell_the_side():
-    """Over many raters our method is on the left half of the times at each place of the session."""
+    """Over many raters, our method is on the left in half of the cases at each position of the session."""
     sessions = plan(20, 4, 400, 20, "key")
     for place in range(20):
         assert 140 < sum(session[place].ours_left for session in sessions) < 260
 
 
 def test_orders_are_those_of_every_machine():
-    """Hashes, not a generator: a new version of a library must not change a study that is under way."""
+    """Hashes, not a generator: a library update must not change a running study."""
     assert "".join(shuffled("abcdef", "key", "x")) == "acedbf"
     assert [coin("key", i) for i in range(8)] == [0, 0, 1, 1, 1, 1, 0, 1]
 

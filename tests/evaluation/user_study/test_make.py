@@ -1,4 +1,4 @@
-"""Making a study: which runs are shown, that nothing outside the key tells a method, and what is refused."""
+"""Making a study: selected runs, no method revealed outside the key, and refused settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_rater_gets_a_balanced_session_with_checks(made):
         assert kinds == {"comparison": 4, "instructed": 2, "scrambled": 2}
         assert trials[0].kind == "comparison"
         checks = [trial for trial in trials if trial.kind != "comparison"]
-        for kind in ("instructed", "scrambled"):  # neither side alone passes
+        for kind in ("instructed", "scrambled"):  # always choosing one side fails
             assert {trial.expected for trial in checks if trial.kind == kind} == {"left", "right"}
         for trial in trials:
             if trial.kind == "comparison":
@@ -65,7 +65,7 @@ def test_clips_are_the_turntables_of_the_prompts_that_the_page_shows(made, tmp_p
 
 
 def test_the_page_does_not_tell_the_methods(made):
-    """Neither text, file names, their order or dates, nor one name for both sides of a prompt."""
+    """Not by text, file names, their order or dates, or a shared name for both sides of a prompt."""
     folder, study = made
     page = folder / "page"
     text = (page / "index.html").read_text(encoding="utf-8").lower()
@@ -76,7 +76,7 @@ def test_the_page_does_not_tell_the_methods(made):
         study.key,
         *(clip.fingerprint for clip in study.clips.values()),
     ]
-    text = text.replace("trace_bench", "")  # the program's name, in the format of the answers
+    text = text.replace("trace_bench", "")  # the program's name, part of the answer format
     assert [word for word in hidden if re.search(rf"\b{word.lower()}\b", text)] == []
     names = [path.name for path in (page / "clips").iterdir()]
     assert all(re.fullmatch(r"[0-9a-f]{16}\.mp4", name) for name in names)
@@ -186,16 +186,16 @@ def test_a_study_with_answers_is_never_replaced(made, call):
     (folder / "answers" / f"{study.raters[0]}.json").write_text("{}")
     code, _, err = call("raters=7", "force=true")
     assert code == 2
-    assert "answers to it have been imported" in err
+    assert "it has imported answers" in err
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["competitors=[sds,csd]"], "no finished run of csd with representation=gaussians"),
-        (["competitors=[sds,trace]"], r"a list of different methods without ours \(trace\)"),
-        (["competitors=sds"], "competitors must be a list"),
-        (["competitors=[]"], "competitors must be a list"),
+        (["baselines=[sds,csd]"], "no finished run of csd with representation=gaussians"),
+        (["baselines=[sds,trace]"], r"a list of different methods without ours \(trace\)"),
+        (["baselines=sds"], "baselines must be a list"),
+        (["baselines=[]"], "baselines must be a list"),
         (["prompts=0"], "prompts must be an integer of at least 1 or null, but is 0"),
         (["raters=many"], "raters must be an integer of at least 1, but is 'many'"),
         (["attention.max_failed=-1"], "attention.max_failed must be an integer of at least 0"),
@@ -227,7 +227,7 @@ def test_runs_under_several_settings_have_to_be_chosen_from(outputs, call):
 
 def test_methods_are_compared_on_one_prompt_set(outputs, call):
     write_runs(outputs, methods=["csd"], prompt_set="other")
-    code, _, err = call("competitors=[csd]")
+    code, _, err = call("baselines=[csd]")
     assert code == 2
     assert "differ in prompt_set (trace: toy, csd: other)" in err
 
@@ -252,7 +252,7 @@ def test_a_broken_film_is_named(outputs, call):
         path.write_bytes(b"no film")
     code, _, err = call()
     assert code == 2
-    assert "turntable.mp4 cannot be read as a film" in err
+    assert "turntable.mp4 cannot be read as a video" in err
 
 
 def test_the_two_halves_of_the_key_belong_together(made, call):
@@ -260,7 +260,16 @@ def test_the_two_halves_of_the_key_belong_together(made, call):
     (folder / "assignment.csv").write_text((folder / "assignment.csv").read_text().replace("trace", "sds", 1))
     code, _, err = call("mode=results")
     assert code == 2
-    assert "is not the one that study.json beside it was written with" in err
+    assert "does not belong to the study.json next to it" in err
+
+
+def test_a_study_of_an_older_schema_is_refused(made, call):
+    folder, _ = made
+    path = folder / "study.json"
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    code, _, err = call("mode=results")
+    assert code == 2
+    assert "study.json has schema_version 1, but 2 is required" in err
 
 
 # --- the scrambled clip ----------------------------------------------------------------------------------

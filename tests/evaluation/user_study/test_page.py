@@ -1,6 +1,6 @@
-"""The page in a real browser: from disk and behind a static server, by keyboard alone, over a reload.
+"""The page in a real browser: from disk and from a static server, by keyboard only, across a reload.
 
-Skipped where playwright or a Chromium is not installed; CHROMIUM in the environment names one elsewhere.
+Skipped if playwright or Chromium is not installed; the environment variable CHROMIUM sets another path.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def complaints():
 
 @pytest.fixture
 def context(browser, complaints):
-    """A browser of a rater's own; what its pages complain of, or fetch from elsewhere, fails the test."""
+    """A rater's browser; page errors and requests to other servers fail the test."""
     made = browser.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
     made.set_default_timeout(30_000)
     made.on("weberror", lambda error: complaints.append(str(error.error)))
@@ -68,7 +68,7 @@ def context(browser, complaints):
 
 @pytest.fixture
 def served(made):
-    """The page's folder behind the plainest of servers."""
+    """The page's folder behind a simple HTTP server."""
     handler = functools.partial(QuietHandler, directory=str(made[0] / "page"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -114,7 +114,7 @@ def download(page, button):
 
 
 def wait_until(page, expression, seconds=30.0):
-    """Playwright's own way to wait evaluates texts in the page, which the page's policy forbids."""
+    """Playwright's own wait evaluates strings in the page, which the page's policy forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression):
         assert time.monotonic() < end, f"still not: {expression}"
@@ -248,9 +248,7 @@ def test_turntables_play_in_step_over_several_turns(context, study):
         })"""
     )
     assert worst[0] >= 2  # they go on turning
-    assert (
-        worst[1] < 0.25
-    )  # a quarter of a turn at worst on a busy machine: aligned within 0.08 s a frame later
+    assert worst[1] < 0.25  # at most a quarter turn on a busy machine; one frame later aligned within 0.08 s
 
 
 def test_pause_turn_and_go_on(context, study):
@@ -272,7 +270,7 @@ def test_pause_turn_and_go_on(context, study):
 
 
 def test_films_of_different_lengths_turn_together(context, study):
-    """A right film twice as long runs twice as fast."""
+    """A right video of twice the length plays at twice the speed."""
     from study_folders import film
 
     trial = study.key.trials[study.rater][0]
@@ -363,7 +361,7 @@ def test_a_screen_fits_a_laptop_without_scrolling(context, study, kind):
 
 
 def test_the_prompt_is_text_and_no_markup(context, study):
-    """One prompt holds tags; it is shown as written, and nothing of it becomes an element."""
+    """A prompt with tags is shown as text and creates no elements."""
     page = begin(context, study.url, study.rater)
     trials = study.key.trials[study.rater]
     for trial in trials:

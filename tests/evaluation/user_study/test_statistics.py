@@ -1,4 +1,4 @@
-"""Percentages, intervals, tests and agreement, against published values and brute force."""
+"""Percentages, intervals, tests and agreement against published values and brute force."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from evaluation.user_study.agreement import alpha, coincidences
 from evaluation.user_study.statistics import (
-    COMPETITOR,
+    BASELINE,
     OURS,
     TIE,
     UNKNOWN,
@@ -28,11 +28,11 @@ def votes(raters, prompts, *outcomes):
 
 
 def simulate(rng, raters, prompts, rater_std, prompt_std):
-    """Crossed judgements whose chance to be ours depends on rater and prompt; one half expected."""
+    """Crossed judgements; the probability of "ours" depends on rater and prompt, with mean one half."""
     logit = rng.normal(0, rater_std, (raters, 1)) + rng.normal(0, prompt_std, (1, prompts))
     ours = rng.random((raters, prompts)) < 1 / (1 + np.exp(-logit))
     counts = np.zeros((raters, prompts, 4))
-    counts[..., OURS], counts[..., COMPETITOR] = ours, ~ours
+    counts[..., OURS], counts[..., BASELINE] = ours, ~ours
     return counts
 
 
@@ -40,11 +40,11 @@ def simulate(rng, raters, prompts, rater_std, prompt_std):
 
 
 def test_worked_example():
-    """ours 30, tie 12, competitor 8."""
-    counts = votes(5, 10, *([OURS] * 30 + [TIE] * 7 + [UNKNOWN] * 5 + [COMPETITOR] * 8))
+    """ours 30, tie 12, baseline 8."""
+    counts = votes(5, 10, *([OURS] * 30 + [TIE] * 7 + [UNKNOWN] * 5 + [BASELINE] * 8))
     result = row(counts, Bootstrap.draw(5, 10, 50, 0))
-    assert result["counts"] == {"ours": 30, "tie": 7, "unknown": 5, "competitor": 8}
-    assert [result["percent"][name]["value"] for name in ("ours", "tie", "competitor")] == [60.0, 24.0, 16.0]
+    assert result["counts"] == {"ours": 30, "tie": 7, "unknown": 5, "baseline": 8}
+    assert [result["percent"][name]["value"] for name in ("ours", "tie", "baseline")] == [60.0, 24.0, 16.0]
     assert result["decided"]["votes"] == 38
     assert result["decided"]["ours"]["value"] == pytest.approx(78.947, abs=1e-3)
     assert result["decided"]["wilson"]["low"] == pytest.approx(63.65, abs=5e-3)
@@ -55,18 +55,18 @@ def test_worked_example():
 
 
 @pytest.mark.parametrize(
-    ("ours", "competitor", "low", "high"),
+    ("ours", "baseline", "low", "high"),
     [(30, 20, 46.18, 72.39), (0, 20, 0.0, 16.11), (20, 0, 83.89, 100.0)],
 )
-def test_wilson(ours, competitor, low, high):
-    interval = sign_test(ours, competitor)["wilson"]
+def test_wilson(ours, baseline, low, high):
+    interval = sign_test(ours, baseline)["wilson"]
     assert (interval["low"], interval["high"]) == pytest.approx((low, high), abs=6e-3)
 
 
 def test_no_votes_no_numbers():
     result = row(np.zeros((3, 4, 4)), Bootstrap.draw(3, 4, 10, 0))
     nothing = {"value": None, "low": None, "high": None}
-    assert result["percent"] == {"ours": nothing, "tie": nothing, "competitor": nothing}
+    assert result["percent"] == {"ours": nothing, "tie": nothing, "baseline": nothing}
     assert result["decided"] == {
         "votes": 0,
         "ours": nothing,
@@ -77,7 +77,7 @@ def test_no_votes_no_numbers():
 
 @pytest.mark.parametrize(("raters", "prompts"), [(1, 20), (20, 1)])
 def test_no_interval_from_one_rater_or_one_prompt(raters, prompts):
-    counts = votes(raters, prompts, *([OURS, COMPETITOR] * 10))
+    counts = votes(raters, prompts, *([OURS, BASELINE] * 10))
     percent = row(counts, Bootstrap.draw(raters, prompts, 50, 0))["percent"]["ours"]
     assert percent == {"value": 50.0, "low": None, "high": None}
 
@@ -107,8 +107,8 @@ def test_intervals_are_repeatable_and_depend_on_the_seed():
 
 
 def test_intervals_cover_the_truth_where_raters_and_prompts_differ():
-    """Intervals of 150 studies with strong rater and prompt effects hold 50 % as often as they should;
-    Wilson's, which ignore the crossing, do not.
+    """In 150 studies with strong rater and prompt effects, our intervals contain the true 50 % as often as
+    they should; Wilson's, which ignore the crossing, do not.
     """
     rng, crossed, wilson = np.random.default_rng(5), 0, 0
     for study in range(150):
@@ -122,9 +122,9 @@ def test_intervals_cover_the_truth_where_raters_and_prompts_differ():
 
 
 def test_replicates_without_votes_are_left_out():
-    """A competitor that two raters of ten judged: some replicates hold neither."""
+    """A baseline judged by two of ten raters: some replicates contain neither."""
     counts = np.zeros((10, 6, 4))
-    counts[0, :, OURS] = counts[1, :, COMPETITOR] = 1
+    counts[0, :, OURS] = counts[1, :, BASELINE] = 1
     eye = np.eye(4)
     result = estimate(counts, Bootstrap.draw(10, 6, 400, 0).totals(counts), eye[OURS], eye.sum(0))
     assert result == {"value": 50.0, "low": 0.0, "high": 100.0}
@@ -171,11 +171,11 @@ def test_alpha_at_its_ends():
     assert np.isnan(alpha(coincidences(np.array([[5.0, 0, 0], [3, 0, 0]])).sum(0)))  # no second category
 
 
-def test_agreement_leaves_unknown_out_and_takes_each_prompt_and_competitor_as_a_unit():
-    counts = np.zeros((2, 2, 4))  # prompts, competitors
+def test_agreement_leaves_unknown_out_and_takes_each_prompt_and_baseline_as_a_unit():
+    counts = np.zeros((2, 2, 4))  # prompts, baselines
     counts[0, 0, [OURS, UNKNOWN]] = 3, 7
-    counts[0, 1, [TIE, COMPETITOR]] = 2, 1
-    counts[1, 0, COMPETITOR] = 4
+    counts[0, 1, [TIE, BASELINE]] = 2, 1
+    counts[1, 0, BASELINE] = 4
     counts[1, 1, [OURS, UNKNOWN]] = 1, 5  # one value left: no unit
     result = agreement(counts, Bootstrap.draw(3, 2, 100, 0))
     assert (result["units"], result["votes"]) == (3, 10)

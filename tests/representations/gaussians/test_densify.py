@@ -1,4 +1,4 @@
-"""When Gaussians grow and go, and that gsplat's own strategies run on the CPU rasteriser."""
+"""Densification and pruning, and gsplat's own strategies on the CPU rasteriser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trace_bench.system.errors import TraceBenchError
 
 
 def parts(n=6):
-    """Small, opaque Gaussians, with optimisers that have taken a step."""
+    """Small, opaque Gaussians with optimisers after one step."""
     rng = torch.Generator().manual_seed(0)
     values = {
         "means": torch.rand(n, 3, generator=rng) - 0.5,
@@ -85,7 +85,7 @@ def test_the_last_view_alone_where_asked():
 
 
 def test_opacities_are_lowered_now_and_then():
-    """LucidDreamer: every 300 of 5000 steps while Gaussians grow, to 0.01, and Adam forgets."""
+    """LucidDreamer: during densification every 300 of 5000 steps, to 0.01, and Adam's state is reset."""
     d = densifier(5000, opacity_reset_every=300, stop=1000)
     assert [k for k in range(5000) if d.resets(Progress(k, 5000))] == [300, 600, 900]
     assert [k for k in range(500) if d.resets(Progress(k, 500))] == [30, 60, 90]

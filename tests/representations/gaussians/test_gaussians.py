@@ -1,4 +1,4 @@
-"""3D Gaussians: start, render, losses, schedules, export, resume, and a fit right from all sides."""
+"""3D Gaussians: init, render, losses, schedules, export, resume, and a fit that is right from all sides."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_presets_of_ism_and_tsm(name, n, stop):
 
 
 def test_learning_rate_of_the_position():
-    """GaussianDreamer and TraCe: 1.9230e-4 at step 1700, whatever number of steps stands for the 1700."""
+    """GaussianDreamer and TraCe: 1.9230e-4 at step 1700, also when the run is scaled to another length."""
     assert make().means_lr_at(Progress(0, 1700)) == pytest.approx(2e-4)
     assert make().means_lr_at(Progress(1700, 1700)) == pytest.approx(1.9230e-4, rel=1e-4)
     assert make().means_lr_at(Progress(85, 170)) == pytest.approx(make().means_lr_at(Progress(850, 1700)))
@@ -236,7 +236,7 @@ def test_colours_never_get_stuck_outside():
 
 
 def test_resume_is_bit_equal():
-    """Six steps with a densification in the second half, straight and saved and loaded after the third."""
+    """Six steps, densifying in the second half: uninterrupted, or saved and loaded after the third."""
     densify = {"start": 3, "every": 4, "stop": 6, "threshold": 1e-4, "split_scale": 0.1}  # at step 4
     settings = {"reference_steps": None, "densify": densify}
     straight = make(**settings)
@@ -268,7 +268,7 @@ def test_state_survives_a_safe_torch_file(tmp_path):
 
 
 def test_state_is_a_copy():
-    """What trains on after a state was taken or loaded leaves the state alone."""
+    """Training after saving or loading a state does not change the state."""
     first = make()
     one_step(first, 0, 1700)
     state = first.state_dict()

@@ -61,7 +61,7 @@ def one_step(nerf, k, n, scale=1.0):
 
 
 def ball(nerf):
-    """Make the field a solid ball of radius 0.5: a steep blob, an empty table, every cell looked at."""
+    """Make the field a solid ball of radius 0.5: a steep blob, a zero table, all cells updated."""
     nerf.field.settings = replace(nerf.field.settings, blob_scale=3000.0, blob_std=0.5)
     with torch.no_grad():
         nerf.params["table"].zero_()
@@ -116,7 +116,7 @@ def test_skipping_empty_cells_changes_the_picture_by_no_more_than_the_threshold(
 
 
 def test_with_and_without_gradients_the_same_picture():
-    """Less the jitter, which is training's alone."""
+    """Except for the jitter, which is only used in training."""
     nerf = make()
     one_step(nerf, 0, 4)
     with torch.no_grad():
@@ -152,7 +152,7 @@ def test_gradient_of_a_pixel_against_finite_differences():
 
 
 def with_jitter(loss):
-    """Of the picture as it is in training, which the gradient was taken of."""
+    """Evaluate the loss with jitter, as in training, where the gradient was taken."""
     with torch.enable_grad():
         return loss().detach()
 
@@ -253,7 +253,7 @@ def test_an_empty_field_is_exported_without_a_mesh(tmp_path, caplog):
 
 
 def test_fits_a_scene():
-    """Towards pictures of a known scene; right from views that it never saw."""
+    """Fits pictures of a known scene, and is right from held-out views."""
     scene, n = scene_from_prompt("a red cube on a yellow cube"), 120
     grid = {"levels": 4, "log2_size": 13, "base": 6, "growth": 1.6, "smooth": True}
     field = SMALL["field"] | {"density_scale": 5.0}
@@ -304,7 +304,7 @@ PRESETS = sorted(CONF.glob("protocol/*/*/*nerf.yaml"))
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: "-".join(path.with_suffix("").parts[-3:]))
 def test_presets_are_taken(path):
-    """Every preset composes over the representation's YAML and is accepted by the class."""
+    """Every preset composes with the representation's YAML and is accepted by the class."""
     base = yaml.safe_load((CONF / "representation" / "nerf.yaml").read_text())
     preset = yaml.safe_load(path.read_text()).get("representation", {})
     for name, value in preset.items():

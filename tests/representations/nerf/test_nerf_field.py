@@ -38,7 +38,7 @@ def test_blob_is_magic3ds():
 
 
 def test_field_is_two_networks_on_the_encoding():
-    """The same by nn.Linear, ReLU and the encoding that another test holds against a naive one."""
+    """Compared with nn.Linear, ReLU and the encoding, which is tested separately."""
     f, p = field(), points()
     encoded = GRID.encode(f.params["table"], (p + 1.2) / 2.4, 3)[0]
     hidden = torch.relu(torch.nn.functional.linear(encoded, f.params["density_in"].t()))

@@ -1,4 +1,4 @@
-"""The hash encoding: against a naive one, its gradients against finite differences, both backends alike."""
+"""The hash encoding against a naive one, its gradients against finite differences, in both backends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def table_and_positions(grid, n=20, seed=0):
 
 
 def naive(grid, table, position):
-    """One position, one vertex at a time, from the paper's equations."""
+    """One position and one vertex at a time, from the paper's equations."""
     features, first = [], 0
     for level in range(grid.levels):
         n = math.floor(grid.base * grid.growth**level)
@@ -113,7 +113,7 @@ def test_levels_that_are_not_active_are_zero_and_get_no_gradient():
 
 
 def test_smooth_grid_has_normals_without_creases():
-    """Across a cell's face the slope of a linear grid jumps, that of a smooth one does not."""
+    """Across a cell face, the slope of a linear grid jumps; that of a smooth grid does not."""
     for grid, jumps in ((GRID, True), (SMOOTH, False)):
         table, _ = table_and_positions(grid)
         face = torch.tensor([[1 / 3 - 1e-9, 0.21, 0.4], [1 / 3 + 1e-9, 0.21, 0.4]], dtype=torch.float64)

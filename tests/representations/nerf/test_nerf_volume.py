@@ -1,4 +1,4 @@
-"""Rays, samples, compositing, losses and light, each against a closed form or a naive loop."""
+"""Rays, samples, compositing, losses and light against closed forms or naive loops."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_lights_stand_about_their_cameras_at_the_published_distance():
 
 
 def test_levels_are_threestudios():
-    """dreamfusion-sd: 8 levels until step 2000 of 10,000, one more every 500, 16 at the most."""
+    """dreamfusion-sd: 8 levels until step 2000 of 10,000, then one more every 500, up to 16."""
     schedule = LevelSchedule(start=8, begin=0.2, every=0.05)
     for step, levels in (
         (0, 8),

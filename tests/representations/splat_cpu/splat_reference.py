@@ -1,4 +1,4 @@
-"""What the CPU rasteriser is held against: dense per-pixel compositing in plain torch, and scenes."""
+"""Reference for the CPU rasteriser: dense per-pixel compositing in plain torch, and scenes."""
 
 from __future__ import annotations
 

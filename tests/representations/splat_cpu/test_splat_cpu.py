@@ -1,4 +1,4 @@
-"""The CPU rasteriser: its values, its gradients, and gsplat's conventions."""
+"""The CPU rasteriser: values, gradients, and gsplat's conventions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_grad(parts):
 
 
 def loss_of(image, alpha, seed=3):
-    """A loss that weighs every value differently."""
+    """A loss with a different weight for every value."""
     rng = torch.Generator().manual_seed(seed)
     weights = [torch.randn(x.shape, generator=rng, dtype=torch.float64).to(x.dtype) for x in (image, alpha)]
     return (image * weights[0]).sum() + (alpha * weights[1]).sum()
@@ -227,7 +227,7 @@ def test_nothing_to_see():
 @pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "colors"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_value_that_is_not_finite_shows(name, value):
-    """One bad Gaussian must neither hide (the run would go on) nor send the kernels out of bounds."""
+    """One bad Gaussian must neither go unnoticed (the run would continue) nor cause out-of-bounds access."""
     parts, cameras = scene(20, dtype=torch.float32), views(1, WIDTH, HEIGHT, torch.float32)
     parts[name][3] = value
     ours = with_grad(parts)
@@ -291,7 +291,7 @@ def test_bad_inputs_are_refused():
 
 
 def load_kernel(folder):
-    """A kernel in a module of its own, imported afresh as another process would."""
+    """A kernel in a separate module, imported anew as in another process."""
     source = folder / "fresh.py"
     if not source.exists():
         source.write_text(

@@ -1,4 +1,4 @@
-"""A real Slurm, brought up on this machine; where that cannot be the tests are skipped, with the reason."""
+"""A real Slurm on this machine; if it cannot start, the tests are skipped with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cluster that these tests talk to, and how they wait for it."""
+"""The cluster of these tests, and helpers to wait for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_ARRAY_SIZE = 20
 
 @dataclass
 class Cluster:
-    """A running cluster, and commands that speak to it."""
+    """A running cluster, and commands that use it."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Cluster:
         return process.returncode, said
 
     def state(self, job_id: str) -> str:
-        """What Slurm says of a job."""
+        """Slurm's state of a job."""
         words = self.ask("scontrol", "show", "job", "--oneliner", job_id).split()
         return dict(word.partition("=")[::2] for word in words)["JobState"]
 

@@ -1,7 +1,7 @@
-"""The tiny prior with faults to order: $FAULTS names a JSON file {prompt: "raise", "nan" or seconds a step}.
+"""The tiny prior with injected faults: $FAULTS is a JSON file {prompt: "raise", "nan" or seconds per step}.
 
-The file is read at every step, so that a test can end a fault while the run goes on. A slow run computes what
-a fast one does.
+The file is read at every step, so that a test can end a fault during a run. A slow run computes the same as a
+fast one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 
 
 class FaultyPrior(StableDiffusionPrior):
-    """The shipped prior, as long as nothing is asked of it."""
+    """The shipped prior, unless a fault is requested."""
 
     prompt = ""
 
@@ -37,6 +37,6 @@ class FaultyPrior(StableDiffusionPrior):
         return eps * math.nan if fault == "nan" else eps
 
     def fault(self) -> str | float | None:
-        """What is to go wrong with the current run now."""
+        """The current fault of this run."""
         path = os.environ.get("FAULTS")
         return json.loads(Path(path).read_text()).get(self.prompt) if path else None

@@ -1,4 +1,4 @@
-"""What is submitted, in which jobs and arrays, and what a job does to give way; no Slurm needed."""
+"""Submitted jobs and arrays, and the requeueing of jobs; no Slurm needed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_arrays_fit_hold_all_jobs_and_never_run_more_than_asked_for(count, size,
     open_at_once = {index for index, (_, _, after) in enumerate(arrays) if after is None}
     assert sum(arrays[index][1] for index in open_at_once) <= parallelism
     for index, (_, at_a_time, after) in enumerate(arrays):
-        if after is not None:  # it takes the place of another of the same width
+        if after is not None:  # it replaces another of the same width
             assert after < index
             assert arrays[after][1] == at_a_time
     followed = [after for _, _, after in arrays if after is not None]
@@ -151,13 +151,13 @@ def test_a_requeued_job_does_not_force_what_it_has_made(tmp_path):
     for started, status, is_forced in (
         ("2026-01-01T11:59:59+00:00", "done", True),  # by an earlier command
         ("2026-01-01T12:00:01+00:00", "done", False),
-        ("2026-01-01T12:00:01+00:00", "preempted", True),  # goes on all the same
+        ("2026-01-01T12:00:01+00:00", "preempted", True),  # resumes anyway
     ):
         write_manifest(run.folder, Manifest(status, run.fingerprint, run.identity, started=started))
         assert work.as_left(run).job.force is is_forced
 
 
-# --- giving way ------------------------------------------------------------------------------------------
+# --- requeueing ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_who_requeues(monkeypatch, requeues, signum, grace, is_requeued):
 
 
 def outcomes_of(monkeypatch, statuses, signal_at=None):
-    """make_asset replaced by one that ends as told, and is sent SIGUSR2 in the given run."""
+    """Replace make_asset by a fake with the given outcomes, which sends SIGUSR2 in the given run."""
     ends = iter(enumerate(statuses))
 
     def make(run, stop):

@@ -1,4 +1,4 @@
-"""Sweeps on a real Slurm: what is killed, preempted or runs out of time is finished, what is bad is named."""
+"""Sweeps on a real Slurm: killed, preempted and timed-out runs are finished, bad ones are named."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def by_prompt(out):
 
 
 def is_past(out, prompt, step):
-    """Whether the run of a prompt has begun and got beyond a step."""
+    """Whether the run of a prompt has passed a step."""
     folder, _ = by_prompt(out).get(prompt, (None, None))
     path = folder / "metrics.jsonl" if folder else None
     return bool(path and path.exists() and path.read_bytes().count(b"\n") > step)
 
 
 def job_of(out, prompt):
-    """Slurm's id of the job that is at a prompt's run."""
+    """Slurm's id of the job that executes a prompt's run."""
     return by_prompt(out)[prompt][1].environment["slurm"]["job_id"]
 
 
@@ -84,7 +84,7 @@ def minutes_so_far(cluster, job_id):
 
 
 def disturb(cluster, out):
-    """Kill one run's process, requeue another's job, let the time of a third one's run out."""
+    """Kill one run's process, requeue another's job, and let a third run out of time."""
     wait_until("the run to kill", lambda: is_past(out, KILLED, 5))
     os.kill(json.loads((by_prompt(out)[KILLED][0] / ".claim").read_text())["pid"], signal.SIGKILL)
     wait_until("the run to requeue", lambda: is_past(out, REQUEUED, 5))
@@ -93,13 +93,13 @@ def disturb(cluster, out):
     job_id = job_of(out, TIMED_OUT)
     cluster.ask("scontrol", "update", f"JobId={job_id}", f"TimeLimit={minutes_so_far(cluster, job_id) + 1}")
     wait_until("the time limit", lambda: by_prompt(out)[TIMED_OUT][1].status == "preempted", 240)
-    # Its next attempt gets the usual time: on a busy machine a job may not get beyond loading in so little.
+    # Its next attempt gets the usual time: on a busy machine, loading alone may exceed the short limit.
     cluster.ask("scontrol", "update", f"JobId={job_id}", "TimeLimit=30")
     wait_until("the requeue", lambda: by_prompt(out)[REQUEUED][1].status in ("preempted", "done"), 240)
 
 
 def test_a_sweep_survives_all_that_happens_to_jobs(cluster, sweep, tmp_path):
-    """24 runs, 4 at a time: one raises, one goes non-finite, one is killed, one requeued, one out of time."""
+    """24 runs, 4 at a time: one raises, one is non-finite, one is killed, one requeued, one timed out."""
     prompts, out, faults = CAPTIONS[:24], tmp_path / "out", tmp_path / "faults.json"
     broken = {RAISES: "raise", NON_FINITE: "nan"}
     slow = dict.fromkeys((KILLED, REQUEUED, TIMED_OUT), SLOW_S)
@@ -133,7 +133,7 @@ def check_first(cluster, out, said, broken):
     done = [prompt for prompt in found if found[prompt][1].status == "done"]
     assert len(done) == 21
     assert all(is_done(*found[prompt]) for prompt in done)
-    for prompt in (REQUEUED, TIMED_OUT):  # requeued, and gone on in the same sweep
+    for prompt in (REQUEUED, TIMED_OUT):  # requeued and resumed in the same sweep
         assert found[prompt][1].attempts >= 2
         assert re.search(r"Resuming at step [1-9]", (found[prompt][0] / "log.txt").read_text())
     for prompt in broken:
@@ -144,7 +144,7 @@ def check_first(cluster, out, said, broken):
 
 
 def check_again(cluster, out, command, broken, done):
-    """After the same command again: only the broken runs are not done, and what was done is as it was."""
+    """After the second command: only the broken runs are not done, and finished runs are unchanged."""
     before = by_prompt(out)
     stamps = {prompt: (before[prompt][0] / "manifest.json").stat().st_mtime_ns for prompt in done}
     code, said = cluster.run("trace_bench", *command, cwd=out.parent)
@@ -163,7 +163,7 @@ def test_330_jobs_are_submitted_in_a_minute_and_a_finished_sweep_submits_none(cl
     prompts = [f"{CAPTIONS[i % 32]}, number {i}" for i in range(110)]
     out = tmp_path / "out"
     command = [*sweep(prompts), "method=sds,vsd,trace", *slurm(out, "detach=true")]
-    held = "+hydra.launcher.additional_parameters.hold=true"  # they are to wait, not to run
+    held = "+hydra.launcher.additional_parameters.hold=true"  # they should wait, not run
     try:
         began = time.monotonic()
         code, said = cluster.run("trace_bench", *command, held, cwd=tmp_path)
@@ -193,12 +193,12 @@ def test_330_jobs_are_submitted_in_a_minute_and_a_finished_sweep_submits_none(cl
 
 
 def slowness() -> float:
-    """How many processes share a core: time limits are meant for a machine of two that does nothing else."""
+    """Processes per core; the time limits assume an idle machine with two cores."""
     return max(1.0, os.getloadavg()[0] / 2)
 
 
 def test_a_detached_sweep_is_followed_by_status_and_keeps_its_settings(cluster, sweep, tmp_path):
-    """Two runs in one job; what is edited in conf/ after the submission changes nothing."""
+    """Two runs in one job; edits in conf/ after the submission have no effect."""
     out, conf = tmp_path / "out", tmp_path / "conf" / "protocol"
     conf.mkdir(parents=True)
     protocol = (ROOT / "conf" / "protocol" / "toy.yaml").read_text()
