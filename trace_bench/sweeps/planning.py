@@ -162,7 +162,9 @@ def _readable(override: str, multirun: bool) -> str:
 
 
 def _in_quotes(text: str) -> str:
-    return '"' + text.strip().replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """Backslashes count double only before a quotation mark, the closing one too."""
+    text = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), text.strip())
+    return f'"{text}"'
 
 
 def _quoted(override: str, multirun: bool) -> str:
@@ -221,7 +223,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         listed = f" There are: {', '.join(options)}." if options else ""
         return f"There is no {group} {option!r}{did_you_mean(option, options)}{listed}"
     if found := re.search(r"Could not override '(.+?)'", text):
-        known = _known_keys(overrides)
+        known = _known_keys([item for item in overrides if not item.startswith(f"{found[1]}=")])
         namesakes = [key for key in known if key.endswith(f".{found[1]}") and ".inputs." not in key]
         if len(namesakes) == 1:
             return f"There is no setting {found[1]!r}; did you mean {namesakes[0]}?"
