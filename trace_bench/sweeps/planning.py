@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trace_bench.runs.identity import RunSpec, runs_of
-from trace_bench.settings.config import Job, did_you_mean, unresolved
+from trace_bench.settings.config import (
+    Job,
+    check_settings,
+    check_start,
+    did_you_mean,
+    settings_of,
+    unresolved,
+)
 from trace_bench.settings.inputs import PLACEHOLDERS
 from trace_bench.sweeps import resolvers  # noqa: F401  registers the resolvers that conf/ uses
 from trace_bench.system.config_path import conf_dir, group_options
@@ -25,6 +33,7 @@ from trace_bench.system.errors import TraceBenchError
 
 #: Settings with free text, besides the prompt.
 TEXTS = ("method.source", "method.display_name")
+_NOT_TEXTS = ("null", "true", "false", "nan", "inf")
 
 
 def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[RunSpec]:
@@ -57,6 +66,53 @@ def launcher_of(overrides: Sequence[str], config_dir: str | None = None) -> dict
 def check_composes(overrides: Sequence[str], config_dir: str | None = None) -> None:
     """Raise an error of one sentence if the config cannot be composed."""
     _compose([*_search_path(config_dir), *overrides])
+
+
+def check_jobs(jobs: Iterable[Job]) -> None:
+    """Refuse settings that a method, representation, prior or init does not take; loads no weights."""
+    checked = set()
+    for job in jobs:
+        for group in ("method", "representation", "init", "prior"):
+            spec = getattr(job, group)
+            key = (group, spec.get("_target_"), *settings_of(spec))
+            if key not in checked:
+                check_settings(group, spec)
+                checked.add(key)
+        check_start(job)
+
+
+def as_overrides(settings: Mapping[str, Any]) -> list[str]:
+    """Settings in Python as the command says them: {"steps": 9, "rig": {"n_views": 8}} is steps=9 and
+    rig.n_views=8.
+    """
+    found = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            found += as_overrides({f"{key}.{name}": item for name, item in value.items()})
+        else:
+            found.append(f"{key}={_as_text(key, value)}")
+    return found
+
+
+def _as_text(key: str, value: Any) -> str:
+    """A value in Hydra's grammar; texts are quoted unless they are plain words, such as a group's choice."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (str, Path)):
+        text = str(value)
+        is_word = key != "prompt" and re.fullmatch(r"[A-Za-z_][\w./-]*", text)
+        return text if is_word and text.lower() not in _NOT_TEXTS else _in_quotes(text)
+    if isinstance(value, numbers.Integral):
+        return str(int(value))
+    if isinstance(value, numbers.Real):
+        return repr(float(value))
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{_as_text(key, item)}" for name, item in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ",".join(_as_text(key, item) for item in value) + "]"
+    raise TraceBenchError(
+        f"{key} cannot be a {type(value).__name__}; give a number, a text, a list or a dict."
+    )
 
 
 def _expand(overrides: Sequence[str], multirun: bool, extra: Sequence[str]) -> list[list[str]]:
@@ -106,7 +162,9 @@ def _readable(override: str, multirun: bool) -> str:
 
 
 def _in_quotes(text: str) -> str:
-    return '"' + text.strip().replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """Backslashes count double only before a quotation mark, the closing one too."""
+    text = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), text.strip())
+    return f'"{text}"'
 
 
 def _quoted(override: str, multirun: bool) -> str:
@@ -187,7 +245,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         groups = [f"{key}=null" for key in empty if Path(conf_dir(), key).is_dir()]
         return f"{' '.join(groups)} chooses nothing; leave it out."
     if found := re.search(r"Could not override '(.+?)'", text):
-        known = _known_keys(overrides)
+        known = _known_keys([item for item in overrides if not item.startswith(f"{found[1]}=")])
         namesakes = [key for key in known if key.endswith(f".{found[1]}") and ".inputs." not in key]
         if len(namesakes) == 1:
             return f"There is no setting {found[1]!r}; did you mean {namesakes[0]}?"

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,15 @@ from omegaconf import DictConfig
 
 from trace_bench.run_folder.index import failure
 from trace_bench.runs.identity import RunSpec, runs_of
-from trace_bench.settings.config import Job, check_settings, check_start, settings_of
+from trace_bench.settings.config import Job
 from trace_bench.sweeps.interrupt import listening, passing_on
-from trace_bench.sweeps.planning import check_composes, launcher_of, make_plan, readable_overrides
+from trace_bench.sweeps.planning import (
+    check_composes,
+    check_jobs,
+    launcher_of,
+    make_plan,
+    readable_overrides,
+)
 from trace_bench.sweeps.slurm.submission import is_slurm, name_of, status_of, submit, wait
 from trace_bench.sweeps.slurm.worker import make_assets
 from trace_bench.sweeps.sweep_plan import write_plan
@@ -78,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         plan = make_plan(overrides, args.multirun, args.config_dir)
         before = {run.folder for run in plan if not run.job.force and status_of(run) == "done"}
-        _check_settings(run.job for run in plan if run.folder not in before)
+        check_jobs(run.job for run in plan if run.folder not in before)
     except TraceBenchError as error:
         print(f"trace_bench: {error}", file=sys.stderr)
         return EXIT_MISTAKE
@@ -134,19 +140,6 @@ def _runs_on_slurm(
         raise
     _slurm_reasons.update(submission.reasons)
     return True
-
-
-def _check_settings(jobs: Iterable[Job]) -> None:
-    """Raise an error for settings unknown to a method, representation, prior or init; loads no weights."""
-    checked = set()
-    for job in jobs:
-        for group in ("method", "representation", "init", "prior"):
-            spec = getattr(job, group)
-            key = (group, spec.get("_target_"), *settings_of(spec))
-            if key not in checked:
-                check_settings(group, spec)
-                checked.add(key)
-        check_start(job)
 
 
 def _hand_over(args: argparse.Namespace, argv: Sequence[str], overrides: list[str]) -> None:

@@ -1,0 +1,82 @@
+"""Scores and results for Python and notebooks; `evaluation` re-exports these functions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from evaluation.metrics.base import Metric
+from evaluation.metrics.load import load_metrics
+from evaluation.metrics.score import score_all
+from evaluation.results.collect import collect
+from trace_bench.run_folder.index import read_index
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.errors import TraceBenchError
+
+
+def score_runs(output_root: str | Path = "outputs", metrics: Sequence[str] | None = None) -> pd.DataFrame:
+    """Score the finished runs without an up-to-date score, like `python -m evaluation.score`.
+
+    Args:
+        output_root: the folder that contains runs/.
+        metrics: names of conf/metric/, such as ["clip_score"]; None for the default metrics.
+
+    Returns:
+        `read_results(output_root)`. Warns about runs that could not be scored.
+
+    Raises:
+        TraceBenchError: there is no such folder or metric.
+    """
+    root, chosen = _folder(output_root), _metrics(metrics)
+    index = read_index(root)
+    outcome = score_all([run for run in index.runs.values() if run.manifest.status == "done"], chosen)
+    reasons = [f"{count} runs without a score: {reason}" for reason, count in outcome.unavailable.items()]
+    _warn([*reasons, *outcome.problems, *index.problems])
+    return collect(root, _metrics(None)).frame
+
+
+def read_results(output_root: str | Path = "outputs") -> pd.DataFrame:
+    """Settings, costs and scores of the finished runs, one row per run.
+
+    Args:
+        output_root: the folder that contains runs/.
+
+    Returns:
+        The rows of kind `run` of `python -m evaluation.collect`; a missing score is NaN. `minutes` is
+        wall-clock time; docs/evaluation.md defines the scores. Warns about folders that cannot be read.
+
+    Raises:
+        TraceBenchError: there is no such folder.
+    """
+    results = collect(_folder(output_root), _metrics(None))
+    _warn(results.problems)
+    return results.frame
+
+
+def _folder(output_root: str | Path) -> Path:
+    root = Path(output_root).expanduser()
+    if not root.is_dir():
+        raise TraceBenchError(f"There is no folder {root}: make assets first, or name their output root.")
+    return root
+
+
+def _metrics(names: Sequence[str] | None) -> dict[str, Metric]:
+    overrides = [] if names is None else [f"metric=[{','.join(names)}]"]
+    try:
+        with initialize_config_dir(conf_dir(), version_base="1.3", job_name="evaluation"):
+            config: DictConfig = compose("evaluation", overrides)
+    except HydraException as error:
+        known = ", ".join(sorted(path.stem for path in Path(conf_dir(), "metric").glob("*.yaml")))
+        raise TraceBenchError(f"metrics={names} is invalid; the metrics are {known}.") from error
+    return load_metrics(config)
+
+
+def _warn(problems: Sequence[str]) -> None:
+    for problem in dict.fromkeys(problems):
+        warnings.warn(problem, stacklevel=3)

@@ -1,0 +1,159 @@
+"""`trace-bench COMMAND ...`: every command of the project under one name.
+
+`trace-bench tables table=all` equals `python -m evaluation.tables table=all`; so do the others.
+The code of a command is imported when it runs, so `--help` is fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+EXIT_MISTAKE = 2
+
+
+def _run(arguments: list[str]) -> int:
+    """make one asset"""
+    from trace_bench.sweeps.sweep import main
+
+    return main(arguments)
+
+
+def _sweep(arguments: list[str]) -> int:
+    """make many: every combination of the values that you name"""
+    return _run(["-m", *arguments])
+
+
+def _status(arguments: list[str]) -> int:
+    """show the progress of sweeps"""
+    from trace_bench.sweeps.status import main
+
+    return main(arguments)
+
+
+def _prefetch(arguments: list[str]) -> int:
+    """download what a sweep will load, for nodes without internet"""
+    from trace_bench.sweeps.prefetch import main
+
+    return main(arguments)
+
+
+def _score(arguments: list[str]) -> None:
+    """score the finished runs"""
+    from evaluation.metrics.score import main
+
+    main()
+
+
+def _collect(arguments: list[str]) -> None:
+    """write all results into one file, results.parquet"""
+    from evaluation.results.collect import main
+
+    main()
+
+
+def _tables(arguments: list[str]) -> None:
+    """print and write the tables"""
+    from evaluation.tables.__main__ import main
+
+    main()
+
+
+def _figures(arguments: list[str]) -> None:
+    """draw the figures"""
+    from evaluation.figures.__main__ import main
+
+    main()
+
+
+def _contact_sheet(arguments: list[str]) -> None:
+    """draw every asset on one page"""
+    from evaluation.figures.contact_sheet import main
+
+    main()
+
+
+def _gpteval3d(arguments: list[str]) -> None:
+    """let a judge compare assets in pairs, and compute Elo"""
+    from evaluation.gpteval3d.__main__ import main
+
+    main()
+
+
+def _user_study(arguments: list[str]) -> None:
+    """ask people which asset is better"""
+    from evaluation.user_study.__main__ import main
+
+    main()
+
+
+def _check(arguments: list[str]) -> int:
+    """check a method, representation, metric or prior of your own"""
+    from evaluation.check import main
+
+    return main(arguments)
+
+
+#: Commands that return None are Hydra's: they read sys.argv and call sys.exit.
+COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
+    "run": _run,
+    "sweep": _sweep,
+    "status": _status,
+    "prefetch": _prefetch,
+    "score": _score,
+    "collect": _collect,
+    "tables": _tables,
+    "figures": _figures,
+    "contact-sheet": _contact_sheet,
+    "gpteval3d": _gpteval3d,
+    "user-study": _user_study,
+    "check": _check,
+}
+
+
+def usage() -> str:
+    """The list of commands."""
+    lines = [f"  {name:<15}{command.__doc__}" for name, command in COMMANDS.items()]
+    return "\n".join([
+        "usage: trace-bench COMMAND [key=value ...]",
+        "       trace-bench COMMAND --help",
+        "       trace-bench --version",
+        "",
+        *lines,
+    ])  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code, 2 if there is no such command."""
+    name, *arguments = (list(sys.argv[1:]) if argv is None else list(argv)) or [""]
+    if name in ("-h", "--help"):
+        print(usage())
+        return 0
+    if name == "--version":
+        from trace_bench import __version__
+
+        print(f"trace-bench {__version__}")
+        return 0
+    if name not in COMMANDS:
+        print(_no_command(name), file=sys.stderr)
+        return EXIT_MISTAKE
+    sys.argv = [f"trace-bench {name}", *arguments]
+    return COMMANDS[name](arguments) or 0
+
+
+def _no_command(name: str) -> str:
+    """One sentence, with the command probably meant."""
+    if not name:
+        return usage()
+    import difflib
+
+    if "=" in name or name in ("-m", "--multirun"):
+        close = ["run" if "=" in name else "sweep"]
+    else:
+        close = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
+    meant = f"did you mean `trace-bench {close[0]}`?" if close else "see `trace-bench --help`."
+    return f"trace-bench: there is no command {name!r}; {meant}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""`trace-bench`: every command under one name, found fast, with its own help and exit codes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import trace_bench
+from evaluation import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+WRITTEN_ELSEWHERE = {"check"}
+
+
+def test_the_script_is_declared():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"trace-bench": "evaluation.cli:main"}
+
+
+@pytest.fixture
+def script(monkeypatch, capsys, tmp_path):
+    """`script("score", "force=true")` -> (exit code, stdout, stderr), in an empty folder."""
+
+    def run(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["trace-bench", *arguments])
+        try:
+            code = cli.main()
+        except SystemExit as left:
+            code = left.code
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_help_names_every_command(script):
+    code, out, _ = script("--help")
+    assert code == 0
+    assert re.findall(r"^  ([\w-]+) +\w", out, re.MULTILINE) == list(cli.COMMANDS)
+    assert script("-h")[1] == out
+
+
+def test_no_command_is_a_mistake(script):
+    code, out, err = script()
+    assert (code, out) == (2, "")
+    assert "usage: trace-bench" in err
+
+
+def test_version(script):
+    assert script("--version") == (0, f"trace-bench {trace_bench.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("tablez", "did you mean `trace-bench tables`?"),
+        ("contact_sheet", "did you mean `trace-bench contact-sheet`?"),
+        ("method=sds", "did you mean `trace-bench run`?"),
+        ("-m", "did you mean `trace-bench sweep`?"),
+        ("qqq", "see `trace-bench --help`."),
+    ],
+)
+def test_an_unknown_command_takes_one_sentence(script, typed, meant):
+    code, out, err = script(typed)
+    assert (code, out, err) == (2, "", f"trace-bench: there is no command {typed!r}; {meant}\n")
+
+
+HELP = {
+    "run": "trace_bench makes 3D assets",
+    "sweep": "trace_bench makes 3D assets",
+    "status": "How far the sweeps are.",
+    "prefetch": "fetch and verify",
+    "score": "evaluation scores what",
+    "collect": "evaluation scores what",
+    "tables": "evaluation scores what",
+    "figures": "evaluation scores what",
+    "contact-sheet": "evaluation scores what",
+    "gpteval3d": "evaluation.gpteval3d has a judge",
+    "user-study": "evaluation.user_study asks people",
+}
+
+
+def test_every_command_is_tried_below():
+    assert set(HELP) == set(cli.COMMANDS) - WRITTEN_ELSEWHERE
+
+
+@pytest.mark.parametrize("name", HELP)
+def test_help_of_a_command_is_its_own(script, name):
+    code, out, _ = script(name, "--help")
+    assert code == 0
+    assert HELP[name] in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["run", "method_=sds"], 2, "did you mean method?"),
+        (["sweep", "method=sds,nope"], 2, "There is no method 'nope'"),
+        (["run", "method=sds,vsd"], 2, "add -m"),
+        (["run", "--nope"], 2, "usage: trace-bench run"),
+        (["status", "output_root=nowhere"], 2, "There is no folder nowhere"),
+        (["prefetch", "metric=nope"], 1, "There is no metric 'nope'"),
+        (["score", "output_root=nowhere"], 2, "There is no folder nowhere"),
+        (["contact-sheet", "output_root=nowhere"], 2, "There is no folder nowhere"),
+        (["gpteval3d", "mode=nope"], 2, "mode=nope is not known"),
+        (["user-study", "mode=nope"], 2, "mode must be one of"),
+    ],
+)
+def test_exit_codes_are_passed_on(script, arguments, code, says):
+    done = script(*arguments)
+    assert done[0] == code
+    assert says in done[2]
+
+
+def test_a_sweep_needs_no_flag(script, monkeypatch):
+    asked = []
+    monkeypatch.setattr("trace_bench.sweeps.sweep.main", lambda argv: asked.append(argv) or 75)
+    assert script("sweep", "method=sds,vsd")[0] == 75
+    assert script("run", "seed=1")[0] == 75
+    assert asked == [["-m", "method=sds,vsd"], ["seed=1"]]
+
+
+def test_as_a_process(tmp_path):
+    """Over an empty output root the command has nothing to do, and says so."""
+    (tmp_path / "outputs").mkdir()
+    command = [sys.executable, "-m", "evaluation.cli", "score"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "No finished runs" in done.stdout
