@@ -7,7 +7,7 @@ PYTEST_ARGS ?= -n 3 --dist worksteal
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test install install-dev lint style types imports format wheel-test constraints clean
+.PHONY: help bench test test-slow test-long install install-dev lint style types imports format wheel-test constraints clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -21,6 +21,12 @@ bench: $(VENV)/.installed  ## generate 3D assets with sds, vsd and trace, score 
 
 test: $(VENV)/.installed-dev  ## run the tests (CPU, offline)
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-dev  ## run the slow tests (a real Slurm, a browser)
+	$(PY) -m pytest -m slow --durations=15
+
+test-long: $(VENV)/.installed-dev  ## run the long tests (minutes each)
+	$(PY) -m pytest -m long --durations=15
 
 install: $(VENV)/.installed  ## create .venv and install trace_bench into it
 	@echo "trace_bench is installed in $(VENV)"

@@ -2,7 +2,7 @@
 
 The package needs transformers 4 and a separate environment (dependency group `imagereward`); the test
 installs one, or uses the interpreter in TRACE_BENCH_IMAGEREWARD_PYTHON. It needs the network to install, 8 GB
-of memory and some minutes: `TRACE_BENCH_TEST_NETWORK=1 pytest -m slow
+of memory and some minutes: `TRACE_BENCH_TEST_NETWORK=1 pytest -m long
 tests/evaluation/metrics/test_image_reward_parity.py`.
 """
 
@@ -25,7 +25,7 @@ from evaluation.metrics.image_reward.metric import ImageReward
 from evaluation.metrics.image_reward.native import TOKENS
 from evaluation.metrics.image_reward.network import MEAN, STD
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.long, pytest.mark.network]
 ROOT = Path(__file__).parents[3]
 PROMPTS = [
     "a red cube",
