@@ -33,7 +33,7 @@ class Representation(ABC):
 
     #: False where every camera sees the same picture
     views_matter: ClassVar[bool] = True
-    #: whether `points` are needed, optional, or unused (then only init=none goes with it)
+    #: whether initial `points` are needed, optional, or unused; unused implies init=none
     start: ClassVar[Start] = "optional"
     #: name -> optimiser; ask anew each time, since loading a state may replace them
     optimizers: dict[str, torch.optim.Optimizer]

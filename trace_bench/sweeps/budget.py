@@ -1,6 +1,6 @@
 """Equal work: how many steps of a method cost what another's run costs, known before anything is loaded.
 
-The work of a step is what the method declares for it (tests hold that against what the networks count), and
+The work of a step is what the method declares for it (each run compares that with the counted work), and
 the VAE work of encoding its views; the price of an item of work is counted on the prior's architecture.
 """
 
@@ -69,7 +69,8 @@ def _setting(root: DictConfig) -> Setting:
     def plain(key: str) -> str:
         return json.dumps(OmegaConf.to_container(root[key], resolve=True), sort_keys=True)
 
-    from trace_bench.settings.config import locate, settings_of
+    from trace_bench.settings.config import settings_of
+    from trace_bench.system.targets import locate
 
     representation = json.loads(plain("representation"))
     cls = locate("representation", representation)

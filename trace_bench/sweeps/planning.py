@@ -17,12 +17,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trace_bench.runs.identity import RunSpec, runs_of
-from trace_bench.settings.config import Job, did_you_mean, unresolved
+from trace_bench.settings.config import METADATA, Job, unresolved
 from trace_bench.settings.inputs import PLACEHOLDERS
 from trace_bench.sweeps import resolvers  # noqa: F401  registers what conf/ computes
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.targets import GIVEN, did_you_mean, locate, parameters
 
+#: Config groups whose settings are arguments of a class.
+PARTS = ("method", "representation", "prior", "init")
 #: Settings that are sentences, besides the prompt.
 TEXTS = ("method.source", "method.display_name")
 
@@ -37,7 +40,7 @@ def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None =
         others = tuple(item for item in items if not item.startswith("prompt="))
         if others not in composed:  # prompts are many and change nothing else, so they share one composition
             cfg = _compose([*extra, *others])
-            composed[others] = Job.from_config(cfg, cfg.hydra.runtime.choices)
+            composed[others] = Job.from_config(cfg, cfg.hydra)
         job = composed[others]
         jobs.append(replace(job, prompt=_parse(prompts[-1:])[0].value()) if prompts else job)
     runs = (run for job in jobs for run in runs_of(job))
@@ -165,12 +168,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         listed = f" There are: {', '.join(options)}." if options else ""
         return f"There is no {group} {option!r}{did_you_mean(option, options)}{listed}"
     if found := re.search(r"Could not override '(.+?)'", text):
-        known = _known_keys(overrides)
-        namesakes = [key for key in known if key.endswith(f".{found[1]}") and ".inputs." not in key]
-        if len(namesakes) == 1:
-            return f"There is no setting {found[1]!r}; did you mean {namesakes[0]}?"
-        siblings = [key for key in known if key.count(".") == found[1].count(".")]
-        return f"There is no setting {found[1]!r}{did_you_mean(found[1], siblings)}"
+        return _unknown_setting(found[1], overrides)
     if isinstance(error, ConfigCompositionException) and (
         found := re.search(r"[Ee]rror merging override (.+)", text)
     ):
@@ -179,16 +177,50 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     return " ".join(lines[:2]) or type(error).__name__
 
 
-def _known_keys(overrides: Sequence[str]) -> list[str]:
-    """Every key of the config, with the groups' choices of the command line where these exist."""
+def _unknown_setting(key: str, overrides: Sequence[str]) -> str:
+    """A sentence about a key that the config does not have, with what the command may have meant."""
+    cfg = _config_without_mistakes(overrides)
+    known = list(_leaves(OmegaConf.to_container(cfg, resolve=False), "")) if cfg is not None else []
+    namesakes = [name for name in known if name.endswith(f".{key}") and ".inputs." not in name]
+    if len(namesakes) == 1:
+        return f"There is no setting {key!r}; did you mean {namesakes[0]}?"
+    parent, _, word = key.rpartition(".")
+    if parent in PARTS and cfg is not None:
+        return _not_taken(parent, word, cfg[parent], cfg.hydra.runtime.choices[parent])
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    close = did_you_mean(word, [name.rpartition(".")[2] for name in siblings])
+    if parent:
+        close = close.replace("did you mean ", f"did you mean {parent}.")
+    return f"There is no setting {key!r}{close}"
+
+
+def _not_taken(group: str, word: str, spec: DictConfig, choice: str) -> str:
+    """A sentence about a setting of a method (representation, prior, init) that its YAML does not have."""
+    target = locate(group, spec)
+    taken = [name for name in parameters(target) or [] if name not in GIVEN.get(group, ())]
+    if word in taken:
+        return f"{group}.{word} is not in the YAML of {group}={choice}; write +{group}.{word}=... to set it."
+    in_yaml = [str(key) for key in spec if key not in METADATA or key in taken]
+    names = {name: f"{group}.{name}" if name in in_yaml else f"+{group}.{name}" for name in [*in_yaml, *taken]}
+    close = did_you_mean(word, names)
+    for name, written in names.items():
+        if close == f"; did you mean {name}?":
+            return f"There is no setting '{group}.{word}'; did you mean {written}?"
+    listed = ", ".join(names) or "no settings"
+    return f"There is no setting '{group}.{word}'; {group}={choice} takes {listed}."
+
+
+def _config_without_mistakes(overrides: Sequence[str]) -> DictConfig | None:
+    """The config with the groups' choices of the command line, where these exist, and nothing else of it."""
+    places = [item for item in overrides if item.startswith("hydra.searchpath=")]
     chosen = [item for item in overrides if re.match(r"[a-z_]+=[\w]+$", item)]
-    for attempt in (chosen, []):
+    for attempt in ([*places, *chosen], places, []):
         try:
             with initialize_config_dir(conf_dir(), version_base="1.3", job_name="trace_bench"):
-                return list(_leaves(OmegaConf.to_container(compose("config", attempt), resolve=False), ""))
+                return compose("config", attempt, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException):
             continue
-    return []
+    return None
 
 
 def _leaves(node: Any, prefix: str) -> Iterable[str]:

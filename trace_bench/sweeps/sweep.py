@@ -50,7 +50,7 @@ def run_job(cfg: DictConfig) -> None:
     on_error=stop leave through SystemExit, which does end it.
     """
     try:
-        job = Job.from_config(cfg, HydraConfig.get().runtime.choices)
+        job = Job.from_config(cfg, HydraConfig.get())
         runs = runs_of(job)
     except (
         TraceBenchError
