@@ -1,7 +1,7 @@
 """What a metric is, and the score file that it leaves in a run folder.
 
-A metric is one file with a subclass of `Metric` and one YAML under conf/metric/ that names it by `_target_`.
-Its score of a run is cached in `scores/<metric>.json` together with everything it depends on (the hash of the
+A metric is one file with a subclass of `Metric` and one YAML that names it by `_target_`
+(docs/adding_a_metric.md). Its score of a run is cached in `scores/<metric>.json` together with everything it depends on (the hash of the
 pictures, the prompt, the metric's version, settings and weights); where all of these agree the file stands,
 else it is made anew.
 """
@@ -12,9 +12,10 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from trace_bench.run_folder.reading import AGAIN, Run, read_json
@@ -56,35 +57,38 @@ class Score:
 
 
 class Metric(ABC):
-    """Scores a run from its folder alone."""
+    """Scores a run from its folder alone. A subclass sets the first four attributes and defines `score`."""
 
-    name: ClassVar[str]
-    version: ClassVar[str]
+    name: ClassVar[str]  # of the YAML, the score file and the config node metrics.<name>
+    version: ClassVar[str]  # raise it when the definition changes; old scores are then made anew
     citation: ClassVar[str]
-    quantities: ClassVar[tuple[Quantity, ...]]
+    quantities: ClassVar[tuple[Quantity, ...]]  # what tables show of `Score.values`
+    #: the settings of the YAML and the command line, where a command made the metric
+    configured: Mapping[str, Any] = MappingProxyType({})
 
-    @abstractmethod
     def applies(self, run: Run) -> bool:
         """Whether the metric is defined for this run at all."""
+        return True
 
     def concerns(self, prior: str) -> bool:
         """Whether a table of this prior's runs should say that a score is missing."""
         return True
 
-    @abstractmethod
     def files(self, run: Run) -> list[Path]:
-        """The files of the run folder that the score depends on."""
+        """The files of the run folder that the score depends on: all rgb pictures, unless it is said."""
+        return [run.rgb(view) for view in range(len(run.cameras))]
 
-    @abstractmethod
     def weights(self, run: Run) -> str:
-        """Hash of the model, or of whatever else plays the judge."""
+        """Hash of the model, or of whatever else plays the judge; empty where there is none."""
+        return ""
 
-    @abstractmethod
     def settings(self, run: Run) -> dict[str, Any]:
-        """The declared parameters, as JSON."""
+        """What else the score depends on, as JSON: all that is configured, unless it is said."""
+        return dict(self.configured)
 
     @abstractmethod
-    def score(self, run: Run) -> Score: ...
+    def score(self, run: Run) -> Score:
+        """The values of one finished run: a finite number or None for each quantity."""
 
 
 def score_path(run: Run, metric: str) -> Path:

@@ -123,7 +123,7 @@ def test_a_setting_that_no_constructor_takes_is_named():
         ("trace_bench.methods.sds.Nothing", "the module 'trace_bench.methods.sds' has no 'Nothing'."),
         ("needs_more.Mine", "it needs the module 'not_there', which is not installed."),
         ("broken_file.Mine", "cannot be imported: SyntaxError: "),
-        ("no_cost.Mine", "no_cost.Mine does not define cost and step, which every method must define."),
+        ("no_cost.Mine", "no_cost.Mine does not define cost and step, which Method requires."),
     ],
 )
 def test_a_target_that_is_not_there(target, says, tmp_path, monkeypatch):

@@ -59,7 +59,18 @@ def launcher_of(overrides: Sequence[str], config_dir: str | None = None) -> dict
 
 def check_composes(overrides: Sequence[str], config_dir: str | None = None) -> None:
     """Raise one sentence where the config cannot be composed."""
-    _compose([*_search_path(config_dir), *overrides])
+    compose_config(overrides, config_dir)
+
+
+def compose_config(
+    overrides: Sequence[str], config_dir: str | None = None, root: str = "config"
+) -> DictConfig:
+    """conf/<root>.yaml composed with overrides and its hydra node, a folder of one's own included.
+
+    Raises:
+        TraceBenchError: it cannot be composed; one sentence about what is wrong with the overrides.
+    """
+    return _compose([*_search_path(config_dir), *overrides], root)
 
 
 def _expand(overrides: Sequence[str], multirun: bool, extra: Sequence[str]) -> list[list[str]]:
@@ -148,16 +159,16 @@ def _search_path(config_dir: str | None) -> list[str]:
     return [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"]
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
+def _compose(overrides: Sequence[str], root: str = "config") -> DictConfig:
     """The composed config with its hydra node, or one sentence about what is wrong with the overrides."""
     try:
         with initialize_config_dir(conf_dir(), version_base="1.3", job_name="trace_bench"):
-            return compose("config", list(overrides), return_hydra_config=True)
+            return compose(root, list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise TraceBenchError(_explain(error, overrides)) from error
+        raise TraceBenchError(_explain(error, overrides, root)) from error
 
 
-def _explain(error: Exception, overrides: Sequence[str]) -> str:
+def _explain(error: Exception, overrides: Sequence[str], root: str) -> str:
     """Hydra's many-lined errors about a command line in one sentence."""
     text = str(error)
     if isinstance(error, MissingConfigException) and (
@@ -168,7 +179,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         listed = f" There are: {', '.join(options)}." if options else ""
         return f"There is no {group} {option!r}{did_you_mean(option, options)}{listed}"
     if found := re.search(r"Could not override '(.+?)'", text):
-        return _unknown_setting(found[1], overrides)
+        return _unknown_setting(found[1], overrides, root)
     if isinstance(error, ConfigCompositionException) and (
         found := re.search(r"[Ee]rror merging override (.+)", text)
     ):
@@ -177,9 +188,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     return " ".join(lines[:2]) or type(error).__name__
 
 
-def _unknown_setting(key: str, overrides: Sequence[str]) -> str:
+def _unknown_setting(key: str, overrides: Sequence[str], root: str) -> str:
     """A sentence about a key that the config does not have, with what the command may have meant."""
-    cfg = _config_without_mistakes(overrides)
+    cfg = _config_without_mistakes(overrides, root)
     known = list(_leaves(OmegaConf.to_container(cfg, resolve=False), "")) if cfg is not None else []
     namesakes = [name for name in known if name.endswith(f".{key}") and ".inputs." not in name]
     if len(namesakes) == 1:
@@ -210,14 +221,14 @@ def _not_taken(group: str, word: str, spec: DictConfig, choice: str) -> str:
     return f"There is no setting '{group}.{word}'; {group}={choice} takes {listed}."
 
 
-def _config_without_mistakes(overrides: Sequence[str]) -> DictConfig | None:
+def _config_without_mistakes(overrides: Sequence[str], root: str) -> DictConfig | None:
     """The config with the groups' choices of the command line, where these exist, and nothing else of it."""
     places = [item for item in overrides if item.startswith("hydra.searchpath=")]
-    chosen = [item for item in overrides if re.match(r"[a-z_]+=[\w]+$", item)]
+    chosen = [item for item in overrides if re.match(r"[a-z_]+=\[?\w+\]?$", item)]
     for attempt in ([*places, *chosen], places, []):
         try:
             with initialize_config_dir(conf_dir(), version_base="1.3", job_name="trace_bench"):
-                return compose("config", attempt, return_hydra_config=True)
+                return compose(root, attempt, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException):
             continue
     return None

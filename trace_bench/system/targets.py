@@ -85,8 +85,9 @@ def check_target(group: str, spec: Mapping[str, Any], settings: Iterable[str]) -
     target = locate(group, spec)
     missing = sorted(getattr(target, "__abstractmethods__", ()))
     if missing:
+        base = next(cls for cls in getattr(target, "__mro__", ()) if missing[0] in vars(cls))
         raise TraceBenchError(
-            f"{spec['_target_']} does not define {' and '.join(missing)}, which every {group} must define."
+            f"{spec['_target_']} does not define {' and '.join(missing)}, which {base.__name__} requires."
         )
     known = parameters(target)
     for key in settings:
