@@ -33,7 +33,13 @@ if TYPE_CHECKING:  # imports torch
 
 CHECKED = ("method", "representation", "prior", "metric")
 #: What a check is made with where the command does not say.
-QUICK = {"method": "sds", "representation": "gaussians", "prior": "tiny", "prompt_set": "toy", "device": "cpu"}
+QUICK = {
+    "method": "sds",
+    "representation": "gaussians",
+    "prior": "tiny",
+    "prompt_set": "toy",
+    "device": "cpu",
+}
 PROMPT, VIEWS, RESOLUTION = "a red cube", 4, 64
 
 
@@ -42,8 +48,12 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="trace-bench check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-dir", metavar="FOLDER", help="your own conf/, with method/mine.yaml and so on")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=f"one of {', '.join(CHECKED)} at least")
+    parser.add_argument(
+        "--config-dir", metavar="FOLDER", help="your own conf/, with method/mine.yaml and so on"
+    )
+    parser.add_argument(
+        "settings", nargs="*", metavar="KEY=VALUE", help=f"one of {', '.join(CHECKED)} at least"
+    )
     args = parser.parse_intermixed_args(list(argv))
     total = failed = 0
     try:
@@ -151,7 +161,7 @@ def sample_runs(metric: Metric, folder: Path) -> Any:
     They are of the tiny prior, or of sd21 where the metric leaves the tiny prior out.
 
     Raises:
-        TraceBenchError: the metric applies to neither.
+        TraceBenchError: the metric applies to neither, or its weights are not on this machine.
     """
     from evaluation.metrics.check import Subject as MetricSubject
     from trace_bench.run_folder.reading import Run
@@ -163,6 +173,7 @@ def sample_runs(metric: Metric, folder: Path) -> Any:
             for one in (run, empty)
         )
         if metric.applies(run):
+            metric.weights(run)
             return MetricSubject(metric, run, empty)
     raise TraceBenchError(f"The metric {metric.name!r} applies to no run that could be made here.")
 

@@ -123,8 +123,8 @@ def _is_json(value: Any) -> bool:
 CHECKS: tuple[Check[Subject], ...] = (
     Check("name, version, citation, quantities", declaration),
     Check("files, settings, weights", inputs),
+    Check("score file", cache),  # before any other scores the run, and may write into its folder
     Check("score", score),
     Check("an empty asset", empty_asset),
     Check("one run, one score", determinism),
-    Check("score file", cache),
 )

@@ -118,7 +118,10 @@ def test_a_setting_that_no_constructor_takes_is_named():
     [
         (None, "has no _target_"),
         ("Nothing", "cannot be imported: write it as module.Class."),
-        ("nowhere.Nothing", "cannot be imported: there is no module 'nowhere' in this folder or on PYTHONPATH."),
+        (
+            "nowhere.Nothing",
+            "cannot be imported: there is no module 'nowhere' in this folder or on PYTHONPATH.",
+        ),
         ("trace_bench.methods.nowhere.Nothing", "there is no module 'trace_bench.methods.nowhere' in this"),
         ("trace_bench.methods.sds.Nothing", "the module 'trace_bench.methods.sds' has no 'Nothing'."),
         ("needs_more.Mine", "it needs the module 'not_there', which is not installed."),
@@ -166,7 +169,9 @@ def test_a_representation_without_points_implies_init_none(overrides):
 
 def test_an_init_that_the_command_names_is_refused_not_replaced():
     (run,) = make_plan(["representation=image", "init=sphere"], multirun=False)
-    with pytest.raises(TraceBenchError, match=r"^representation=image takes no initial points; use init=none\.$"):
+    with pytest.raises(
+        TraceBenchError, match=r"^representation=image takes no initial points; use init=none\.$"
+    ):
         check_start(run.job)
 
 

@@ -158,7 +158,7 @@ def resume(subject: Subject) -> str:
 def views_apart(subject: Subject) -> str:
     """A view's direction does not depend on the other views of the batch; it may be multiplied by B."""
     whole, alone = subject.together.answers[0].grad, subject.alone.answers[0].grad
-    tolerance = 1e-3 * float(whole.abs().max())
+    tolerance = 1e-3 * whole.detach().abs().max().item()
     for factor, says in ((1, "the same"), (VIEWS, f"{VIEWS} times as large: a sum over the batch")):
         if torch.allclose(whole[:1], factor * alone, rtol=1e-3, atol=tolerance):
             return f"in a batch of {VIEWS} {says}"

@@ -37,10 +37,9 @@ class Subject:
         return self.prior.embed([self.prompt]).expand(ITEMS)
 
     def picture(self) -> Tensor:
-        """rgb [ITEMS, 3, R, R] in [0, 1]; as many channels as the latents have where these are pixels."""
+        """rgb [ITEMS, 3, R, R] in [0, 1], R the prior's resolution."""
         side, generator = self.prior.resolution, torch.Generator().manual_seed(1)
-        channels = self.prior.latent_shape[0] if self.prior.latent_shape[1:] == (side, side) else 3
-        return torch.rand(ITEMS, channels, side, side, generator=generator).to(self.prior.device)
+        return torch.rand(ITEMS, 3, side, side, generator=generator).to(self.prior.device)
 
     def noise(self) -> Tensor:
         """The posterior's draw, [ITEMS, C, h, w]."""
@@ -175,7 +174,7 @@ def adapter_trains(subject: Subject) -> str:
     optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-2)
     for _ in range(2):
         optimizer.zero_grad()
-        adapter.predict(x0, t, text, _camera(x0)).square().mean().backward()
+        (adapter.predict(x0, t, text, _camera(x0)) - x0).square().mean().backward()
         optimizer.step()
     adapter.check_trains()
     state = {name: value.clone() for name, value in adapter.state_dict().items()}

@@ -212,7 +212,9 @@ def _not_taken(group: str, word: str, spec: DictConfig, choice: str) -> str:
     if word in taken:
         return f"{group}.{word} is not in the YAML of {group}={choice}; write +{group}.{word}=... to set it."
     in_yaml = [str(key) for key in spec if key not in METADATA or key in taken]
-    names = {name: f"{group}.{name}" if name in in_yaml else f"+{group}.{name}" for name in [*in_yaml, *taken]}
+    names = {
+        name: f"{group}.{name}" if name in in_yaml else f"+{group}.{name}" for name in [*in_yaml, *taken]
+    }
     close = did_you_mean(word, names)
     for name, written in names.items():
         if close == f"; did you mean {name}?":

@@ -104,7 +104,9 @@ def fetch_judge(name: str) -> str:
     """Fetch the models that conf/metric/<name>.yaml names, apart from those that come with the package."""
     path = Path(conf_dir()) / "metric" / f"{name}.yaml"
     if not path.is_file() or name == "default":
-        known = ", ".join(sorted(found.stem for found in path.parent.glob("*.yaml") if found.stem != "default"))
+        known = ", ".join(
+            sorted(found.stem for found in path.parent.glob("*.yaml") if found.stem != "default")
+        )
         raise TraceBenchError(f"There is no metric {name!r}; the metrics are {known}.")
     spec: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     models = (spec.get("models") or {}).values()
