@@ -194,16 +194,20 @@ def _write_run(folder: Path, is_empty: bool) -> Any:
     if is_empty:
         rgb, alpha, depth = np.ones_like(rgb), np.zeros_like(alpha), np.zeros_like(depth)
     normal = alpha[..., None] * (0.5 * seen.normal.numpy() + 0.5) + (1.0 - alpha[..., None])
-    as_bytes = [(255.0 * value).round().astype(np.uint8) for value in (rgb, normal, alpha)]
+    pictures = {"rgb": rgb, "normal": normal, "alpha": alpha}
+    views = Views(
+        **{name: (255.0 * value).round().astype(np.uint8) for name, value in pictures.items()},
+        depth=depth.astype(np.float16),
+    )
     folder.mkdir()
-    files, views = write_views(Views(*as_bytes, depth.astype(np.float16)), cameras, folder)
+    files, n_views = write_views(views, cameras, folder)
     identity = RunIdentity(
         method="sds", representation="gaussians", init="random", prior="tiny", protocol="toy",
         prompt_set="toy", prompt_id="0", prompt=PROMPT, guidance_scale=7.5, seed=0, steps=240,
         views_per_step=1, resolution=RESOLUTION,
     )  # fmt: skip
     manifest = Manifest("done", f"{int(is_empty)}" * 64, identity, finished="2026-01-01T00:00:00+00:00")
-    manifest.files, manifest.views = files, views
+    manifest.files, manifest.views = files, n_views
     write_manifest(folder, manifest)
     return Run(folder, manifest)
 

@@ -21,7 +21,8 @@ class Good(Method):
         self.seen += 1
         t = rng.randint("t", 20, 980, len(latents))
         eps = rng.randn("eps", latents.shape, dtype=latents.dtype)
-        found = self.prior.eps(latents + eps, t, text.plain.expand(len(latents)))
+        x_t = (latents + eps).to(self.prior.alphas_cumprod.dtype)
+        found = self.prior.eps(x_t, t, text.plain.expand(len(latents))).to(latents)
         return Distilled(self.seen * (found - eps), {"seen": self.seen.clone()}, target=latents)
 
     def cost(self, progress: Any, batch: int, rng: Any) -> Work:

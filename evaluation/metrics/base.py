@@ -1,9 +1,9 @@
 """What a metric is, and the score file that it leaves in a run folder.
 
 A metric is one file with a subclass of `Metric` and one YAML that names it by `_target_`
-(docs/adding_a_metric.md). Its score of a run is cached in `scores/<metric>.json` together with everything it depends on (the hash of the
-pictures, the prompt, the metric's version, settings and weights); where all of these agree the file stands,
-else it is made anew.
+(docs/adding_a_metric.md). Its score of a run is cached in `scores/<metric>.json` together with everything it
+depends on (the hash of the pictures, the prompt, the metric's version, settings and weights); where all of
+these agree the file stands, else it is made anew.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ MISTAKES = [
     (["method.flip_probabilty=1"], "did you mean +method.flip_probability?"),
     (
         ["method.flip_probability=1"],
-        "method.flip_probability is not in the YAML of method=trace; write +method.flip_probability=... to set",
+        "method.flip_probability is not in the YAML of method=trace; write +method.flip_probability=... to",
     ),
-    (["representation.lr.menas=1"], "did you mean representation.lr.means?"),
+    (["representation.lr.meanz=1"], "did you mean representation.lr.means?"),
     (["rig.foo=3"], "There is no setting 'rig.foo'."),
     (["method=tracee"], "There is no method 'tracee'; did you mean trace? There are: "),
     (["prior=sd12"], "There is no prior 'sd12'"),

@@ -116,7 +116,7 @@ def decode(subject: Subject) -> str:
     _counted(subject, lambda: rgb.append(subject.prior.decode(latents)), Work(vae_dec=ITEMS))
     _is_like(rgb[0], tuple(subject.picture().shape), "decode")
     require(not rgb[0].requires_grad, "decode has a graph")
-    require(-1e-4 <= rgb[0].min() and rgb[0].max() <= 1.0001, "decode leaves [0, 1]")
+    require(rgb[0].min() >= -1e-4 and rgb[0].max() <= 1.0001, "decode leaves [0, 1]")
     return f"{list(rgb[0].shape)} in [0, 1]"
 
 

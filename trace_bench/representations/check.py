@@ -146,7 +146,7 @@ def initial_points(subject: Subject) -> str:
 
 
 def rendering(subject: Subject) -> str:
-    """Pictures, alpha, depth and normals have their shapes and ranges; a representation may have no normals."""
+    """Pictures, alpha, depth and normals, if any, have their shapes and ranges."""
     with torch.no_grad():
         render = subject.fresh().render(subject.cameras(), torch.ones(3), with_normals=True)
         require((render.rgb is None) != (render.latents is None), "rgb or latents, exactly one of them")
@@ -156,12 +156,12 @@ def rendering(subject: Subject) -> str:
         height, width = render.alpha.shape[1:3]
         if render.rgb is not None:
             require(tuple(render.rgb.shape) == (VIEWS, height, width, 3), f"rgb is {list(render.rgb.shape)}")
-            require(-1e-4 <= render.rgb.min() and render.rgb.max() <= 1.0001, "rgb leaves [0, 1]")
+            require(render.rgb.min() >= -1e-4 and render.rgb.max() <= 1.0001, "rgb leaves [0, 1]")
         for name in ("alpha", "depth"):
             found = getattr(render, name)
             require(tuple(found.shape) == (VIEWS, height, width, 1), f"{name} is {list(found.shape)}")
             require(torch.isfinite(found).all(), f"{name} is NaN or infinite")
-        require(-1e-4 <= render.alpha.min() and render.alpha.max() <= 1.0001, "alpha leaves [0, 1]")
+        require(render.alpha.min() >= -1e-4 and render.alpha.max() <= 1.0001, "alpha leaves [0, 1]")
         if render.normal is not None:
             wanted = (VIEWS, height, width, 3)
             require(tuple(render.normal.shape) == wanted, f"normal is {list(render.normal.shape)}")

@@ -94,8 +94,9 @@ def cost(subject: Subject) -> str:
 
 def finite_and_frozen(subject: Subject) -> str:
     """After a run all states are finite, and the prior is as it was."""
-    for part, name in zip(subject.whole.pair, ("method", "representation"), strict=True):
-        bad = first_non_finite(part.state_dict(), name)
+    method, representation = subject.whole.pair
+    for name, state in (("method", method.state_dict()), ("representation", representation.state_dict())):
+        bad = first_non_finite(state, name)
         require(bad is None, f"{bad} is NaN or infinite")
     parameters = frozen_parameters(subject.prior)
     frozen = all(p.grad is None and not p.requires_grad for p in parameters)
@@ -106,14 +107,16 @@ def finite_and_frozen(subject: Subject) -> str:
 def resume(subject: Subject) -> str:
     """A run that was stopped, written to a file and taken up again ends where the whole one did."""
     expected = subject.whole.tensors
-    stopped, asked = subject.make(), iter(range(STEPS + 1))
-    subject.run(stopped, should_stop=lambda: next(asked) >= STOP)
+    asked = iter(range(STEPS + 1))
+    pair: Pair = subject.make()
+    subject.run(pair, should_stop=lambda: next(asked) >= STOP)
     file = io.BytesIO()
-    torch.save([part.state_dict() for part in stopped], file)
+    torch.save([pair[0].state_dict(), pair[1].state_dict()], file)
     file.seek(0)
     resumed = subject.make()
-    for part, state in zip(resumed, torch.load(file, weights_only=True), strict=True):
-        part.load_state_dict(state)
+    of_method, of_representation = torch.load(file, weights_only=True)
+    resumed[0].load_state_dict(of_method)
+    resumed[1].load_state_dict(of_representation)
     subject.run(resumed, start=STOP)
     found = [value for part in resumed for value in tensors(part.state_dict())]
     require(len(found) == len(expected) > 0, "the states have another number of tensors")

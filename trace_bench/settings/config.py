@@ -168,7 +168,7 @@ class Job:
         return self.method.get("guidance_scale") if self.guidance_scale is None else self.guidance_scale
 
     @staticmethod
-    def from_config(cfg: DictConfig, hydra: DictConfig) -> Job:
+    def from_config(cfg: DictConfig, hydra: Any) -> Job:
         """The job that a composed config describes; `hydra` is the config's own node of that name.
 
         Where the representation takes no initial points and the command names no init, the init is none.
@@ -194,7 +194,7 @@ class Job:
         return Job(choices=choices, **data)
 
 
-def _check_reference(method: DictConfig, name: str, hydra: DictConfig) -> None:
+def _check_reference(method: DictConfig, name: str, hydra: Any) -> None:
     """Raise where a method's YAML says nothing of the guidance scale or of the method's own budget."""
     for key in ("guidance_scale", "reference.steps", "reference.views_per_step"):
         group, _, item = key.rpartition(".")
@@ -209,7 +209,7 @@ _REQUIRED = {
 }
 
 
-def _yaml_of(group: str, name: str, hydra: DictConfig) -> str:
+def _yaml_of(group: str, name: str, hydra: Any) -> str:
     """The file that a choice of a config group comes from."""
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     files = [folder / group / f"{name}.yaml" for folder in folders]
