@@ -61,7 +61,7 @@ def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, fl
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         cfg = compose("config", [f"method={method_name}", *overrides], return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
-    job = Job.from_config(cfg, HydraConfig.get().runtime.choices)
+    job = Job.from_config(cfg, HydraConfig.get())
     device = resolve_device(job.device)
     prior = load_prior(job, device)
     method = make_method(job, prior)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from trace_bench.cameras import CameraRange, Cameras, sample_cameras
 from trace_bench.methods.base import Distilled, Method
-from trace_bench.priors.base import Prior
+from trace_bench.methods.cost import check_cost
+from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
 from trace_bench.render import Render
@@ -113,6 +114,7 @@ def distill(
 
     Raises:
         NonFiniteError: a render, latent, gradient or loss was NaN or infinite; names the step.
+        CostError: the method's first step did other work than the method declares.
     """
     monitor = FiniteMonitor(prior.device)
     check_every = 1 if prior.device.type == "cpu" else log_every
@@ -131,6 +133,7 @@ def distill(
             rng.at(k),
             monitor,
             observe,
+            is_first=k == start,
         )
         log_now = (k + 1) % log_every == 0 or k + 1 == steps
         if log_now or (k + 1) % check_every == 0:
@@ -150,14 +153,21 @@ def _step(
     rng: StepRng,
     monitor: FiniteMonitor,
     observe: Callable[[Observation], None],
+    is_first: bool,
 ) -> tuple[Distilled, Tensor]:
-    """Run one step; returns the method's result and the regularisation loss."""
+    """Run one step; returns the method's result and the regularisation loss.
+
+    The first step compares the declared with the counted cost of the method.
+    """
     n = len(view)
     render = representation.render(view, background_colour(background, n, rng, prior.device))
     representation.pre_backward(render)
     habits = (method.encode_depth_probability, method.flip_probability, method.pixel_gradient_limit)
     latents = encode(prior, render, rng, *habits)
+    counted = prior.counter + Work()
     distilled = method.step(latents.detach(), text, view, progress, rng)
+    if is_first:
+        check_cost(method, prior.counter - counted, n, progress, rng)
     observe(Observation(progress, view, rng, render, latents, distilled))
     grad_rms = distilled.grad.square().mean().sqrt() / n
     regularisation = representation.regularisation(render, progress, grad_rms)

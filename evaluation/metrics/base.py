@@ -12,9 +12,10 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from trace_bench.run_folder.reading import AGAIN, Run, read_json
@@ -52,35 +53,38 @@ class Score:
 
 
 class Metric(ABC):
-    """Scores a run from its folder only."""
+    """Scores a run from its folder only. A subclass sets the first four attributes and defines `score`."""
 
-    name: ClassVar[str]
-    version: ClassVar[str]
+    name: ClassVar[str]  # of the YAML, the score file and the config node metrics.<name>
+    version: ClassVar[str]  # raise it when the definition changes; old scores are then made anew
     citation: ClassVar[str]
-    quantities: ClassVar[tuple[Quantity, ...]]
+    quantities: ClassVar[tuple[Quantity, ...]]  # what tables show of `Score.values`
+    #: the settings of the YAML and the command line, where a command made the metric
+    configured: Mapping[str, Any] = MappingProxyType({})
 
-    @abstractmethod
     def applies(self, run: Run) -> bool:
         """Whether the metric is defined for this run."""
+        return True
 
     def concerns(self, prior: str) -> bool:
         """Whether tables of this prior's runs should report missing scores."""
         return True
 
-    @abstractmethod
     def files(self, run: Run) -> list[Path]:
-        """The files in the run folder that the score depends on."""
+        """The files in the run folder that the score depends on; by default all rgb pictures."""
+        return [run.rgb(view) for view in range(len(run.cameras))]
 
-    @abstractmethod
     def weights(self, run: Run) -> str:
-        """Hash of the model weights, or of whatever replaces the model."""
+        """Hash of the model weights, or of whatever replaces the model; empty if there is none."""
+        return ""
 
-    @abstractmethod
     def settings(self, run: Run) -> dict[str, Any]:
-        """The parameters, as JSON."""
+        """The parameters that the score depends on, as JSON; by default all configured settings."""
+        return dict(self.configured)
 
     @abstractmethod
-    def score(self, run: Run) -> Score: ...
+    def score(self, run: Run) -> Score:
+        """The values of one finished run: a finite number or None for each quantity."""
 
 
 def score_path(run: Run, metric: str) -> Path:

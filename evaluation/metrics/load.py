@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation.metrics.base import Metric
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.targets import check_target
 
 
 def load_metrics(config: DictConfig) -> dict[str, Metric]:
-    """The configured metrics of conf/metric/, by name."""
+    """The metrics of a composed config, by name.
+
+    Raises:
+        TraceBenchError: a metric cannot be created.
+    """
     chosen = config.get("metrics") or OmegaConf.create({})
     if not isinstance(chosen, DictConfig):
         raise TraceBenchError(f"metrics={chosen} does not select metrics; use metric=[{chosen}].")
+    if config.get("metric"):
+        target = config.metric.get("_target_")
+        raise TraceBenchError(
+            f"The YAML of the metric {target} needs `# @package metrics.NAME` as its first line."
+        )
     entries: dict[str, Any] = OmegaConf.to_container(chosen, resolve=True)  # type: ignore[assignment]
-    metrics: dict[str, Metric] = {}
-    for name, entry in entries.items():
-        try:
-            metric = instantiate(entry, _convert_="all")
-        except Exception as error:
-            if isinstance(error.__cause__, TraceBenchError):
-                raise error.__cause__ from None
-            raise TraceBenchError(f"The metric '{name}' in the config cannot be created: {error}") from error
-        if not isinstance(metric, Metric) or metric.name != name:
-            raise TraceBenchError(
-                f"conf/metric/{name}.yaml needs a _target_ that is a Metric with the name '{name}'."
-            )
-        metrics[name] = metric
-    return metrics
+    return {name: _make(name, entry) for name, entry in entries.items()}
+
+
+def _make(name: str, entry: Mapping[str, Any]) -> Metric:
+    settings = {key: value for key, value in entry.items() if key != "_target_"}
+    target = check_target(f"metrics.{name}", entry, settings)
+    try:
+        metric = target(**settings)
+    except TraceBenchError:
+        raise
+    except Exception as error:
+        raise TraceBenchError(
+            f"The metric {name!r} cannot be created: {type(error).__name__}: {error}."
+        ) from error
+    if not isinstance(metric, Metric) or getattr(metric, "name", None) != name:
+        raise TraceBenchError(
+            f"The YAML of the metric {name!r} needs a _target_ that is a Metric with the name {name!r}, "
+            f"but {entry['_target_']} is {getattr(metric, 'name', 'none')!r}."
+        )
+    metric.configured = settings
+    return metric

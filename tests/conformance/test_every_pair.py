@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from functools import cache
 from typing import Any
 
@@ -13,22 +12,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from sd_checkpoint import make_checkpoint
 
-from trace_bench.cameras import CameraRange
-from trace_bench.distill import distill
 from trace_bench.methods.base import Method
-from trace_bench.priors.base import Work
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
-from trace_bench.priors.text import embed_prompt
-from trace_bench.progress import Progress
 from trace_bench.representations.base import Representation
 from trace_bench.representations.points import PointCloud
-from trace_bench.runs.checkpoint import first_non_finite
-from trace_bench.seeding import Rng
+from trace_bench.runs.check import CHECKS, Subject
 from trace_bench.settings.config import build
 
 REPRESENTATIONS = sorted(path.stem for path in (CONF / "representation").glob("*.yaml"))
-STEPS, STOP, VIEWS = 3, 1, 2
-RANGE = CameraRange(distance=(2.5, 2.8), fovy_deg=(40.0, 45.0), elevation_deg=(-10.0, 60.0))
 SMALL: dict[str, dict[str, Any]] = {
     "nerf": {
         "samples_per_ray": 24,
@@ -73,51 +64,15 @@ def make(method: str, representation: str, prior: StableDiffusionPrior) -> Pair:
     return configured(method, prior, "tiny"), made
 
 
-def run(prior: StableDiffusionPrior, pair: Pair, **options: Any) -> None:
-    text = embed_prompt(prior, "a red cube", pair[0].negative_prompt)
-    settings = {"views_per_step": VIEWS, "resolution": 16, "background": "random", "rng": Rng(0)}
-    distill(prior, *pair, text, RANGE, steps=STEPS, **settings, **options)
-
-
-def tensors(state: Any) -> list[torch.Tensor]:
-    if isinstance(state, torch.Tensor):
-        return [state]
-    values = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
-    return [tensor for value in values for tensor in tensors(value)]
-
-
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 @pytest.mark.parametrize("method", NAMES)
 def test_pair(prior: StableDiffusionPrior, method: str, representation: str) -> None:
-    """Counted cost equals declared cost at every step; nothing is NaN; a run that is stopped, saved and
-    resumed is bitwise identical to an uninterrupted one; the prior does not change."""
-    whole = make(method, representation, prior)
-    seen = [prior.counter + Work()]
-    run(prior, whole, on_step=lambda k, log: seen.append(prior.counter + Work()))
-    is_latent = whole[1].is_latent(settings_of_toy(representation))
-    encoder = Work() if is_latent else Work(vae_enc_fwd=VIEWS, vae_enc_bwd=VIEWS)
-    for k in range(STEPS):
-        declared = whole[0].cost(Progress(k, STEPS), VIEWS, Rng(0).at(k)) + encoder
-        assert seen[k + 1] - seen[k] == declared, k
-    expected = [state.clone() for part in whole for state in tensors(part.state_dict())]
-    assert first_non_finite(whole[1].state_dict(), representation) is None
-    assert first_non_finite(whole[0].state_dict(), method) is None
-
-    stopped = make(method, representation, prior)
-    asked = iter(range(STEPS + 1))
-    run(prior, stopped, should_stop=lambda: next(asked) >= STOP)
-    file = io.BytesIO()
-    torch.save([part.state_dict() for part in stopped], file)
-    file.seek(0)
-    resumed = make(method, representation, prior)
-    for part, state in zip(resumed, torch.load(file, weights_only=True), strict=True):
-        part.load_state_dict(state)
-    run(prior, resumed, start=STOP)
-    found = [state for part in resumed for state in tensors(part.state_dict())]
-    assert len(found) == len(expected) > 0
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    frozen = [*prior._denoiser.unet.parameters(), *prior._vae.parameters()]
-    assert all(p.grad is None and not p.requires_grad for p in frozen)
+    subject = Subject(
+        lambda: make(method, representation, prior), prior, settings_of_toy(representation), "a red cube", 16
+    )
+    for check in CHECKS:
+        result = check(subject)
+        assert result.ok, f"{check.name}: {result.reason}"
 
 
 def test_all_are_there() -> None:

@@ -1,63 +1,47 @@
-"""Runs docs/adding_a_method.md: only its file and its YAML in an empty folder."""
+"""docs/adding_a_method.md, run verbatim: in an empty folder, and in a copy of the tree."""
 
 from __future__ import annotations
 
 import os
-import re
+import shutil
 import subprocess
 import sys
-from pathlib import Path
+import types
 
 import pytest
+import torch
+from analytic_prior import make as make_prior
+from page import ROOT, Page, run
 
+from trace_bench.priors.text import embed_prompt
 from trace_bench.run_folder.manifest import read_manifest
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "adding_a_method.md").read_text(encoding="utf-8")
-QUICK = ["steps=4", "init.n=80", "rig.n_views=8", "rig.resolution=16", "resolution=24", "device=cpu"]
-
-
-def block(language: str) -> str:
-    """The page's only code block in a language."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    return found
+PAGE = Page("adding_a_method")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The result of steps 1 and 2."""
     folder = tmp_path_factory.mktemp("mine")
-    for heading in re.findall(r"^## \d\. The (?:file|YAML): `(.+)`$", PAGE, re.MULTILINE):
-        path = folder / heading
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(block({".py": "python", ".yaml": "yaml"}[path.suffix]))
+    assert PAGE.write(folder) == ["conf/method/direct.yaml", "direct.py"]
     return folder
 
 
-def run(folder, command):
-    """Run a command of the page in that folder, with short runs."""
-    python, flag, module, *arguments = command.split()
-    assert (python, flag) == ("python", "-m")
-    quick = QUICK if module == "trace_bench" else []
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, flag, module, *arguments, *quick],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
-def test_two_files_are_all_it_takes(folder):
-    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    assert files == ["conf/method/direct.yaml", "direct.py"]
+def test_the_check_is_green(folder):
+    done = run(folder, PAGE.under("3.").text)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"{len(lines) - 1} checks, none failed."
+    assert len(lines) > 10
+    assert all(line.startswith("ok    ") for line in lines[:-1])
 
 
 @pytest.mark.slow
 def test_it_sweeps_beside_the_others(folder):
-    """Step 3's sweep: all runs done, the method under its own name, with the declared cost."""
-    commands = block("sh").splitlines()
+    """Step 4's sweep: every run done, the method's under its own name, with the cost that it declared."""
+    commands = PAGE.under("4.").text.splitlines()
     assert commands[0] == "python -m trace_bench --config-dir conf method=direct"
-    sweep = next(command for command in commands if " -m method=" in command)
-    done = run(folder, sweep)
+    done = run(folder, next(command for command in commands if " -m method=" in command), "init.n=80")
     assert done.returncode == 0, done.stdout + done.stderr
     runs = sorted(folder.glob("outputs/runs/*/gaussians/toy/*/*/manifest.json"))
     manifests = [read_manifest(path.parent) for path in runs]
@@ -68,9 +52,73 @@ def test_it_sweeps_beside_the_others(folder):
 
 
 def test_its_settings_are_checked_like_any_other(folder):
-    done = run(folder, "python -m trace_bench --config-dir conf method=direct +method.max_stp=3")
+    done = run(folder, "python -m trace_bench --config-dir conf method=direct method.max_stp=3")
     assert done.returncode == 2
-    assert "method.max_stp is not a setting of direct.Direct; did you mean max_step?" in done.stderr
+    assert "There is no setting 'method.max_stp'; did you mean method.max_step?" in done.stderr
     done = run(folder, "python -m trace_bench --config-dir conf method=dirct")
     assert done.returncode == 2
     assert "There is no method 'dirct'; did you mean direct?" in done.stderr
+
+
+def test_the_page_s_three_texts_are_one_call():
+    """The block of "More than two texts", in a step's names."""
+    prior, n = make_prior(), 2
+    text = embed_prompt(prior, "a duck")
+    names = {"self": types.SimpleNamespace(prior=prior), "text": text, "cond": text.plain.expand(n), "n": n}
+    names |= {"x_t": torch.randn(n, *prior.latent_shape, dtype=torch.float64), "t": torch.tensor([50, 700])}
+    exec(PAGE.under("More than two texts").text, names)
+    assert prior.counter.unet_fwd == 3 * n
+    assert torch.equal(names["eps_cond"], prior.eps(names["x_t"], names["t"], names["cond"]))
+    assert torch.equal(names["eps_negative"], names["eps_empty"])
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A copy of the tree in which step 5 was followed."""
+    tree = tmp_path_factory.mktemp("tree")
+    for name in ("trace_bench", "evaluation", "conf", "tests"):
+        ignored = shutil.ignore_patterns("models", "__pycache__") if name != "tests" else None
+        shutil.copytree(ROOT / name, tree / name, ignore=ignored)
+    (tree / "trace_bench" / "models").symlink_to(ROOT / "trace_bench" / "models")
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tree)
+    code, yaml = PAGE.under("1. The file"), PAGE.under("2. The YAML")
+    (tree / "trace_bench" / "methods" / code.path).write_text(code.text)
+    moved = yaml.text.replace("_target_: direct.Direct", "_target_: trace_bench.methods.direct.Direct")
+    (tree / yaml.path).write_text(moved)
+    toy, plain = PAGE.under("What the tiny world needs"), PAGE.under("A second, plain version")
+    assert not (tree / toy.path).exists()
+    (tree / toy.path).write_text(toy.text)
+    with (tree / plain.path).open("a") as stream:
+        stream.write(f"\n\n{plain.text}")
+    return tree
+
+
+WHERE = [
+    "tests/methods/test_conformance.py",
+    "tests/methods/test_plain.py",
+    "tests/conformance/test_every_pair.py",
+]
+FOUND = [
+    "test_every_method_passes_every_check[direct-declared cost",
+    "test_step_agrees_with_the_plain_one[",
+    "test_every_hyper_parameter_names_its_source[direct]",
+    "test_config_states_what_it_must[direct]",
+    "test_the_toy_world_s_settings_fit[direct]",
+    "test_pair[direct-image]",
+]
+
+
+def test_kept_in_the_tree_every_test_finds_it_and_passes(tree):
+    """All that is made for each method, with one of the representations; and what is about all methods."""
+    chosen = "plain_step or (direct and (image or not test_pair))"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-k", chosen, *WHERE],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert [name for name in FOUND if f"::{name}" not in done.stdout] == []

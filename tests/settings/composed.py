@@ -25,7 +25,7 @@ def options(group):
 
 def job(*overrides):
     cfg = _compose(overrides)
-    return Job.from_config(cfg, cfg.hydra.runtime.choices)
+    return Job.from_config(cfg, cfg.hydra)
 
 
 def toy_scale(method):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from composed import EXTERNAL, base_job, changed, job
 
-from trace_bench.settings.config import RULES, build, check_settings
+from trace_bench.settings.config import RULES, build, check_settings, check_start
 from trace_bench.sweeps.planning import check_composes, make_plan
 from trace_bench.system.errors import TraceBenchError
 
@@ -14,6 +14,15 @@ MISTAKES = [
     (["qqq=3"], "There is no setting 'qqq'."),
     (["+foo=1"], "There is no setting 'foo'."),
     (["method.guidance_scal=3"], "did you mean method.guidance_scale?"),
+    (["method=sds", "method.foo=3"], "There is no setting 'method.foo'; method=sds takes guidance_scale, "),
+    (["method.grad_frm=3"], "did you mean method.grad_form?"),
+    (["method.flip_probabilty=1"], "did you mean +method.flip_probability?"),
+    (
+        ["method.flip_probability=1"],
+        "method.flip_probability is not in the YAML of method=trace; write +method.flip_probability=... to",
+    ),
+    (["representation.lr.meanz=1"], "did you mean representation.lr.means?"),
+    (["rig.foo=3"], "There is no setting 'rig.foo'."),
     (["method=tracee"], "There is no method 'tracee'; did you mean trace? Options: "),
     (["prior=sd12"], "There is no prior 'sd12'"),
     (["prompt_set=toys"], "did you mean toy?"),
@@ -117,13 +126,62 @@ def test_a_setting_that_no_constructor_takes_is_named():
     ("target", "says"),
     [
         (None, "has no _target_"),
-        ("trace_bench.methods.nowhere.Nothing", "cannot be imported"),
-        ("trace_bench.methods.sds.Nothing", "cannot be imported"),
+        ("Nothing", "cannot be imported: write it as module.Class."),
+        (
+            "nowhere.Nothing",
+            "cannot be imported: there is no module 'nowhere' in this folder or on PYTHONPATH.",
+        ),
+        ("trace_bench.methods.nowhere.Nothing", "there is no module 'trace_bench.methods.nowhere' in this"),
+        ("trace_bench.methods.sds.Nothing", "the module 'trace_bench.methods.sds' has no 'Nothing'."),
+        ("needs_more.Mine", "it needs the module 'not_there', which is not installed."),
+        ("broken_file.Mine", "cannot be imported: SyntaxError: "),
+        ("no_cost.Mine", "no_cost.Mine does not define cost and step, which Method requires."),
     ],
 )
-def test_a_target_that_is_not_there(target, says):
-    with pytest.raises(TraceBenchError, match=says):
+def test_a_target_that_is_not_there(target, says, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "needs_more.py").write_text("import not_there\n")
+    (tmp_path / "broken_file.py").write_text("class Mine(\n")
+    (tmp_path / "no_cost.py").write_text(
+        "from trace_bench.methods.base import Method\nclass Mine(Method):\n    pass\n"
+    )
+    with pytest.raises(TraceBenchError) as refusal:
         build("method", {"_target_": target})
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "says"),
+    [
+        ("guidance_scale: 5", "method/mine.yaml has no reference.steps; give the method's own number of"),
+        ("{guidance_scale: 5, reference: {steps: 9}}", "method/mine.yaml has no reference.views_per_step;"),
+        ("reference: {steps: 9, views_per_step: 1}", "method/mine.yaml has no guidance_scale; give the"),
+    ],
+)
+@pytest.mark.parametrize("prior", ["tiny", "sd21"])
+def test_what_a_method_s_yaml_must_say(yaml, says, prior, tmp_path):
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text(yaml)
+    with pytest.raises(TraceBenchError) as refusal:
+        make_plan(["method=mine", f"prior={prior}"], False, str(tmp_path))
+    assert str(tmp_path / says) in str(refusal.value)
+
+
+@pytest.mark.parametrize("overrides", [["prior=sd21"], ["init=none"], ["contestant=toy_native"]])
+def test_a_representation_without_points_implies_init_none(overrides):
+    """Whatever init the protocol or a contestant would choose."""
+    (run,) = make_plan(["representation=image", *overrides], multirun=False)
+    assert run.job.choices["init"] == run.identity.init == "none"
+    assert run.job.init == {"_target_": "trace_bench.inits.none.NoStart"}
+
+
+def test_an_init_that_the_command_names_is_refused_not_replaced():
+    (run,) = make_plan(["representation=image", "init=sphere"], multirun=False)
+    with pytest.raises(
+        TraceBenchError, match=r"^representation=image takes no initial points; use init=none\.$"
+    ):
+        check_start(run.job)
 
 
 def test_bad_config_dir():

@@ -51,7 +51,7 @@ CASES = {
     ),
     "points for a picture": (
         ["init=sphere"],
-        "representation=image takes no initial points; use init=none instead of init=sphere,",
+        "representation=image takes no initial points; use init=none.",
     ),
     "no points for Gaussians": (
         ["representation=gaussians", "init=none"],
@@ -63,7 +63,11 @@ CASES = {
     ),
     "points for a field": (
         ["representation=nerf", "init=toy_coarse"],
-        "representation=nerf takes no initial points; use init=none instead of init=toy_coarse",
+        "representation=nerf takes no initial points; use init=none.",
+    ),
+    "settings of points for a field": (
+        ["representation=nerf", "init.n=80"],
+        "representation=nerf takes no initial points; leave out init.n=80.",
     ),
     "unknown setting of a start": (
         ["representation=gaussians", "init=sphere", "+init.m=3"],

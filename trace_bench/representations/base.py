@@ -33,7 +33,7 @@ class Representation(ABC):
 
     #: False if every camera sees the same image
     views_matter: ClassVar[bool] = True
-    #: whether `points` are needed, optional, or unused (unused allows only init=none)
+    #: whether initial `points` are needed, optional, or unused; unused implies init=none
     start: ClassVar[Start] = "optional"
     #: name -> optimiser; do not keep references, loading a state may replace them
     optimizers: dict[str, torch.optim.Optimizer]

@@ -6,20 +6,19 @@ against the signature of its class. Imports nothing heavy, because planning a sw
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.targets import check_target, did_you_mean, locate
 
 #: Config groups whose option is part of a run's name, init or record.
 GROUPS = ("method", "representation", "prior", "init", "prompt_set", "protocol", "budget", "experiment")
@@ -28,12 +27,6 @@ METADATA = (
     "_target_", "display_name", "citation", "reference", "paper", "guidance_scale", "inputs", "distils",
     "architecture",
 )  # fmt: skip
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """End of a sentence about an unknown `word`: a similar known word if there is one, else a full stop."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else "."
 
 
 @dataclass(frozen=True)
@@ -175,10 +168,18 @@ class Job:
         return self.method.get("guidance_scale") if self.guidance_scale is None else self.guidance_scale
 
     @staticmethod
-    def from_config(cfg: DictConfig, choices: Mapping[str, Any]) -> Job:
-        """The job described by a composed config; `choices` is hydra.runtime.choices."""
+    def from_config(cfg: DictConfig, hydra: Any) -> Job:
+        """The job that a composed config describes; `hydra` is the config's own node of that name.
+
+        Where the representation takes no initial points and the command names no init, the init is none.
+        """
+        choices = {group: str(hydra.runtime.choices[group]) for group in GROUPS}
         try:
             own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+            if own.method.get("distils", True):
+                _check_reference(own.method, choices["method"], hydra)
+                typed: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+                _take_no_points(own, choices, typed)
             data: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
             data.pop("launch", None)  # the launcher's defaults, already used
         except OmegaConfBaseException as error:
@@ -190,7 +191,44 @@ class Job:
         for key in known:
             if key not in data:
                 raise TraceBenchError(f"The setting {key!r} is missing from the config.")
-        return Job(choices={group: str(choices[group]) for group in GROUPS}, **data)
+        return Job(choices=choices, **data)
+
+
+def _check_reference(method: DictConfig, name: str, hydra: Any) -> None:
+    """Raise where a method's YAML says nothing of the guidance scale or of the method's own budget."""
+    for key in ("guidance_scale", "reference.steps", "reference.views_per_step"):
+        group, _, item = key.rpartition(".")
+        if item not in ((method.get(group) or {}) if group else method):
+            raise TraceBenchError(f"{_yaml_of('method', name, hydra)} has no {key}; {_REQUIRED[key]}.")
+
+
+_REQUIRED = {
+    "guidance_scale": "give the method's own scale, or null where it has none",
+    "reference.steps": "give the method's own number of steps",
+    "reference.views_per_step": "give the method's own number of views a step",
+}
+
+
+def _yaml_of(group: str, name: str, hydra: Any) -> str:
+    """The file that a choice of a config group comes from."""
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    files = [folder / group / f"{name}.yaml" for folder in folders]
+    return str(next((file for file in files if file.is_file()), f"conf/{group}/{name}.yaml"))
+
+
+def _take_no_points(own: DictConfig, choices: dict[str, str], overrides: Sequence[str]) -> None:
+    """Set init=none in a config whose representation takes no points, unless the command names an init."""
+    keys = [item.lstrip("+~").partition("=")[0] for item in overrides]
+    if choices["init"] == "none" or any(key.partition("@")[0] == "init" for key in keys):
+        return
+    if getattr(locate("representation", own.representation), "start", "optional") != "unused":
+        return
+    for key, item in zip(keys, overrides, strict=True):
+        if key.startswith("init."):
+            name = choices["representation"]
+            raise TraceBenchError(f"representation={name} takes no initial points; leave out {item}.")
+    choices["init"] = "none"
+    own.init = OmegaConf.load(Path(conf_dir()) / "init" / "none.yaml")
 
 
 def _lookup(job: Job, key: str) -> Any:
@@ -227,15 +265,8 @@ def build(group: str, spec: Mapping[str, Any], *args: Any, **given: Any) -> Any:
 
 
 def check_settings(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
-    """A group's `_target_`, after checking that it accepts every setting of the group."""
-    target = locate(group, spec)
-    known = parameters(target)
-    for key in settings_of(spec):
-        if known is not None and key not in known:
-            raise TraceBenchError(
-                f"{group}.{key} is not a setting of {spec['_target_']}{did_you_mean(key, known)}"
-            )
-    return target
+    """A group's `_target_`, after making sure that it is complete and takes every setting of the group."""
+    return check_target(group, spec, settings_of(spec))
 
 
 def check_start(job: Job) -> None:
@@ -252,45 +283,9 @@ def check_start(job: Job) -> None:
     gives = getattr(locate("init", job.init), "gives_points", True)
     name, init = job.choices["representation"], job.choices["init"]
     if use == "unused" and gives:
-        raise TraceBenchError(
-            f"representation={name} takes no initial points; use "
-            f"init=none instead of init={init}, or choose another representation."
-        )
+        raise TraceBenchError(f"representation={name} takes no initial points; use init=none.")
     if use == "needed" and not gives:
         raise TraceBenchError(
             f"representation={name} needs initial points, but init={init} provides none; choose "
             "another init, such as init=random."
         )
-
-
-def locate(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
-    """The class or function named by a group's `_target_`."""
-    name = spec.get("_target_")
-    if not name:
-        raise TraceBenchError(f"The {group} has no _target_, the class to create; add one to its YAML.")
-    try:
-        return get_object(name)
-    except Exception as error:  # Hydra wraps any error of the import
-        raise TraceBenchError(f"{group}._target_={name} cannot be imported: {_first_line(error)}") from error
-
-
-def parameters(target: Callable[..., Any]) -> list[str] | None:
-    """Parameter names of `target`, following `**kwargs` into its base classes; None if it accepts any."""
-    if not inspect.isclass(target):
-        found = inspect.signature(target).parameters.values()
-        return None if any(p.kind is p.VAR_KEYWORD for p in found) else [p.name for p in found]
-    names: list[str] = []
-    for cls in target.__mro__:
-        if "__init__" not in vars(cls) or cls is object:
-            continue
-        found = inspect.signature(vars(cls)["__init__"]).parameters.values()
-        names += [
-            p.name for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"
-        ]
-        if not any(p.kind is p.VAR_KEYWORD for p in found):
-            return names
-    return names
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
 """budget=equal_work: the number of steps of a method that cost as much as another method's run.
 
-The work of a step is what the method declares (tests compare this with what the networks count), plus the VAE
-work of encoding its views. The cost per item of work is computed from the prior's architecture, without
+The work of a step is what the method declares (each run compares this with what the networks count), plus the
+VAE work of encoding its views. The cost per item of work is computed from the prior's architecture, without
 loading weights.
 """
 
@@ -70,7 +70,8 @@ def _setting(root: DictConfig) -> Setting:
     def plain(key: str) -> str:
         return json.dumps(OmegaConf.to_container(root[key], resolve=True), sort_keys=True)
 
-    from trace_bench.settings.config import locate, settings_of
+    from trace_bench.settings.config import settings_of
+    from trace_bench.system.targets import locate
 
     representation = json.loads(plain("representation"))
     cls = locate("representation", representation)

@@ -18,19 +18,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trace_bench.runs.identity import RunSpec, runs_of
-from trace_bench.settings.config import (
-    Job,
-    check_settings,
-    check_start,
-    did_you_mean,
-    settings_of,
-    unresolved,
-)
+from trace_bench.settings.config import METADATA, Job, check_settings, check_start, settings_of, unresolved
 from trace_bench.settings.inputs import PLACEHOLDERS
 from trace_bench.sweeps import resolvers  # noqa: F401  registers the resolvers that conf/ uses
 from trace_bench.system.config_path import conf_dir, group_options
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.targets import GIVEN, did_you_mean, locate, parameters
 
+#: Config groups whose settings are arguments of a class.
+PARTS = ("method", "representation", "prior", "init")
 #: Settings with free text, besides the prompt.
 TEXTS = ("method.source", "method.display_name")
 _NOT_TEXTS = ("null", "true", "false", "nan", "inf")
@@ -46,7 +42,7 @@ def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None =
         others = tuple(item for item in items if not item.startswith("prompt="))
         if others not in composed:  # there may be many prompts; they share one composition
             cfg = _compose([*extra, *others])
-            composed[others] = Job.from_config(cfg, cfg.hydra.runtime.choices)
+            composed[others] = Job.from_config(cfg, cfg.hydra)
         job = composed[others]
         jobs.append(replace(job, prompt=_parse(prompts[-1:])[0].value()) if prompts else job)
     runs = (run for job in jobs for run in runs_of(job))
@@ -64,8 +60,19 @@ def launcher_of(overrides: Sequence[str], config_dir: str | None = None) -> dict
 
 
 def check_composes(overrides: Sequence[str], config_dir: str | None = None) -> None:
-    """Raise an error of one sentence if the config cannot be composed."""
-    _compose([*_search_path(config_dir), *overrides])
+    """Raise one sentence where the config cannot be composed."""
+    compose_config(overrides, config_dir)
+
+
+def compose_config(
+    overrides: Sequence[str], config_dir: str | None = None, root: str = "config"
+) -> DictConfig:
+    """conf/<root>.yaml composed with overrides and its hydra node, a folder of one's own included.
+
+    Raises:
+        TraceBenchError: it cannot be composed; one sentence about what is wrong with the overrides.
+    """
+    return _compose([*_search_path(config_dir), *overrides], root)
 
 
 def check_jobs(jobs: Iterable[Job]) -> None:
@@ -203,14 +210,15 @@ def _search_path(config_dir: str | None) -> list[str]:
     return [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"]
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
-    """The composed config with its hydra node; raises one sentence about what is wrong with the overrides."""
+def _compose(overrides: Sequence[str], root: str = "config") -> DictConfig:
+    """The composed config with its hydra node, or one sentence about what is wrong with the overrides."""
     try:
         with initialize_config_dir(conf_dir(), version_base="1.3", job_name="trace_bench"):
-            cfg = compose("config", list(overrides), return_hydra_config=True)
+            cfg = compose(root, list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise TraceBenchError(_explain(error, overrides)) from error
-    _check_protocol(cfg, overrides)
+        raise TraceBenchError(_explain(error, overrides, root)) from error
+    if root == "config":
+        _check_protocol(cfg, overrides)
     return cfg
 
 
@@ -232,8 +240,8 @@ def _no_option(group: str, option: str, options: Sequence[str]) -> str:
     return f"There is no {group} {option!r}{did_you_mean(option, options)}{listed}"
 
 
-def _explain(error: Exception, overrides: Sequence[str]) -> str:
-    """One sentence for Hydra's long error messages about a command line."""
+def _explain(error: Exception, overrides: Sequence[str], root: str) -> str:
+    """Hydra's many-lined errors about a command line in one sentence."""
     text = str(error)
     if isinstance(error, MissingConfigException) and (
         found := re.search(r"Could not find '((?:hydra/)?[^/]+)/(.+?)'", text)
@@ -245,12 +253,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         groups = [f"{key}=null" for key in empty if Path(conf_dir(), key).is_dir()]
         return f"{' '.join(groups)} chooses nothing; leave it out."
     if found := re.search(r"Could not override '(.+?)'", text):
-        known = _known_keys([item for item in overrides if not item.startswith(f"{found[1]}=")])
-        namesakes = [key for key in known if key.endswith(f".{found[1]}") and ".inputs." not in key]
-        if len(namesakes) == 1:
-            return f"There is no setting {found[1]!r}; did you mean {namesakes[0]}?"
-        siblings = [key for key in known if key.count(".") == found[1].count(".")]
-        return f"There is no setting {found[1]!r}{did_you_mean(found[1], siblings)}"
+        return _unknown_setting(found[1], overrides, root)
     if isinstance(error, ConfigCompositionException) and (
         found := re.search(r"[Ee]rror merging override (.+)", text)
     ):
@@ -259,16 +262,52 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     return " ".join(lines[:2]) or type(error).__name__
 
 
-def _known_keys(overrides: Sequence[str]) -> list[str]:
-    """Every key of the config, using the command line's group choices if they exist."""
-    chosen = [item for item in overrides if re.match(r"[a-z_]+=[\w]+$", item)]
-    for attempt in (chosen, []):
+def _unknown_setting(key: str, overrides: Sequence[str], root: str) -> str:
+    """A sentence about a key that the config does not have, with what the command may have meant."""
+    cfg = _config_without_mistakes(overrides, root)
+    known = list(_leaves(OmegaConf.to_container(cfg, resolve=False), "")) if cfg is not None else []
+    namesakes = [name for name in known if name.endswith(f".{key}") and ".inputs." not in name]
+    if len(namesakes) == 1:
+        return f"There is no setting {key!r}; did you mean {namesakes[0]}?"
+    parent, _, word = key.rpartition(".")
+    if parent in PARTS and cfg is not None:
+        return _not_taken(parent, word, cfg[parent], cfg.hydra.runtime.choices[parent])
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    close = did_you_mean(word, [name.rpartition(".")[2] for name in siblings])
+    if parent:
+        close = close.replace("did you mean ", f"did you mean {parent}.")
+    return f"There is no setting {key!r}{close}"
+
+
+def _not_taken(group: str, word: str, spec: DictConfig, choice: str) -> str:
+    """A sentence about a setting of a method (representation, prior, init) that its YAML does not have."""
+    target = locate(group, spec)
+    taken = [name for name in parameters(target) or [] if name not in GIVEN.get(group, ())]
+    if word in taken:
+        return f"{group}.{word} is not in the YAML of {group}={choice}; write +{group}.{word}=... to set it."
+    in_yaml = [str(key) for key in spec if key not in METADATA or key in taken]
+    names = {
+        name: f"{group}.{name}" if name in in_yaml else f"+{group}.{name}" for name in [*in_yaml, *taken]
+    }
+    close = did_you_mean(word, names)
+    for name, written in names.items():
+        if close == f"; did you mean {name}?":
+            return f"There is no setting '{group}.{word}'; did you mean {written}?"
+    listed = ", ".join(names) or "no settings"
+    return f"There is no setting '{group}.{word}'; {group}={choice} takes {listed}."
+
+
+def _config_without_mistakes(overrides: Sequence[str], root: str) -> DictConfig | None:
+    """The config with the groups' choices of the command line, where these exist, and nothing else of it."""
+    places = [item for item in overrides if item.startswith("hydra.searchpath=")]
+    chosen = [item for item in overrides if re.match(r"[a-z_]+=\[?\w+\]?$", item)]
+    for attempt in ([*places, *chosen], places, []):
         try:
             with initialize_config_dir(conf_dir(), version_base="1.3", job_name="trace_bench"):
-                return list(_leaves(OmegaConf.to_container(compose("config", attempt), resolve=False), ""))
+                return compose(root, attempt, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException):
             continue
-    return []
+    return None
 
 
 def _leaves(node: Any, prefix: str) -> Iterable[str]:

@@ -103,8 +103,10 @@ def is_as_promised(path: Path) -> bool:
 def fetch_judge(name: str) -> str:
     """Download the models named in conf/metric/<name>.yaml, except those in the package."""
     path = Path(conf_dir()) / "metric" / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in path.parent.glob("*.yaml")))
+    if not path.is_file() or name == "default":
+        known = ", ".join(
+            sorted(found.stem for found in path.parent.glob("*.yaml") if found.stem != "default")
+        )
         raise TraceBenchError(f"There is no metric {name!r}; use one of {known}.")
     spec: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     models = (spec.get("models") or {}).values()

@@ -56,7 +56,7 @@ def run_job(cfg: DictConfig) -> None:
     SystemExit, which does end it.
     """
     try:
-        job = Job.from_config(cfg, HydraConfig.get().runtime.choices)
+        job = Job.from_config(cfg, HydraConfig.get())
         runs = runs_of(job)
     except TraceBenchError as error:  # on another machine than the planning one, for example a missing file
         log.error("%s", error)
