@@ -19,6 +19,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from trace_bench.settings.fractions import with_numbers
 from trace_bench.system.errors import TraceBenchError
 
 #: Config groups whose option is part of a run's name, of its start or of its record.
@@ -217,8 +218,8 @@ def unresolved(error: BaseException) -> str:
 
 
 def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments in a group's YAML."""
-    return {key: value for key, value in spec.items() if key not in METADATA}
+    """The keyword arguments in a group's YAML, with numbers for fractions such as 700/1700."""
+    return {key: with_numbers(key, value) for key, value in spec.items() if key not in METADATA}
 
 
 def build(group: str, spec: Mapping[str, Any], *args: Any, **given: Any) -> Any:
