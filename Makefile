@@ -7,7 +7,7 @@ PYTEST_ARGS ?= -n 3 --dist worksteal
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-slow test-long install install-dev lint style types imports format wheel-test constraints clean
+.PHONY: help bench test test-slow test-long agreement install install-dev lint style types imports format wheel-test constraints clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -27,6 +27,9 @@ test-slow: $(VENV)/.installed-dev  ## run the slow tests (a real Slurm, a browse
 
 test-long: $(VENV)/.installed-dev  ## run the long tests (minutes each)
 	$(PY) -m pytest -m long --durations=15
+
+agreement: $(VENV)/.installed-dev  ## compare with the published codes, write the tables of docs/agreement.md
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(PY) tests/methods/agreement_page.py
 
 install: $(VENV)/.installed  ## create .venv and install trace_bench into it
 	@echo "trace_bench is installed in $(VENV)"

@@ -14,7 +14,6 @@ import trace_bench
 from evaluation import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-WRITTEN_ELSEWHERE = {"check"}
 
 
 def test_the_script_is_declared():
@@ -76,18 +75,19 @@ HELP = {
     "sweep": "trace_bench makes 3D assets",
     "status": "How far the sweeps are.",
     "prefetch": "fetch and verify",
-    "score": "evaluation scores what",
-    "collect": "evaluation scores what",
-    "tables": "evaluation scores what",
-    "figures": "evaluation scores what",
-    "contact-sheet": "evaluation scores what",
-    "gpteval3d": "evaluation.gpteval3d has a judge",
+    "score": "evaluation scores the runs",
+    "collect": "evaluation scores the runs",
+    "tables": "evaluation scores the runs",
+    "figures": "evaluation scores the runs",
+    "contact-sheet": "evaluation scores the runs",
+    "gpteval3d": "evaluation.gpteval3d asks a judge",
     "user-study": "evaluation.user_study asks people",
+    "check": "does a class of your own do what the bench expects",
 }
 
 
 def test_every_command_is_tried_below():
-    assert set(HELP) == set(cli.COMMANDS) - WRITTEN_ELSEWHERE
+    assert set(HELP) == set(cli.COMMANDS)
 
 
 @pytest.mark.parametrize("name", HELP)

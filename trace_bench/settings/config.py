@@ -16,6 +16,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from trace_bench.settings.fractions import with_numbers
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.targets import check_target, did_you_mean, locate
@@ -255,8 +256,8 @@ def unresolved(error: BaseException) -> str:
 
 
 def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments in a group's YAML."""
-    return {key: value for key, value in spec.items() if key not in METADATA}
+    """The keyword arguments in a group's YAML, with numbers for fractions such as 700/1700."""
+    return {key: with_numbers(key, value) for key, value in spec.items() if key not in METADATA}
 
 
 def build(group: str, spec: Mapping[str, Any], *args: Any, **given: Any) -> Any:
