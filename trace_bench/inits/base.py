@@ -23,6 +23,9 @@ def seconds_of(minutes: float) -> float:
 class Init(Protocol):
     """A way to start, made from conf/init/*.yaml: called once a run, before the first step.
 
+    Its points are in our world: z is up, and the front faces +x, where the camera at azimuth 0 stands. An
+    init from a model with other axes turns its points.
+
     One that gives no points has `gives_points = False`.
     """
 
