@@ -1,8 +1,8 @@
 """The settings of the paper's protocol against the published codes, each with its source.
 
-GaussianDreamer: hustvl/GaussianDreamer; TraCe: emmaleee789/TraCe; LucidDreamer: EnVision-Research/LucidDreamer;
-Dreamer XL: xingy038/Dreamer-XL; CSD: CVMI-Lab/Classifier-Score-Distillation; Consistent3D: sail-sg/Consistent3D;
-threestudio: threestudio-project/threestudio.
+The repositories on GitHub: hustvl/GaussianDreamer, emmaleee789/TraCe, EnVision-Research/LucidDreamer,
+xingy038/Dreamer-XL, CVMI-Lab/Classifier-Score-Distillation, sail-sg/Consistent3D and
+threestudio-project/threestudio.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def events(made):
 
 # --- 3D Gaussians: the steps of densification -----------------------------------------------------------
 
-# threestudio/systems/{GaussianDreamer,trace}.py, on_before_optimizer_step: statistics while step < 900; densify and
-# prune at step > 300 and step % 100 == 0; large ones are pruned at step > 500. max_steps 1200 and 1700.
+# threestudio/systems/{GaussianDreamer,trace}.py, on_before_optimizer_step: statistics while step < 900;
+# densify and prune at step > 300 and step % 100 == 0; large ones are pruned at step > 500. max_steps 1200
+# and 1700.
 GAUSSIAN_DREAMER = [(400, False), (500, False), (600, True), (700, True), (800, True)]
 # The TraCe paper runs CSD, VSD, SDI and Consistent3D on 3D Gaussians, but no such code is published.
 LIKE_SDS = ("csd", "vsd", "sdi", "consistent3d")
@@ -49,9 +50,10 @@ def test_densification_is_at_the_released_steps(method, steps):
     assert found._scaled(found.settings.stop, steps) == 900
 
 
-# LucidDreamer, train.py and arguments/__init__.py: densify_from_iter 100, densify_until_iter 3000 (Dreamer XL, in
-# configs/bagel.yaml: 1500), densification_interval 100; large ones at iteration > opacity_reset_interval = 300;
-# opacities are reset at multiples of 300 before densify_until_iter. iterations 5000 (2500).
+# LucidDreamer, train.py and arguments/__init__.py: densify_from_iter 100, densify_until_iter 3000 (Dreamer
+# XL, in configs/bagel.yaml: 1500), densification_interval 100; large ones at iteration >
+# opacity_reset_interval = 300; opacities are reset at multiples of 300 before densify_until_iter.
+# iterations 5000 (2500).
 @pytest.mark.parametrize(
     ("method", "representation", "steps", "stop"),
     [
@@ -73,3 +75,28 @@ def test_ism_and_dreamer_xl_densify_at_the_steps_of_their_own_codes(method, repr
 def test_on_the_shared_gaussians_they_densify_in_the_same_share_of_the_run_as_trace(method):
     made = job(f"method={method}", "prior=sd21")
     assert [k for k, _ in events(made)] == [round(k * made.steps / 1700) for k, _ in GAUSSIAN_DREAMER]
+
+
+# --- cameras --------------------------------------------------------------------------------------------
+
+
+# threestudio/data/uncond.py and configs of each code: the elevation's formula is the old one everywhere but
+# in threestudio's head. tests/test_cameras.py tests what the names mean.
+@pytest.mark.parametrize(
+    ("method", "representation", "distribution", "elevation"),
+    [
+        *(
+            (name, "gaussians", "released", [-10, 60])
+            for name in ("sds", "gaussiandreamer", "trace", "ism", *LIKE_SDS)
+        ),
+        *((name, "nerf", "threestudio", [-10, 45]) for name in ("sds", "vsd", "sdi")),
+        ("consistent3d", "nerf", "released", [-10, 45]),
+    ],
+)
+def test_elevations_are_drawn_as_released(method, representation, distribution, elevation):
+    cameras = job(f"method={method}", "prior=sd21", f"representation={representation}").cameras
+    assert (cameras["distribution"], cameras["elevation_deg"]) == (distribution, elevation)
+
+
+def test_the_toy_world_draws_elevations_as_before():
+    assert job().cameras["distribution"] == "per_view"

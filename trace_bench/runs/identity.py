@@ -20,6 +20,11 @@ from trace_bench.system.model_files import is_folder, resolve, weight_files, wei
 
 #: Settings of a prior that change how fast it computes, not what.
 EXECUTION = ("compile",)
+#: Settings that came later, by class or part of the config, with the value that says what runs did before. At
+#: this value they are not in the fingerprint, so that the runs which were made before them are found.
+LATER: dict[str, dict[str, Any]] = {
+    "cameras": {"distribution": "per_view", "azimuth_strata": None},
+}
 _COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
@@ -72,7 +77,7 @@ class RunSpec:
                 "views_per_step": job.views_per_step,
                 "resolution": job.resolution,
                 "background": job.background,
-                "cameras": job.cameras,
+                "cameras": _without(job.cameras, LATER["cameras"]),
             }
         if job.snapshots["steps"]:  # a run without them cannot stand for one that has them
             against = {
@@ -138,7 +143,20 @@ def _folder_sha256(repo: str, spec: Mapping[str, Any]) -> str:
 
 def _essence(group: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     """A group's class and settings, files by their content."""
-    return {"_target_": spec.get("_target_"), **settings_of(spec), **contents(group, spec)}
+    target = spec.get("_target_")
+    settings = _without({**settings_of(spec), **contents(group, spec)}, LATER.get(str(target), {}))
+    return {"_target_": target, **settings}
+
+
+def _without(settings: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings but for those that have the value in `later`; a mapping there goes into the settings'."""
+    kept = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and isinstance(later.get(key), dict):
+            kept[key] = _without(value, later[key])
+        elif key not in later or value != later[key]:
+            kept[key] = value
+    return kept
 
 
 def _plain_numbers(value: Any) -> Any:
