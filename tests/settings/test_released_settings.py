@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 from composed import job
 
-from trace_bench.progress import Progress
+from trace_bench.progress import Progress, scheduled
 from trace_bench.representations.gaussians.densify import Densifier, DensifySettings
 
 
@@ -100,3 +100,43 @@ def test_elevations_are_drawn_as_released(method, representation, distribution, 
 
 def test_the_toy_world_draws_elevations_as_before():
     assert job().cameras["distribution"] == "per_view"
+
+
+# --- timesteps, clamps and negative prompts ---------------------------------------------------------------
+
+
+def of(method, representation, *more):
+    return job(f"method={method}", "prior=sd21", f"representation={representation}", *more).method
+
+
+def t_range(spec, fraction):
+    return tuple(
+        int(1000 * scheduled(spec[name], fraction)) for name in ("min_step_percent", "max_step_percent")
+    )
+
+
+@pytest.mark.parametrize("method", ["sds", "gaussiandreamer"])
+def test_sds_on_gaussians_is_gaussian_dreamers(method):
+    """configs/gaussiandreamer-sd.yaml; systems/GaussianDreamer.py: at most 0.55 from step 501 on."""
+    spec = of(method, "gaussians")
+    assert [t_range(spec, k / 1200) for k in (0, 500, 501, 1199)] == [(20, 980)] * 2 + [(20, 550)] * 2
+    assert [scheduled(spec["grad_clamp"], k / 1200) for k in (0, 500, 1000)] == pytest.approx([1.5, 1.75, 2])
+    assert spec["negative_prompt"].startswith("ugly, bad anatomy, blurry, pixelated obscure")
+
+
+@pytest.mark.parametrize("method", ["sds", "gaussiandreamer"])
+@pytest.mark.parametrize("representation", ["nerf", "image"])
+def test_sds_elsewhere_is_threestudios(method, representation):
+    """threestudio, configs/dreamfusion-sd.yaml and 2dplayground.ipynb."""
+    spec = of(method, representation)
+    assert {t_range(spec, k / 10000) for k in range(0, 10000, 500)} == {(20, 980)}
+    assert (spec["grad_clamp"], spec["negative_prompt"], spec["guidance_scale"]) == (None, "", 101)
+    assert spec["view_thresholds"] == {"front": 45, "back": 45, "overhead": 60}
+
+
+@pytest.mark.parametrize("method", ["trace", "trace_official", "trace_official_trained"])
+def test_the_estimate_of_traces_target_has_the_released_range(method):
+    """models/guidance/trace_guidance.py: t' from 20 to 699, in stage two to 499."""
+    spec = of(method, "gaussians")
+    assert spec["x0_steps"] == [20, 700, 500]
+    assert 699 / 1700 < spec["x0_switch"] <= 701 / 1700
