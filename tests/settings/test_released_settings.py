@@ -140,3 +140,32 @@ def test_the_estimate_of_traces_target_has_the_released_range(method):
     spec = of(method, "gaussians")
     assert spec["x0_steps"] == [20, 700, 500]
     assert 699 / 1700 < spec["x0_switch"] <= 701 / 1700
+
+
+# --- NeRF -------------------------------------------------------------------------------------------------
+
+
+def nerf(method):
+    made = job(f"method={method}", "prior=sd21", "representation=nerf")
+    return made, made.method, made.representation
+
+
+def test_csd_on_a_nerf():
+    """CSD, configs/csd-if-object.yaml and threestudio/models/guidance/deep_floyd_simple_guidance.py."""
+    made, method, field = nerf("csd")
+    assert (made.steps, made.views_per_step) == (10000, 4)
+    assert (made.cameras["elevation_deg"], made.cameras["distribution"]) == ([-10, 90], "released")
+    assert method["view_thresholds"] == {"front": 30, "back": 30, "overhead": 60}
+    ramp = [scheduled(method["negative_coefficient"], k / 10000) for k in (0, 2500, 5000, 9999)]
+    assert ramp == pytest.approx([0, -0.5, -1, -1])  # uncond_scale; null_scale is -1 less this
+    assert (method["weighting"], method["grad_normalize"]) == ("one", True)
+    assert [t_range(method, k / 10000) for k in (0, 5000, 5001)] == [(20, 980), (20, 980), (20, 500)]
+    orientation = [scheduled(field["losses"]["orientation"], k / 10000) for k in (0, 5000, 5001, 9999)]
+    assert orientation == [1, 1, 20, 20]
+    assert (field["losses"]["sparsity"], field["losses"]["opaque"]) == (1, 0)
+    shading = field["shading"]
+    assert (shading["diffuse"], shading["textureless"], shading["textureless_shows"]) == (0.5, 1, "normals")
+    assert shading["ambient_until"] == 2001 / 10000
+    assert (field["background"], field["background_augment"], made.background) == ("learned", 0.5, "random")
+    assert set(field["lr"].values()) == {1e-3}
+    assert field["betas"] == [0.9, 0.999]

@@ -24,6 +24,10 @@ EXECUTION = ("compile",)
 #: this value they are not in the fingerprint, so that the runs which were made before them are found.
 LATER: dict[str, dict[str, Any]] = {
     "cameras": {"distribution": "per_view", "azimuth_strata": None},
+    "trace_bench.methods.csd.CSD": {"weighting": "sds"},
+    "trace_bench.representations.nerf.NeRF": {
+        "shading": {"textureless_shows": "light", "ambient_light": 0.1, "diffuse_light": 0.9}
+    },
 }
 _COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
