@@ -12,6 +12,8 @@ from composed import job
 
 from trace_bench.progress import Progress, scheduled
 from trace_bench.representations.gaussians.densify import Densifier, DensifySettings
+from trace_bench.representations.nerf.schedule import LevelSchedule
+from trace_bench.representations.nerf.shading import ShadingSettings
 
 
 def densifier(made):
@@ -169,3 +171,78 @@ def test_csd_on_a_nerf():
     assert (field["background"], field["background_augment"], made.background) == ("learned", 0.5, "random")
     assert set(field["lr"].values()) == {1e-3}
     assert field["betas"] == [0.9, 0.999]
+
+
+def test_consistent3d_on_a_nerf():
+    """Consistent3D, configs/consistency-coarse.yaml (seed and evaluation aside)."""
+    made, method, field = nerf("consistent3d")
+    assert (made.steps, made.views_per_step) == (3000, 8)
+    assert made.cameras["azimuth_strata"] == 4
+    assert (field["losses"]["sparsity"], field["losses"]["opaque"]) == (0, 0)
+    ramp = [scheduled(field["losses"]["orientation"], k / 3000) for k in (0, 1000, 2000, 2999)]
+    assert ramp == pytest.approx([10, 505, 1000, 1000], abs=0.01)
+    shading = ShadingSettings(**field["shading"])
+    assert not any(k / 3000 < shading.ambient_until for k in range(1000, 3000))
+    assert all(k / 3000 < shading.ambient_until for k in range(1000))
+    assert (shading.diffuse, shading.textureless, shading.textureless_shows) == (0.75, 0.5, "light")
+    assert (shading.ambient_light, shading.diffuse_light) == (1, 0)
+    assert (field["background"], field["background_augment"], made.background) == ("learned", 0.5, "random")
+    levels = LevelSchedule(**field["levels"])
+    assert [levels.active(k / 3000, 16) for k in (0, 249, 251, 1000, 2001)] == [8, 8, 9, 12, 16]
+    assert [scheduled(method["grad_clamp"], k / 3000) for k in (0, 1500, 3000)] == [2, 5, 8]
+    assert method["guidance_schedule"] == [0, 101, 51, 1]  # 100 -> 50 in threestudio's convention
+    assert method["negative_prompt"] == ""
+
+
+def test_sds_on_a_nerf():
+    """threestudio, configs/dreamfusion-sd.yaml."""
+    made, _, field = nerf("sds")
+    assert (made.steps, made.views_per_step, made.resolution) == (10000, 1, 64)
+    assert (made.cameras["distance"], made.cameras["fovy_deg"]) == ([1.5, 2], [40, 70])
+    ramp = [scheduled(field["losses"]["orientation"], k / 10000) for k in (0, 2500, 5000)]
+    assert ramp == [10, 505, 1000]
+    assert (field["losses"]["sparsity"], field["losses"]["opaque"]) == (1, 0)
+    shading = field["shading"]
+    assert (shading["diffuse"], shading["textureless"], shading["ambient_until"]) == (0.75, 0.5, 2001 / 10000)
+    assert (shading["textureless_shows"], shading["ambient_light"], shading["diffuse_light"]) == (
+        "light",
+        0.1,
+        0.9,
+    )
+    levels = LevelSchedule(**field["levels"])
+    assert [levels.active(k / 10000, 16) for k in (0, 2000, 2500, 6000)] == [8, 8, 9, 16]
+    assert (field["background"], field["background_augment"]) == ("learned", 0)
+    assert (field["lr"], field["betas"]) == (
+        {"grid": 0.01, "networks": 0.01, "background": 0.001},
+        [0.9, 0.99],
+    )
+
+
+@pytest.mark.parametrize("name", ["vsd", "trace"])
+def test_vsd_on_a_nerf(name):
+    """threestudio, configs/prolificdreamer.yaml; TraCe's NeRF is not published and takes the same."""
+    made, _, field = nerf(name)
+    assert (made.steps, made.views_per_step, made.resolution) == (25000, 1, 512)
+    assert (made.cameras["distance"], field["field"]["radius"]) == ([1, 1.5], 1)
+    assert field["resolution_schedule"] == [[0, 64], [5000 / 25000, 512]]
+    assert (field["background"], field["background_augment"], made.background) == ("learned", 0.5, "random")
+    opaque = [scheduled(field["losses"]["opaque"], k / 25000) for k in (0, 10000, 10001)]
+    assert (opaque, field["losses"]["sparsity"], field["losses"]["orientation"]) == ([0, 0, 1000], 10, 0)
+    assert (field["shading"]["diffuse"], field["levels"]["start"], field["weight_decay"]) == (0, None, 0.01)
+    assert field["lr"] == {"grid": 0.01, "networks": 0.001, "background": 0.001}
+
+
+def test_sdi_on_a_nerf():
+    """threestudio, configs/sdi.yaml."""
+    made, method, field = nerf("sdi")
+    assert (made.steps, made.views_per_step, made.resolution) == (10000, 1, 512)
+    assert (method["perp_neg"], method["reduction"], method["guidance_scale"]) == (True, "mean", 7.5)
+    losses = {
+        name: [scheduled(value, k / 10000) for k in (0, 3000, 4000)]
+        for name, value in field["losses"].items()
+    }
+    assert losses["sparsity"] == [0.15, 0, 0]
+    assert losses["convexity"] == pytest.approx([1, 0.325, 0.1])
+    assert (losses["orientation"], losses["opaque"], losses["z_variance"]) == ([0.1] * 3, [0.1] * 3, [1] * 3)
+    shading = field["shading"]
+    assert (shading["diffuse"], shading["textureless"], shading["ambient_until"]) == (0.3, 0.75, 0.1)
