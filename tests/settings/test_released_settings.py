@@ -246,3 +246,14 @@ def test_sdi_on_a_nerf():
     assert (losses["orientation"], losses["opaque"], losses["z_variance"]) == ([0.1] * 3, [0.1] * 3, [1] * 3)
     shading = field["shading"]
     assert (shading["diffuse"], shading["textureless"], shading["ambient_until"]) == (0.3, 0.75, 0.1)
+
+
+# --- size of the renders, colours -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["sds", "gaussiandreamer", "trace", "ism", "dreamer_xl", *LIKE_SDS])
+def test_gaussians_are_rendered_at_1024_pixels(method):
+    """configs/gaussiandreamer-sd.yaml, configs/trace.yaml: height and width; the encoder resizes to 512."""
+    made = job(f"method={method}", "prior=sd21")
+    assert (made.resolution, made.prior["resolution"], made.rig["resolution"]) == (1024, 512, 512)
+    assert job(f"method={method}", "prior=sd21", "resolution=512").resolution == 512
