@@ -257,3 +257,10 @@ def test_gaussians_are_rendered_at_1024_pixels(method):
     made = job(f"method={method}", "prior=sd21")
     assert (made.resolution, made.prior["resolution"], made.rig["resolution"]) == (1024, 512, 512)
     assert job(f"method={method}", "prior=sd21", "resolution=512").resolution == 512
+
+
+@pytest.mark.parametrize("name", ["gaussians", "gaussians_lucid_dreamer", "gaussians_dreamer_xl"])
+def test_colours_of_gaussians_are_clamped_as_released(name):
+    """submodules/diff-gaussian-rasterization/cuda_rasterizer/forward.cu and backward.cu of each code."""
+    assert job("prior=sd21", f"representation={name}").representation["colors"] == "released"
+    assert job(f"representation={name}").representation["colors"] == "bounded"
