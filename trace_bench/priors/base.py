@@ -96,7 +96,11 @@ class Adapter(Protocol):
         ...
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """What trains, nothing else."""
+        """What can train, nothing else."""
+        ...
+
+    def lora_parameters(self) -> list[torch.nn.Parameter]:
+        """Of these, what is not the camera's network."""
         ...
 
     def check_trains(self) -> None:

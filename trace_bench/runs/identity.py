@@ -25,6 +25,7 @@ EXECUTION = ("compile",)
 LATER: dict[str, dict[str, Any]] = {
     "cameras": {"distribution": "per_view", "azimuth_strata": None},
     "trace_bench.methods.csd.CSD": {"weighting": "sds"},
+    "trace_bench.methods.trace.TraCe": {"adapter_trains": "lora_and_camera"},
     "trace_bench.representations.gaussians.Gaussians": {"colors": "bounded"},
     "trace_bench.representations.nerf.NeRF": {
         "shading": {"textureless_shows": "light", "ambient_light": 0.1, "diffuse_light": 0.9}
