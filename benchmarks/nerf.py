@@ -38,7 +38,7 @@ def make(protocol: str, device: str) -> tuple[NeRF, CameraRange]:
     spec = OmegaConf.to_container(cfg.representation, resolve=True)
     shapes = {"points": None, "resolution": cfg.resolution, "latent_shape": (4, 16, 16)}
     nerf = build("representation", spec, **shapes, seed=0, device=device)  # type: ignore[arg-type]
-    return nerf, CameraRange(**{name: tuple(limits) for name, limits in cfg.cameras.items()})
+    return nerf, CameraRange.of(OmegaConf.to_container(cfg.cameras))  # type: ignore[arg-type]
 
 
 class Bench:

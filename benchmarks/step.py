@@ -82,9 +82,8 @@ def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, fl
             watch.seconds.clear()
             began = time.perf_counter()
 
-    ranges: dict[str, Any] = {key: tuple(value) for key, value in job.cameras.items()}
     distill(
-        prior, method, representation, text, CameraRange(**ranges), steps=WARM_UP + MEASURED,
+        prior, method, representation, text, CameraRange.of(job.cameras), steps=WARM_UP + MEASURED,
         views_per_step=job.views_per_step, resolution=job.resolution, background=job.background,
         rng=Rng(job.seed), log_every=WARM_UP + MEASURED, on_step=on_step,
     )  # fmt: skip

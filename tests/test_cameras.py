@@ -96,6 +96,61 @@ def test_elevation_is_half_uniform_in_angle_and_half_on_the_sphere():
     assert elevation.mean().item() == pytest.approx(0.5 * (25.0 + on_sphere), abs=1.0)
 
 
+def drawn(views, steps, **settings):
+    """Elevations [steps, views] over -10 to 60 degrees."""
+    where = CameraRange(**settings)
+    return torch.stack(
+        [sample_cameras(views, Rng(0).at(k), where, 64, 64).elevation_deg for k in range(steps)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("distribution", "band"),
+    [
+        # threestudio/data/uncond.py of GaussianDreamer, TraCe, CSD and Consistent3D: asin(2 u - 1), u uniform
+        # from (-10 + 90) / 180 to (60 + 90) / 180
+        ("released", (-6.379, 41.810)),
+        # threestudio's head: uniform between the sines of the ends
+        ("threestudio", (-10.0, 60.0)),
+    ],
+)
+def test_a_batch_tosses_one_coin(distribution, band):
+    """Half of the batches are uniform in degrees; the others have equal shares of the sines of their band."""
+    elevation = drawn(8, 1500, distribution=distribution)
+    assert -10.0 <= elevation.min() < -9.5
+    assert 59.5 < elevation.max() <= 60.0
+    angle = torch.tensor([sample_kind(k) for k in range(1500)])
+    assert angle.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    in_degrees, on_sphere = elevation[angle].flatten(), elevation[~angle].flatten()
+    assert in_degrees.mean().item() == pytest.approx(25.0, abs=1.0)
+    low, high = (math.sin(math.radians(end)) for end in band)
+    assert on_sphere.min().item() == pytest.approx(band[0], abs=0.2)
+    assert on_sphere.max().item() == pytest.approx(band[1], abs=0.2)
+    sines = on_sphere.deg2rad().sin()
+    assert sines.mean().item() == pytest.approx(0.5 * (low + high), abs=0.01)
+
+
+def sample_kind(step):
+    """The coin of a batch: true for uniform in degrees."""
+    return bool(Rng(0).at(step).uniform("camera_elevation_kind", (1,)) < 0.5)
+
+
+def test_each_view_tosses_its_own_coin_in_the_toy_world():
+    """Half of the views of a batch, and not half of the batches, are uniform in degrees."""
+    own, one = (drawn(8, 600, distribution=name) for name in ("per_view", "threestudio"))
+    assert CameraRange().distribution == "per_view"
+    differs = (own != one).float().mean(dim=1)  # where the view's coin is not the first view's
+    assert differs.mean().item() == pytest.approx(7 / 16, abs=0.03)
+
+
+def test_azimuths_in_a_number_of_strata_around_the_front():
+    """Consistent3D's coarse stage: 8 views in 4 strata from -135 degrees on (azimuth_range, n_views)."""
+    for step in range(50):
+        azimuth = sample_cameras(8, Rng(1).at(step), CameraRange(azimuth_strata=4), 64, 64).azimuth_deg
+        strata = ((azimuth + 135.0) % 360.0 / 90.0).floor().long()
+        assert strata.tolist() == [0, 1, 2, 3] * 2
+
+
 def test_the_same_step_draws_the_same_cameras():
     one, two = (sample_cameras(4, Rng(7).at(11), CameraRange(), 64, 64) for _ in range(2))
     assert torch.equal(one.c2w, two.c2w)
@@ -107,6 +162,10 @@ def test_impossible_ranges_are_refused():
         CameraRange(elevation_deg=(60.0, -10.0))
     with pytest.raises(TraceBenchError, match="fovy_deg"):
         CameraRange(fovy_deg=(40.0, 200.0))
+    with pytest.raises(TraceBenchError, match="distribution='uniform' is not one of"):
+        CameraRange(distribution="uniform")
+    with pytest.raises(TraceBenchError, match="azimuth_strata must be"):
+        CameraRange(azimuth_strata=0)
 
 
 def test_the_rig_starts_at_the_front_and_goes_round():

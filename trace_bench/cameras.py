@@ -9,8 +9,9 @@ Angles are in degrees.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -84,15 +85,39 @@ def make_cameras(
     )  # fmt: skip
 
 
+#: Distribution of the elevation: with equal probability uniform in degrees, or uniform in area on the sphere.
+#: per_view: drawn for each view (the toy world).
+#: threestudio: drawn once per batch, as in the current code of threestudio.
+#: released: drawn once per batch, with threestudio's old formula in place of the area, which GaussianDreamer,
+#:     TraCe, CSD and Consistent3D still use: asin(2 u - 1) with u uniform between (low + 90) / 180 and
+#:     (high + 90) / 180. For -10 to 60 degrees, it gives -6.4 to 41.8.
+DISTRIBUTIONS = ("per_view", "threestudio", "released")
+
+
 @dataclass(frozen=True)
 class CameraRange:
-    """Range of training cameras; each field is (low, high). The defaults suit the toy world."""
+    """Range of training cameras. The defaults suit the toy world.
+
+    distance, fovy_deg, elevation_deg: (low, high).
+    distribution: of the elevation, one of DISTRIBUTIONS.
+    azimuth_strata: view i has its azimuth in stratum i % n of n, one of which is centred on the front;
+        None: as many strata as views, starting at the back.
+    """
 
     distance: tuple[float, float] = (2.5, 2.8)
     fovy_deg: tuple[float, float] = (40.0, 45.0)
     elevation_deg: tuple[float, float] = (-10.0, 60.0)
+    distribution: str = "per_view"
+    azimuth_strata: int | None = None
 
     def __post_init__(self) -> None:
+        if self.distribution not in DISTRIBUTIONS:
+            known = ", ".join(DISTRIBUTIONS)
+            raise TraceBenchError(f"cameras.distribution={self.distribution!r} is not one of {known}.")
+        if self.azimuth_strata is not None and self.azimuth_strata < 1:
+            raise TraceBenchError(
+                f"cameras.azimuth_strata must be at least 1 or null, but is {self.azimuth_strata}."
+            )
         limits = {"distance": (0.0, math.inf), "fovy_deg": (0.0, 180.0), "elevation_deg": (-90.0, 90.0)}
         for name, (least, most) in limits.items():
             low, high = getattr(self, name)
@@ -102,6 +127,12 @@ class CameraRange:
                     f"with {least} <= low <= high <= {most}."
                 )
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> CameraRange:
+        """From the `cameras` of a config, whose ranges are lists."""
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
+        return cls(**values)
+
 
 def sample_cameras(
     n: int,
@@ -110,21 +141,28 @@ def sample_cameras(
     width: int,
     height: int,
 ) -> Cameras:
-    """Sample n cameras as in GaussianDreamer.
+    """Sample n cameras like threestudio and the codes built on it.
 
-    The azimuth is stratified over the batch. The elevation is uniform in angle or uniform on the sphere's
-    band, with equal probability. Distance and field of view are uniform.
+    The azimuth is stratified over the batch. The elevation follows `range.distribution`. Distance and field
+    of view are uniform.
     """
 
     def between(purpose: str, limits: tuple[float, float]) -> Tensor:
         return limits[0] + (limits[1] - limits[0]) * rng.uniform(purpose, (n,)).double().cpu()
 
-    azimuth = (rng.uniform("camera_azimuth", (n,)).double().cpu() + torch.arange(n)) / n * 360.0 - 180.0
+    strata, first = n, -180.0
+    if range.azimuth_strata is not None:
+        strata, first = range.azimuth_strata, -180.0 + 180.0 / range.azimuth_strata
+    stratum = torch.arange(n) % strata
+    azimuth = (rng.uniform("camera_azimuth", (n,)).double().cpu() + stratum) / strata * 360.0 + first
     low, high = range.elevation_deg
     in_angle = between("camera_elevation", (low, high))
-    sines = between("camera_elevation_band", (math.sin(math.radians(low)), math.sin(math.radians(high))))
-    on_sphere = torch.rad2deg(torch.asin(sines.clamp(-1.0, 1.0)))
-    choose_angle = rng.uniform("camera_elevation_kind", (n,)).cpu() < 0.5
+    band = (math.sin(math.radians(low)), math.sin(math.radians(high)))
+    if range.distribution == "released":
+        band = (low / 90.0, high / 90.0)  # 2 (elevation + 90) / 180 - 1
+    on_sphere = torch.rad2deg(torch.asin(between("camera_elevation_band", band).clamp(-1.0, 1.0)))
+    coins = n if range.distribution == "per_view" else 1
+    choose_angle = rng.uniform("camera_elevation_kind", (coins,)).cpu() < 0.5
     elevation = torch.where(choose_angle, in_angle, on_sphere)
     distance, fovy = between("camera_distance", range.distance), between("camera_fovy", range.fovy_deg)
     return make_cameras(elevation, azimuth, distance, fovy, width, height)

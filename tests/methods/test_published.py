@@ -59,7 +59,7 @@ def test_which_cases_differ():
 
 
 def test_a_rounded_share_is_found_by_the_ranges_alone():
-    """0.411765 for 700/1700: the recorded draws give the right gradients, but step 700 asks for another range."""
+    """0.411765 for 700/1700: the gradients are right, but step 700 draws from another range."""
     case = CASES["trace-released_trained"]
     steps = list(replay(case, x0_switch=0.411765))
     assert largest(steps)["grad"] <= case["tolerance"]["grad"]

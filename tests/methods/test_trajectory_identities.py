@@ -72,6 +72,13 @@ def test_csd_branches_weigh_negative_and_empty_prompt(latents: Tensor) -> None:
     assert torch.allclose(between, 0.3 * only_negative + 0.7 * only_empty, atol=1e-12)
 
 
+def test_csd_weighs_by_the_variance_or_by_one(latents: Tensor) -> None:
+    prior = exact_prior()
+    at_500 = {"min_step_percent": 0.5, "max_step_percent": 0.5}
+    sds, one = (grad_of(CSD(prior, weighting=name, **at_500), latents) for name in ("sds", "one"))
+    torch.testing.assert_close(sds, (1.0 - prior.alphas_cumprod[500]) * one)
+
+
 def test_csd_normalises_where_asked_and_has_no_guidance_scale(latents: Tensor) -> None:
     prior = exact_prior()
     plain, unit = grad_of(CSD(prior), latents), grad_of(CSD(prior, grad_normalize=True), latents)

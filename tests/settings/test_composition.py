@@ -80,8 +80,14 @@ def test_paper_protocol_takes_each_methods_own_budget(method):
     made = job(f"method={method}", "prior=sd21")
     reference = made.method["reference"]
     assert (made.steps, made.views_per_step) == (reference["steps"], reference["views_per_step"])
-    assert (made.resolution, made.background) == (512, "black")
-    assert made.cameras == {"distance": [1.5, 4.0], "fovy_deg": [40.0, 70.0], "elevation_deg": [-10.0, 60.0]}
+    assert (made.resolution, made.background) == (1024, "black")
+    assert made.cameras == {
+        "distance": [1.5, 4.0],
+        "fovy_deg": [40.0, 70.0],
+        "elevation_deg": [-10.0, 60.0],
+        "distribution": "released",
+        "azimuth_strata": None,
+    }
     assert (made.rig["n_views"], made.rig["elevation_deg"], made.rig["fovy_deg"]) == (120, 15.0, 70.0)
 
 

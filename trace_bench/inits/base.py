@@ -23,7 +23,8 @@ def seconds_of(minutes: float) -> float:
 class Init(Protocol):
     """An init, created from conf/init/*.yaml: called once per run, before the first step.
 
-    An init without points has `gives_points = False`.
+    Its points are in world coordinates: z is up, and the front faces +x, towards the camera at azimuth 0. An
+    init from a model with other axes turns its points. An init without points has `gives_points = False`.
     """
 
     def __call__(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from trace_bench.external.placement import Placement
 from trace_bench.inits.cache import cached
 from trace_bench.inits.random import near_grey
 from trace_bench.representations.points import PointCloud
@@ -31,7 +32,8 @@ class PointE:
     guidance_scale: of the text model; the upsampler uses none.
     copies: points per Point-E point; all use the same offsets, as released.
     ball: radius of the ball.
-    mirror_y, lift: LucidDreamer flips y to -y, which mirrors the object, and moves it up.
+    turn_deg: turn about the vertical axis, counter-clockwise from above; 90 turns the front from -y to +x.
+    mirror_y, lift: LucidDreamer then mirrors the object left to right (y to -y), and moves it up.
     colors: `grey` as in LucidDreamer's default, or those of the `model`.
     """
 
@@ -40,6 +42,7 @@ class PointE:
     guidance_scale: float = 3.0
     copies: int = 20
     ball: float = 0.05
+    turn_deg: float = 90.0
     mirror_y: bool = True
     lift: float = 0.15
     colors: str = "grey"
@@ -60,7 +63,8 @@ class PointE:
         models = {name: getattr(self, name) for name in ("base", "upsampler", "guidance_scale")}
         key = {**models, "prompt": prompt, "seed": rng.seed}
         made, seconds = cached("point_e", key, lambda: self._generate(rng, torch.device(device), prompt))
-        points = made["positions"].astype(np.float64)
+        placed, _ = Placement(turn_deg=self.turn_deg)(torch.from_numpy(made["positions"]).double())
+        points = placed.numpy()
         points[:, 1] *= -1.0 if self.mirror_y else 1.0
         points[:, 2] += self.lift
         positions = torch.from_numpy((points[:, None] + self._offsets()[None]).reshape(-1, 3)).float()

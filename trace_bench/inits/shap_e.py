@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from trace_bench.external.placement import Placement
 from trace_bench.inits.cache import cached
 from trace_bench.inits.growth import grow
 from trace_bench.inits.shap_e_weights import load_into
@@ -38,6 +39,7 @@ class ShapE:
     grid: vertices a side of the lattice for extracting the mesh.
     candidates, reach, brighten: see `grow`; in Shap-E's coordinates, where the object fills [-1, 1].
     scale: factor on Shap-E's coordinates.
+    turn_deg: turn about the vertical axis, counter-clockwise from above; 90 turns the front from -y to +x.
     colors: `linear` uses the mesh's colours unchanged, in linear light, as released; `srgb` converts them to
         sRGB.
     max_points: choose this many at random; None keeps all.
@@ -57,6 +59,7 @@ class ShapE:
     reach: float = 0.01
     brighten: float = 0.2
     scale: float = 1.6
+    turn_deg: float = 90.0
     colors: str = "linear"
     max_points: int | None = None
 
@@ -83,8 +86,9 @@ class ShapE:
         if self.colors == "srgb":
             colors = np.where(colors <= 0.0031308, 12.92 * colors, 1.055 * colors ** (1 / 2.4) - 0.055)
         positions, colors = grow(vertices, colors, self.candidates, self.reach, self.brighten)
+        placed, _ = Placement(turn_deg=self.turn_deg)(torch.from_numpy(self.scale * positions))
         cloud = PointCloud(
-            torch.from_numpy(self.scale * positions).float(),
+            placed.float(),
             torch.from_numpy(colors).float(),
             seconds=seconds,
             notes={"model": self.repo, "commit": str(made["commit"])},

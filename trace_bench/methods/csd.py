@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from trace_bench.system.errors import TraceBenchError
 
 
 class CSD(Method):
-    """g = w(t) (e(x_t, t, y) + c_n e(x_t, t, negative) + c_0 e(x_t, t, "")),  c_n + c_0 = -1,  w(t) = s_t^2
+    """g = w(t) (e(x_t, t, y) + c_n e(x_t, t, negative) + c_0 e(x_t, t, "")),  c_n + c_0 = -1
 
     A difference of scores: the noise in x_t does not appear, and there is no guidance scale. A branch with
     coefficient zero is not evaluated.
@@ -29,6 +29,7 @@ class CSD(Method):
         negative_coefficient: c_n, a constant or a schedule over the run.
         two_branch: c_n = -1 for the whole run; the empty prompt is never evaluated.
         min_step_percent, max_step_percent, t_schedule: range of t (`timesteps.TimestepSchedule`).
+        weighting: w(t) = s_t^2 (`sds`), or 1 (`one`) as in the released pixel-space stage.
         grad_normalize: scale the batch's gradient to unit L2 norm, as the released pixel-space stage does.
     """
 
@@ -42,6 +43,7 @@ class CSD(Method):
         min_step_percent: float | Sequence[float] = 0.02,
         max_step_percent: float | Sequence[float] = (0.5, 0.98, 0.5, 0.5),
         t_schedule: Kind = "uniform",
+        weighting: Literal["sds", "one"] = "sds",
         grad_normalize: bool = False,
         **common: Any,
     ) -> None:
@@ -52,6 +54,7 @@ class CSD(Method):
         self.two_branch = two_branch
         kind = check_choice("t_schedule", t_schedule, KINDS)
         self.t_range = TimestepSchedule(min_step_percent, max_step_percent, kind)
+        self.weighting = check_choice("weighting", weighting, ("sds", "one"))
         self.grad_normalize = grad_normalize
 
     def coefficients(self, progress: Progress) -> tuple[float, float]:
@@ -76,7 +79,7 @@ class CSD(Method):
         texts = TextEmbedding.cat([branch for _, branch in branches])
         eps = self.prior.eps(torch.cat([x_t] * m), torch.cat([t] * m), texts).chunk(m)
         score = torch.stack([c * e for (c, _), e in zip(branches, eps, strict=True)]).sum(0)
-        grad = s**2 * score
+        grad = s**2 * score if self.weighting == "sds" else score
         return Distilled(grad / (grad.norm() + 1e-8) if self.grad_normalize else grad)
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:

@@ -42,6 +42,8 @@ class TraCe(Method):
         x0_switch: share of the run after which the late maximum applies.
         t_sampling: `ramp` from t_max - 1 down to t_min over the run, or `uniform` in [t_min, t_max).
         train_lora: False keeps e_phi at the frozen v-model, which is the effect of the released code.
+        adapter_trains: `lora_and_camera`: LoRA layers and camera MLP; `lora`: only the layers, as in the
+            released optimiser.
         lora_target: `bridge_noise` (epsilon = b_t), `velocity` (the same in v-space) or
             `released_velocity` (a_t b_t - s_t x_t, as in the released code).
         lora_text: `view_dependent` prompt or `plain`.
@@ -62,6 +64,7 @@ class TraCe(Method):
         t_max: int = 500,
         t_sampling: Literal["ramp", "uniform"] = "ramp",
         train_lora: bool = True,
+        adapter_trains: Literal["lora_and_camera", "lora"] = "lora_and_camera",
         lora_target: Literal["bridge_noise", "velocity", "released_velocity"] = "bridge_noise",
         lora_text: Literal["view_dependent", "plain"] = "view_dependent",
         lora_rank: int = 4,
@@ -86,7 +89,9 @@ class TraCe(Method):
         self.bridge = Bridge.symmetric().to(prior.device, prior.alphas_cumprod.dtype)
         self._t_weights = dreamtime_weights(t_min, t_max, m1=980, m2=20, s1=1, s2=1)
         self.adapter = prior.adapter(lora_rank, self.seed)
-        self.optimizer = torch.optim.Adam(self.adapter.parameters(), lr=lora_lr, fused=True)
+        whole = check_choice("adapter_trains", adapter_trains, ("lora_and_camera", "lora")) != "lora"
+        self.trained = self.adapter.parameters() if whole else self.adapter.lora_parameters()
+        self.optimizer = torch.optim.Adam(self.trained, lr=lora_lr, fused=True)
 
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
@@ -148,7 +153,7 @@ class TraCe(Method):
             trained = self.adapter.to_eps(raw, x_t, t)
         loss = self.lora_loss(trained, x_t, b_t, t)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward(inputs=self.trained)
         self.optimizer.step()
         return eps_phi.detach(), {"lora_loss": loss.detach()}
 

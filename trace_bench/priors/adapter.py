@@ -80,6 +80,10 @@ class LoraAdapter:
         """LoRA layers and camera MLP."""
         return list(self._trained.values())
 
+    def lora_parameters(self) -> list[torch.nn.Parameter]:
+        """The LoRA layers alone."""
+        return [p for name, p in self._trained.items() if "lora_" in name]
+
     def check_trains(self) -> None:
         """Raise if an up-projection is still zero after an optimiser step. TraCe's released code has this
         bug: its adapter silently does not train."""

@@ -160,6 +160,10 @@ class AffineAdapter:
         """Scale and shift of each feature."""
         return [self.scale, self.shift]
 
+    def lora_parameters(self) -> list[torch.nn.Parameter]:
+        """The same: no camera enters."""
+        return self.parameters()
+
     def check_trains(self) -> None:
         """Nothing to check: any loss trains both parameters."""
 

@@ -99,6 +99,10 @@ class Adapter(Protocol):
         """The trained parameters only."""
         ...
 
+    def lora_parameters(self) -> list[torch.nn.Parameter]:
+        """The trained parameters without those of the camera MLP."""
+        ...
+
     def check_trains(self) -> None:
         """Raise TraceBenchError if an optimiser step did not change the adapter."""
         ...

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 
@@ -213,7 +213,7 @@ class Attempt:
                 method,
                 representation,
                 text,
-                CameraRange(**_tuples(job.cameras)),
+                CameraRange.of(job.cameras),
                 steps=job.steps,
                 views_per_step=job.views_per_step,
                 resolution=job.resolution,
@@ -284,7 +284,3 @@ def sentence(error: BaseException) -> str:
     """An error in one line: the message of a TraceBenchError, else type and message."""
     text = " ".join(str(error).split())
     return text if isinstance(error, TraceBenchError) else f"{type(error).__name__}: {text}"
-
-
-def _tuples(ranges: dict[str, list[float]]) -> dict[str, Any]:
-    return {key: tuple(value) for key, value in ranges.items()}

@@ -98,6 +98,10 @@ RULES: dict[str, Rule] = {
     "cameras.distance": _range(0.0, 1e6),
     "cameras.fovy_deg": _range(0.1, 179.9),
     "cameras.elevation_deg": _range(-90.0, 90.0),
+    "cameras.distribution": _one_of("per_view", "threestudio", "released"),
+    "cameras.azimuth_strata": Rule(
+        "null or an integer of at least 1", lambda v: v is None or _integer(1).holds(v)
+    ),
     "rig.n_views": _integer(1, 10_000),
     "rig.resolution": _integer(8, 8192),
     "rig.elevation_deg": _number(-90.0, "a number from -90 to 90"),
@@ -125,7 +129,7 @@ class Job:
     views_per_step: int
     resolution: int
     background: Literal["random", "black", "white"]
-    cameras: dict[str, list[float]]  # CameraRange
+    cameras: dict[str, Any]  # CameraRange
     rig: dict[str, Any]  # EvaluationRig
     budget: dict[str, Any]  # source of steps and views_per_step
     snapshots: dict[str, Any]  # steps to take snapshots of, and methods to compare on them

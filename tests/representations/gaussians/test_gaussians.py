@@ -222,7 +222,16 @@ def test_the_yaml_says_what_the_constructor_does():
     for key in ("_target_", "display_name", "citation"):
         del hyper[key]
     default, written = make(), make(**hyper)
-    for name in ("lr", "lr_final", "losses", "losses_mode", "means_lr", "reference_steps", "opacity_from"):
+    for name in (
+        "lr",
+        "lr_final",
+        "losses",
+        "losses_mode",
+        "means_lr",
+        "reference_steps",
+        "opacity_from",
+        "colors",
+    ):
         assert getattr(default, name) == getattr(written, name), name
     assert default.densifier.settings == written.densifier.settings
 
@@ -233,6 +242,27 @@ def test_colours_never_get_stuck_outside():
     assert torch.equal(y.detach(), torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
     y.backward(torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0]))
     assert torch.equal(x.grad, torch.tensor([0.0, -1.0, 1.0, 1.0, 0.0]))
+
+
+def test_released_colours_are_clamped_from_below_only():
+    """diff-gaussian-rasterization, computeColorFromSH: max(colour, 0), with no gradient below 0."""
+    wanted = torch.tensor([[-0.2, 0.1, 0.5], [0.9, 1.7, 0.3]])
+    cloud = PointCloud(torch.tensor([[0.0, -0.3, 0.0], [0.0, 0.3, 0.0]]), wanted)
+    seen, slopes = {}, {}
+    for colors in ("released", "bounded"):
+        gaussians = make(cloud, colors=colors, opacity=0.9)
+        gaussians.params["scales"].data.fill_(math.log(0.08))
+        rgb = gaussians.render(make_cameras(0.0, 0.0, 2.5, 40.0, 48, 48), torch.zeros(3)).rgb
+        seen[colors] = rgb.detach().amax(dim=(0, 1, 2))
+        rgb.sum().backward()
+        slopes[colors] = gaussians.params["sh0"].grad[:, 0]
+    assert seen["released"][1] > 1.2
+    assert seen["bounded"].max() <= 1.0
+    below = wanted < 0.0
+    assert torch.equal(slopes["released"] == 0.0, below)
+    assert (slopes["bounded"][~below] > 0.0).all()
+    with pytest.raises(TraceBenchError, match="colors='clamped' is not one of bounded, released"):
+        make(colors="clamped")
 
 
 def test_resume_is_bit_equal():

@@ -226,6 +226,19 @@ def test_learned_background_is_trainings_alone():
     torch.testing.assert_close(augmented, given.expand(3, 3))
 
 
+def test_a_batch_has_one_coin_for_the_background():
+    """threestudio/models/background/neural_environment_map_background.py, random_aug: one draw a step."""
+    nerf = make(background="learned", background_augment=0.5)
+    given = torch.rand(3, 3, generator=torch.Generator().manual_seed(0))
+    shares = []
+    for k in range(40):
+        nerf._enter(Progress(k, 40))
+        corner = nerf.render(ring(), given).rgb[:, 0, 0]
+        shares.append(float(((corner - given).abs().amax(dim=-1) < 1e-5).float().mean()))
+    assert set(shares) == {0.0, 1.0}
+    assert 10 <= sum(shares) <= 30
+
+
 def test_normalised_losses_are_blind_to_the_methods_scale():
     for mode, factor in (("normalised", 10.0), ("raw", 1.0)):
         nerf = make(losses_mode=mode)

@@ -169,6 +169,16 @@ def test_shade_by_hand():
     torch.testing.assert_close(shade(albedo, normals, positions, lights, "diffuse"), albedo * light)
     textureless = shade(albedo, normals, positions, lights, "textureless")
     torch.testing.assert_close(textureless, light.expand(3, 3))
+    # CSD's textureless_normal: the normals as colours
+    shown = ShadingSettings(textureless_shows="normals")
+    as_normals = shade(albedo, normals, positions, lights, "textureless", shown)
+    torch.testing.assert_close(as_normals, normals * 0.5 + 0.5)
+    torch.testing.assert_close(shade(albedo, normals, positions, lights, "diffuse", shown), albedo * light)
+    # Consistent3D's ambient light of 1 and no diffuse light: the albedo, and a white shape
+    flat = ShadingSettings(ambient_light=1.0, diffuse_light=0.0)
+    torch.testing.assert_close(shade(albedo, normals, positions, lights, "diffuse", flat), albedo)
+    white = shade(albedo, normals, positions, lights, "textureless", flat)
+    torch.testing.assert_close(white, torch.ones(3, 3))
 
 
 def test_kind_of_light_follows_its_probabilities_and_the_run():
@@ -235,3 +245,5 @@ def test_mistakes_of_the_levels_are_named(wrong):
 def test_mistakes_of_the_shading_are_named():
     with pytest.raises(TraceBenchError, match=r"shading\.textureless"):
         ShadingSettings(textureless=1.5)
+    with pytest.raises(TraceBenchError, match="textureless_shows='depth' is not one of"):
+        ShadingSettings(textureless_shows="depth")

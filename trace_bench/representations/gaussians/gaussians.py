@@ -31,6 +31,7 @@ LEARNING_RATES = {"means": 2e-4, "quats": 1e-3, "scales": 5e-3, "opacities": 0.0
 LOSSES = {"sparsity": 1.0, "opaque": 0.0, "tv_rgb": 0.0, "tv_disparity": 0.0, "scale": 0.0}
 LOSSES_MODES = ("raw", "normalised")
 OPACITY_FROM = ("depth", "alpha")
+COLORS = ("bounded", "released")
 
 
 class Gaussians(Representation):
@@ -56,6 +57,8 @@ class Gaussians(Representation):
             means the same for methods with gradients of different size.
         opacity_from: the o of these losses: `alpha`, or `depth`, which is accumulated depth over its maximum;
             the released code uses `depth`.
+        colors: `bounded` to [0, 1], with gradients that can bring them back; `released`: clamped from below
+            only, without a gradient below 0, like the CUDA rasteriser of 3DGS.
         densify: fields of `DensifySettings`.
     """
 
@@ -78,6 +81,7 @@ class Gaussians(Representation):
         losses: Mapping[str, float] | None = None,
         losses_mode: str = "raw",
         opacity_from: str = "depth",
+        colors: str = "bounded",
         densify: Mapping[str, Any] | None = None,
     ) -> None:
         self.device = torch.device(device)
@@ -86,6 +90,8 @@ class Gaussians(Representation):
         if opacity_from not in OPACITY_FROM:
             known = ", ".join(OPACITY_FROM)
             raise TraceBenchError(f"representation.opacity_from={opacity_from!r} is not one of {known}.")
+        if colors not in COLORS:
+            raise TraceBenchError(f"representation.colors={colors!r} is not one of {', '.join(COLORS)}.")
         if losses_mode not in LOSSES_MODES:
             known = ", ".join(LOSSES_MODES)
             raise TraceBenchError(f"representation.losses_mode={losses_mode!r} is not one of {known}.")
@@ -101,7 +107,7 @@ class Gaussians(Representation):
         if min(self.lr_final.values()) <= 0:
             raise TraceBenchError("representation.lr_final must be above 0.")
         self.reference_steps = reference_steps
-        self.losses_mode, self.opacity_from = losses_mode, opacity_from
+        self.losses_mode, self.opacity_from, self.colors = losses_mode, opacity_from, colors
         settings = DensifySettings(**merged("densify", vars(DensifySettings()), densify))
         self.densifier = Densifier(settings, reference_steps, latent_shape, seed)
         if points is None:
@@ -128,7 +134,8 @@ class Gaussians(Representation):
     def render(self, cameras: Cameras, background: Tensor, with_normals: bool = False) -> Render:
         p = self.params
         backgrounds = background.expand(len(cameras), 3)
-        colors = bounded(0.5 + SH_C0 * p["sh0"][:, 0])  # [N, 3]
+        unclamped = 0.5 + SH_C0 * p["sh0"][:, 0]  # [N, 3]
+        colors = bounded(unclamped) if self.colors == "bounded" else unclamped.clamp(min=0.0)
         if with_normals:
             per_camera = colors.expand(len(cameras), -1, -1)
             colors = torch.cat([per_camera, self._normals(cameras)], dim=-1)  # [C, N, 6]

@@ -61,7 +61,7 @@ class NeRF(Representation):
         samples_per_ray: steps along the cube's diagonal.
         resolution_schedule: see `ResolutionSchedule`; None uses the cameras' resolution.
         background: `learned`, an environment map that replaces the given colour in training, or `given`.
-        background_augment: probability, per view, of using the given colour although `learned` is set.
+        background_augment: probability, per step, of using the given colours although `learned` is set.
         lr: learning rates of the grid, the networks and the background (Adam).
         lr_left: factor on the learning rates at the end of the run; they fall log-linearly.
         weight_decay: decoupled, as in AdamW.
@@ -181,13 +181,14 @@ class NeRF(Representation):
         if kind == "albedo":
             return None
         lights = light_positions(cameras.c2w[:, :3, 3], rng)[view]
-        return lambda albedo, normals: shade(albedo, normals, positions, lights, kind)
+        return lambda albedo, normals: shade(albedo, normals, positions, lights, kind, self.shading)
 
     def _environment(self, directions: Tensor, given: Tensor, rng: StepRng) -> Tensor:
-        """The learned background [B, H, W, 3]; views chosen by `background_augment` get the given colour."""
+        """The learned background [B, H, W, 3], or in some steps the given colours."""
         learned = Environment(self.params)(directions.reshape(-1, 3)).view_as(directions)
-        keep = rng.uniform("nerf_background", (len(directions),), self.device) >= self.background_augment
-        return torch.where(keep[:, None, None, None], learned, given)
+        if rng.chance("nerf_background", self.background_augment):
+            return 0.0 * learned + given  # with gradients of zero, so that Adam goes on, as released
+        return learned
 
     def _weight(self, name: str, fraction: float) -> float:
         return scheduled(self.losses[name], fraction)

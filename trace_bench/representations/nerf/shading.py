@@ -10,7 +10,7 @@ from torch import Tensor
 from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
 
-AMBIENT, DIFFUSE = 0.1, 0.9  # threestudio
+TEXTURELESS = ("light", "normals")
 LIGHT_DISTANCE = (0.8, 1.5)
 LIGHT_SPREAD = 1.0  # std of the light's offset from the camera
 
@@ -20,12 +20,22 @@ class ShadingSettings:
     """When to shade a step; one draw for the whole batch, as in threestudio."""
 
     diffuse: float = 0.0  # probability of a shaded step; 0 also skips computing normals for it
-    textureless: float = 0.0  # probability that a shaded step shows white albedo
+    textureless: float = 0.0  # probability that a shaded step shows only the shape
     ambient_until: float = 0.0  # share of the run without shading
+    textureless_shows: str = "light"  # the light on white albedo, or the `normals` as colours (n + 1) / 2
+    ambient_light: float = 0.1  # brightness everywhere ...
+    diffuse_light: float = (
+        0.9  # ... and what the light adds where it falls straight on the surface; threestudio
+    )
 
     def __post_init__(self) -> None:
+        if self.textureless_shows not in TEXTURELESS:
+            raise TraceBenchError(
+                f"representation.shading.textureless_shows={self.textureless_shows!r} is not one of "
+                f"{', '.join(TEXTURELESS)}."
+            )
         for name, value in vars(self).items():
-            if not 0.0 <= value <= 1.0:
+            if name != "textureless_shows" and not 0.0 <= value <= 1.0:
                 raise TraceBenchError(f"representation.shading.{name} must be in [0, 1], but is {value}.")
 
     def at(self, fraction: float, rng: StepRng) -> str:
@@ -44,9 +54,18 @@ def light_positions(cameras_at: Tensor, rng: StepRng) -> Tensor:
     return torch.nn.functional.normalize(about, dim=-1) * distance
 
 
-def shade(albedo: Tensor, normals: Tensor, positions: Tensor, lights: Tensor, kind: str) -> Tensor:
+def shade(
+    albedo: Tensor,
+    normals: Tensor,
+    positions: Tensor,
+    lights: Tensor,
+    kind: str,
+    settings: ShadingSettings = ShadingSettings(),
+) -> Tensor:
     """Lambertian colour of the samples: all [M, 3], `lights` is the light position of each sample."""
+    if kind == "textureless" and settings.textureless_shows == "normals":
+        return 0.5 * (normals + 1.0)
     towards = torch.nn.functional.normalize(lights - positions, dim=-1)
     cosine = (normals * towards).sum(dim=-1, keepdim=True).clamp(min=0.0)
-    light = (AMBIENT + DIFFUSE * cosine).expand(-1, 3)
+    light = (settings.ambient_light + settings.diffuse_light * cosine).expand(-1, 3)
     return light if kind == "textureless" else albedo * light
