@@ -5,8 +5,8 @@
     python scripts/make_results.py --keep-times   # on a busy machine: leave minutes and seconds as they are
 
 Finished runs are kept under outputs/results, so the command continues where it stopped, and a second call
-takes seconds. Remove that folder to make everything again. A block in a page begins with
-`<!-- results: NAME -->`; edit the text around it, not in it.
+takes seconds. Remove that folder to make everything again: on two cores this takes more than an hour. A block
+in a page begins with `<!-- results: NAME -->`; edit the text around it, not in it.
 """
 
 from __future__ import annotations
@@ -67,6 +67,9 @@ def main(arguments: Sequence[str]) -> int:
         except TraceBenchError as error:
             print(f"make_results: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print("make_results: stopped; the same command continues.", file=sys.stderr)
+            return 130
         print(f"[{i}/{len(names)}] {name}: {time.monotonic() - start:.0f} s, {_changes(changed)}", flush=True)
     return 0
 

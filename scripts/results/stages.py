@@ -19,6 +19,7 @@ class Stage:
         default_factory=dict
     )  # file in docs/images -> how it is drawn
     sweeps: tuple[Sweep, ...] = ()
+    scored: bool = True  # False: no number here is a score
 
 
 STAGES: Mapping[str, Stage] = {
@@ -55,6 +56,7 @@ STAGES: Mapping[str, Stage] = {
         "one prompt by ten methods in every representation",
         pictures={"methods.png": pictures.representations},
         sweeps=(toy.PICTURES_SWEEP,),
+        scored=False,
     ),
     "nerf": Stage(
         "table and seconds of NeRF",
@@ -62,12 +64,13 @@ STAGES: Mapping[str, Stage] = {
             ("docs/nerf.md", "toy-nerf"): toy.nerf_table,
             ("docs/nerf.md", "toy-nerf-seconds"): toy.nerf_seconds,
         },
-        sweeps=(toy.NERF_SWEEP, toy.PICTURES_SWEEP),
+        sweeps=(toy.NERF_SWEEP, toy.NERF_PICTURES_SWEEP),
     ),
     "experiments": Stage(
         "the time of each experiment in the toy world",
         {("docs/experiments.md", "toy-times"): toy.experiment_times},
         sweeps=tuple(toy.EXPERIMENT_SWEEPS.values()),
+        scored=False,
     ),
 }  # fmt: skip
 
@@ -75,7 +78,7 @@ STAGES: Mapping[str, Stage] = {
 def make(stage: Stage, shop: Workshop) -> list[str]:
     """Make what is missing and write it; returns the files that changed."""
     for sweep in stage.sweeps:
-        shop.make(sweep)
+        shop.make(sweep, stage.scored)
     changed = [
         f"{page}: {name}" for (page, name), block in stage.blocks.items() if _written(shop, page, name, block)
     ]

@@ -60,19 +60,17 @@ class Workshop:
 
     def plan(self, sweep: Sweep) -> list[RunSpec]:
         """The runs that a sweep asks for."""
-        asked = [*sweep, *self.overrides, f"output_root={self.output_root}"]
-        return make_plan(readable_overrides(asked, multirun=True), multirun=True)
+        return _plan((*sweep, *self.overrides, f"output_root={self.output_root}"))
 
-    def make(self, sweep: Sweep) -> None:
+    def make(self, sweep: Sweep, scored: bool = True) -> None:
         """Make the runs of a sweep that are missing, then the scores that are missing."""
         names = self._names(sweep)
-        missing = names - self._done().keys()
+        missing = names.keys() - self._done().keys()
         print(f"{' '.join(sweep)}: {len(names) - len(missing)} of {len(names)} runs are there", flush=True)
         if missing:
             self.command("trace_bench", "-m", *sweep, *self.overrides, "hydra/launcher=local")
-        frame = collect(self.output_root, self.metrics).frame
-        judges = frame[frame["folder"].isin(names) & (frame["representation"] != "image")]
-        if judges[[f"{name}_judge" for name in self.metrics]].isna().any(axis=None):
+        judges = [f"{name}_judge" for name in self.metrics]
+        if scored and self.results(sweep).frame[judges].isna().any(axis=None):
             self.command("evaluation.score", METRICS)
 
     def runs(self, sweep: Sweep) -> list[Run]:
@@ -84,7 +82,8 @@ class Workshop:
         return [done[name] for name in names]
 
     def results(self, sweep: Sweep) -> Results:
-        """The tidy frame of a sweep alone."""
+        """The tidy frame of a sweep alone; all its runs must be there."""
+        self.runs(sweep)
         everything = collect(self.output_root, self.metrics)
         mine = everything.frame["folder"].isin(self._names(sweep))
         return replace(everything, frame=everything.frame[mine].reset_index(drop=True))
@@ -116,6 +115,11 @@ class Workshop:
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         return load_metrics(self.config)
+
+
+@cache
+def _plan(asked: tuple[str, ...]) -> list[RunSpec]:
+    return make_plan(readable_overrides(asked, multirun=True), multirun=True)
 
 
 @cache
