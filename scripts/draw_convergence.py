@@ -1,14 +1,15 @@
 """Draw how each method moves points in the plane, for data with a known score: docs/images/convergence.png.
 
-    python scripts/draw_convergence.py [FILE]
+    python scripts/draw_convergence.py
 
 The data distributions of the prompt and of the empty text are Gaussians. Every method starts from the same
-eight points and runs with the toy world's settings through the same core as all runs.
+eight points and runs with the toy world's settings through the same core as all runs. With `--paths FOLDER`,
+paths are kept there and not computed again.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -96,29 +97,49 @@ def ellipses(axes: Axes, gaussian: Gaussian, colour: str) -> None:
         axes.add_patch(Ellipse(mean, width, height, angle=angle, fill=False, color=colour, lw=0.8))
 
 
-def draw(file: Path) -> None:
+def paths_of(name: str, folder: Path | None) -> tuple[np.ndarray, str]:
+    """All paths [initial points, n, 2] and the title of the method, from `folder` if they are there."""
+    file = folder / f"{name}.npz" if folder else None
+    if file and file.is_file():
+        with np.load(file) as kept:
+            return kept["paths"], str(kept["title"])
+    found = [path_of(name, seed) for seed in range(STARTS)]
+    paths, title = np.stack([path for path, _ in found]), found[0][1]
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{name}.partial.npz")
+        np.savez(partial, paths=paths, title=title)
+        partial.replace(file)
+    return paths, title
+
+
+def draw(file: Path, folder: Path | None) -> None:
     """Draw one panel per method."""
     prior = two_gaussians()
     figure, panels = plt.subplots(2, 5, figsize=(14, 6), sharex=True, sharey=True, layout="constrained")
     for name, axes in zip(METHODS, panels.flat, strict=True):
         ellipses(axes, prior.gaussians[0], "tab:blue")
         ellipses(axes, prior.gaussians[1], "0.75")
-        ends = []
-        for seed in range(STARTS):
-            path, title = path_of(name, seed)
+        paths, title = paths_of(name, folder)
+        for path in paths:
             axes.plot(*path.T, color="tab:orange", lw=0.7)
             axes.plot(*path[0], "o", color="0.5", ms=2.5)
-            ends.append(path[-1])
-        axes.plot(*np.stack(ends).T, "o", color="tab:red", ms=4, mec="white", mew=0.5, ls="")
+        ends = paths[:, -1]
+        axes.plot(*ends.T, "o", color="tab:red", ms=4, mec="white", mew=0.5, ls="")
         axes.set_title(title, fontsize=10)
         axes.set_aspect("equal")
         axes.set_xlim(-3, 3)
         axes.set_ylim(-2.6, 2.6)
-        spread = np.stack(ends).std(0)
-        print(f"{name}: ends at {np.stack(ends).mean(0).round(2)} +- {spread.round(2)}", flush=True)
+        print(f"{name}: ends at {ends.mean(0).round(2)} +- {ends.std(0).round(2)}", flush=True)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images/convergence.png"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs/images/convergence.png"))
+    parser.add_argument("--paths", type=Path, metavar="FOLDER")
+    options = parser.parse_args()
+    draw(options.out, options.paths)

@@ -272,7 +272,7 @@ def test_what_is_planned_is_what_is_counted(method, tmp_path, monkeypatch):
     assert manifest.budget["against"] == "TraCe"
     assert manifest.budget["own"]["steps"] == 6
     assert manifest.run.steps == run.job.steps
-    setting = budget._setting(OmegaConf.create({**vars(run.job)}))
+    setting = budget.setting_of(OmegaConf.create({**vars(run.job)}))
     assert manifest.cost["tflop"] == pytest.approx(budget.tflop_of_run(setting, run.job.steps), rel=1e-9)
     assert manifest.cost["tflop"] == pytest.approx(
         manifest.budget["tflop"], rel=0.2

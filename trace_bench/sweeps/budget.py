@@ -37,7 +37,7 @@ def equal_work_steps(root: DictConfig) -> int:
     own = int(root.budget.own.steps)
     if not root.method.get("distils", True):
         return own
-    setting = _setting(root)
+    setting = setting_of(root)
     target = equal_work_tflop(root)
     total = tflop_of_run(setting, own)
     steps = own
@@ -54,7 +54,7 @@ def equal_work_tflop(root: DictConfig) -> float:
     other = _instead(root, root.budget.against)
     if root.budget.get("prior"):
         other.prior = root.budget.prior
-    return round(tflop_of_run(_setting(other), int(other.budget.own.steps)), 6)
+    return round(tflop_of_run(setting_of(other), int(other.budget.own.steps)), 6)
 
 
 def _instead(root: DictConfig, method: DictConfig) -> DictConfig:
@@ -66,7 +66,9 @@ def _instead(root: DictConfig, method: DictConfig) -> DictConfig:
     return other
 
 
-def _setting(root: DictConfig) -> Setting:
+def setting_of(root: DictConfig) -> Setting:
+    """What the price of the config's steps depends on."""
+
     def plain(key: str) -> str:
         return json.dumps(OmegaConf.to_container(root[key], resolve=True), sort_keys=True)
 
@@ -85,7 +87,7 @@ def tflop_of_run(setting: Setting, steps: int) -> float:
     from trace_bench.priors.base import Work
 
     views = setting.views_per_step
-    work = _declared_work(setting.method, views, steps)
+    work = declared_work(setting.method, views, steps)
     if setting.is_encoded:
         work = work + Work(vae_enc_fwd=views * steps, vae_enc_bwd=views * steps)
     unit = unit_costs(setting.prior)
@@ -93,7 +95,7 @@ def tflop_of_run(setting: Setting, steps: int) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _declared_work(method: str, views: int, steps: int) -> Any:
+def declared_work(method: str, views: int, steps: int) -> Any:
     """The work that the method declares for its steps, built on a prior without networks."""
     import torch
 

@@ -1,0 +1,55 @@
+"""The pictures of README.md and docs/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from evaluation.figures.contact_sheet import make_sheet
+from evaluation.figures.drawing import draw_sheet
+from scripts.draw_methods import sheet
+from scripts.results.toy import LABELS, METHODS_SWEEP, MUSHROOM, PICTURES_SWEEP, README_SWEEP, panel_of
+from scripts.results.workshop import Sweep, Workshop
+from trace_bench.system.errors import TraceBenchError
+
+Draw = Callable[[Workshop, Path], None]
+
+
+def _contact_sheet(shop: Workshop, sweep: Sweep, tile: int) -> Image.Image:
+    """Rows are prompts, columns the truth and the methods of a sweep."""
+    panel = panel_of(shop, shop.results(sweep))
+    config = shop.config.contact_sheet
+    made = make_sheet(panel, shop.output_root, dict(config.views), config.prompts, len(LABELS))
+    if made.problems:
+        raise TraceBenchError(made.problems[0])
+    title = f"Prompt set {panel.title}, prior {panel.prior}"
+    return draw_sheet(title, made.prompts, made.columns, list(config.views), tile)
+
+
+def readme_sheet(shop: Workshop, file: Path) -> None:
+    _contact_sheet(shop, README_SWEEP, 80).save(file, optimize=True)
+
+
+def methods_sheet(shop: Workshop, file: Path) -> None:
+    _small(_contact_sheet(shop, METHODS_SWEEP, 64), file)
+
+
+def representations(shop: Workshop, file: Path) -> None:
+    """One prompt by every method in every representation."""
+    runs = {(run.identity.method, run.identity.representation): run for run in shop.runs(PICTURES_SWEEP)}
+    _small(sheet(MUSHROOM, runs, sorted(LABELS), 96), file)
+
+
+def toyworld(shop: Workshop, file: Path) -> None:
+    shop.script("draw_toyworld.py", "--out", str(file))
+
+
+def convergence(shop: Workshop, file: Path) -> None:
+    shop.script("draw_convergence.py", "--out", str(file), "--paths", str(shop.output_root / "convergence"))
+
+
+def _small(image: Image.Image, file: Path) -> None:
+    """Save with 256 colours, which is a third of the size."""
+    image.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)

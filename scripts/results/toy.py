@@ -1,0 +1,211 @@
+"""Tables and numbers of the toy world, from the tidy frame of a sweep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+from evaluation.results.aggregate import COST, Cell, Panel, Row, method_table, order_methods, panels
+from evaluation.results.bootstrap import paired_difference
+from evaluation.results.collect import Results
+from evaluation.results.names import display_names
+from evaluation.tables import formats
+from evaluation.tables.method_tables import make_tables
+from scripts.results.document import fill_table, paragraph
+from scripts.results.workshop import Sweep, Workshop, machine, word
+from trace_bench.run_folder.reading import Run
+from trace_bench.system.errors import TraceBenchError
+from trace_bench.toyworld import all_captions, held_out_prompts
+
+#: What docs/ call the methods, in the order of their rows.
+LABELS: Mapping[str, str] = {
+    "sds": "SDS",
+    "csd": "CSD",
+    "vsd": "VSD",
+    "sdi": "SDI",
+    "ism": "ISM",
+    "trace": "TraCe",
+    "trace_official": "TraCe, released form",
+    "trace_official_trained": "TraCe, released form, trained",
+    "consistent3d": "Consistent3D",
+    "dreamer_xl": "Dreamer XL (TSM on the tiny prior)",
+}
+MUSHROOM = "a red mushroom"
+README_SWEEP: Sweep = ("method=sds,vsd,trace", "prompt_set=toy")
+METHODS_SWEEP: Sweep = (f"method={','.join(LABELS)}", "prompt_set=toy")
+NERF_SWEEP: Sweep = ("experiment=table7", "prior=tiny")
+PICTURES_SWEEP: Sweep = (
+    f"method={','.join(LABELS)}",
+    "representation=gaussians,nerf,image",
+    f"prompt={MUSHROOM}",
+)
+NERF_PICTURES_SWEEP: Sweep = (f"method={','.join(LABELS)}", "representation=nerf", f"prompt={MUSHROOM}")
+EXPERIMENTS = (
+    "gradients", "native3d", "gaussiandreamer", "diversity", "nerf_qualitative", "coco2d", "cfg_ablation",
+    "table4", "table7",
+)  # fmt: skip
+EXPERIMENT_SWEEPS: Mapping[str, Sweep] = {name: (f"experiment={name}", "prior=tiny") for name in EXPERIMENTS}
+
+
+def panel_of(shop: Workshop, results: Results) -> Panel:
+    """The one panel of a sweep, its methods in the order of the tables."""
+    (panel,) = panels(order_methods(results.frame, list(shop.config.tables.methods)))
+    return panel
+
+
+def readme_table(shop: Workshop, _old: str) -> str:
+    """README.md: the table of methods as `python -m evaluation.tables` prints it."""
+    results = shop.results(README_SWEEP)
+    tables = make_tables(
+        results, shop.metrics, display_names(results.frame), list(shop.config.tables.methods)
+    )
+    grid = formats.grid(next(table for table in tables if table.name.startswith("methods-")))
+    table = formats.markdown(replace(grid, caption="", notes=[])).strip("\n")
+    return f"{table}\n\nMinutes are wall-clock minutes per run on {machine(shop.runs(README_SWEEP))}."
+
+
+def disk_space(shop: Workshop, _old: str) -> str:
+    """docs/cluster.md: megabytes and files of a run, and what follows for 660 runs of 512 pixels."""
+    runs, planned, side = shop.runs(README_SWEEP), 660, 512
+    files = [path for run in runs for path in run.folder.rglob("*") if path.is_file()]
+    megabytes = sum(path.stat().st_size for path in files) / len(runs) / 1e6
+    pixels = int(runs[0].manifest.rig["resolution"])
+    times = (side / pixels) ** 2
+    total = planned * megabytes * times / 1000
+    return paragraph(
+        f"A toy run ({pixels} pixels) has {megabytes:.1f} MB. At {side} pixels expect {times:.0f} times "
+        f"that: {megabytes * times:.0f} MB per run, and {_two(total)} GB and "
+        f"{_two(planned * len(files) / len(runs))} files for {planned} runs."
+    )
+
+
+def _two(value: float) -> str:
+    """Two significant digits, with commas."""
+    if value == 0:
+        return "0"
+    return f"{round(value, 1 - math.floor(math.log10(abs(value)))):,.0f}"
+
+
+def methods_table(shop: Workshop, old: str) -> str:
+    """docs/methods.md: scores and costs of the ten methods, and how many differences are decided."""
+    rows = _rows(shop, METHODS_SWEEP)
+    runs = shop.runs(METHODS_SWEEP)
+    seconds = {run.identity.method: [run.manifest.seconds["total"]] for run in runs if run.prompt == MUSHROOM}
+    table = fill_table(_table(old), _values(rows, seconds))
+    seconds_text = paragraph(
+        f"Seconds are those of the mushroom's run on {machine(runs)}, including turntable and "
+        f"{runs[0].manifest.rig['n_views']} views."
+    )
+    return f"{table}\n\n{_differences(rows)}\n\n{seconds_text}"
+
+
+def nerf_table(shop: Workshop, old: str) -> str:
+    """docs/nerf.md: the same for NeRF, with the fastest and the slowest run."""
+    runs = shop.runs(NERF_SWEEP)
+    seconds: dict[str, list[float]] = {}
+    for run in runs:
+        seconds.setdefault(run.identity.method, []).append(run.manifest.seconds["total"])
+    return fill_table(_table(old), _values(_rows(shop, NERF_SWEEP), seconds))
+
+
+def nerf_seconds(shop: Workshop, _old: str) -> str:
+    """docs/nerf.md: how long a run takes with the methods that table 7 does not have."""
+    swept = {run.identity.method for run in shop.runs(NERF_SWEEP)}
+    runs = shop.runs(NERF_PICTURES_SWEEP)
+    others = sorted((run for run in runs if run.identity.method not in swept), key=_total)
+    *rest, slowest = others
+    rig = slowest.manifest.rig
+    per_step = (slowest.manifest.cost["unet_fwd"] or 0) / (
+        slowest.identity.steps * slowest.identity.views_per_step
+    )
+    return paragraph(
+        f"Times on {machine(runs)}, including {rig['n_views']} pictures of {rig['resolution']} pixels and "
+        f"the mesh. With the other methods, {MUSHROOM} takes at most {_total(rest[-1]):.0f} s; only "
+        f"{LABELS[slowest.identity.method]} takes longer, {_total(slowest):.0f} s for its {per_step:.0f} "
+        "UNet items per step."
+    )
+
+
+def experiment_times(shop: Workshop, _old: str) -> str:
+    """docs/experiments.md: the time of each experiment, as the time of its runs shared by the cores."""
+    found: dict[str, float] = {}
+    everything: list[Run] = []
+    for name, sweep in EXPERIMENT_SWEEPS.items():
+        runs = shop.runs(sweep)
+        everything += runs
+        workers = 1 if runs[0].manifest.environment.get("gpu") else int(runs[0].manifest.environment["cpus"])
+        found[name] = max(sum(map(_total, runs)) / workers, *map(_total, runs))
+    spans = [
+        f"`{name}` {_span(seconds)}" for name, seconds in sorted(found.items(), key=lambda item: item[1])
+    ]
+    return paragraph(
+        f"Times with `prior=tiny` and this launcher, on {machine(everything)}: {', '.join(spans)}."
+    )
+
+
+def captions(_shop: Workshop, _old: str) -> str:
+    """docs/tiny_world.md: how many captions were held out."""
+    return f"These are {len(held_out_prompts())} of {len(all_captions()):,} captions."
+
+
+def _total(run: Run) -> float:
+    return float(run.manifest.seconds["total"])
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _table(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if line.startswith("|"))
+
+
+def _rows(shop: Workshop, sweep: Sweep) -> dict[str, Row]:
+    """Means over the prompts, by method; each must be complete."""
+    results = shop.results(sweep)
+    panel = panel_of(shop, results)
+    quantities = [q for metric in shop.metrics.values() for q in metric.quantities]
+    table = method_table(panel, [*quantities, *COST], display_names(results.frame))
+    return {str(row.key["method"]): row for row in table.rows}
+
+
+def _cell(row: Row, name: str) -> Cell:
+    cell = next(cell for cell in row.cells if cell.quantity.name == name)
+    if not cell.complete:
+        raise TraceBenchError(
+            f"{row.labels['method']} has {name} for {cell.n} of {cell.expected} prompts only."
+        )
+    return cell
+
+
+def _values(rows: Mapping[str, Row], seconds: Mapping[str, Sequence[float]]) -> dict[str, dict[str, str]]:
+    """What the columns of a table of docs/ show."""
+    columns = {"IoU ↑": "iou", "ΔE ↓": "delta_e", "CLIP ↑": "clip_score", "recognised": "recognised",
+               "UNet items": "unet_items"}  # fmt: skip
+    values = {}
+    for method, row in rows.items():
+        texts = {column: formats.cell_text(_cell(row, name)) for column, name in columns.items()}
+        low, high = f"{min(seconds[method]):.0f}", f"{max(seconds[method]):.0f}"
+        values[LABELS[method]] = texts | {"seconds": low if low == high else f"{low} to {high}"}
+    return values
+
+
+def _differences(rows: Mapping[str, Row]) -> str:
+    """How many pairs of methods the prompts tell apart by IoU, and whether the best is one."""
+    iou = {method: _cell(row, "iou") for method, row in rows.items()}
+    gaps = {
+        frozenset(pair): paired_difference(iou[pair[0]].by_prompt, iou[pair[1]].by_prompt)
+        for pair in combinations(iou, 2)
+    }
+    undecided = sum(not gap.decided for gap in gaps.values())
+    best, second = sorted(iou, key=lambda method: -iou[method].mean)[:2]
+    lead = paired_difference(iou[best].by_prompt, iou[second].by_prompt)
+    names = [LABELS[method].partition(" (")[0] for method in (best, second)]
+    verdict = "excludes" if lead.decided else "includes"
+    return paragraph(
+        f"With {word(iou[best].expected)} prompts, the 95 % interval of the difference in IoU includes zero "
+        f"for {undecided} of the {len(gaps)} pairs of methods: these are undecided. {names[0]}'s lead over "
+        f"{names[1]} is {lead.mean:.3f}, and its interval {verdict} zero."
+    )

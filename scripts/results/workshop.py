@@ -1,0 +1,145 @@
+"""Where results are made: a folder of pages to write, a folder of runs, and the commands between them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from evaluation.metrics.base import Metric
+from evaluation.metrics.load import load_metrics
+from evaluation.results.collect import Results, collect
+from scripts.results.document import keep_times, replace_block
+from trace_bench.run_folder.index import read_index
+from trace_bench.run_folder.reading import Run
+from trace_bench.runs.identity import RunSpec
+from trace_bench.sweeps.planning import make_plan, readable_overrides
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.errors import TraceBenchError
+
+ROOT = Path(__file__).resolve().parents[2]
+METRICS = "metric=[ground_truth,clip_score]"
+_WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+Sweep = tuple[str, ...]
+
+
+def word(count: int) -> str:
+    """A count in words, up to ten."""
+    return _WORDS[count] if count < len(_WORDS) else str(count)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Settings of one call of the command."""
+
+    folder: Path  # holds README.md and docs/
+    output_root: Path  # holds the runs
+    overrides: tuple[str, ...] = ()  # added to every sweep
+    times: bool = True  # False: leave what depends on the machine as it is
+
+    def command(self, module: str, *arguments: str) -> None:
+        """Run one of our own commands; its output is the user's to see."""
+        self._call("-m", module, *arguments, f"output_root={self.output_root}")
+
+    def script(self, name: str, *arguments: str) -> None:
+        """Run a script of scripts/."""
+        self._call(str(ROOT / "scripts" / name), *arguments)
+
+    def _call(self, *arguments: str) -> None:
+        done = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False)
+        if done.returncode:
+            raise TraceBenchError(
+                f"{' '.join(['python', *arguments])} ended with {done.returncode}; the pages are as before."
+            )
+
+    def plan(self, sweep: Sweep) -> list[RunSpec]:
+        """The runs that a sweep asks for."""
+        return _plan((*sweep, *self.overrides, f"output_root={self.output_root}"))
+
+    def make(self, sweep: Sweep, scored: bool = True) -> None:
+        """Make the runs of a sweep that are missing, then the scores that are missing."""
+        names = self._names(sweep)
+        missing = names.keys() - self._done().keys()
+        print(f"{' '.join(sweep)}: {len(names) - len(missing)} of {len(names)} runs are there", flush=True)
+        if missing:
+            self.command("trace_bench", "-m", *sweep, *self.overrides, "hydra/launcher=local")
+        judges = [f"{name}_judge" for name in self.metrics]
+        if scored and self.results(sweep).frame[judges].isna().any(axis=None):
+            self.command("evaluation.score", METRICS)
+
+    def runs(self, sweep: Sweep) -> list[Run]:
+        """The finished runs of a sweep, in its order; all must be there."""
+        done = self._done()
+        names = list(self._names(sweep))
+        if missing := [name for name in names if name not in done]:
+            raise TraceBenchError(f"{self.output_root / missing[0]} is not finished, but should be.")
+        return [done[name] for name in names]
+
+    def results(self, sweep: Sweep) -> Results:
+        """The tidy frame of a sweep alone; all its runs must be there."""
+        self.runs(sweep)
+        everything = collect(self.output_root, self.metrics)
+        mine = everything.frame["folder"].isin(self._names(sweep))
+        return replace(everything, frame=everything.frame[mine].reset_index(drop=True))
+
+    def write(self, page: str, block: str, make: Callable[[str], str]) -> bool:
+        """Make one block of a page anew; True if that changed it."""
+        path = self.folder / page
+        before = path.read_text(encoding="utf-8")
+        after = replace_block(
+            before, block, lambda old: make(old) if self.times else keep_times(old, make(old))
+        )
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+        return after != before
+
+    def _names(self, sweep: Sweep) -> dict[str, None]:
+        root = self.output_root.resolve()
+        return {str(run.folder.resolve().relative_to(root)): None for run in self.plan(sweep)}
+
+    def _done(self) -> dict[str, Run]:
+        found = read_index(self.output_root).runs
+        return {name: run for name, run in found.items() if run.manifest.status == "done"}
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """conf/evaluation.yaml."""
+        return _evaluation()
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        return load_metrics(self.config)
+
+
+@cache
+def _plan(asked: tuple[str, ...]) -> list[RunSpec]:
+    return make_plan(readable_overrides(asked, multirun=True), multirun=True)
+
+
+@cache
+def _evaluation() -> DictConfig:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("evaluation", overrides=[METRICS])
+
+
+def machine(runs: Sequence[Run]) -> str:
+    """Where runs were made, as far as it matters for their time."""
+    gpus = {str(run.manifest.environment["gpu"]) for run in runs if run.manifest.environment.get("gpu")}
+    if gpus:
+        return " and ".join(f"one {gpu}" for gpu in sorted(gpus))
+    counts = sorted({int(run.manifest.environment["cpus"]) for run in runs})
+    if counts == [1]:
+        return "one core"
+    cores = " or ".join(word(count) for count in counts)
+    return f"{cores} cores, with one run on each core"
+
+
+def settings(config: DictConfig, key: str) -> dict[str, object]:
+    """A node of the config as plain data."""
+    return OmegaConf.to_container(config[key], resolve=True)  # type: ignore[return-value]
