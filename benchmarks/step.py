@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.priors.text import embed_prompt
-from trace_bench.runs.build import load_prior, make_method, make_representation, make_start, resolve_device
+from trace_bench.runs.build import load_prior, make_init, make_method, make_representation, resolve_device
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import Job
 from trace_bench.system.config_path import conf_dir
@@ -66,7 +66,7 @@ def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, fl
     prior = load_prior(job, device)
     method = make_method(job, prior)
     prompt = str(cfg.prompt_set.prompts[0])
-    representation = make_representation(job, prior, make_start(job, prompt, device), device)
+    representation = make_representation(job, prior, make_init(job, prompt, device), device)
     text = embed_prompt(prior, prompt, method.negative_prompt)
     watch = Stopwatch(device)
     representation.render = watch.wrap("render", representation.render)  # type: ignore[method-assign]

@@ -89,7 +89,7 @@ def _of_a_run(overrides: Sequence[str], named: set[str], config_dir: str | None)
     """The checks of a method, a representation and a prior, as one run has them."""
     from trace_bench.priors import check as priors
     from trace_bench.runs.build import load_prior, resolve_device
-    from trace_bench.settings.config import check_settings, check_start
+    from trace_bench.settings.config import check_init, check_settings
     from trace_bench.sweeps.planning import make_plan
 
     spec: RunSpec = make_plan(overrides, multirun=False, config_dir=config_dir)[0]
@@ -98,7 +98,7 @@ def _of_a_run(overrides: Sequence[str], named: set[str], config_dir: str | None)
         raise TraceBenchError(f"method={job.choices['method']} distils nothing; there is nothing to check.")
     for group in ("method", "representation", "init", "prior"):
         check_settings(group, getattr(job, group))
-    check_start(job)
+    check_init(job)
     prior = load_prior(job, resolve_device(job.device))
     if "prior" in named:
         yield from _run(priors.CHECKS, priors.Subject(prior, spec.prompt.text))
@@ -112,11 +112,11 @@ def _of_parts(job: Job, prior: Any, prompt: str, named: set[str]) -> Iterator[Ch
     from trace_bench.priors.text import embed_prompt
     from trace_bench.representations import check as representations
     from trace_bench.runs import check as pairs
-    from trace_bench.runs.build import make_method, make_representation, make_start
+    from trace_bench.runs.build import make_init, make_method, make_representation
     from trace_bench.settings.config import settings_of
     from trace_bench.system.targets import locate
 
-    points = make_start(job, prompt, prior.device)
+    points = make_init(job, prompt, prior.device)
     fresh_method = partial(make_method, job, prior)
     settings = settings_of(job.representation)
     if "method" in named:

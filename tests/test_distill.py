@@ -120,7 +120,7 @@ def test_stopped_and_resumed_is_bit_equal(
     second = make_method(method, prior), make_representation(representation, prior)
     for part, state in zip(second, states, strict=True):
         part.load_state_dict(state)
-    run(prior, *second, start=3)
+    run(prior, *second, first_step=3)
     got = [t for part in second for t in tensors(part.state_dict())]
     assert len(got) == len(expected) > 0
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))

@@ -188,7 +188,7 @@ def load_representation(
     asked = {"representation": name, "protocol": protocol, **({"prompt": prompt} if prompt else {})}
     job = _one({**asked, **settings}, config_dir).job
     device: torch.device = prior.device
-    return build.make_representation(job, prior, build.make_start(job, prompt, device), device)
+    return build.make_representation(job, prior, build.make_init(job, prompt, device), device)
 
 
 def _one(settings: dict[str, Any], config_dir: str | Path | None) -> RunSpec:

@@ -92,7 +92,7 @@ def distill(
     resolution: int,
     background: Background,
     rng: Rng,
-    start: int = 0,
+    first_step: int = 0,
     log_every: int = 10,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, log: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -106,7 +106,7 @@ def distill(
         steps: length of the run; every schedule is relative to it.
         resolution: side of the training renders in pixels.
         background: colour behind the asset; `random` draws one per view and step.
-        start: first step to run, after a resume.
+        first_step: the first step to run, after a resume.
         on_step: called after each step with its index and a log. The log is filled every `log_every` steps
             and after the last step, else empty. A filled log means that all steps so far were finite.
         should_stop: called before each step; True ends the loop early.
@@ -118,7 +118,7 @@ def distill(
     """
     monitor = FiniteMonitor(prior.device)
     check_every = 1 if prior.device.type == "cpu" else log_every
-    for k in range(start, steps):
+    for k in range(first_step, steps):
         if should_stop():
             return DistillResult(k, stopped=True)
         view = sample_cameras(views_per_step, rng.at(k), camera_range, resolution, resolution)
@@ -133,7 +133,7 @@ def distill(
             rng.at(k),
             monitor,
             observe,
-            is_first=k == start,
+            is_first=k == first_step,
         )
         log_now = (k + 1) % log_every == 0 or k + 1 == steps
         if log_now or (k + 1) % check_every == 0:

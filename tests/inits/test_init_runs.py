@@ -54,7 +54,7 @@ def test_the_time_that_a_start_took_elsewhere_is_charged_once(tmp_path, splats):
     manifest = read_manifest(spec.folder)
     for name in ("init", "total"):
         assert 6000.0 <= manifest.seconds[name] < 12_000.0
-    assert manifest.start == {"points": 50, "seconds_elsewhere": 6000.0, "file": "0.ply"}
+    assert manifest.init == {"points": 50, "seconds_elsewhere": 6000.0, "file": "0.ply"}
     assert manifest.minutes == manifest.seconds["total"] / 60.0
 
 
@@ -99,11 +99,11 @@ def test_one_run_after_another(tmp_path):
     outcome = make_asset(second)
     assert outcome.status == "done", outcome.message
     before, manifest = read_manifest(first.folder), read_manifest(outcome.folder)
-    assert manifest.start["run"] == before.fingerprint
-    assert manifest.start["points"] == before.n_primitives
-    assert manifest.start["seconds_elsewhere"] == pytest.approx(before.seconds["total"], abs=1e-3)
+    assert manifest.init["run"] == before.fingerprint
+    assert manifest.init["points"] == before.n_primitives
+    assert manifest.init["seconds_elsewhere"] == pytest.approx(before.seconds["total"], abs=1e-3)
     assert manifest.seconds["total"] > before.seconds["total"]
-    json.dumps(manifest.start)
+    json.dumps(manifest.init)
     other = planned(tmp_path, "init=sphere", "init.n=40", "seed=1")
     assert make_asset(other).status == "done"
     assert planned(tmp_path, *after[:-1], f"init.folder={other.folder}").fingerprint != second.fingerprint
@@ -111,9 +111,9 @@ def test_one_run_after_another(tmp_path):
 
 def test_the_toy_scene_s_guess_needs_the_prompt(tmp_path):
     spec = planned(tmp_path, "init=toy_coarse", "init.n=80", "prompt=a blue torus")
-    from trace_bench.runs.build import make_start
+    from trace_bench.runs.build import make_init
 
-    points = make_start(spec.job, spec.prompt.text, torch.device("cpu"))
+    points = make_init(spec.job, spec.prompt.text, torch.device("cpu"))
     assert len(points) == 80
     ring = points.positions[:, :2].norm(dim=-1).numpy()
     assert np.quantile(ring, 0.05) > 0.2  # the hole

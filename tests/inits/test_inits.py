@@ -8,7 +8,7 @@ import torch
 from plyfile import PlyData, PlyElement
 
 from trace_bench.inits.base import seconds_of
-from trace_bench.inits.none import NoStart
+from trace_bench.inits.none import NoInit
 from trace_bench.inits.pointcloud import PlyPoints
 from trace_bench.inits.random import RandomBall
 from trace_bench.inits.sphere import Sphere
@@ -147,8 +147,8 @@ def test_the_declared_time_is_the_runs(tmp_path):
 
 
 def test_no_start():
-    assert NoStart()(RNG) is None
-    assert NoStart.gives_points is False
+    assert NoInit()(RNG) is None
+    assert NoInit.gives_points is False
 
 
 def test_radius_and_subset(tmp_path):

@@ -19,11 +19,11 @@ POINTS = PointCloud(torch.zeros(1, 3), torch.zeros(1, 3))
 
 
 class Asks(Image):
-    start = "needed"
+    initial_points = "needed"
 
 
 class Odd(Image):
-    start = "sometimes"
+    initial_points = "sometimes"
 
 
 class Bright(Image):

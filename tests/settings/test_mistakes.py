@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from composed import EXTERNAL, base_job, changed, job
 
-from trace_bench.settings.config import RULES, build, check_settings, check_start
+from trace_bench.settings.config import RULES, build, check_init, check_settings
 from trace_bench.sweeps.planning import check_composes, make_plan
 from trace_bench.system.errors import TraceBenchError
 
@@ -173,7 +173,7 @@ def test_a_representation_without_points_implies_init_none(overrides):
     """Whatever init the protocol or a contestant would choose."""
     (run,) = make_plan(["representation=image", *overrides], multirun=False)
     assert run.job.choices["init"] == run.identity.init == "none"
-    assert run.job.init == {"_target_": "trace_bench.inits.none.NoStart"}
+    assert run.job.init == {"_target_": "trace_bench.inits.none.NoInit"}
 
 
 def test_an_init_that_the_command_names_is_refused_not_replaced():
@@ -181,7 +181,7 @@ def test_an_init_that_the_command_names_is_refused_not_replaced():
     with pytest.raises(
         TraceBenchError, match=r"^representation=image takes no initial points; use init=none\.$"
     ):
-        check_start(run.job)
+        check_init(run.job)
 
 
 def test_bad_config_dir():

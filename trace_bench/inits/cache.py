@@ -32,7 +32,7 @@ def cached(
     Returns: the arrays, and the seconds it took to compute them earlier; 0 if computed now.
     """
     text = json.dumps(key, sort_keys=True, ensure_ascii=False)
-    path = cache_dir() / "starts" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+    path = cache_dir() / "inits" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
     with _one_at_a_time(path.with_suffix(".lock")):
         found = _read(path)
         if found is not None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from trace_bench.seeding import StepRng
 
 
-class NoStart:
+class NoInit:
     """Provides no points."""
 
     gives_points: ClassVar[bool] = False

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trace_bench.progress import Progress
     from trace_bench.render import Render
 
-Start = Literal["needed", "optional", "unused"]
+InitialPoints = Literal["needed", "optional", "unused"]
 
 
 class Representation(ABC):
@@ -34,7 +34,7 @@ class Representation(ABC):
     #: False if every camera sees the same image
     views_matter: ClassVar[bool] = True
     #: whether initial `points` are needed, optional, or unused; unused implies init=none
-    start: ClassVar[Start] = "optional"
+    initial_points: ClassVar[InitialPoints] = "optional"
     #: name -> optimiser; do not keep references, loading a state may replace them
     optimizers: dict[str, torch.optim.Optimizer]
 

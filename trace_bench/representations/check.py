@@ -18,7 +18,7 @@ from torch import Tensor
 from trace_bench.cameras import Cameras, make_cameras
 from trace_bench.progress import Progress
 from trace_bench.render import Render
-from trace_bench.representations.base import Representation, Start
+from trace_bench.representations.base import InitialPoints, Representation
 from trace_bench.representations.points import PointCloud
 from trace_bench.system.checks import Check, require
 from trace_bench.system.errors import TraceBenchError
@@ -58,7 +58,7 @@ class Subject:
 
     def fresh(self) -> Representation:
         """One from what a run would give."""
-        return self.make(None if self.cls.start == "unused" else self.points)
+        return self.make(None if self.cls.initial_points == "unused" else self.points)
 
     @cached_property
     def trained(self) -> Trained:
@@ -129,20 +129,23 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def initial_points(subject: Subject) -> str:
-    """`start` is right: points that are needed are missed, points that are optional are not."""
-    start = subject.cls.start
-    require(start in get_args(Start), f"start is {start!r}, not one of {', '.join(get_args(Start))}")
-    if start != "needed":
+    """`initial_points` is right: the class fails without points exactly if they are needed."""
+    declared = subject.cls.initial_points
+    require(
+        declared in get_args(InitialPoints),
+        f"initial_points is {declared!r}, not one of {', '.join(get_args(InitialPoints))}",
+    )
+    if declared != "needed":
         subject.make(None)
-    if start != "unused":
+    if declared != "unused":
         subject.make(subject.points)
-    if start == "needed":
+    if declared == "needed":
         try:
             subject.make(None)
         except TraceBenchError:
             return "needed"
-        require(False, 'start is "needed", but it is made without points too')
-    return str(start)
+        require(False, 'initial_points is "needed", but it is made without points too')
+    return str(declared)
 
 
 def rendering(subject: Subject) -> str:

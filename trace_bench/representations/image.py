@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trace_bench.render import Render
-from trace_bench.representations.base import Representation, Start
+from trace_bench.representations.base import InitialPoints, Representation
 from trace_bench.representations.bounded import bounded
 from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
@@ -38,7 +38,7 @@ class Image(Representation):
     """
 
     views_matter: ClassVar[bool] = False
-    start: ClassVar[Start] = "unused"
+    initial_points: ClassVar[InitialPoints] = "unused"
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from trace_bench.priors.base import Prior, Work
 from trace_bench.representations.base import Representation
 from trace_bench.representations.points import PointCloud
 from trace_bench.seeding import Rng
-from trace_bench.settings.config import Job, build, check_start
+from trace_bench.settings.config import Job, build, check_init
 from trace_bench.system.errors import TraceBenchError
 
 log = logging.getLogger(__name__)
@@ -55,9 +55,9 @@ def make_method(job: Job, prior: Prior) -> Method:
     return build("method", job.method, prior, guidance_scale=job.scale, seed=job.seed)
 
 
-def make_start(job: Job, prompt: str, device: torch.device) -> PointCloud | None:
+def make_init(job: Job, prompt: str, device: torch.device) -> PointCloud | None:
     """The result of the job's init; its random numbers belong to step -1."""
-    check_start(job)
+    check_init(job)
     return build("init", job.init)(Rng(job.seed).at(-1), device, prompt)
 
 

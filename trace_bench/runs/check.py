@@ -117,7 +117,7 @@ def resume(subject: Subject) -> str:
     of_method, of_representation = torch.load(file, weights_only=True)
     resumed[0].load_state_dict(of_method)
     resumed[1].load_state_dict(of_representation)
-    subject.run(resumed, start=STOP)
+    subject.run(resumed, first_step=STOP)
     found = [value for part in resumed for value in tensors(part.state_dict())]
     require(len(found) == len(expected) > 0, "the states have another number of tensors")
     same = all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

@@ -25,9 +25,9 @@ from trace_bench.runs.build import (
     describe_prior,
     free_memory,
     load_prior,
+    make_init,
     make_method,
     make_representation,
-    make_start,
     peak_memory_gb,
     resolve_device,
     start_memory_count,
@@ -125,7 +125,7 @@ class Attempt:
             prior = load_prior(self.job, device)
             prior.check_prompt(self.spec.prompt.text)
         with self.watch.phase("init"):
-            points = make_start(self.job, self.spec.prompt.text, device)
+            points = make_init(self.job, self.spec.prompt.text, device)
         self.snapshots = make_snapshots(self.job, prior, self.spec.prompt.text, self.folder)
         method, representation = self._parts(prior, points, device)
         restored = checkpoint is not None and self._restore(checkpoint, method, representation)
@@ -167,7 +167,7 @@ class Attempt:
         if points is None:
             return
         seconds = {"seconds_elsewhere": round(points.seconds, 3)}
-        self.open_run.manifest.start = {"points": len(points), **seconds, **points.notes}
+        self.open_run.manifest.init = {"points": len(points), **seconds, **points.notes}
         if charge:
             self.watch.charge("init", points.seconds)
 
@@ -219,7 +219,7 @@ class Attempt:
                 resolution=job.resolution,
                 background=job.background,
                 rng=Rng(job.seed),
-                start=self.step,
+                first_step=self.step,
                 log_every=job.log_every,
                 on_step=on_step,
                 should_stop=self.should_stop,

@@ -226,7 +226,7 @@ def _take_no_points(own: DictConfig, choices: dict[str, str], overrides: Sequenc
     keys = [item.lstrip("+~").partition("=")[0] for item in overrides]
     if choices["init"] == "none" or any(key.partition("@")[0] == "init" for key in keys):
         return
-    if getattr(locate("representation", own.representation), "start", "optional") != "unused":
+    if getattr(locate("representation", own.representation), "initial_points", "optional") != "unused":
         return
     for key, item in zip(keys, overrides, strict=True):
         if key.startswith("init."):
@@ -274,7 +274,7 @@ def check_settings(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
     return check_target(group, spec, settings_of(spec))
 
 
-def check_start(job: Job) -> None:
+def check_init(job: Job) -> None:
     """Refuse an init that the representation cannot use, and a missing init if the representation needs
     one; without distillation, refuse any init.
     """
@@ -284,7 +284,7 @@ def check_start(job: Job) -> None:
                 f"method={job.choices['method']} uses no init; leave out init={job.choices['init']}."
             )
         return
-    use = getattr(locate("representation", job.representation), "start", "optional")
+    use = getattr(locate("representation", job.representation), "initial_points", "optional")
     gives = getattr(locate("init", job.init), "gives_points", True)
     name, init = job.choices["representation"], job.choices["init"]
     if use == "unused" and gives:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trace_bench.runs.identity import RunSpec, runs_of
-from trace_bench.settings.config import METADATA, Job, check_settings, check_start, settings_of, unresolved
+from trace_bench.settings.config import METADATA, Job, check_init, check_settings, settings_of, unresolved
 from trace_bench.settings.inputs import PLACEHOLDERS
 from trace_bench.sweeps import resolvers  # noqa: F401  registers the resolvers that conf/ uses
 from trace_bench.system.config_path import conf_dir, group_options
@@ -85,7 +85,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
             if key not in checked:
                 check_settings(group, spec)
                 checked.add(key)
-        check_start(job)
+        check_init(job)
 
 
 def as_overrides(settings: Mapping[str, Any]) -> list[str]:

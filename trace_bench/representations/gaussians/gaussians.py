@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trace_bench.render import Render
-from trace_bench.representations.base import Representation, Start
+from trace_bench.representations.base import InitialPoints, Representation
 from trace_bench.representations.bounded import bounded
 from trace_bench.representations.gaussians import losses as splat_losses
 from trace_bench.representations.gaussians.densify import Densifier, DensifySettings
@@ -62,7 +62,7 @@ class Gaussians(Representation):
         densify: fields of `DensifySettings`.
     """
 
-    start: ClassVar[Start] = "needed"
+    initial_points: ClassVar[InitialPoints] = "needed"
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trace_bench.progress import Progress, scheduled
 from trace_bench.render import Render
-from trace_bench.representations.base import Representation, Start
+from trace_bench.representations.base import InitialPoints, Representation
 from trace_bench.representations.nerf import losses as terms
 from trace_bench.representations.nerf.environment import Environment
 from trace_bench.representations.nerf.field import Field, FieldSettings
@@ -69,7 +69,7 @@ class NeRF(Representation):
         losses_mode: `raw` weights as given, or `normalised` to a view's RMS latent gradient.
     """
 
-    start: ClassVar[Start] = "unused"
+    initial_points: ClassVar[InitialPoints] = "unused"
 
     def __init__(
         self,
