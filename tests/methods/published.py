@@ -27,10 +27,8 @@ load = cache(load_file)
 
 
 class RecordedDraws:
-    """Replaces `StepRng` and returns the recorded draws of one step.
-
-    `problems` lists draws from another range than the recorded one: a run would get another number there.
-    """
+    """Stands in for `StepRng` and hands out the recorded draws of one step. `problems` lists the draws whose
+    range is not the recorded one: a run would get another number there."""
 
     def __init__(self, step):
         draws = load(DATA / "draws.safetensors")

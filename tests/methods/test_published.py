@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 import torch
 from agreement_page import PAGE, WHY, listed
@@ -43,8 +45,8 @@ def test_the_page_lists_what_is_tested():
 
 @pytest.mark.parametrize("name", DIFFERING)
 def test_known_differences(name):
-    """`test_every_case` undoes the difference. As they are, these cases differ at every step."""
-    steps = list(replay(CASES[name], as_published=False))
+    """`test_every_case` undoes the difference. As they are, these cases differ (two steps suffice)."""
+    steps = list(islice(replay(CASES[name], as_published=False), 2))
     assert problems(steps) == {}
     assert all(0.05 < step.errors["grad"] < 1.0 for step in steps)
 
@@ -59,7 +61,7 @@ def test_which_cases_differ():
 
 
 def test_a_rounded_share_is_found_by_the_ranges_alone():
-    """0.411765 for 700/1700: the gradients are right, but step 700 draws from another range."""
+    """0.411765 for 700/1700: recorded draws give the right gradients, but step 700 asks for another range."""
     case = CASES["trace-released_trained"]
     steps = list(replay(case, x0_switch=0.411765))
     assert largest(steps)["grad"] <= case["tolerance"]["grad"]
