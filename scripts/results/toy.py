@@ -75,8 +75,8 @@ def disk_space(shop: Workshop, _old: str) -> str:
     times = (side / pixels) ** 2
     total = planned * megabytes * times / 1000
     return paragraph(
-        f"A toy run ({pixels} pixels) has {megabytes:.1f} MB. At {side} pixels expect {times:.0f} times "
-        f"that: {megabytes * times:.0f} MB per run, and {_two(total)} GB and "
+        f"On average, a toy run ({pixels} pixels) has {megabytes:.1f} MB. At {side} pixels expect "
+        f"{times:.0f} times that: {megabytes * times:.0f} MB per run, and {_two(total)} GB and "
         f"{_two(planned * len(files) / len(runs))} files for {planned} runs."
     )
 
