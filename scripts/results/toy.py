@@ -75,8 +75,8 @@ def disk_space(shop: Workshop, _old: str) -> str:
     times = (side / pixels) ** 2
     total = planned * megabytes * times / 1000
     return paragraph(
-        f"A toy run ({pixels} pixels) has {megabytes:.1f} MB. At {side} pixels expect {times:.0f} times "
-        f"that: {megabytes * times:.0f} MB per run, and {_two(total)} GB and "
+        f"On average, a toy run ({pixels} pixels) has {megabytes:.1f} MB. At {side} pixels expect "
+        f"{times:.0f} times that: {megabytes * times:.0f} MB per run, and {_two(total)} GB and "
         f"{_two(planned * len(files) / len(runs))} files for {planned} runs."
     )
 
@@ -102,12 +102,14 @@ def methods_table(shop: Workshop, old: str) -> str:
 
 
 def nerf_table(shop: Workshop, old: str) -> str:
-    """docs/nerf.md: the same for NeRF, with the fastest and the slowest run."""
+    """docs/nerf.md: IoU of NeRF, and the seconds of the fastest and the slowest run."""
     runs = shop.runs(NERF_SWEEP)
     seconds: dict[str, list[float]] = {}
     for run in runs:
         seconds.setdefault(run.identity.method, []).append(run.manifest.seconds["total"])
-    return fill_table(_table(old), _values(_rows(shop, NERF_SWEEP), seconds))
+    values = _values(_rows(shop, NERF_SWEEP), seconds)
+    columns = ("IoU ↑", "recognised", "seconds")
+    return fill_table(_table(old), {name: {key: row[key] for key in columns} for name, row in values.items()})
 
 
 def nerf_seconds(shop: Workshop, _old: str) -> str:
