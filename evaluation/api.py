@@ -62,7 +62,9 @@ def read_results(output_root: str | Path = "outputs") -> pd.DataFrame:
 def _folder(output_root: str | Path) -> Path:
     root = Path(output_root).expanduser()
     if not root.is_dir():
-        raise TraceBenchError(f"There is no folder {root}: make assets first, or name their output root.")
+        raise TraceBenchError(
+            f"The folder {root} does not exist; make assets first, or name their output root."
+        )
     return root
 
 

@@ -33,7 +33,7 @@ def output_root(config: DictConfig) -> Path:
     root = Path(str(config.output_root)).expanduser()
     if not root.is_dir():
         raise TraceBenchError(
-            f"There is no folder {root}: start runs with `python -m trace_bench` first, "
+            f"The folder {root} does not exist: start runs with `python -m trace_bench` first, "
             "or point output_root=FOLDER to existing runs."
         )
     return root

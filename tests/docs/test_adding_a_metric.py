@@ -46,7 +46,7 @@ def test_it_is_scored_and_tabled_beside_the_default_metrics(folder):
     ("yaml", "code", "says"),
     [
         ("_target_: sharpness.Sharpness", "", "The YAML of the metric sharpness.Sharpness needs `# @package"),
-        ("# @package metrics.blur\n_target_: sharpness.Sharpness", "", "a Metric whose name is 'blur', but"),
+        ("# @package metrics.blur\n_target_: sharpness.Sharpness", "", "a Metric with the name 'blur', but"),
         ("# @package metrics.blur\n_target_: sharpnes.Sharpness", "", "there is no module 'sharpnes' in"),
         ("# @package metrics.blur\n_target_: blur.Blur", "", "blur.Blur does not define score, which Metric"),
         ("# @package metrics.blur\n_target_: blur.Blur\nviews: 3", "    def score(self, run): ...\n",

@@ -10,7 +10,7 @@ from trace_bench.system.errors import TraceBenchError
 
 def test_an_output_root_has_to_exist(tmp_path):
     for function in (evaluation.score_runs, evaluation.read_results):
-        with pytest.raises(TraceBenchError, match="There is no folder"):
+        with pytest.raises(TraceBenchError, match="does not exist"):
             function(tmp_path / "nowhere")
 
 

@@ -102,7 +102,7 @@ def test_a_good_representation_passes() -> None:
 
 CASES: list[tuple[type[Image], str, str]] = [
     (Asks, "initial points", "it is made without points too"),
-    (Odd, "initial points", "start is 'sometimes'"),
+    (Odd, "initial points", "initial_points is 'sometimes'"),
     (Bright, "render", "rgb leaves [0, 1]"),
     (Flat, "render", "normal is [2, 8, 8, 1]"),
     (SaysLatent, "is_latent", "is_latent is True, but render gives rgb"),

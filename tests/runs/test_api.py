@@ -124,7 +124,7 @@ def test_no_asset_of_an_unfinished_folder(tmp_path):
         ({"prompt": "0-2"}, "asks for 3 assets"),
         ({"+method.max_stp": 3}, "method.max_stp is not a setting"),
         ({"detach": True}, "detach"),
-        ({"device": "cuda:99"}, "device=cuda:99 is not there"),
+        ({"device": "cuda:99"}, "device=cuda:99 does not exist"),
     ],
 )
 def test_mistakes_are_said_in_one_sentence(make, settings, says):
@@ -157,7 +157,7 @@ def test_an_interrupted_run_goes_on(make, out, monkeypatch):
     monkeypatch.setattr(Reporter, "step", step)
     asset = make()
     assert asset.manifest.attempts == 2
-    assert "Going on at step 6" in (asset.folder / "log.txt").read_text()
+    assert "Resuming at step 6" in (asset.folder / "log.txt").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_representations_begin_as_in_a_run(prior):
     assert first.n_primitives == second.n_primitives == 30
     means = [r.state_dict()["params"]["means"] for r in (first, second)]
     assert not torch.equal(*means)
-    with pytest.raises(TraceBenchError, match="cannot take the points"):
+    with pytest.raises(TraceBenchError, match="takes no initial points"):
         trace_bench.load_representation("image", prior, init="sphere")
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 
 import pytest
 from composed import base_job, changed, first_prompt, job, plan
-from hydra.utils import get_object
 
-from trace_bench.cameras import CameraRange
-from trace_bench.runs.identity import LATER, RunSpec, _without, prior_identity, runs_of
+from trace_bench.runs.identity import RunSpec, prior_identity, runs_of
 from trace_bench.settings.config import Job
 from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.errors import TraceBenchError
@@ -88,20 +85,6 @@ def test_every_setting_of_a_run_was_thought_of():
         "log_every", "checkpoint", "budget", "detach",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(Job)} == in_fingerprint | left_out
-
-
-def test_runs_from_before_a_setting_are_still_found(model):
-    """A setting of LATER is left out at its old value, which is the default of its class."""
-    base = changed(base_job(), "prior.repo", str(model))
-    cameras = {key: value for key, value in base.cameras.items() if key not in LATER["cameras"]}
-    assert len(cameras) < len(base.cameras)
-    assert json.dumps(_without(base.cameras, LATER["cameras"])) == json.dumps(cameras)
-    assert _without({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1}, "d": 4}) == {"a": {"c": 2}, "d": 3}
-    for name, settings in LATER.items():
-        cls = CameraRange if name == "cameras" else get_object(name)
-        for key, value in settings.items():
-            default = inspect.signature(cls).parameters[key].default
-            assert isinstance(value, dict) or default == value, (name, key)
 
 
 def test_a_model_folder_is_known_by_its_weights_not_by_its_place(model, tmp_path):

@@ -14,10 +14,11 @@ from trace_bench.progress import Progress, scheduled
 from trace_bench.representations.gaussians.densify import Densifier, DensifySettings
 from trace_bench.representations.nerf.schedule import LevelSchedule
 from trace_bench.representations.nerf.shading import ShadingSettings
+from trace_bench.settings.fractions import with_numbers
 
 
 def densifier(made):
-    representation = made.representation
+    representation = with_numbers("representation", made.representation)
     settings = DensifySettings(**representation["densify"])
     return Densifier(settings, representation["reference_steps"], (4, 64, 64), 0)
 
@@ -108,7 +109,9 @@ def test_the_toy_world_draws_elevations_as_before():
 
 
 def of(method, representation, *more):
-    return job(f"method={method}", "prior=sd21", f"representation={representation}", *more).method
+    return with_numbers(
+        "method", job(f"method={method}", "prior=sd21", f"representation={representation}", *more).method
+    )
 
 
 def t_range(spec, fraction):
@@ -149,7 +152,7 @@ def test_the_estimate_of_traces_target_has_the_released_range(method):
 
 def nerf(method):
     made = job(f"method={method}", "prior=sd21", "representation=nerf")
-    return made, made.method, made.representation
+    return made, with_numbers("method", made.method), with_numbers("representation", made.representation)
 
 
 def test_csd_on_a_nerf():

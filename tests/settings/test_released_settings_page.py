@@ -10,6 +10,8 @@ import pytest
 import yaml
 from composed import job
 
+from trace_bench.settings.fractions import with_numbers
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "released_settings.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"^    python -m trace_bench (.+)$", re.MULTILINE)
 PARTS = [part.split("\n", 1) for part in PAGE.split("\n## ")[1:]]
@@ -43,7 +45,7 @@ def same(found, wanted):
 @pytest.mark.parametrize("title", SECTIONS)
 def test_the_page(title):
     command, text = SECTIONS[title]
-    settings = dataclasses.asdict(job(*command.split()))
+    settings = with_numbers("", dataclasses.asdict(job(*command.split())))
     settings["guidance_scale"] = settings["method"]["guidance_scale"]
     wrong = []
     for name, released, key, ours, reason in rows(text):

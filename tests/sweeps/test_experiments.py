@@ -194,7 +194,7 @@ def test_the_seed_does_not_change_how_long_a_run_is():
 def test_dreamer_xl_has_its_own_prior_and_the_others_target(files):
     runs = planned("table5", "budget=equal_work", files=files)
     priors = {run.identity.method: (run.identity.prior, run.job.resolution) for run in runs}
-    assert priors == {"consistent3d": ("sd21", 512), "dreamer_xl": ("sdxl", 1024), "trace": ("sd21", 512)}
+    assert priors == {"consistent3d": ("sd21", 1024), "dreamer_xl": ("sdxl", 1024), "trace": ("sd21", 1024)}
     assert {run.identity.prior for run in planned("table5", "prior=tiny")} == {"tiny"}
 
 

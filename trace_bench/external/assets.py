@@ -131,7 +131,9 @@ class _Splats:
 
         params = placement.place_splats(read_splat_ply(path))
         points = PointCloud(params["means"], params["sh0"][:, 0], splats=params)
-        self.gaussians: Gaussians = Gaussians(points, 0, (1, 1, 1), 0, device, densify={"mode": "off"})
+        self.gaussians: Gaussians = Gaussians(
+            points, 0, (1, 1, 1), 0, device, densify={"mode": "off"}, colors="released"
+        )
         self.n_primitives: int | None = len(points)
 
     def export(self, folder: Path) -> list[Path]:

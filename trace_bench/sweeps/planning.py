@@ -264,7 +264,7 @@ def _explain(error: Exception, overrides: Sequence[str], root: str) -> str:
 
 def _unknown_setting(key: str, overrides: Sequence[str], root: str) -> str:
     """A sentence about a key that the config does not have, with what the command may have meant."""
-    cfg = _config_without_mistakes(overrides, root)
+    cfg = _config_without_mistakes([item for item in overrides if not item.startswith(f"{key}=")], root)
     known = list(_leaves(OmegaConf.to_container(cfg, resolve=False), "")) if cfg is not None else []
     namesakes = [name for name in known if name.endswith(f".{key}") and ".inputs." not in name]
     if len(namesakes) == 1:

@@ -95,7 +95,7 @@ def test_a_metric_that_crashes_is_reported_with_its_run(outputs, command, monkey
 def test_no_outputs_is_said_in_one_sentence(command):
     code, _, err = command("score")
     assert code == 2
-    assert err.startswith("There is no folder ")
+    assert err.startswith("The folder ")
     assert err.count("\n") == 1
 
 

@@ -341,8 +341,8 @@ def test_wrong_settings_are_refused(hyper, words):
         make(**hyper)
 
 
-def test_without_points_there_is_no_start():
-    with pytest.raises(TraceBenchError, match="choose another init"):
+def test_gaussians_need_initial_points():
+    with pytest.raises(TraceBenchError, match="need initial points"):
         Gaussians(None, 64, (4, 16, 16), 0, "cpu")
 
 
