@@ -137,6 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(_no_command(name), file=sys.stderr)
         return EXIT_MISTAKE
+    if "" not in sys.path:  # like `python -m`: methods of your own are imported from the current folder
+        sys.path.insert(0, "")
     sys.argv = [f"trace-bench {name}", *arguments]
     return COMMANDS[name](arguments) or 0
 
