@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_check_is_green(folder):
     done = run(folder, PAGE.under("3.").text)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -109,6 +110,7 @@ FOUND = [
 ]
 
 
+@pytest.mark.slow
 def test_kept_in_the_tree_every_test_finds_it_and_passes(tree):
     """All that is made for each method, with one of the representations; and what is about all methods."""
     chosen = "plain_step or (direct and (image or not test_pair))"

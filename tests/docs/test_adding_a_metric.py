@@ -27,6 +27,7 @@ def test_the_check_is_green(folder):
     assert " checks, none failed." in done.stdout
 
 
+@pytest.mark.slow
 def test_it_is_scored_and_tabled_beside_the_default_metrics(folder):
     score, tables = PAGE.under("4.").text.splitlines()
     done = run(folder, score)

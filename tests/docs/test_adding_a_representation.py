@@ -18,12 +18,14 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_check_is_green(folder):
     done = run(folder, PAGE.under("3.").text)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " checks, none failed." in done.stdout
 
 
+@pytest.mark.slow
 def test_it_runs_without_an_init_being_named(folder):
     """The toy protocol has init=random; this representation takes no points."""
     command = PAGE.under("4.").text.splitlines()[0]

@@ -137,6 +137,7 @@ def test_a_signal_ends_the_sweep_and_the_same_command_does_the_rest(tmp_path, wh
     assert (runs[0].folder / "manifest.json").stat().st_mtime_ns == finished
 
 
+@pytest.mark.slow
 def test_two_sweeps_over_the_same_runs_share_the_work(tmp_path, whole):
     runs = plan(tmp_path, "prompt=0,1,2")
     both = [start(tmp_path, "-m", "prompt=0,1,2"), start(tmp_path, "-m", "prompt=2,1,0")]
