@@ -56,16 +56,20 @@ class Stopwatch:
         return timed
 
 
-def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, float]]:
-    """(seconds per step, seconds per step and part)."""
+def compose_job(method_name: str, overrides: list[str]) -> tuple[Job, str]:
+    """The job of `method=method_name` with these overrides, and the first prompt of its prompt set."""
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         cfg = compose("config", [f"method={method_name}", *overrides], return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
-    job = Job.from_config(cfg, HydraConfig.get())
+    return Job.from_config(cfg, HydraConfig.get()), str(cfg.prompt_set.prompts[0])
+
+
+def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, float]]:
+    """(seconds per step, seconds per step and part)."""
+    job, prompt = compose_job(method_name, overrides)
     device = resolve_device(job.device)
     prior = load_prior(job, device)
     method = make_method(job, prior)
-    prompt = str(cfg.prompt_set.prompts[0])
     representation = make_representation(job, prior, make_init(job, prompt, device), device)
     text = embed_prompt(prior, prompt, method.negative_prompt)
     watch = Stopwatch(device)

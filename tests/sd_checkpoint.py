@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from benchmarks.full_size import save_tokenizer
 
 TEXT_WIDTH = 16
 TEXT_LENGTH = 77
@@ -28,23 +29,6 @@ def _unet() -> UNet2DConditionModel:
         cross_attention_dim=TEXT_WIDTH,
         norm_num_groups=8,
     )
-
-
-def _tokenizer(folder: Path) -> None:
-    """A byte-level BPE without merges: every text has tokens, as with CLIP's own vocabulary."""
-    folder.mkdir(parents=True)
-    printable = [chr(c) for c in range(33, 127)]
-    vocabulary = printable + [f"{c}</w>" for c in printable] + ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
-    config = {
-        **special,
-        "pad_token": "!",
-        "model_max_length": TEXT_LENGTH,
-        "tokenizer_class": "CLIPTokenizer",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
 def _vae(scaling_factor: float) -> AutoencoderKL:
@@ -89,7 +73,7 @@ def make_checkpoint(folder: Path, prediction_type: str = "epsilon", seed: int = 
         steps_offset=1,
         prediction_type=prediction_type,
     ).save_pretrained(folder / "scheduler")
-    _tokenizer(folder / "tokenizer")
+    save_tokenizer(folder / "tokenizer", TEXT_LENGTH)
     return folder
 
 
@@ -122,6 +106,6 @@ def make_sdxl_checkpoint(folder: Path, seed: int = 0) -> Path:
     EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
     ).save_pretrained(folder / "scheduler")
-    _tokenizer(folder / "tokenizer")
-    _tokenizer(folder / "tokenizer_2")
+    save_tokenizer(folder / "tokenizer", TEXT_LENGTH)
+    save_tokenizer(folder / "tokenizer_2", TEXT_LENGTH)
     return folder

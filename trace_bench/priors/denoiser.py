@@ -40,7 +40,8 @@ class Denoiser:
         out = self.unet(
             x_t.to(self._dtype),
             t,
-            encoder_hidden_states=text.tokens.to(self._dtype),
+            # An expanded text has stride 0, for which torch would compile the blocks once more.
+            encoder_hidden_states=text.tokens.to(self._dtype).contiguous(),
             class_labels=class_labels,
             added_cond_kwargs=self._added(text),
             return_dict=False,

@@ -34,6 +34,10 @@ from trace_bench.system.model_files import (
     weights_sha256,
 )
 
+#: Compilations that torch allows in a process for the blocks of all UNets, and for all encoders. SD 2.1's
+#: blocks have three widths and need 6; torch's default of 8 is too few for two models.
+COMPILATIONS = 64
+
 
 class LatentDiffusionPrior(ABC):
     """A frozen latent diffusion model; subclasses implement the text conditioning.
@@ -46,7 +50,7 @@ class LatentDiffusionPrior(ABC):
         variant: file variant, such as fp16, if the repository has one.
         adapter_repo, adapter_revision, adapter_unet, adapter_scheduler: the base model for the LoRA of VSD
             and TraCe, and its UNet and scheduler folders; defaults to `repo`.
-        compile: run UNet and VAE encoder with torch.compile.
+        compile: run UNet and VAE encoder with torch.compile, for any number of views; not the adapter's UNet.
         device: device of all networks and tensors.
     """
 
@@ -95,8 +99,7 @@ class LatentDiffusionPrior(ABC):
         )
         self._vae = self._load(AutoencoderKL, self.folder, "vae", self.vae_dtype)
         if compile:
-            unet.compile_repeated_blocks(fullgraph=True)
-            self._vae.encoder.compile()
+            _compile(unet, self._vae.encoder)
         side = resolution // 2 ** (len(self._vae.config.block_out_channels) - 1)
         self.latent_shape = (self._vae.config.latent_channels, side, side)
 
@@ -199,7 +202,10 @@ class LatentDiffusionPrior(ABC):
         size = (self.resolution, self.resolution)
         if rgb.shape[-2:] != size:
             rgb = torch.nn.functional.interpolate(rgb, size, mode="bilinear", align_corners=False)
-        posterior = self._vae.encode((2.0 * rgb - 1.0).to(self.vae_dtype)).latent_dist
+        pixels = (2.0 * rgb - 1.0).to(self.vae_dtype)
+        if self.compile:
+            torch._dynamo.maybe_mark_dynamic(pixels, 0)
+        posterior = self._vae.encode(pixels).latent_dist
         latents = (posterior.mean.float() + posterior.std.float() * noise) * self._vae.config.scaling_factor
         self.counter.vae_enc_fwd += rgb.shape[0]
         if latents.requires_grad:
@@ -278,6 +284,17 @@ class LatentDiffusionPrior(ABC):
             self.resolution,
         )
         return sum(count * unit[name] for name, count in work.as_dict().items())
+
+
+def _compile(unet: torch.nn.Module, encoder: torch.nn.Module) -> None:
+    """Compile the UNet's transformer blocks and the VAE encoder: once for a batch of 1, once for all others.
+
+    `fullgraph` makes torch raise an error where it would go on uncompiled.
+    """
+    # torch counts for the whole process, so several priors add up. Old versions know the limit by this name.
+    torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, COMPILATIONS)
+    unet.compile_repeated_blocks(fullgraph=True, dynamic=True)
+    encoder.compile(fullgraph=True)  # `encode` makes its batch dynamic, the size of the pictures stays fixed
 
 
 @contextmanager
