@@ -31,7 +31,7 @@ TEXTS = (
     "kind", "method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
     "folder", "fingerprint", "finished", "machine", "display_name", "source",
 )  # fmt: skip
-_UNCHANGED = {"seed", "steps", "views_per_step", "resolution", "own_prompt", "external"}
+_UNCHANGED = {"seed", "steps", "views_per_step", "resolution", "own_prompt", "external", "prompt_cut"}
 
 
 @dataclass
@@ -79,6 +79,7 @@ def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
     return asdict(manifest.run) | {
         "own_prompt": not manifest.run.prompt_id.isdecimal(),
         "prompts_in_set": int(size) if isinstance(size, int) else None,
+        "prompt_cut": manifest.prompt_cut,
         "folder": folder,
         "fingerprint": manifest.fingerprint,
         "finished": manifest.finished,

@@ -48,6 +48,16 @@ def test_one_asset(command, out, capsys):
     assert str(folder) in capsys.readouterr().out
 
 
+def test_the_manifest_says_that_a_prompt_was_cut(command, out):
+    """The tiny prior reads 16 tokens, ends included."""
+    long = "a red cube on a blue cube on a red cube on a blue cube"
+    for prompt, cut in ((long, True), ("a red cube on a blue cube", False)):
+        assert command("prior=tiny", f"prompt={prompt}", "steps=1", "device=cpu") == 0
+        (folder,) = [folder for folder in folders(out) if read_manifest(folder).run.prompt == prompt]
+        assert read_manifest(folder).prompt_cut is cut
+        assert ("leaves out 'on a blue cube'" in (folder / "log.txt").read_text()) is cut
+
+
 def test_the_config_in_the_folder_is_what_ran(command, out):
     command("seed=5")
     cfg = OmegaConf.load(folders(out)[0] / "config.yaml")

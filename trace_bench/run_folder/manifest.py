@@ -62,6 +62,7 @@ class Manifest:
     peak_memory_gb: float | None = None
     prior: dict[str, Any] = field(default_factory=dict)  # repositories, revisions, weights' sha256
     prompt_source: dict[str, Any] = field(default_factory=dict)  # where the prompt's text came from, sha256
+    prompt_cut: bool = False  # the texts of the views lack the prompt's last words (too long for the encoder)
     init: dict[str, Any] = field(default_factory=dict)  # the init: points, seconds spent elsewhere
     declared: dict[str, Any] = field(default_factory=dict)  # of an external asset: name, source, minutes
     rig: dict[str, Any] = field(default_factory=dict)  # the evaluation cameras of renders/

@@ -135,6 +135,7 @@ class Attempt:
         with self.watch.phase("load"):
             prior.check_prompt(method.negative_prompt)
             text = embed_prompt(prior, self.spec.prompt.text, method.negative_prompt)
+        self.open_run.manifest.prompt_cut = text.cut
         if not self._distil(prior, method, representation, text):
             return False
         with self.watch.phase("render"):
