@@ -54,8 +54,9 @@ class Manifest:
     """The record of a run; status `done` is written last, after every file in `files` exists."""
 
     status: Status
-    fingerprint: str  # sha256 of everything that changes the asset
+    fingerprint: str  # sha256 of everything that changes the asset or the snapshots
     run: RunIdentity
+    asset: str = ""  # sha256 of everything that changes the asset; the fingerprint of a run without snapshots
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
     cost: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(COST, None))
     n_primitives: int | None = None
@@ -78,6 +79,9 @@ class Manifest:
     )  # relative to the run folder, all except the images in renders/
     views: int = 0  # renders/rgb_<i>.png and normal_<i>.png, i < views
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        self.asset = self.asset or self.fingerprint
 
     @property
     def minutes(self) -> float | None:

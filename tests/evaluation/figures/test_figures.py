@@ -151,7 +151,9 @@ def test_seeds_side_by_side(root, command):
 
 
 def test_gradients_of_snapshots(root, command):
-    folder = write_run(root, method="trace", steps=100)
+    """Also where the asset was made without snapshots too, which is the run that counts."""
+    write_run(root, method="trace", steps=100)
+    folder = write_run(root, method="trace", steps=100, snapshots=(0, 20, 90))
     (folder / "snapshots").mkdir()
     rng = np.random.default_rng(0)
     for step in (0, 20, 90):
