@@ -103,6 +103,7 @@ def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
         "display_name": manifest.declared.get("name"),
         "source": manifest.declared.get("source"),
         "minutes": manifest.minutes,
+        "minutes_of_loading": manifest.minutes_of_loading,
         "unet_items": None if forward is None else forward + (backward or 0),
         "tflop": cost.get("tflop"),
         "n_primitives": manifest.n_primitives,
