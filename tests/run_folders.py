@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,11 +43,14 @@ def write_run(
     unet: tuple[int, int] = (600, 0),
     count: int | None = None,
     variant: str = "",
+    snapshots: Sequence[int] = (),
     **identity,
 ) -> Path:
-    """A run folder with only a manifest; `variant` is a setting that only config.yaml holds."""
+    """A run folder with only a manifest; `variant` is a setting that only config.yaml holds, and runs that
+    differ only in `snapshots` have the same asset."""
     run = replace(IDENTITY, **identity)
-    fingerprint = hashlib.sha256(f"{run} {variant}".encode()).hexdigest()
+    asset = hashlib.sha256(f"{run} {variant}".encode()).hexdigest()
+    fingerprint = hashlib.sha256(f"{asset} {snapshots}".encode()).hexdigest() if snapshots else asset
     slug = run.prompt.replace(" ", "-")
     name = f"cfg{run.guidance_scale}-seed{run.seed}-{fingerprint[:8]}"
     folder = (
@@ -56,12 +60,19 @@ def write_run(
     manifest = Manifest(
         status=status,
         fingerprint=fingerprint,
+        asset=asset,
         run=run,
-        seconds={"load": 1.0, "init": 0.1, "distill": minutes * 60 - 2, "render": 0.9, "total": minutes * 60},
+        seconds={
+            "load": 12.0,
+            "init": 0.1,
+            "distill": minutes * 60 - 1,
+            "render": 0.9,
+            "total": minutes * 60 + 12,
+        },
         cost={"unet_fwd": unet[0], "unet_bwd": unet[1], "tflop": 1.5},
         prompt_source={"name": "toy"} | ({"count": count} if count else {}),
         finished="2026-01-01T00:00:00+00:00",
-        files=["renders/cameras.json"],
+        files=["renders/cameras.json", *(f"snapshots/{step:05d}.npz" for step in snapshots)],
     )
     write_manifest(folder, manifest)
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evaluation.figures.base import Data, Drawing, NothingToDraw
 from evaluation.figures.pictures import Block, chosen_prompts, pick_runs, picture_grid, views_of
+from evaluation.results.aggregate import SETTINGS
 
 
 def draw(
@@ -12,10 +13,8 @@ def draw(
 ) -> Drawing:  # fmt: skip
     """Draw prompts with several seeds, at the guidance scale and settings with the most seeds."""
     runs = pick_runs(data, "diversity", [method], representation, prompt_set, prior)
-    same = ["guidance_scale", "init", "protocol", "steps", "variant"]
-    runs = max(
-        (part for _, part in runs.groupby(same, dropna=False)), key=lambda part: part["seed"].nunique()
-    )
+    settings = [part for _, part in runs.groupby(["prior", "representation", *SETTINGS], dropna=False)]
+    runs = max(settings, key=lambda part: part["seed"].nunique())
     counts = runs.groupby("prompt_id")["seed"].nunique()
     if counts.max() < 2:
         raise NothingToDraw(
@@ -41,4 +40,6 @@ def draw(
     caption = (
         f"{data.method(method)}, {data.representation(first['representation'])}, prior {first['prior']}."
     )
-    return Drawing(figure, caption)
+    others = len(settings) - 1
+    notes = [f"{others} other setting{'s' if others > 1 else ''} of the method not shown."] if others else []
+    return Drawing(figure, caption, notes=notes)

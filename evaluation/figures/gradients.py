@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluation.figures.base import Data, Drawing, NothingToDraw
-from evaluation.figures.pictures import Block, Image, chosen_prompts, open_run, pick_runs, picture_grid
+from evaluation.figures.pictures import Block, Image, chosen_prompts, pick_runs, picture_grid
 from trace_bench.run_folder.reading import AGAIN
 from trace_bench.system.errors import TraceBenchError
 
@@ -47,8 +47,8 @@ def draw(
 
 def _snapshots(data: Data, runs: pd.DataFrame) -> tuple[int, list[Path]]:
     """(steps, snapshots) of the first run with snapshots."""
-    for _, row in runs.iterrows():
-        found = sorted((open_run(data, row).folder / "snapshots").glob("*.npz"))
+    for _, row in runs.dropna(subset=["snapshots"]).iterrows():
+        found = sorted((data.root / str(row["snapshots"]) / "snapshots").glob("*.npz"))
         if found:
             return int(row["steps"]), found
     return 0, []

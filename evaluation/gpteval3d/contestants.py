@@ -14,7 +14,7 @@ import pandas as pd
 from evaluation.metrics.base import hash_files
 from evaluation.results.aggregate import ROW, SETTINGS
 from evaluation.results.variants import add_variants
-from trace_bench.run_folder.reading import Run, natural
+from trace_bench.run_folder.reading import Run, natural, one_per_asset
 from trace_bench.system.errors import TraceBenchError
 
 _RGB = re.compile(r"rgb_(\d+)\.png")
@@ -74,7 +74,8 @@ class Field:
 
 def find_field(runs: Sequence[Run], root: Path, wanted: Mapping[str, Any]) -> Field:
     """Find the contestants among finished runs; `wanted` is the config node `runs`."""
-    rows = [asdict(run.identity) | {"run": run} for run in runs if run.manifest.status == "done"]
+    done = one_per_asset(run for run in runs if run.manifest.status == "done")
+    rows = [asdict(run.identity) | {"run": run} for run in done]
     if not rows:
         raise TraceBenchError(
             f"There are no finished runs under {root}: start some with `python -m trace_bench`."

@@ -152,6 +152,16 @@ class ClipModel:
                 parts.append(network.encode_image(batch.to(device), normalize=True).float().cpu())
         return torch.cat(parts).numpy()
 
+    def is_cut(self, text: str) -> bool:
+        """Whether the model reads only the beginning of a text: with room for one token more, the tokenizer
+        puts another token in the last place."""
+        import torch
+
+        tokenize = self._parts[2]
+        tokens = tokenize([text])  # [1, L]
+        n = tokens.shape[1]
+        return not torch.equal(tokens, tokenize([text], context_length=n + 1)[:, :n])
+
     def embed_texts(self, texts: Sequence[str]) -> Array:
         """Unit embeddings [N, D] of texts; cached."""
         import torch
@@ -160,7 +170,7 @@ class ClipModel:
         missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
         for text in missing:
             tokens = tokenize([text])
-            if torch.equal(tokens, tokenize([f"{text} word"])):
+            if self.is_cut(text):
                 log.warning("CLIP reads only the beginning of the prompt: %s", text)
             with torch.inference_mode():
                 self._texts[text] = (

@@ -114,7 +114,11 @@ class ClipScore(Metric):
         values: dict[str, float | None] = {
             "clip_score": finite(float(np.mean(100.0 * np.maximum(own, 0.0))), 4)
         }
-        details: dict[str, Any] = {"model": model.name, "formula": "mean over views of 100 * max(cos, 0)"}
+        details: dict[str, Any] = {
+            "model": model.name,
+            "formula": "mean over views of 100 * max(cos, 0)",
+            "prompt_cut": model.is_cut(run.prompt),
+        }
         if captions:
             mean = cosines.mean(axis=0)
             rank = 1 + int((mean[1:] > mean[0]).sum())

@@ -25,13 +25,14 @@ from evaluation.results.score_files import Scores, read_scores
 from evaluation.results.variants import add_variants
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import Manifest
+from trace_bench.run_folder.reading import Run, of_asset, one_per_asset
 from trace_bench.system.config_path import conf_dir
 
 TEXTS = (
     "kind", "method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
-    "folder", "fingerprint", "finished", "machine", "display_name", "source",
+    "folder", "snapshots", "fingerprint", "finished", "machine", "display_name", "source",
 )  # fmt: skip
-_UNCHANGED = {"seed", "steps", "views_per_step", "resolution", "own_prompt", "external"}
+_UNCHANGED = {"seed", "steps", "views_per_step", "resolution", "own_prompt", "external", "prompt_cut"}
 
 
 @dataclass
@@ -52,16 +53,26 @@ class Results:
 
 
 def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
-    """Read everything under an output root."""
+    """Read everything under an output root: one row per asset (`one_per_asset`).
+
+    The column `snapshots` is the folder of the run with the asset's snapshots, if there is one.
+    """
     index = read_index(root)
     results = Results(pd.DataFrame(), problems=index.problems)
-    manifests = {name: run.manifest for name, run in index.runs.items()}
-    done = {name: manifest for name, manifest in manifests.items() if manifest.status == "done"}
-    results.unfinished = Counter(m.status for m in manifests.values() if m.status != "done")
-    scores = read_scores(root, done)
+    results.unfinished = Counter(
+        run.manifest.status for run in index.runs.values() if run.manifest.status != "done"
+    )
+    done = [run for run in index.runs.values() if run.manifest.status == "done"]
+    kept = {run.folder.relative_to(root).as_posix(): run for run in one_per_asset(done)}
+    snapshots = {
+        of_asset(run): run.folder.relative_to(root).as_posix()
+        for run in sorted(done, key=_number_of_snapshots)
+        if _number_of_snapshots(run)
+    }
+    scores = read_scores(root, kept)
     rows = []
-    for name, manifest in done.items():
-        row = {"kind": "run"} | describe(manifest, name)
+    for name, run in kept.items():
+        row = {"kind": "run"} | describe(run.manifest, name) | {"snapshots": snapshots.get(of_asset(run))}
         for metric in metrics.values():
             row |= _score(row, scores[name], metric, results)
         rows.append(row)
@@ -69,6 +80,10 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
     results.judgements, broken = read_judgements(root)
     results.problems += broken
     return results
+
+
+def _number_of_snapshots(run: Run) -> int:
+    return sum(name.startswith("snapshots/") for name in run.manifest.files)
 
 
 def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
@@ -79,6 +94,7 @@ def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
     return asdict(manifest.run) | {
         "own_prompt": not manifest.run.prompt_id.isdecimal(),
         "prompts_in_set": int(size) if isinstance(size, int) else None,
+        "prompt_cut": manifest.prompt_cut,
         "folder": folder,
         "fingerprint": manifest.fingerprint,
         "finished": manifest.finished,
@@ -87,6 +103,7 @@ def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
         "display_name": manifest.declared.get("name"),
         "source": manifest.declared.get("source"),
         "minutes": manifest.minutes,
+        "minutes_of_loading": manifest.minutes_of_loading,
         "unet_items": None if forward is None else forward + (backward or 0),
         "tflop": cost.get("tflop"),
         "n_primitives": manifest.n_primitives,

@@ -3,6 +3,8 @@ external asset."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -28,4 +30,10 @@ def display_names(runs: pd.DataFrame | None = None) -> dict[str, dict[str, str]]
         names["method"] |= dict(
             zip(contestants["method"].astype(str), contestants["display_name"], strict=True)
         )
-    return names
+    return {group: _told_apart(found) for group, found in names.items()}
+
+
+def _told_apart(names: Mapping[str, str]) -> dict[str, str]:
+    """The names, with the file's name or the asset's folder behind each that several have."""
+    counts = Counter(names.values())
+    return {key: name if counts[name] == 1 else f"{name} ({key})" for key, name in names.items()}

@@ -1,7 +1,8 @@
 """Runs that differ beyond the manifest's identity, such as one method with two learning rates.
 
 Two finished runs with the same method, representation, settings, prompt and seed can differ only in
-config.yaml. Averaging them would hide an experiment in an error bar, so the differing keys distinguish them.
+config.yaml. Averaging them would hide an experiment in an error bar, so the differing keys distinguish them;
+where config.yaml is the same too (an input file has changed), the fingerprint does.
 """
 
 from __future__ import annotations
@@ -38,10 +39,17 @@ def add_variants(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
             index: _flat_config(root / folder / "config.yaml") for index, folder in part["folder"].items()
         }
         differing = _differing(part, configs)
-        for index, config in configs.items():
-            words = [f"{key.removeprefix('method.')}={config.get(key, 'none')}" for key in differing]
-            unknown = "" if config else str(part.loc[index, "fingerprint"])[:8]
-            frame.loc[index, "variant"] = ", ".join(words) or unknown
+        texts = {
+            index: ", ".join(
+                f"{key.removeprefix('method.')}={config.get(key, 'none')}" for key in differing if config
+            )
+            for index, config in configs.items()
+        }
+        alike = part.assign(text=pd.Series(texts)).duplicated(["prompt_id", "seed", "text"], keep=False)
+        for index, text in texts.items():
+            is_unknown = alike[index] or not configs[index]
+            words = [text, str(part.loc[index, "fingerprint"])[:8] if is_unknown else ""]
+            frame.loc[index, "variant"] = ", ".join(word for word in words if word)
     return frame
 
 

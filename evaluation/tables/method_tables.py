@@ -9,6 +9,7 @@ from evaluation.metrics.base import Metric, Quantity
 from evaluation.results.aggregate import (
     COST,
     MORE_COST,
+    ONCE,
     Cell,
     Panel,
     Row,
@@ -88,7 +89,7 @@ def headlines(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:
 def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names) -> Table:
     """Quality and cost, with the Pareto-optimal methods."""
     quality = headlines(panel, metrics)
-    table = method_table(panel, [*quality, *COST, *MORE_COST], names)
+    table = method_table(panel, [*quality, *COST, *MORE_COST, ONCE], names)
     price = next((q for q in (MORE_COST[0], *COST[::-1]) if panel.frame[q.name].notna().all()), COST[0])
     fronts = {q.name: on_front(_column(table.rows, q), _column(table.rows, price), q) for q in quality}
     rows = []
@@ -97,7 +98,7 @@ def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names) -> Ta
         rows.append(replace(row, labels=row.labels | {"front": ", ".join(best) or "—"}))
     notes = [
         f"Pareto-optimal: no other row is as good for less {price.label}, or better for as much.",
-        *(f"{q.label}: {q.note}." for q in (*COST, *MORE_COST)),
+        *(f"{q.label}: {q.note}." for q in (*COST, *MORE_COST, ONCE)),
     ]
     caption = f"{_what(panel)}: quality against cost per run, means over prompts."
     columns = table.label_columns | {"front": "Pareto-optimal in"}

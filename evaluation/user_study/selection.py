@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from trace_bench.run_folder.manifest import RunIdentity
-from trace_bench.run_folder.reading import Run, natural
+from trace_bench.run_folder.reading import Run, natural, one_per_asset
 from trace_bench.system.errors import TraceBenchError
 
 FILM = "turntable.mp4"
@@ -45,6 +45,7 @@ def select(
     Raises: TraceBenchError if a method has no run, or runs with several settings.
     """
     _check_names(chosen, of, methods)
+    runs = one_per_asset(runs)
     runs_of: dict[str, dict[tuple[str, str], Run]] = {}
     for method in methods:
         wanted = {**chosen, **of.get(method, {})}

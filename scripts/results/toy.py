@@ -63,7 +63,8 @@ def readme_table(shop: Workshop, _old: str) -> str:
     )
     grid = formats.grid(next(table for table in tables if table.name.startswith("methods-")))
     table = formats.markdown(replace(grid, caption="", notes=[])).strip("\n")
-    return f"{table}\n\nMinutes are wall-clock minutes per run on {machine(shop.runs(README_SWEEP))}."
+    on = machine(shop.runs(README_SWEEP))
+    return f"{table}\n\nMinutes are those of init, distilling and rendering, per run, on {on}."
 
 
 def disk_space(shop: Workshop, _old: str) -> str:
@@ -92,7 +93,7 @@ def methods_table(shop: Workshop, old: str) -> str:
     """docs/methods.md: scores and costs of the ten methods, and how many differences are decided."""
     rows = _rows(shop, METHODS_SWEEP)
     runs = shop.runs(METHODS_SWEEP)
-    seconds = {run.identity.method: [run.manifest.seconds["total"]] for run in runs if run.prompt == MUSHROOM}
+    seconds = {run.identity.method: [_seconds(run)] for run in runs if run.prompt == MUSHROOM}
     table = fill_table(_table(old), _values(rows, seconds))
     seconds_text = paragraph(
         f"Seconds are those of the mushroom's run on {machine(runs)}, including turntable and "
@@ -106,7 +107,7 @@ def nerf_table(shop: Workshop, old: str) -> str:
     runs = shop.runs(NERF_SWEEP)
     seconds: dict[str, list[float]] = {}
     for run in runs:
-        seconds.setdefault(run.identity.method, []).append(run.manifest.seconds["total"])
+        seconds.setdefault(run.identity.method, []).append(_seconds(run))
     values = _values(_rows(shop, NERF_SWEEP), seconds)
     columns = ("IoU ↑", "recognised", "seconds")
     return fill_table(_table(old), {name: {key: row[key] for key in columns} for name, row in values.items()})
@@ -116,7 +117,7 @@ def nerf_seconds(shop: Workshop, _old: str) -> str:
     """docs/nerf.md: how long a run takes with the methods that table 7 does not have."""
     swept = {run.identity.method for run in shop.runs(NERF_SWEEP)}
     runs = shop.runs(NERF_PICTURES_SWEEP)
-    others = sorted((run for run in runs if run.identity.method not in swept), key=_total)
+    others = sorted((run for run in runs if run.identity.method not in swept), key=_seconds)
     *rest, slowest = others
     rig = slowest.manifest.rig
     per_step = (slowest.manifest.cost["unet_fwd"] or 0) / (
@@ -124,8 +125,8 @@ def nerf_seconds(shop: Workshop, _old: str) -> str:
     )
     return paragraph(
         f"Times on {machine(runs)}, including {rig['n_views']} pictures of {rig['resolution']} pixels and "
-        f"the mesh. With the other methods, {MUSHROOM} takes at most {_total(rest[-1]):.0f} s; only "
-        f"{LABELS[slowest.identity.method]} takes longer, {_total(slowest):.0f} s for its {per_step:.0f} "
+        f"the mesh. With the other methods, {MUSHROOM} takes at most {_seconds(rest[-1]):.0f} s; only "
+        f"{LABELS[slowest.identity.method]} takes longer, {_seconds(slowest):.0f} s for its {per_step:.0f} "
         "UNet items per step."
     )
 
@@ -152,7 +153,13 @@ def captions(_shop: Workshop, _old: str) -> str:
     return f"These are {len(held_out_prompts())} of {len(all_captions()):,} captions."
 
 
+def _seconds(run: Run) -> float:
+    """Of init, distilling and rendering."""
+    return 60.0 * (run.manifest.minutes or 0.0)
+
+
 def _total(run: Run) -> float:
+    """Wall-clock time, loading included."""
     return float(run.manifest.seconds["total"])
 
 

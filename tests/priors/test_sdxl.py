@@ -30,6 +30,13 @@ def prior(folder: Path) -> StableDiffusionXLPrior:
     return StableDiffusionXLPrior(str(folder), resolution=16)
 
 
+def test_a_long_prompt_is_cut_for_the_shorter_of_the_two_encoders(prior: StableDiffusionXLPrior) -> None:
+    long = "a big red cube on a small green box"
+    assert prior.fit(long, ", front view") == long
+    prior.tokenizers[1].model_max_length = 30
+    assert prior.fit(long, ", front view") == "a big red cube on a"  # 14 + 10 + 2 tokens
+
+
 @pytest.fixture
 def pipeline(folder: Path) -> StableDiffusionXLPipeline:
     return StableDiffusionXLPipeline(

@@ -108,6 +108,47 @@ def test_view_phrases_follow_the_camera(prior: StableDiffusionPrior) -> None:
     assert sorted(VIEWS) == sorted(set(names))
 
 
+LONG = " ".join(f"word{i:02}" for i in range(14))  # 6 tokens a word; 75 fit
+
+
+def test_a_long_prompt_keeps_its_view_phrase(
+    prior: StableDiffusionPrior, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The four differ; each loses the same words, as many as the longest phrase needs."""
+    text = embed_prompt(prior, LONG)
+    kept = " ".join(LONG.split()[:10])  # 60 tokens, and 13 of ", overhead view"
+    views = prior.embed([f"{kept}, {view} view" for view in VIEWS])
+    assert torch.equal(text.views.tokens, views.tokens)
+    assert all(
+        not torch.equal(text.views.tokens[i], text.views.tokens[j]) for i in range(4) for j in range(i)
+    )
+    assert torch.equal(text.plain.tokens, prior.embed([LONG]).tokens)  # it has room for 12 words
+    assert text.cut
+    embed_prompt(prior, LONG)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "leaves out 'word10 word11 word12 word13'" in message
+
+
+def test_a_prompt_with_room_for_its_view_phrase_is_not_cut(
+    prior: StableDiffusionPrior, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompt = "x" * 62  # with 13 tokens of the longest phrase: as many as fit
+    text = embed_prompt(prior, prompt)
+    assert torch.equal(text.views.tokens, prior.embed([f"{prompt}, {view} view" for view in VIEWS]).tokens)
+    assert not text.cut
+    assert not caplog.records
+    assert embed_prompt(prior, prompt + "x").cut
+
+
+def test_a_long_word_and_a_long_negative_prompt(
+    prior: StableDiffusionPrior, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert prior.fit("y" * 100, ", front view") == "y" * 65
+    assert prior.fit("a cup, " + "z" * 100, ", front view") == "a cup"
+    assert not embed_prompt(prior, PROMPT, " ".join(["ugly"] * 20)).cut
+    assert "negative prompt is too long for the text encoder, which leaves out 'ugly ugly'" in caplog.text
+
+
 def test_adapter_starts_as_its_base_and_trains_only_what_it_should(
     prior: StableDiffusionPrior, checkpoints: tuple[Path, Path], latents: torch.Tensor
 ) -> None:

@@ -52,6 +52,14 @@ def test_the_names_that_others_read(tmp_path):
     assert {"method", "prompt_set", "prompt_id", "prompt", "guidance_scale", "seed"} <= set(data["run"])
 
 
+def test_minutes_are_those_of_the_asset_alone():
+    """What a process pays once is apart; a total from before counts neither way."""
+    found = manifest(seconds={"load": 90.0, "init": 6.0, "distill": 27.0, "render": 3.0, "total": 130.0})
+    assert (found.minutes, found.minutes_of_loading) == (0.6, 1.5)
+    assert manifest(declared={"minutes": 2.0}).minutes == 2.0
+    assert manifest(seconds={"total": 1.0}).minutes is manifest(seconds={}).minutes_of_loading is None
+
+
 def test_none_where_there_is_none(tmp_path):
     assert read_manifest(tmp_path) is None
     assert read_manifest(tmp_path / "nowhere") is None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 from quick_runs import STEPS, asset, folders, spec, stamp, statuses
 
+from trace_bench.methods.sds import SDS
 from trace_bench.run_folder.manifest import is_done, read_manifest
-from trace_bench.runs import run
+from trace_bench.runs import run, warm_up
 from trace_bench.runs.checkpoint import CHECKPOINT
 from trace_bench.runs.claim import claim
 from trace_bench.runs.run import make_asset
@@ -46,6 +48,36 @@ def test_one_asset(command, out, capsys):
         "preview.png", "renders",
     }  # fmt: skip
     assert str(folder) in capsys.readouterr().out
+
+
+def test_the_manifest_says_that_a_prompt_was_cut(command, out):
+    """The tiny prior reads 16 tokens, ends included."""
+    long = "a red cube on a blue cube on a red cube on a blue cube"
+    for prompt, cut in ((long, True), ("a red cube on a blue cube", False)):
+        assert command("prior=tiny", f"prompt={prompt}", "steps=1", "device=cpu") == 0
+        (folder,) = [folder for folder in folders(out) if read_manifest(folder).run.prompt == prompt]
+        assert read_manifest(folder).prompt_cut is cut
+        assert ("leaves out 'on a blue cube'" in (folder / "log.txt").read_text()) is cut
+
+
+def test_what_a_process_pays_once_is_not_charged_to_its_first_run(out, monkeypatch):
+    """A first step that compiles for half a second counts as loading and changes no asset."""
+    plain = make_asset(spec(out / "plain")).folder
+    monkeypatch.setattr(warm_up, "_done", set())
+    compiled, step = [], SDS.step
+
+    def first_step_is_slow(self, *args):
+        if not compiled:
+            compiled.append(time.sleep(0.5))
+        return step(self, *args)
+
+    monkeypatch.setattr(SDS, "step", first_step_is_slow)
+    first, second = (make_asset(spec(out / "slow", f"seed={seed}")).folder for seed in (0, 1))
+    seconds = [read_manifest(folder).seconds for folder in (first, second)]
+    assert seconds[0]["load"] >= 0.5 > seconds[1]["load"]
+    assert max(each["init"] + each["distill"] for each in seconds) < 0.5
+    assert read_manifest(first).cost == read_manifest(plain).cost
+    assert asset(first) == asset(plain)
 
 
 def test_the_config_in_the_folder_is_what_ran(command, out):

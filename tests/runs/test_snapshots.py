@@ -131,6 +131,7 @@ def test_a_run_without_snapshots_does_not_stand_for_one_with_them():
     assert plain.fingerprint == other.fingerprint != planned().fingerprint
     assert planned("snapshots.steps=[1]").fingerprint != planned().fingerprint
     assert planned("snapshots.against.sds.guidance_scale=9").fingerprint != planned().fingerprint
+    assert planned().asset == planned("snapshots.steps=[1]").asset == plain.asset == plain.fingerprint
 
 
 def test_mistakes(prior):

@@ -210,6 +210,32 @@ def test_the_command_line_wins():
     assert single.prompt.text == "a red heart"
 
 
+@pytest.mark.parametrize(
+    ("override", "contestant", "key"),
+    [
+        ("steps=40", "toy_native", "steps"),
+        ("++representation.opacity=0.1", "toy_native", "representation.opacity"),
+        ("init=random", "toy_native", "init"),
+        ("method=sds", "toy_native", "method"),
+    ],
+)
+def test_what_a_contestant_sets_itself_stays(override, contestant, key):
+    """The native guess alone would become a TraCe run of 40 steps."""
+    with pytest.raises(TraceBenchError) as refusal:
+        planned("native3d", "prior=tiny", override)
+    assert str(refusal.value) == (
+        f"contestant={contestant} sets {key} itself; leave out {override}, or this contestant."
+    )
+
+
+def test_what_a_contestant_leaves_open_can_be_set():
+    two = "contestant=trace_from_native,trace"
+    assert {run.job.steps for run in planned("native3d", "prior=tiny", two, "steps=40")} == {40}
+    same = planned("native3d", "prior=tiny", "contestant=toy_native", "steps=1", "method=trace", "init.n=50")
+    assert {run.job.steps for run in same} == {1}
+    assert {run.identity.prior for run in planned("table5", "prior=tiny", "steps=9")} == {"tiny"}
+
+
 def test_runs_of_one_table_serve_another(files):
     """Tables 4 to 6 and the user study share their TraCe runs, and the toy tables those of the toy set."""
     folders = [

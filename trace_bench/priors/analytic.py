@@ -70,6 +70,10 @@ class AnalyticPrior:
         """Raise if no Gaussian has this name."""
         self._index(text)
 
+    def fit(self, text: str, ending: str = "") -> str:
+        """`text`: names have no limit."""
+        return text
+
     def embed(self, texts: Sequence[str]) -> TextEmbedding:
         """The index of each text's Gaussian as a single token: [B, 1, 1]."""
         return TextEmbedding(torch.tensor([[[float(self._index(text))]] for text in texts], dtype=self.dtype))

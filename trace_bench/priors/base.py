@@ -129,8 +129,14 @@ class Prior(Protocol):
         """Raise TraceBenchError if the text encoder does not know some words of `text`; name them."""
         ...
 
+    def fit(self, text: str, ending: str = "") -> str:
+        """The longest beginning of `text` that the text encoder reads in full with `ending` after it; `text`
+        itself if both fit."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> TextEmbedding:
-        """Token states of each text, padded as in training: B = len(texts)."""
+        """Token states of each text, padded as in training: B = len(texts). A text that is too long is cut
+        at its end (`fit`)."""
         ...
 
     def encode(self, rgb: Tensor, noise: Tensor) -> Tensor:

@@ -92,6 +92,19 @@ def embed(subject: Subject) -> str:
     return f"tokens {list(rows.tokens.shape[1:])}"
 
 
+def view_phrases(subject: Subject) -> str:
+    """`fit` leaves a short prompt as it is, and cuts a long one so that its view phrase is still read."""
+    prior, front, back = subject.prior, ", front view", ", back view"
+    require(prior.fit(subject.prompt, front) == subject.prompt, "fit cuts a prompt that is short enough")
+    long = ", ".join([subject.prompt] * 40)
+    kept = prior.fit(long, front)
+    require(long.startswith(kept), "fit does not return a beginning of the text")
+    rows = prior.embed([text + end for text in (subject.prompt, kept) for end in (front, back)]).tokens
+    short_differ, long_differ = (not torch.equal(rows[i], rows[i + 1]) for i in (0, 2))
+    require(long_differ or not short_differ, "a long prompt loses its view phrase")
+    return f"{len(kept)} of {len(long)} characters of a long prompt"
+
+
 def encode(subject: Subject) -> str:
     """Latents of the declared shape, differentiable in the picture; counted, the backward pass too."""
     picture = subject.picture().requires_grad_()
@@ -211,6 +224,7 @@ def _close(one: Tensor, other: Tensor) -> bool:
 CHECKS: tuple[Check[Subject], ...] = (
     Check("noise schedule", schedule),
     Check("embed", embed),
+    Check("fit: long prompts", view_phrases),
     Check("encode", encode),
     Check("decode", decode),
     Check("eps", eps),

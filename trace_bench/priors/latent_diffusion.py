@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -147,9 +149,15 @@ class LatentDiffusionPrior(ABC):
     # --- text ---------------------------------------------------------------------------------------------
 
     @cached_property
+    def tokenizers(self) -> list[CLIPTokenizer]:
+        """One tokenizer per text encoder, loaded on first use."""
+        names = [name.replace("text_encoder", "tokenizer") for name in self.TEXT_ENCODERS]
+        return [CLIPTokenizer.from_pretrained(self.folder, subfolder=name) for name in names]
+
+    @property
     def tokenizer(self) -> CLIPTokenizer:
-        """The tokenizer, loaded on first use."""
-        return CLIPTokenizer.from_pretrained(self.folder, subfolder="tokenizer")
+        """The first encoder's tokenizer."""
+        return self.tokenizers[0]
 
     def check_prompt(self, text: str) -> None:
         """Raise if the tokenizer has no token for a word of `text`; name these words."""
@@ -162,6 +170,25 @@ class LatentDiffusionPrior(ABC):
                 f"The prior {self.repo} does not know the word{'s' if ',' in named else ''} {named} of the "
                 f"prompt {text!r}; use words of its vocabulary, or a prior for free text such as prior=sd21."
             )
+
+    def fit(self, text: str, ending: str = "") -> str:
+        """`text` without its last words, so that every encoder reads all of it and `ending`; `text` itself if
+        both fit. A first word that is too long alone loses its last letters."""
+        if self._fits(text + ending):
+            return text
+        words = [word.end() for word in re.finditer(r"\S+", text)]
+        for ends in (words, range(1, words[0]) if words else ()):
+            n = bisect_left(ends, True, key=lambda end: not self._fits(_beginning(text, end) + ending))
+            if n:
+                return _beginning(text, ends[n - 1])
+        return ""
+
+    def _fits(self, text: str) -> bool:
+        """Whether every encoder reads the whole text."""
+        return all(
+            len(tokenizer(text, verbose=False).input_ids) <= tokenizer.model_max_length
+            for tokenizer in self.tokenizers
+        )
 
     def embed(self, texts: Sequence[str]) -> TextEmbedding:
         """Embeddings of the texts, padded to the encoders' full length: B = len(texts). Cached on disk."""
@@ -295,6 +322,11 @@ def _compile(unet: torch.nn.Module, encoder: torch.nn.Module) -> None:
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, COMPILATIONS)
     unet.compile_repeated_blocks(fullgraph=True, dynamic=True)
     encoder.compile(fullgraph=True)  # `encode` makes its batch dynamic, the size of the pictures stays fixed
+
+
+def _beginning(text: str, end: int) -> str:
+    """The first `end` characters, without a comma at their end."""
+    return text[:end].rstrip(" ,;")
 
 
 @contextmanager

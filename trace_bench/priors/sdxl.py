@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from trace_bench.priors.latent_diffusion import LatentDiffusionPrior
 
@@ -38,13 +38,12 @@ class StableDiffusionXLPrior(LatentDiffusionPrior):
         """Token states [L, C] and pooled embedding [P]; loads the encoders for this call only."""
         if not texts:
             return []
-        second_tokenizer = CLIPTokenizer.from_pretrained(self.folder, subfolder="tokenizer_2")
         first = self._load(CLIPTextModel, self.folder, "text_encoder", torch.float32)
-        out = first(self._token_ids(self.tokenizer, texts), output_hidden_states=True)
+        out = first(self._token_ids(self.tokenizers[0], texts), output_hidden_states=True)
         states = [out.hidden_states[-2]]
         del first
         second = self._load(CLIPTextModelWithProjection, self.folder, "text_encoder_2", torch.float32)
-        out = second(self._token_ids(second_tokenizer, texts), output_hidden_states=True)
+        out = second(self._token_ids(self.tokenizers[1], texts), output_hidden_states=True)
         tokens = torch.cat([*states, out.hidden_states[-2]], dim=-1).float().cpu()
         pooled = out.text_embeds.float().cpu()
         return [

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from trace_bench.cameras import Cameras, wrap_degrees
 from trace_bench.priors.base import Prior, TextEmbedding
+
+log = logging.getLogger(__name__)
 
 VIEWS = ("side", "front", "back", "overhead")
 
@@ -46,6 +50,7 @@ class PromptText:
     views: TextEmbedding  # [4, L, C]
     negative: TextEmbedding  # [1, L, C]
     empty: TextEmbedding  # [1, L, C]
+    cut: bool = False  # whether `views` lack the prompt's last words, which the text encoder has no room for
 
     def view_dependent(self, cameras: Cameras, thresholds: ViewThresholds) -> TextEmbedding:
         """The prompt with the view phrase of each camera: [B, L, C]."""
@@ -69,7 +74,25 @@ class PromptText:
 
 
 def embed_prompt(prior: Prior, prompt: str, negative_prompt: str = "") -> PromptText:
-    """Embed `prompt` alone and as "prompt, front view" etc., and the negative and empty prompts."""
-    texts = [prompt, *(f"{prompt}, {view} view" for view in VIEWS), negative_prompt, ""]
-    rows = prior.embed(texts)
-    return PromptText(plain=rows[0:1], views=rows[1:5], negative=rows[5:6], empty=rows[6:7])
+    """Embed `prompt` alone and as "prompt, front view" etc., and the negative and empty prompts.
+
+    A prompt that is too long for the text encoder loses its last words before the view phrase, the same words
+    for every view. A warning names them, once per prompt and process.
+    """
+    phrases = [f", {view} view" for view in VIEWS]
+    beginning = min((prior.fit(prompt, phrase) for phrase in phrases), key=len)
+    left_out = prompt[len(beginning) :].strip(" ,;")
+    if left_out:
+        _warn("prompt with a view phrase", prompt, left_out)
+    if lost := negative_prompt[len(prior.fit(negative_prompt)) :].strip(" ,;"):
+        _warn("negative prompt", negative_prompt, lost)
+    rows = prior.embed([prompt, *(beginning + phrase for phrase in phrases), negative_prompt, ""])
+    return PromptText(
+        plain=rows[0:1], views=rows[1:5], negative=rows[5:6], empty=rows[6:7], cut=bool(left_out)
+    )
+
+
+@cache
+def _warn(kind: str, text: str, left_out: str) -> None:
+    """Cached, so that each warning is given once."""
+    log.warning("The %s is too long for the text encoder, which leaves out %r: %s", kind, left_out, text)

@@ -54,14 +54,17 @@ class Manifest:
     """The record of a run; status `done` is written last, after every file in `files` exists."""
 
     status: Status
-    fingerprint: str  # sha256 of everything that changes the asset
+    fingerprint: str  # sha256 of everything that changes the asset or the snapshots
     run: RunIdentity
+    asset: str = ""  # sha256 of everything that changes the asset; the fingerprint of a run without snapshots
+    # load: the prior, compiling; init, distill, render: the asset; total: wall-clock time
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
     cost: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(COST, None))
     n_primitives: int | None = None
     peak_memory_gb: float | None = None
     prior: dict[str, Any] = field(default_factory=dict)  # repositories, revisions, weights' sha256
     prompt_source: dict[str, Any] = field(default_factory=dict)  # where the prompt's text came from, sha256
+    prompt_cut: bool = False  # the texts of the views lack the prompt's last words (too long for the encoder)
     init: dict[str, Any] = field(default_factory=dict)  # the init: points, seconds spent elsewhere
     declared: dict[str, Any] = field(default_factory=dict)  # of an external asset: name, source, minutes
     rig: dict[str, Any] = field(default_factory=dict)  # the evaluation cameras of renders/
@@ -78,12 +81,24 @@ class Manifest:
     views: int = 0  # renders/rgb_<i>.png and normal_<i>.png, i < views
     schema_version: int = SCHEMA_VERSION
 
+    def __post_init__(self) -> None:
+        self.asset = self.asset or self.fingerprint
+
     @property
     def minutes(self) -> float | None:
-        """Time for the asset: the declared time of an external asset (None if unknown), else measured."""
+        """Minutes of init, distilling and rendering; of an external asset the declared ones. None if unknown.
+
+        What a process pays once is apart, in `minutes_of_loading`.
+        """
         if self.declared:
             return self.declared.get("minutes")
-        return self.seconds["total"] / 60.0 if "total" in self.seconds else None
+        found = [self.seconds.get(name) for name in ("init", "distill", "render")]
+        return None if None in found else sum(value or 0.0 for value in found) / 60.0
+
+    @property
+    def minutes_of_loading(self) -> float | None:
+        """Minutes of loading and compiling, paid by the first run of a process for all; None if unknown."""
+        return self.seconds["load"] / 60.0 if "load" in self.seconds else None
 
     def to_json(self) -> str:
         """The content of manifest.json."""

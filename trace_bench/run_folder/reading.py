@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +56,24 @@ class Run:
                 f"{self.cameras_file} is not a list of views with {', '.join(CAMERA_KEYS)}: {AGAIN}."
             )
         return views
+
+
+def one_per_asset(runs: Iterable[Run]) -> list[Run]:
+    """The runs without those that made the same asset once more, with other snapshots.
+
+    Kept is the run without snapshots, because its time includes none; else the first one given.
+    """
+    kept: dict[tuple[RunIdentity, str], Run] = {}
+    for run in runs:
+        if run.manifest.fingerprint == run.manifest.asset:
+            kept[of_asset(run)] = run
+        kept.setdefault(of_asset(run), run)
+    return list(kept.values())
+
+
+def of_asset(run: Run) -> tuple[RunIdentity, str]:
+    """Equal for runs that made the same asset."""
+    return run.identity, run.manifest.asset
 
 
 def read_json(path: Path) -> Any:

@@ -53,8 +53,25 @@ class RunSpec:
         return identity if job.distils else external_identity(identity, job.method)
 
     @cached_property
-    def fingerprint(self) -> str:
+    def asset(self) -> str:
         """sha256 of everything that changes the asset: no paths, no device, no launcher or evaluation."""
+        return _sha256(self._content)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the asset and its snapshots, if there are any: a run without them cannot replace one with
+        them."""
+        snapshots = self.job.snapshots
+        if not snapshots["steps"]:
+            return self.asset
+        against = {
+            name: {**_essence("method", spec), "guidance_scale": spec.get("guidance_scale")}
+            for name, spec in snapshots["against"].items()
+        }
+        return _sha256({**self._content, "snapshots": {"steps": snapshots["steps"], "against": against}})
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
         job = self.job
         content = {
             "schema_version": SCHEMA_VERSION,
@@ -74,14 +91,7 @@ class RunSpec:
                 "background": job.background,
                 "cameras": job.cameras,
             }
-        if job.snapshots["steps"]:  # a run without snapshots cannot replace one with them
-            against = {
-                name: {**_essence("method", spec), "guidance_scale": spec.get("guidance_scale")}
-                for name, spec in job.snapshots["against"].items()
-            }
-            content["snapshots"] = {"steps": job.snapshots["steps"], "against": against}
-        text = json.dumps(_plain_numbers(content), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return content
 
     @cached_property
     def folder(self) -> Path:
@@ -139,6 +149,11 @@ def _folder_sha256(repo: str, spec: Mapping[str, Any]) -> str:
 def _essence(group: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     """A group's class and settings, with files replaced by their hashes."""
     return {"_target_": spec.get("_target_"), **settings_of(spec), **contents(group, spec)}
+
+
+def _sha256(content: Mapping[str, Any]) -> str:
+    text = json.dumps(_plain_numbers(dict(content)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain_numbers(value: Any) -> Any:

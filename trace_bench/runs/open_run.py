@@ -81,7 +81,9 @@ class OpenRun:
     def __init__(self, spec: RunSpec) -> None:
         self.spec, self.folder = spec, spec.folder
         self.watch = Stopwatch()
-        self.manifest = Manifest("running", spec.fingerprint, spec.identity, started=utc_now())
+        self.manifest = Manifest(
+            "running", spec.fingerprint, spec.identity, asset=spec.asset, started=utc_now()
+        )
 
     def is_finished(self) -> bool:
         """Whether the run is already done; clears a folder from which it cannot be resumed."""

@@ -39,6 +39,7 @@ from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
 from trace_bench.runs.reporter import METRICS, Reporter
 from trace_bench.runs.snapshots import Snapshots, make_snapshots
+from trace_bench.runs.warm_up import warm_up
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import build
 from trace_bench.system.errors import TraceBenchError
@@ -126,6 +127,8 @@ class Attempt:
             prior.check_prompt(self.spec.prompt.text)
         with self.watch.phase("init"):
             points = make_init(self.job, self.spec.prompt.text, device)
+        with self.watch.phase("load"):
+            warm_up(self.job, prior, self.spec.prompt.text, points, device)
         self.snapshots = make_snapshots(self.job, prior, self.spec.prompt.text, self.folder)
         method, representation = self._parts(prior, points, device)
         restored = checkpoint is not None and self._restore(checkpoint, method, representation)
@@ -135,14 +138,16 @@ class Attempt:
         with self.watch.phase("load"):
             prior.check_prompt(method.negative_prompt)
             text = embed_prompt(prior, self.spec.prompt.text, method.negative_prompt)
+        self.open_run.manifest.prompt_cut = text.cut
         if not self._distil(prior, method, representation, text):
             return False
         with self.watch.phase("render"):
             exported = self._export(representation)
             rig = EvaluationRig(**self.job.rig)
             rendered, views = write_renders(representation, rig, prior.decode, device, self.folder)
-        self.open_run.manifest.prior = describe_prior(prior)
-        self.open_run.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
+        with self.watch.phase("load"):  # both are computed once per process
+            self.open_run.manifest.prior = describe_prior(prior)
+            self.open_run.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
         files = [METRICS, *self.snapshots.files(), *exported, *rendered]
         self._sum_up(representation.n_primitives, files, views, device)
         return True

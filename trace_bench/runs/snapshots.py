@@ -46,7 +46,7 @@ class Snapshots:
         """Write this step if it was requested."""
         if seen.progress.k not in self.steps:
             return
-        with _uncounted(self.prior.counter):
+        with uncounted(self.prior.counter):
             arrays: dict[str, Any] = self._arrays(seen)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its stub takes them for flags
@@ -116,7 +116,7 @@ def _asked(name: str, spec: Mapping[str, Any], seed: int, prior: Prior, prompt: 
 
 
 @contextmanager
-def _uncounted(counter: Work) -> Iterator[None]:
+def uncounted(counter: Work) -> Iterator[None]:
     """Restore the work counter after the block."""
     before = counter.as_dict()
     try:

@@ -204,7 +204,7 @@ def _check_reference(method: DictConfig, name: str, hydra: Any) -> None:
     for key in ("guidance_scale", "reference.steps", "reference.views_per_step"):
         group, _, item = key.rpartition(".")
         if item not in ((method.get(group) or {}) if group else method):
-            raise TraceBenchError(f"{_yaml_of('method', name, hydra)} has no {key}; {_REQUIRED[key]}.")
+            raise TraceBenchError(f"{yaml_of('method', name, hydra)} has no {key}; {_REQUIRED[key]}.")
 
 
 _REQUIRED = {
@@ -214,7 +214,7 @@ _REQUIRED = {
 }
 
 
-def _yaml_of(group: str, name: str, hydra: Any) -> str:
+def yaml_of(group: str, name: str, hydra: Any) -> str:
     """The file that a choice of a config group comes from."""
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     files = [folder / group / f"{name}.yaml" for folder in folders]

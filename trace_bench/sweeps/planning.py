@@ -18,7 +18,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trace_bench.runs.identity import RunSpec, runs_of
-from trace_bench.settings.config import METADATA, Job, check_init, check_settings, settings_of, unresolved
+from trace_bench.settings.config import (
+    METADATA,
+    Job,
+    check_init,
+    check_settings,
+    settings_of,
+    unresolved,
+    yaml_of,
+)
 from trace_bench.settings.inputs import PLACEHOLDERS
 from trace_bench.sweeps import resolvers  # noqa: F401  registers the resolvers that conf/ uses
 from trace_bench.system.config_path import conf_dir, group_options
@@ -219,6 +227,7 @@ def _compose(overrides: Sequence[str], root: str = "config") -> DictConfig:
         raise TraceBenchError(_explain(error, overrides, root)) from error
     if root == "config":
         _check_protocol(cfg, overrides)
+        _check_contestant(cfg, overrides)
     return cfg
 
 
@@ -233,6 +242,34 @@ def _check_protocol(cfg: DictConfig, overrides: Sequence[str]) -> None:
             known = [f"{name}/{part}" for name in protocols for part in group_options(cfg, f"{group}/{name}")]
             if option not in known:
                 raise TraceBenchError(_no_option(group, option, known))
+
+
+def _check_contestant(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse to change what a contestant sets itself, such as the single step of toy_native.
+
+    Only the prior and the settings of its method may change.
+    """
+    choices = cfg.hydra.runtime.choices
+    name = choices.get("contestant")
+    if name in (None, "null"):
+        return
+    file = OmegaConf.load(yaml_of("contestant", str(name), cfg.hydra))
+    content: Any = OmegaConf.to_container(file, resolve=False)
+    choose = [entry for entry in content.pop("defaults", ()) if isinstance(entry, dict)]
+    chosen = {key.removeprefix("override /"): value for entry in choose for key, value in entry.items()}
+    chosen.pop("prior", None)
+    set_here = {key: OmegaConf.select(file, key) for key in _leaves(content, "")}
+    for item in overrides:
+        key = item.lstrip("+~").partition("=")[0]
+        is_other_option = key in chosen and choices.get(key) != chosen[key]
+        own = None if key.startswith("method.") else set_here.get(key)
+        is_other_value = (
+            own is not None and not OmegaConf.is_config(own) and OmegaConf.select(cfg, key) != own
+        )
+        if is_other_option or is_other_value:
+            raise TraceBenchError(
+                f"contestant={name} sets {key} itself; leave out {item}, or this contestant."
+            )
 
 
 def _no_option(group: str, option: str, options: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from run_folders import draw, write_run, write_score
 
-from evaluation.figures import qualitative
+from evaluation.figures import diversity, qualitative
 from evaluation.figures.base import Data
 from evaluation.figures.gradients import change
 from evaluation.figures.style import spread
@@ -16,7 +16,9 @@ from evaluation.metrics.base import Quantity
 from evaluation.metrics.clip_score import ClipScore
 from evaluation.metrics.ground_truth import GroundTruth
 from evaluation.results.collect import collect
+from evaluation.results.names import display_names
 from evaluation.results.pareto import on_front
+from trace_bench.run_folder.manifest import read_manifest, write_manifest
 
 SCALES = (5.0, 10.0, 20.0, 50.0, 100.0)
 CLIP = "metric=[clip_score,ground_truth]"
@@ -37,7 +39,7 @@ def clip(monkeypatch) -> ClipScore:
 @pytest.fixture
 def data(root):
     """The figure's input: the current frame."""
-    return lambda: Data(collect(root, {}), {}, {}, [], root)
+    return lambda: Data(collect(root, {}), {}, {"method": {"trace": "TraCe"}}, [], root)
 
 
 def sweep(root, clip, method="trace", seeds=2, **identity) -> None:
@@ -135,6 +137,53 @@ def test_native_guesses_have_a_column_each(root, data):
     assert {len(column.runs["guidance_scale"].unique()) for column in columns} == {1}
 
 
+def test_settings_with_as_many_prompts_have_a_column_each(root, data):
+    """Also within one value of `split`, named by what differs; none is dropped."""
+    for name in ("opacity=0.1", "opacity=0.95"):
+        folder = write_run(root, method="trace", init="toy_coarse", variant=name)
+        key, value = name.split("=")
+        (folder / "config.yaml").write_text(f"representation: {{{key}: {value}}}\n")
+    for scale in (5.0, 20.0):
+        write_run(root, method="trace", guidance_scale=scale)
+    found = qualitative.columns(data().runs, "trace", ["init"], ["0"])
+    assert [column.detail for column in found] == [
+        "from random, guidance 5", "from random, guidance 20",
+        "from toy_coarse, representation.opacity=0.1", "from toy_coarse, representation.opacity=0.95",
+    ]  # fmt: skip
+    assert [len(column.runs) for column in found] == [1] * 4
+
+
+def test_the_settings_that_a_figure_leaves_out_are_counted(root, data):
+    for prompt_id in ("0", "1"):
+        folder = write_run(root, method="trace", prompt_id=prompt_id)
+        draw(folder, "a duck", views=4, resolution=32)
+    for scale in (5.0, 20.0):
+        write_run(root, method="trace", guidance_scale=scale)
+    drawing = qualitative.draw(data(), "coco2d", ["trace"])
+    assert drawing.notes == ["TraCe: 2 other settings with fewer prompts, not shown."]
+
+
+def test_seeds_of_one_setting_only(root, data):
+    """Another representation or resolution is another setting, whose seeds are not mixed in."""
+    for seed in range(3):
+        draw(write_run(root, method="trace", seed=seed), "a duck", views=4, resolution=32)
+    write_run(root, method="trace", seed=0, representation="nerf")
+    write_run(root, method="trace", seed=4, resolution=128)
+    assert diversity.draw(data()).notes == ["2 other settings of the method not shown."]
+
+
+def test_methods_with_one_display_name_are_told_apart(root, data):
+    draw(write_run(root, method="trace"), "a duck", views=4, resolution=32)
+    folder = write_run(root, method="external-trace", representation="mesh")
+    draw(folder, "a duck", views=4, resolution=32)
+    manifest = read_manifest(folder)
+    manifest.declared = {"name": "TraCe", "source": "another one", "minutes": 1.0}
+    write_manifest(folder, manifest)
+    names = display_names(data().runs)["method"]
+    assert (names["trace"], names["external-trace"]) == ("TraCe (trace)", "TraCe (external-trace)")
+    assert names["sds"] == "SDS"
+
+
 def test_the_native_figure_of_the_toy_world(root, command):
     for init, steps in (("toy_coarse", 1), ("random", 240)):
         folder = write_run(root, method="trace", init=init, steps=steps, prompt="a duck")
@@ -151,7 +200,9 @@ def test_seeds_side_by_side(root, command):
 
 
 def test_gradients_of_snapshots(root, command):
-    folder = write_run(root, method="trace", steps=100)
+    """Also where the asset was made without snapshots too, which is the run that counts."""
+    write_run(root, method="trace", steps=100)
+    folder = write_run(root, method="trace", steps=100, snapshots=(0, 20, 90))
     (folder / "snapshots").mkdir()
     rng = np.random.default_rng(0)
     for step in (0, 20, 90):

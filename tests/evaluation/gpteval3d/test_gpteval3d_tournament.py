@@ -12,9 +12,11 @@ from judge_server import JudgeServer, criteria_of, question_of
 from run_folders import write_run
 
 from evaluation.gpteval3d import instructions, session
+from evaluation.gpteval3d.contestants import find_field
 from evaluation.gpteval3d.criteria import CRITERIA
 from evaluation.metrics.base import Score
 from evaluation.metrics.clip_score import ClipScore
+from trace_bench.run_folder.index import read_index
 
 COMMAND = "gpteval3d.__main__"
 OFFLINE = ("judge=clip", "bootstrap=50")
@@ -92,6 +94,17 @@ def test_settings_tell_contestants_apart(tmp_path, command, clip):
     assert (row["method"], row["representation"]) == ("sds", "gaussians")
     assert row["settings"] == {"guidance_scale": 7.5}
     assert (rows["vsd"]["representation"], rows["vsd"]["settings"]) == ("nerf", {})
+
+
+def test_an_asset_with_snapshots_does_not_play_twice(tmp_path):
+    outputs = make_runs(tmp_path / "outputs", methods=("sds",))
+    make_runs(outputs, methods=("sds",), snapshots=(0, 20))
+    runs = list(read_index(outputs).runs.values())
+    wanted = {"seed": 0}
+    (contestant,) = find_field(runs, outputs, wanted).contestants
+    assert contestant.name == "sds"
+    played = [asset.run.manifest for asset in contestant.assets.values()]
+    assert [manifest.fingerprint for manifest in played] == [manifest.asset for manifest in played]
 
 
 def test_representations_tell_contestants_apart(tmp_path, command, clip):

@@ -17,6 +17,8 @@ from run_folders import draw, only_run, write_run
 from evaluation.metrics.base import MetricUnavailable, score_run
 from evaluation.metrics.clip_model import ClipModel
 from evaluation.metrics.clip_score import ClipScore
+from trace_bench.run_folder.manifest import read_manifest
+from trace_bench.run_folder.reading import Run
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.toyworld.captions import parse
@@ -165,6 +167,15 @@ def test_a_prompt_that_is_cut_is_said_so(clip_folder, caplog):
         assert not caplog.records
         model.embed_texts([" ".join(["word"] * 40)])
     assert "only the beginning" in caplog.text
+
+
+def test_the_score_file_says_that_the_prompt_was_cut(clip_folder, tmp_path):
+    """14 tokens and the two ends fill the tiny context of 16, and one more is too many."""
+    for i, (words, cut) in enumerate(((14, False), (15, True))):
+        folder = write_run(tmp_path, prompt=" ".join(["red"] * words), prompt_id=str(i))
+        draw(folder, "a red cube", views=2)
+        score = metric(clip_folder).score(Run(folder, read_manifest(folder)))
+        assert score.details["prompt_cut"] is cut
 
 
 def test_the_declared_captions_are_32_different_toy_captions():

@@ -183,15 +183,28 @@ def test_runs_that_only_config_yaml_tells_apart_are_not_averaged(tmp_path):
     assert not any(value.startswith("0.500") for value in column(methods, "iou"))
 
 
-def test_who_asked_for_a_run_and_its_snapshots_are_no_setting(tmp_path):
-    for name, steps in (("gradients", [0, 20]), ("native3d", [])):
-        folder = add(tmp_path, 0.4, variant=name)
-        (folder / "config.yaml").write_text(
-            f"method: {{lr: 1}}\nchoices: {{experiment: {name}}}\nsnapshots: {{steps: {steps}}}\n"
-        )
-    methods, _ = tables(tmp_path)
-    assert len(methods.rows) == 1
+def test_runs_that_differ_only_in_snapshots_are_one_asset(tmp_path):
+    """The run without snapshots counts, whether it comes first or last, and no mean has it twice."""
+    for prompt, order in enumerate((((), (0, 20), (0,)), ((0, 20), (0,), ()))):
+        for steps in order:
+            minutes = 3.0 if steps else 1.0
+            folder = add(tmp_path, 0.4, prompt, count=2, snapshots=steps, minutes=minutes)
+            (folder / "config.yaml").write_text(f"method: {{lr: 1}}\nsnapshots: {{steps: {list(steps)}}}\n")
+    methods, prompts = tables(tmp_path)
     assert "variant" not in methods.label_columns
+    assert [row.runs for row in methods.rows] == [2]
+    assert [row.runs for row in prompts.rows] == [1, 1]
+    assert column(prompts, "minutes") == ["1.00", "1.00"]
+
+
+def test_runs_with_one_config_and_two_assets_are_not_averaged(tmp_path):
+    """A file that the config names, such as an init, has changed between the runs."""
+    for iou in (0.2, 0.8):
+        folder = add(tmp_path, iou, variant=str(iou))
+        (folder / "config.yaml").write_text("init: {path: cloud.ply}\n")
+    methods, _ = tables(tmp_path)
+    assert column(methods, "iou") == ["0.200", "0.800"] or column(methods, "iou") == ["0.800", "0.200"]
+    assert all(len(text) == 8 for text in column(methods, "variant"))
 
 
 def test_own_prompts_and_other_priors_have_tables_of_their_own(tmp_path):

@@ -239,6 +239,13 @@ def test_runs_that_differ_in_their_config_alone(outputs, call):
     assert "two runs of one prompt and seed" in err
 
 
+def test_an_asset_made_again_with_snapshots_is_one_asset(outputs, call):
+    again = write_run(outputs, method="sds", prompt=PROMPTS[0], snapshots=(0, 20))
+    film(again / "turntable.mp4", (9, 9, 9), 0)
+    assert call()[0] == 0
+    assert again.name not in load_study(outputs / "user_study" / "main").clips["0/sds"].run
+
+
 def test_no_turntables(outputs, call):
     for path in (outputs / "runs" / "vsd").rglob("turntable.mp4"):
         path.unlink()
