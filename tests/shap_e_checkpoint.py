@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from diffusers import HeunDiscreteScheduler, PriorTransformer, ShapEPipeline
 from diffusers.pipelines.shap_e import ShapERenderer
-from sd_checkpoint import TEXT_LENGTH, _text_config, _tokenizer
+from sd_checkpoint import TEXT_LENGTH, _text_config
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+from benchmarks.full_size import save_tokenizer
 
 WIDTH = 16  # of text and latents
 
@@ -72,7 +74,7 @@ def renderer() -> ShapERenderer:
 def make_shap_e(folder: Path, seed: int = 0) -> Path:
     """Write the folder and return it; the same seed gives the same weights."""
     torch.manual_seed(seed)
-    _tokenizer(folder / "words")
+    save_tokenizer(folder / "words", TEXT_LENGTH)
     ShapEPipeline(
         prior=transformer(),
         text_encoder=CLIPTextModelWithProjection(_text_config(WIDTH, projection_dim=WIDTH)),
