@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.gpteval3d.contestants import Asset, Contestant
+from evaluation.gpteval3d.contestants import Contestant, JudgedAsset
 from evaluation.gpteval3d.settings import folder_name
 from evaluation.metrics.base import Metric, score_path, score_run
 from trace_bench.run_folder.reading import read_json
@@ -35,7 +35,7 @@ class ClipJudge:
             for asset in contestant.assets.values():
                 self._score(asset)
 
-    def _score(self, asset: Asset) -> None:
+    def _score(self, asset: JudgedAsset) -> None:
         run = asset.run
         if run is None or not self._metric.applies(run):
             raise TraceBenchError(
@@ -56,7 +56,7 @@ class ClipJudge:
     def folder(self) -> str:
         return folder_name("clip", self.identity)
 
-    def compare(self, left: Asset, right: Asset) -> int:
+    def compare(self, left: JudgedAsset, right: JudgedAsset) -> int:
         """-1 left wins, 1 right wins, 0 if they differ by no more than the margin."""
         difference = self._scores[right.folder] - self._scores[left.folder]
         return 0 if abs(difference) <= self._margin else (1 if difference > 0 else -1)

@@ -21,7 +21,7 @@ _RGB = re.compile(r"rgb_(\d+)\.png")
 
 
 @dataclass(frozen=True)
-class Asset:
+class JudgedAsset:
     """The renders of one asset: rgb_<i>.png and normal_<i>.png in a folder."""
 
     folder: Path
@@ -52,7 +52,7 @@ class Contestant:
     method: str
     representation: str | None
     settings: dict[str, Any]
-    assets: dict[str, Asset] = field(repr=False)
+    assets: dict[str, JudgedAsset] = field(repr=False)
 
     def describe(self) -> dict[str, Any]:
         return {"method": self.method, "representation": self.representation, "settings": self.settings}
@@ -144,10 +144,10 @@ def _group(frame: pd.DataFrame, prompts: Mapping[str, str]) -> list[Contestant]:
     return contestants
 
 
-def _assets(part: pd.DataFrame, prompts: Mapping[str, str]) -> dict[str, Asset]:
+def _assets(part: pd.DataFrame, prompts: Mapping[str, str]) -> dict[str, JudgedAsset]:
     """Renders by prompt id."""
     return {
-        str(id_): Asset(run.folder / "renders", run)
+        str(id_): JudgedAsset(run.folder / "renders", run)
         for id_, run in zip(part["prompt_id"], part["run"], strict=True)
         if id_ in prompts
     }
@@ -162,7 +162,7 @@ def _plain(value: Any) -> Any:
 
 def published_contestant(name: str, folder: Path, prompts: Mapping[str, str]) -> Contestant:
     """A method of the published tournament; only seed folder 0 is used."""
-    assets = {id_: Asset(folder / id_ / "0") for id_ in prompts if (folder / id_ / "0").is_dir()}
+    assets = {id_: JudgedAsset(folder / id_ / "0") for id_ in prompts if (folder / id_ / "0").is_dir()}
     return Contestant(name, name, None, {}, assets)
 
 

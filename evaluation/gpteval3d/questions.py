@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.gpteval3d import mosaic
-from evaluation.gpteval3d.contestants import Asset, Contestant, PictureHashes
+from evaluation.gpteval3d.contestants import Contestant, JudgedAsset, PictureHashes
 from evaluation.gpteval3d.instructions import prompt_part
 from evaluation.gpteval3d.plan import Comparison, Ensemble
 from trace_bench.system.errors import TraceBenchError
@@ -28,7 +28,7 @@ class Question:
     prompt: str
     ensemble: Ensemble
     instruction: str
-    assets: tuple[Asset, Asset]
+    assets: tuple[JudgedAsset, JudgedAsset]
 
     def picture(self, tile_px: int) -> bytes:
         """PNG."""
@@ -47,7 +47,7 @@ class Question:
         return [{"role": "user", "content": content}]
 
 
-def _pictures(asset: Asset, ensemble: Ensemble) -> list[Any]:
+def _pictures(asset: JudgedAsset, ensemble: Ensemble) -> list[Any]:
     there = asset.views()
     if there < ensemble.views:
         raise TraceBenchError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evaluation.user_study.ordering import digest, shuffled
 from evaluation.user_study.scramble import write_scrambled
-from evaluation.user_study.selection import FILM, Prompt
+from evaluation.user_study.selection import FILM
 from evaluation.user_study.study import CLIPS, PAGE, SCRAMBLED, Clip, Study
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
@@ -26,7 +26,7 @@ def opaque(key: str, prompt: int, name: str) -> str:
     return f"{digest(key, 'clip', prompt, name)[:16]}.mp4"
 
 
-def add_scrambled(study: Study, prompts: Sequence[Prompt], folder: Path) -> list[tuple[int, str]]:
+def add_scrambled(study: Study, prompts: Sequence[StudyPrompt], folder: Path) -> list[tuple[int, str]]:
     """Create as many scrambled clips as a rater sees, from randomly chosen assets.
 
     Returns: (prompt index, method) of each.

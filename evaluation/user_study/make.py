@@ -14,7 +14,7 @@ from evaluation.user_study.attention import screens
 from evaluation.user_study.clips import add_scrambled, copy_clips, opaque, sha256
 from evaluation.user_study.ordering import digest, shuffled
 from evaluation.user_study.page import write_page
-from evaluation.user_study.selection import COMMON, FILM, Prompt, select
+from evaluation.user_study.selection import COMMON, FILM, StudyPrompt, select
 from evaluation.user_study.study import (
     ASSIGNMENT,
     PAGE,
@@ -82,7 +82,7 @@ def check(config: Mapping[str, Any]) -> None:
             raise TraceBenchError(f"{name} must be an integer of at least {low}{more}, but is {value!r}.")
 
 
-def _draw(prompts: list[Prompt], count: int | None, key: str) -> list[Prompt]:
+def _draw(prompts: list[StudyPrompt], count: int | None, key: str) -> list[StudyPrompt]:
     """Draw `count` prompts, keeping their order; all if there are fewer."""
     chosen = shuffled(range(len(prompts)), key)[:count]
     return [prompts[i] for i in sorted(chosen)]
@@ -90,7 +90,7 @@ def _draw(prompts: list[Prompt], count: int | None, key: str) -> list[Prompt]:
 
 def _key(
     settings: Mapping[str, Any],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[StudyPrompt],
     methods: Sequence[str],
     films: Mapping[tuple[str, str, str], str],
 ) -> str:
@@ -124,7 +124,7 @@ def _existing(folder: Path, key: str, force: bool) -> Study | None:
 
 def _new(
     settings: Mapping[str, Any],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[StudyPrompt],
     left_out: list[str],
     methods: Sequence[str],
     films: Mapping[tuple[str, str, str], str],

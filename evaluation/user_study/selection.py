@@ -22,7 +22,7 @@ COMMON = ("prompt_set", "prior", "representation")
 
 
 @dataclass(frozen=True)
-class Prompt:
+class StudyPrompt:
     """A prompt and the run shown for each method."""
 
     id: str
@@ -35,7 +35,7 @@ def select(
     methods: Sequence[str],
     chosen: Mapping[str, Any],
     of: Mapping[str, Mapping[str, Any]],
-) -> tuple[list[Prompt], list[str]]:
+) -> tuple[list[StudyPrompt], list[str]]:
     """Prompts with a turntable of every method, sorted by id, and the ids of all other prompts.
 
     Args:
@@ -63,7 +63,7 @@ def select(
         for key in keys
         if all(key in mine and (mine[key].folder / FILM).is_file() for mine in runs_of.values())
     ]
-    prompts = [Prompt(*key, {method: runs_of[method][key] for method in methods}) for key in complete]
+    prompts = [StudyPrompt(*key, {method: runs_of[method][key] for method in methods}) for key in complete]
     return prompts, [key[0] for key in keys if key not in complete]
 
 

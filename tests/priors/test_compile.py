@@ -1,6 +1,6 @@
 """torch.compile with the batch sizes of all methods in one process: how often it compiles.
 
-The UNet and the VAE have SD 2.1's topology and few channels. A counting backend stands in for inductor.
+The UNet and the VAE have SD 2.1's topology and few channels. A counting backend replaces inductor.
 """
 
 from __future__ import annotations

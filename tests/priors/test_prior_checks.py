@@ -1,4 +1,4 @@
-"""The checks of priors: those that came along pass, and each check fails for a prior that needs it."""
+"""The checks of priors: the built-in ones pass, and each check fails for a prior that needs it."""
 
 from __future__ import annotations
 

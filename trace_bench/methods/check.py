@@ -25,7 +25,7 @@ STEPS, VIEWS = 3, 2
 
 
 @dataclass(frozen=True)
-class Run:
+class Trial:
     """STEPS steps of a fresh method."""
 
     answers: list[Distilled]
@@ -49,18 +49,18 @@ class Subject:
     settings: Mapping[str, Any]
 
     @cached_property
-    def together(self) -> Run:
+    def together(self) -> Trial:
         """A run with VIEWS views a step, which most checks look at."""
         return run(self, VIEWS)
 
     @cached_property
-    def alone(self) -> Run:
+    def alone(self) -> Trial:
         """A run with the first of these views."""
         return run(self, 1)
 
 
-def run(subject: Subject, n: int, seed: int = 1) -> Run:
-    """Run a fresh method with `n` views a step; torch's global seed must not matter."""
+def run(subject: Subject, n: int, seed: int = 1) -> Trial:
+    """Trial a fresh method with `n` views a step; torch's global seed must not matter."""
     prior, file = subject.prior, io.BytesIO()
     answers, costs, keeps = [], [], True
     with torch.random.fork_rng(devices=[]):
@@ -74,7 +74,7 @@ def run(subject: Subject, n: int, seed: int = 1) -> Run:
             keeps = keeps and torch.equal(latents, _latents(prior, k, n))
             if k == 0:
                 torch.save(method.state_dict(), file)
-    return Run(answers, costs, keeps, file.getvalue())
+    return Trial(answers, costs, keeps, file.getvalue())
 
 
 def _take(subject: Subject, method: Method, k: int, latents: Tensor) -> Distilled:

@@ -10,7 +10,7 @@ from gpteval3d_runs import draw_views
 from PIL import Image
 
 from evaluation.gpteval3d import mosaic
-from evaluation.gpteval3d.contestants import Asset
+from evaluation.gpteval3d.contestants import JudgedAsset
 from evaluation.gpteval3d.cost import Price, image_tokens
 from trace_bench.system.errors import TraceBenchError
 
@@ -32,7 +32,9 @@ def test_the_views_are_the_published_ones(there, wanted, expected):
 def test_every_view_stands_where_it_should(tmp_path):
     for name in ("left", "right"):
         draw_views(tmp_path / name, name)
-    left, right = (Asset(tmp_path / name).pictures([0, 2, 4, 6], True, True) for name in ("left", "right"))
+    left, right = (
+        JudgedAsset(tmp_path / name).pictures([0, 2, 4, 6], True, True) for name in ("left", "right")
+    )
     picture = np.asarray(mosaic.draw(left, right, 4, 8))
     assert picture.shape == (32, 32, 3)
     for side, name in enumerate(("left", "right")):
@@ -54,7 +56,7 @@ def test_transparency_is_put_on_white_and_sizes_are_made_one(tmp_path):
 
 def test_the_picture_is_a_png(tmp_path):
     draw_views(tmp_path, "x", views=1)
-    files = Asset(tmp_path).pictures([0], True, False)
+    files = JudgedAsset(tmp_path).pictures([0], True, False)
     with Image.open(io.BytesIO(mosaic.png(mosaic.draw(files, files, 1, 8)))) as picture:
         assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (16, 8))
 
@@ -63,7 +65,7 @@ def test_a_gap_in_the_views_is_said(tmp_path):
     draw_views(tmp_path, "x", views=3)
     (tmp_path / "rgb_1.png").unlink()
     with pytest.raises(TraceBenchError, match="without gaps"):
-        Asset(tmp_path).views()
+        JudgedAsset(tmp_path).views()
 
 
 def test_a_broken_picture_is_named(tmp_path):
