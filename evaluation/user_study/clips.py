@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evaluation.user_study.ordering import digest, shuffled
 from evaluation.user_study.scramble import write_scrambled
-from evaluation.user_study.selection import FILM
+from evaluation.user_study.selection import FILM, StudyPrompt
 from evaluation.user_study.study import CLIPS, PAGE, SCRAMBLED, Clip, Study
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
