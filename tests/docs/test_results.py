@@ -122,7 +122,7 @@ def test_counted_blocks_are_as_committed():
         assert made(page, name) == blocks(read(page))[name].strip("\n"), (page, name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_counted_blocks_are_as_committed_with_sdxl_counted():
     """Slow: counting SDXL takes a minute."""
     forget()
@@ -245,7 +245,7 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stage_runs_and_a_second_call_does_nothing(copy):
     """Slow: it makes 24 assets, in two steps each."""
     before = contents(copy)
