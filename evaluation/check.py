@@ -4,8 +4,8 @@
     trace-bench check representation=mine metric=mine --config-dir conf
     trace-bench check prior=tiny
 
-Prints one line a check: ok or FAIL, what was checked, and what was tried or what is wrong. A method runs for
-a few steps on the tiny prior and in the core with representation=gaussians, a representation in the core
+Prints one line per check: ok or FAIL, what was checked, and what was tried or what is wrong. A method runs
+for a few steps on the tiny prior and in the core with representation=gaussians, a representation in the core
 with method=sds; name a prior, a representation or a method to have those instead. A metric scores a true toy
 object and an empty one. Other settings (method.max_step=700, metrics.mine.views=4) are taken as in a run.
 

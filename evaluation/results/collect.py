@@ -31,6 +31,7 @@ from trace_bench.system.config_path import conf_dir
 TEXTS = (
     "kind", "method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
     "folder", "snapshots", "fingerprint", "finished", "machine", "display_name", "source",
+    "method_name", "representation_name",
 )  # fmt: skip
 _UNCHANGED = {"seed", "steps", "views_per_step", "resolution", "own_prompt", "external", "prompt_cut"}
 
@@ -102,6 +103,8 @@ def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
         "external": bool(manifest.declared),
         "display_name": manifest.declared.get("name"),
         "source": manifest.declared.get("source"),
+        "method_name": manifest.display_names.get("method"),
+        "representation_name": manifest.display_names.get("representation"),
         "minutes": manifest.minutes,
         "minutes_of_loading": manifest.minutes_of_loading,
         "unet_items": None if forward is None else forward + (backward or 0),

@@ -83,7 +83,7 @@ def report(grids: Sequence[Grid], results: Results, prompt_rows: int) -> None:
     if results.frame.empty:
         print("No finished runs: start some with `python -m trace_bench`.\n")
     for status, count in sorted(results.unfinished.items()):
-        print(f"{count} runs are {status} and not in the tables.")
+        print(f"{count} {status} {'run is' if count == 1 else 'runs are'} left out.")
     for problem in results.problems:
         print(f"Problem: {problem}")
 

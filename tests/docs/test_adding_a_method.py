@@ -15,6 +15,7 @@ from page import ROOT, Page, run
 
 from trace_bench.priors.text import embed_prompt
 from trace_bench.run_folder.manifest import read_manifest
+from trace_bench.sweeps.planning import make_plan
 
 PAGE = Page("adding_a_method")
 
@@ -50,6 +51,23 @@ def test_it_sweeps_beside_the_others(folder):
     assert found == [(name, prompt, "done") for name in ("direct", "sds") for prompt in ("0", "3")]
     assert {m.cost["unet_fwd"] for m in manifests} == {2 * 4}
     assert len({m.fingerprint for m in manifests}) == 4
+
+
+def test_an_edited_method_makes_another_run(tmp_path, monkeypatch):
+    """The file of a class outside trace_bench is part of the run's identity."""
+    PAGE.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "direct", raising=False)
+    command = ["method=direct", "prompt=0"]
+    (before,) = make_plan(command, False, "conf")
+    (again,) = make_plan(command, False, "conf")
+    code = tmp_path / "direct.py"
+    code.write_text(code.read_text().replace("latents - x0", "0.1 * (latents - x0)"))
+    (after,) = make_plan(command, False, "conf")
+    assert before.folder == again.folder
+    assert before.folder != after.folder
+    monkeypatch.delitem(sys.modules, "direct", raising=False)
 
 
 def test_its_settings_are_checked_like_any_other(folder):

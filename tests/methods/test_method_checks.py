@@ -26,6 +26,11 @@ class WithGraph(Good):
         return Distilled(super().step(*args).grad.requires_grad_())
 
 
+class Bare(Good):
+    def step(self, latents: torch.Tensor, *args: Any) -> Any:
+        return super().step(latents, *args).grad
+
+
 class Zero(Good):
     def step(self, *args: Any) -> Distilled:
         return Distilled(0.0 * super().step(*args).grad)
@@ -112,6 +117,7 @@ def test_a_good_method_passes() -> None:
 CASES: list[tuple[type[Method], str, str]] = [
     (WrongCost, "declared cost = counted cost", "declares 3 UNet items, but used 1 (step 0, 1 view)"),
     (WithGraph, "gradient", "it has a graph"),
+    (Bare, "gradient", "step() must return Distilled, but returned Tensor"),
     (Zero, "gradient", "zero at step 0"),
     (NaN, "gradient", "NaN or infinite at step 0"),
     (Mean, "gradient", "shape [3, 8, 8], latents [2, 3, 8, 8]"),
@@ -121,7 +127,7 @@ CASES: list[tuple[type[Method], str, str]] = [
     (InPlace, "latents left alone", "changes the latents in place"),
     (Global, "one seed, one run", "draw from `rng`, by name"),
     (Forgetful, "resume", "a resumed run differs at step 1"),
-    (Normalised, "views do not look at each other", "depends on the other views"),
+    (Normalised, "views are independent", "depends on the other views"),
     (Thaws, "prior stays frozen", "require a gradient"),
     (Crashes, "gradient", "IndexError: out of range"),
 ]

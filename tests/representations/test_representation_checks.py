@@ -110,7 +110,7 @@ CASES: list[tuple[type[Image], str, str]] = [
     (Global, "one seed, one run", "two runs of one seed differ"),
     (Forgetful, "resume", "a resumed run ends elsewhere"),
     (Lends, "state_dict is a copy", "gives the tensors that train"),
-    (Compares, "views do not look at each other", "looks different in a batch of 2"),
+    (Compares, "views are independent", "looks different in a batch of 2"),
     (Hides, "export", "not returned: asset.png"),
     (Nowhere, "export", "export returns no path"),
 ]

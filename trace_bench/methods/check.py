@@ -82,7 +82,12 @@ def _take(subject: Subject, method: Method, k: int, latents: Tensor) -> Distille
     n = len(latents)
     full = torch.ones(n)
     view = make_cameras(10.0 * full, torch.tensor([-100.0, 20.0])[:n], 2.0 * full, 45.0 * full, 8, 8)
-    return method.step(latents, subject.text, view.to(latents.device), Progress(k, STEPS), Rng(11).at(k))
+    progress, rng = Progress(k, STEPS), Rng(11).at(k)
+    answer = method.step(latents, subject.text, view.to(latents.device), progress, rng)
+    require(
+        isinstance(answer, Distilled), f"step() must return Distilled, but returned {type(answer).__name__}"
+    )
+    return answer
 
 
 def _latents(prior: Prior, k: int, n: int) -> Tensor:
@@ -196,6 +201,6 @@ CHECKS: tuple[Check[Subject], ...] = (
     Check("latents left alone", inputs_are_kept),
     Check("one seed, one run", one_seed_one_run),
     Check("resume", resume),
-    Check("views do not look at each other", views_apart),
+    Check("views are independent", views_apart),
     Check("prior stays frozen", frozen_prior),
 )

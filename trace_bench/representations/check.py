@@ -250,6 +250,6 @@ CHECKS: tuple[Check[Subject], ...] = (
     Check("one seed, one run", one_seed_one_run),
     Check("resume", resume),
     Check("state_dict is a copy", state_is_a_copy),
-    Check("views do not look at each other", views_apart),
+    Check("views are independent", views_apart),
     Check("export", exporting),
 )

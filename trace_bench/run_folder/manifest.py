@@ -67,6 +67,7 @@ class Manifest:
     prompt_cut: bool = False  # the texts of the views lack the prompt's last words (too long for the encoder)
     init: dict[str, Any] = field(default_factory=dict)  # the init: points, seconds spent elsewhere
     declared: dict[str, Any] = field(default_factory=dict)  # of an external asset: name, source, minutes
+    display_names: dict[str, str] = field(default_factory=dict)  # of method and representation, from YAML
     rig: dict[str, Any] = field(default_factory=dict)  # the evaluation cameras of renders/
     budget: dict[str, Any] = field(
         default_factory=dict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -148,7 +149,23 @@ def _folder_sha256(repo: str, spec: Mapping[str, Any]) -> str:
 
 def _essence(group: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     """A group's class and settings, with files replaced by their hashes."""
-    return {"_target_": spec.get("_target_"), **settings_of(spec), **contents(group, spec)}
+    target = spec.get("_target_")
+    return {"_target_": target, **_own_source(str(target)), **settings_of(spec), **contents(group, spec)}
+
+
+def _own_source(target: str) -> dict[str, str]:
+    """Hash of the file of a class outside trace_bench, so that a run of an edited class is another run."""
+    module = target.rpartition(".")[0]
+    if not module or module.partition(".")[0] == "trace_bench":
+        return {}
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return {}  # `locate` says so
+    path = Path(found.origin) if found and found.origin else None
+    if path is None or not path.is_file():
+        return {}
+    return {"source": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _sha256(content: Mapping[str, Any]) -> str:

@@ -122,6 +122,10 @@ class OpenRun:
         job, manifest = self.spec.job, self.manifest
         manifest.attempts += 1
         manifest.rig = dict(job.rig)
+        parts = {"method": job.method, "representation": job.representation}
+        manifest.display_names = {
+            group: str(part["display_name"]) for group, part in parts.items() if part.get("display_name")
+        }
         manifest.budget = budget_of(job)
         prompts = self.spec.prompt_set
         manifest.prompt_source = {

@@ -14,6 +14,7 @@ from run_folders import write_run, write_score
 from evaluation.metrics.ground_truth import GroundTruth
 from evaluation.results import score_files
 from evaluation.results.collect import collect, save
+from evaluation.results.names import display_names
 from trace_bench.run_folder import index
 
 TRUTH = {"ground_truth": GroundTruth()}
@@ -164,3 +165,15 @@ def test_collecting_and_all_tables_are_fast(tmp_path):
     )  # display names and tables have a fixed cost
     assert seconds < fixed + count * 3 * each
     assert not results.problems
+
+
+def test_methods_of_your_own_have_the_name_of_their_yaml(tmp_path):
+    """Their YAML is not in conf/, so the manifest has the name."""
+    folder = write_run(tmp_path, method="direct", representation="voxels")
+    path = folder / "manifest.json"
+    names = {"method": "Direct", "representation": "Voxels"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"display_names": names}))
+    write_run(tmp_path, method="sds")
+    found = display_names(collect(tmp_path, TRUTH).frame)
+    assert (found["method"]["direct"], found["representation"]["voxels"]) == ("Direct", "Voxels")
+    assert found["method"]["sds"] == display_names()["method"]["sds"]

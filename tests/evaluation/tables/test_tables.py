@@ -255,7 +255,7 @@ def test_the_command_writes_what_it_prints(tmp_path, command):
     code, out, _ = command("tables")
     assert code == 0
     assert "| TraCe  | 3DGS           | **0.600** |" in out
-    assert "1 runs are failed and not in the tables." in out
+    assert "1 failed run is left out." in out
     written = [Path(line.strip()) for line in out.split("Written:\n")[1].splitlines()]
     assert [path.name for path in written][-1] == "results.parquet"
     assert len(written) == 10
