@@ -64,7 +64,14 @@ def make(method: str, representation: str, prior: StableDiffusionPrior) -> Pair:
     return configured(method, prior, "tiny"), made
 
 
-@pytest.mark.parametrize("representation", REPRESENTATIONS)
+#: Other settings of the same class are slow tests.
+VARIANTS = ("gaussians_dreamer_xl", "gaussians_lucid_dreamer")
+
+
+@pytest.mark.parametrize(
+    "representation",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in VARIANTS), id=name) for name in REPRESENTATIONS],
+)
 @pytest.mark.parametrize("method", NAMES)
 def test_pair(prior: StableDiffusionPrior, method: str, representation: str) -> None:
     subject = Subject(

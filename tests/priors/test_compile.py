@@ -106,6 +106,7 @@ def test_no_batch_size_compiles_again_except_1(compiled, checkpoints):
     assert compiled == {"block": BLOCKS, "encoder": 2}
 
 
+@pytest.mark.slow
 def test_a_second_prior_has_room(compiled, checkpoints):
     for checkpoint in checkpoints:
         prior = load(checkpoint)

@@ -31,12 +31,12 @@ REPRESENTATIONS = {
         "representation.mesh.resolution=16",
     ],
 }
-#: Every method on 3D Gaussians, three on the others; the other pairs are slow tests.
+#: Three methods on every representation; the other pairs are slow tests.
 PAIRS = [
     pytest.param(
         method,
         representation,
-        marks=[pytest.mark.slow] * (representation != "gaussians" and method not in {"sds", "vsd", "trace"}),
+        marks=[pytest.mark.slow] * (method not in {"sds", "vsd", "trace"}),
     )
     for method in LATENT_PRIOR_METHODS
     for representation in REPRESENTATIONS
