@@ -97,6 +97,7 @@ def encode(prior: StableDiffusionPrior, n: int) -> tuple[torch.Tensor, torch.Ten
     return latents.detach(), torch.autograd.grad(latents.sum(), rgb)[0]
 
 
+@pytest.mark.slow
 def test_no_batch_size_compiles_again_except_1(compiled, checkpoints):
     prior, plain = load(checkpoints[0]), load(checkpoints[0], compile=False)
     for n in SIZES:
