@@ -1,4 +1,4 @@
-"""`trace-bench check method=NAME`: does a class of your own do what the bench expects of it?
+"""`trace-bench check method=NAME`: check that a class of your own meets the conventions of trace_bench.
 
     trace-bench check method=mine --config-dir conf
     trace-bench check representation=mine metric=mine --config-dir conf
@@ -6,8 +6,8 @@
 
 Prints one line per check: ok or FAIL, what was checked, and what was tried or what is wrong. A method runs
 for a few steps on the tiny prior and in the core with representation=gaussians, a representation in the core
-with method=sds; name a prior, a representation or a method to have those instead. A metric scores a true toy
-object and an empty one. Other settings (method.max_step=700, metrics.mine.views=4) are taken as in a run.
+with method=sds; name a prior, a representation or a method to use those instead. A metric scores a true toy
+object and an empty one. Other settings (method.max_step=700, metrics.mine.views=4) work as in a run.
 
 Exit codes: 0 all checks are ok, 1 a check failed, 2 a mistake in the command, the YAML or the class.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # imports torch
     from trace_bench.settings.config import Job
 
 CHECKED = ("method", "representation", "prior", "metric")
-#: What a check is made with where the command does not say.
+#: Defaults of a check.
 QUICK = {
     "method": "sds",
     "representation": "gaussians",
@@ -158,7 +158,7 @@ def _of_metrics(overrides: Sequence[str], name: str, config_dir: str | None) -> 
 def sample_runs(metric: Metric, folder: Path) -> Any:
     """Two finished runs for a metric, under `folder`: a true red cube and an asset with nothing in it.
 
-    They are of the tiny prior, or of sd21 where the metric leaves the tiny prior out.
+    They are of the tiny prior, or of sd21 if the metric skips the tiny prior.
 
     Raises:
         TraceBenchError: the metric applies to neither, or its weights are not on this machine.

@@ -56,10 +56,10 @@ class Metric(ABC):
     """Scores a run from its folder only. A subclass sets the first four attributes and defines `score`."""
 
     name: ClassVar[str]  # of the YAML, the score file and the config node metrics.<name>
-    version: ClassVar[str]  # raise it when the definition changes; old scores are then made anew
+    version: ClassVar[str]  # raise it when the definition changes; scores are then recomputed
     citation: ClassVar[str]
     quantities: ClassVar[tuple[Quantity, ...]]  # what tables show of `Score.values`
-    #: the settings of the YAML and the command line, where a command made the metric
+    #: the settings of the YAML and the command line, if a command created the metric
     configured: Mapping[str, Any] = MappingProxyType({})
 
     def applies(self, run: Run) -> bool:

@@ -44,7 +44,7 @@ def inputs(subject: Subject) -> str:
     metric, run = subject.metric, subject.run
     require(metric.applies(run) is True, "applies does not say True for this run")
     files = metric.files(run)
-    require(files, "files is empty: a score that depends on no file is never made anew")
+    require(files, "files is empty: a score that depends on no file is never recomputed")
     missing = [str(path) for path in files if not path.is_file()]
     require(not missing, f"{', '.join(missing)} is missing")
     settings = metric.settings(run)
@@ -93,7 +93,7 @@ def determinism(subject: Subject) -> str:
 
 
 def cache(subject: Subject) -> str:
-    """A score is kept in scores/ and made anew on demand alone; nothing else of the run folder changes."""
+    """A score is kept in scores/ and recomputed only on demand; the rest of the folder stays unchanged."""
     metric, run = subject.metric, subject.run
     path = score_path(run, metric.name)
     path.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ def blocks(page: str) -> dict[str, str]:
 
 
 def replace_block(page: str, name: str, make: Callable[[str], str]) -> str:
-    """The page with one block made anew from its old text; the blank lines around it stay."""
+    """The page with one block remade from its old text; the blank lines around it stay."""
 
     def new(found: re.Match[str]) -> str:
         if found["name"] != name:

@@ -82,7 +82,7 @@ HELP = {
     "contact-sheet": "evaluation scores the runs",
     "gpteval3d": "evaluation.gpteval3d asks a judge",
     "user-study": "evaluation.user_study asks people",
-    "check": "does a class of your own do what the bench expects",
+    "check": "check that a class of your own meets the conventions",
 }
 
 

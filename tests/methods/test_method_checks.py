@@ -123,7 +123,7 @@ CASES: list[tuple[type[Method], str, str]] = [
     (Mean, "gradient", "shape [3, 8, 8], latents [2, 3, 8, 8]"),
     (Single, "gradient", "torch.float32, latents torch.float64"),
     (LogsVectors, "log and target", "log['seen'] is no scalar tensor"),
-    (SmallTarget, "log and target", "has not the latents' shape"),
+    (SmallTarget, "log and target", "does not have the latents' shape"),
     (InPlace, "latents left alone", "changes the latents in place"),
     (Global, "one seed, one run", "draw from `rng`, by name"),
     (Forgetful, "resume", "a resumed run differs at step 1"),

@@ -127,13 +127,13 @@ def log_and_target(subject: Subject) -> str:
             require(not value.requires_grad, f"log[{name!r}] has a graph")
         if answer.target is not None:
             fits = answer.target.shape == answer.grad.shape and torch.isfinite(answer.target).all()
-            require(fits, "the target is not finite, or has not the latents' shape")
+            require(fits, "the target is not finite, or does not have the latents' shape")
             require(not answer.target.requires_grad, "the target has a graph")
     return f"{', '.join(answer.log) or 'nothing logged'}; {'no ' * (answer.target is None)}target"
 
 
 def inputs_are_kept(subject: Subject) -> str:
-    """A step leaves the latents as they are: the core goes on with them."""
+    """A step leaves the latents unchanged, because the core still uses them."""
     require(subject.together.keeps_latents, "a step changes the latents in place")
     return f"{STEPS} steps"
 
@@ -149,7 +149,7 @@ def one_seed_one_run(subject: Subject) -> str:
 
 
 def resume(subject: Subject) -> str:
-    """A run that goes on from a checkpoint does the same as one that was never stopped."""
+    """A run resumed from a checkpoint equals one that was never stopped."""
     whole = subject.together
     resumed = subject.make()
     resumed.load_state_dict(torch.load(io.BytesIO(whole.checkpoint), weights_only=True))
@@ -189,7 +189,7 @@ def settings_say_who(subject: Subject) -> str:
     reference, scale = subject.settings["reference"], subject.settings.get("guidance_scale")
     known = {"steps", "views_per_step", "nerf"}
     require(set(reference) <= known, f"reference has {', '.join(sorted(set(reference) - known))}")
-    require(scale is None or scale > 0, f"guidance_scale is {scale}; null where there is none")
+    require(scale is None or scale > 0, f"guidance_scale is {scale}; use null if there is none")
     return f"{subject.settings['display_name']}, {reference['steps']} steps"
 
 

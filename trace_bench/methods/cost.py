@@ -26,7 +26,7 @@ class CostError(TraceBenchError):
 
 
 def difference(declared: Work, counted: Work) -> str | None:
-    """What differs between two costs, in words; None where they are equal."""
+    """The difference between two costs, in words; None if they are equal."""
     pairs = {
         name: (count, counted.as_dict()[name])
         for name, count in declared.as_dict().items()

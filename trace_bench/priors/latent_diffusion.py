@@ -316,7 +316,7 @@ class LatentDiffusionPrior(ABC):
 def _compile(unet: torch.nn.Module, encoder: torch.nn.Module) -> None:
     """Compile the UNet's transformer blocks and the VAE encoder: once for a batch of 1, once for all others.
 
-    `fullgraph` makes torch raise an error where it would go on uncompiled.
+    `fullgraph` makes torch raise an error instead of running uncompiled.
     """
     # torch counts for the whole process, so several priors add up. Old versions know the limit by this name.
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, COMPILATIONS)

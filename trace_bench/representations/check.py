@@ -43,7 +43,7 @@ class Subject:
 
     make: a fresh one of the same seed from initial points, or from none.
     cls: its class.
-    points: initial points; None where it takes none.
+    points: initial points; None if it takes none.
     settings: the representation's settings, as in its YAML.
     latent_shape: (C, h, w) of the prior.
     resolution: pixels a side of the renders.
@@ -200,7 +200,7 @@ def one_seed_one_run(subject: Subject) -> str:
 
 
 def resume(subject: Subject) -> str:
-    """A run that goes on from a checkpoint does the same as one that was never stopped."""
+    """A run resumed from a checkpoint equals one that was never stopped."""
     resumed = subject.fresh()
     resumed.load_state_dict(torch.load(io.BytesIO(subject.trained.checkpoint), weights_only=True))
     train(resumed, subject, STOP, STEPS)
@@ -210,7 +210,7 @@ def resume(subject: Subject) -> str:
 
 
 def state_is_a_copy(subject: Subject) -> str:
-    """Training goes on without touching a state that was taken before."""
+    """Further training leaves a state that was taken before unchanged."""
     kept = subject.trained.kept
     same = _same(kept, list(tensors(subject.trained.state)))
     require(same, "state_dict gives the tensors that train: clone them")

@@ -105,7 +105,7 @@ def finite_and_frozen(subject: Subject) -> str:
 
 
 def resume(subject: Subject) -> str:
-    """A run that was stopped, written to a file and taken up again ends where the whole one did."""
+    """A run that was stopped, saved and resumed ends like an uninterrupted one."""
     expected = subject.whole.tensors
     asked = iter(range(STEPS + 1))
     pair: Pair = subject.make()

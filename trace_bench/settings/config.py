@@ -176,7 +176,7 @@ class Job:
     def from_config(cfg: DictConfig, hydra: Any) -> Job:
         """The job that a composed config describes; `hydra` is the config's own node of that name.
 
-        Where the representation takes no initial points and the command names no init, the init is none.
+        If the representation takes no initial points and the command names no init, the init is none.
         """
         choices = {group: str(hydra.runtime.choices[group]) for group in GROUPS}
         try:
@@ -200,7 +200,7 @@ class Job:
 
 
 def _check_reference(method: DictConfig, name: str, hydra: Any) -> None:
-    """Raise where a method's YAML says nothing of the guidance scale or of the method's own budget."""
+    """Raise if a method's YAML lacks the guidance scale or the method's own budget."""
     for key in ("guidance_scale", "reference.steps", "reference.views_per_step"):
         group, _, item = key.rpartition(".")
         if item not in ((method.get(group) or {}) if group else method):
@@ -208,7 +208,7 @@ def _check_reference(method: DictConfig, name: str, hydra: Any) -> None:
 
 
 _REQUIRED = {
-    "guidance_scale": "give the method's own scale, or null where it has none",
+    "guidance_scale": "give the method's own scale, or null if it has none",
     "reference.steps": "give the method's own number of steps",
     "reference.views_per_step": "give the method's own number of views a step",
 }

@@ -75,7 +75,7 @@ def check_composes(overrides: Sequence[str], config_dir: str | None = None) -> N
 def compose_config(
     overrides: Sequence[str], config_dir: str | None = None, root: str = "config"
 ) -> DictConfig:
-    """conf/<root>.yaml composed with overrides and its hydra node, a folder of one's own included.
+    """Compose conf/<root>.yaml with overrides, your own folder and the hydra node.
 
     Raises:
         TraceBenchError: it cannot be composed; one sentence about what is wrong with the overrides.
@@ -97,7 +97,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
 
 
 def as_overrides(settings: Mapping[str, Any]) -> list[str]:
-    """Settings in Python as the command says them: {"steps": 9, "rig": {"n_views": 8}} is steps=9 and
+    """Python settings as overrides of the command: {"steps": 9, "rig": {"n_views": 8}} is steps=9 and
     rig.n_views=8.
     """
     found = []
@@ -278,7 +278,7 @@ def _no_option(group: str, option: str, options: Sequence[str]) -> str:
 
 
 def _explain(error: Exception, overrides: Sequence[str], root: str) -> str:
-    """Hydra's many-lined errors about a command line in one sentence."""
+    """One sentence for Hydra's long error messages about a command line."""
     text = str(error)
     if isinstance(error, MissingConfigException) and (
         found := re.search(r"Could not find '((?:hydra/)?[^/]+)/(.+?)'", text)
@@ -335,7 +335,7 @@ def _not_taken(group: str, word: str, spec: DictConfig, choice: str) -> str:
 
 
 def _config_without_mistakes(overrides: Sequence[str], root: str) -> DictConfig | None:
-    """The config with the groups' choices of the command line, where these exist, and nothing else of it."""
+    """The config with only those choices of the command line that exist."""
     places = [item for item in overrides if item.startswith("hydra.searchpath=")]
     chosen = [item for item in overrides if re.match(r"[a-z_]+=\[?\w+\]?$", item)]
     for attempt in ([*places, *chosen], places, []):

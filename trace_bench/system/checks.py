@@ -19,7 +19,7 @@ class CheckResult:
 
     name: str
     ok: bool
-    reason: str  # what was tried where it holds, what is wrong where it does not
+    reason: str  # what was tried if it holds, else what is wrong
 
     def __str__(self) -> str:
         return f"{'ok' if self.ok else 'FAIL':<6}{self.name:<44}{self.reason}"
@@ -38,7 +38,7 @@ class Check(Generic[Subject]):
             return CheckResult(self.name, True, self.find(subject))
         except CheckFailedError as failed:
             return CheckResult(self.name, False, str(failed))
-        except Exception as error:  # noqa: BLE001  the class is somebody else's, anything can come out of it
+        except Exception as error:  # noqa: BLE001  a user's class may raise anything
             text = (str(error).strip().splitlines() or [""])[0]
             return CheckResult(self.name, False, f"{type(error).__name__}: {text}")
 

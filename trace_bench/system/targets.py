@@ -1,4 +1,4 @@
-"""The class behind a `_target_`: found by its name, and held against the settings that it is given.
+"""The class behind a `_target_`: found by its name, and compared with its settings.
 
 Every mistake is one sentence that names the key, the class or the module; nothing is built here.
 """
@@ -22,7 +22,7 @@ GIVEN: dict[str, tuple[str, ...]] = {
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """How a sentence about an unknown `word` ends: with what is similar and known, else with a full stop."""
+    """End of a sentence about an unknown `word`: a similar known word if there is one, else a full stop."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else "."
 
@@ -59,7 +59,7 @@ def _why(error: Exception, module: str, attribute: str) -> str:
 
 
 def parameters(target: Callable[..., Any]) -> list[str] | None:
-    """Names that `target` takes, through `**kwargs` into its base classes; None where it takes anything."""
+    """Names that `target` takes, through `**kwargs` into its base classes; None if it takes any name."""
     if not inspect.isclass(target):
         found = inspect.signature(target).parameters.values()
         return None if any(p.kind is p.VAR_KEYWORD for p in found) else [p.name for p in found]
