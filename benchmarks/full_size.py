@@ -109,16 +109,21 @@ def write_checkpoints(
     adapter.mkdir()
     (adapter / "unet").symlink_to(base / "unet")
     for model, prediction_type in ((base, "epsilon"), (adapter, "v_prediction")):
-        DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-            prediction_type=prediction_type,
-        ).save_pretrained(model / "scheduler")
+        save_scheduler(model / "scheduler", prediction_type)
     return base, adapter
+
+
+def save_scheduler(folder: Path, prediction_type: str) -> None:
+    """Stable Diffusion's noise schedule; `prediction_type` is epsilon or v_prediction."""
+    DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    ).save_pretrained(folder)
 
 
 def save_tokenizer(folder: Path, length: int) -> None:

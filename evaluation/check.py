@@ -89,16 +89,13 @@ def _of_a_run(overrides: Sequence[str], named: set[str], config_dir: str | None)
     """The checks of a method, a representation and a prior, as one run has them."""
     from trace_bench.priors import check as priors
     from trace_bench.runs.build import load_prior, resolve_device
-    from trace_bench.settings.config import check_init, check_settings
-    from trace_bench.sweeps.planning import make_plan
+    from trace_bench.sweeps.planning import check_jobs, make_plan
 
     spec: RunSpec = make_plan(overrides, multirun=False, config_dir=config_dir)[0]
     job = spec.job
     if not job.distils:
         raise TraceBenchError(f"method={job.choices['method']} distils nothing; there is nothing to check.")
-    for group in ("method", "representation", "init", "prior"):
-        check_settings(group, getattr(job, group))
-    check_init(job)
+    check_jobs([job])
     prior = load_prior(job, resolve_device(job.device))
     if "prior" in named:
         yield from _run(priors.CHECKS, priors.Subject(prior, spec.prompt.text))

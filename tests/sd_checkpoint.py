@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from benchmarks.full_size import save_tokenizer
+from benchmarks.full_size import save_scheduler, save_tokenizer
 
 TEXT_WIDTH = 16
 TEXT_LENGTH = 77
@@ -64,15 +64,7 @@ def make_checkpoint(folder: Path, prediction_type: str = "epsilon", seed: int = 
     _unet().save_pretrained(folder / "unet")
     _vae(0.18215).save_pretrained(folder / "vae")
     CLIPTextModel(_text_config(TEXT_WIDTH)).save_pretrained(folder / "text_encoder")
-    DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type=prediction_type,
-    ).save_pretrained(folder / "scheduler")
+    save_scheduler(folder / "scheduler", prediction_type)
     save_tokenizer(folder / "tokenizer", TEXT_LENGTH)
     return folder
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from evaluation.metrics.base import SCHEMA_VERSION
 from trace_bench.run_folder.reading import read_json
-from trace_bench.system.cache import cache_dir, keep
+from trace_bench.system.cache import remember, remembered
 from trace_bench.system.errors import TraceBenchError
 
 _CACHE_VERSION = 1
@@ -26,8 +26,7 @@ def read_scores(root: Path, names: Iterable[str]) -> dict[str, Scores]:
 
     Returns: folder -> metric -> the values, who gave them, and the state of the run that they belong to.
     """
-    cache = cache_dir() / "scores" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-    known = _load(cache)
+    known = remembered("scores", root, _CACHE_VERSION)
     entries: dict[str, list[Any]] = {}
     for name in names:
         stamps = _stamps(f"{root}/{name}/scores")
@@ -35,7 +34,7 @@ def read_scores(root: Path, names: Iterable[str]) -> dict[str, Scores]:
         is_known = len(entry) == 2 and entry[0] == stamps
         entries[name] = entry if is_known else [stamps, _read(root / name / "scores", stamps)]
     if entries != known:
-        keep(cache, json.dumps({"version": _CACHE_VERSION, "scores": entries}))
+        remember("scores", root, _CACHE_VERSION, entries)
     return {name: entry[1] for name, entry in entries.items()}
 
 
@@ -76,11 +75,3 @@ def _score(path: Path) -> dict[str, Any]:
         }
     except (TraceBenchError, KeyError, TypeError, ValueError, AttributeError):
         return {}  # the tables say how many runs have no score
-
-
-def _load(cache: Path) -> dict[str, list[Any]]:
-    try:
-        content = json.loads(cache.read_bytes())
-        return content["scores"] if content["version"] == _CACHE_VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # only a cache

@@ -10,7 +10,7 @@ import yaml
 from composed import CONF, options
 from omegaconf import OmegaConf
 
-from trace_bench.sweeps.planning import _compose, check_composes
+from trace_bench.sweeps.planning import _compose, compose_config
 from trace_bench.sweeps.sweep import main
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -140,7 +140,7 @@ def test_a_part_of_a_protocol_in_a_folder_of_the_users(folder):
     assert (toy.guidance_scale, toy.t_schedule, toy.negative_prompt) == (4, "sqrt", "")
     paper = composed(folder, "method=mine", "prior=sd21").method
     assert (paper.guidance_scale, paper.t_schedule) == (101, "uniform")
-    check_composes(["method=sds", "protocol/method=toy/mine"], str(folder))
+    compose_config(["method=sds", "protocol/method=toy/mine"], str(folder))
 
 
 def test_a_protocol_of_the_users_has_parts(folder):

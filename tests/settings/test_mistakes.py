@@ -6,7 +6,7 @@ import pytest
 from composed import EXTERNAL, base_job, changed, job
 
 from trace_bench.settings.config import RULES, build, check_init, check_settings
-from trace_bench.sweeps.planning import check_composes, make_plan
+from trace_bench.sweeps.planning import compose_config, make_plan
 from trace_bench.system.errors import TraceBenchError
 
 MISTAKES = [
@@ -186,4 +186,4 @@ def test_an_init_that_the_command_names_is_refused_not_replaced():
 
 def test_bad_config_dir():
     with pytest.raises(TraceBenchError, match="--config-dir /nowhere is not a folder"):
-        check_composes([], "/nowhere")
+        compose_config([], "/nowhere")

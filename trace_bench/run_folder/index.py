@@ -6,7 +6,6 @@ may belong to someone else. No torch, no Hydra: the status of a sweep reads the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 from trace_bench.run_folder.manifest import MANIFEST, Manifest, ManifestError, RunIdentity, read_manifest
 from trace_bench.run_folder.reading import AGAIN, Run, natural
-from trace_bench.system.cache import cache_dir, keep
+from trace_bench.system.cache import remember, remembered
 
 ERROR = "error.json"
 _CACHE_VERSION = 1
@@ -39,8 +38,7 @@ class Index:
 
 def read_index(root: Path) -> Index:
     """All run folders under an output root that have a manifest."""
-    cache = cache_dir() / "index" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-    known = _load(cache)
+    known = remembered("index", root, _CACHE_VERSION)
     entries: dict[str, Any] = {}
     runs: dict[str, Run] = {}
     unreadable: dict[str, str] = {}
@@ -57,7 +55,7 @@ def read_index(root: Path) -> Index:
         runs[name] = Run(root / name, manifest)
         entries[name] = entry
     if entries != known:
-        keep(cache, json.dumps({"version": _CACHE_VERSION, "manifests": entries}))
+        remember("index", root, _CACHE_VERSION, entries)
     return Index(dict(sorted(runs.items(), key=_place)), unreadable)
 
 
@@ -109,11 +107,3 @@ def _remembered(entry: Any, stamp: Stamp) -> Manifest | None:
         return Manifest(**{**fields, "run": RunIdentity(**fields["run"])}) if known == stamp else None
     except (TypeError, KeyError, ValueError):
         return None  # not there, or only a damaged cache
-
-
-def _load(cache: Path) -> dict[str, list[Any]]:
-    try:
-        content = json.loads(cache.read_bytes())
-        return content["manifests"] if content["version"] == _CACHE_VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # only a cache

@@ -67,11 +67,6 @@ def launcher_of(overrides: Sequence[str], config_dir: str | None = None) -> dict
         raise TraceBenchError(unresolved(error)) from error
 
 
-def check_composes(overrides: Sequence[str], config_dir: str | None = None) -> None:
-    """Raise one sentence where the config cannot be composed."""
-    compose_config(overrides, config_dir)
-
-
 def compose_config(
     overrides: Sequence[str], config_dir: str | None = None, root: str = "config"
 ) -> DictConfig:
@@ -87,7 +82,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
     """Refuse settings that a method, representation, prior or init does not take; loads no weights."""
     checked = set()
     for job in jobs:
-        for group in ("method", "representation", "init", "prior"):
+        for group in PARTS:
             spec = getattr(job, group)
             key = (group, spec.get("_target_"), *settings_of(spec))
             if key not in checked:

@@ -25,8 +25,8 @@ from trace_bench.runs.identity import RunSpec, runs_of
 from trace_bench.settings.config import Job
 from trace_bench.sweeps.interrupt import listening, passing_on
 from trace_bench.sweeps.planning import (
-    check_composes,
     check_jobs,
+    compose_config,
     launcher_of,
     make_plan,
     readable_overrides,
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         overrides = readable_overrides(args.overrides, args.multirun)
         if any(getattr(args, name, None) for name in _NOT_RUNS):
             if args.cfg:
-                check_composes(overrides, args.config_dir)
+                compose_config(overrides, args.config_dir)
             _hand_over(args, argv, overrides)
             return 0
         plan = make_plan(overrides, args.multirun, args.config_dir)

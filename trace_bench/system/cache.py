@@ -1,9 +1,12 @@
 """The cache for everything that is computed or downloaded once."""
 
 import hashlib
+import json
 import os
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trace_bench.system.files import write_atomic
 
@@ -22,6 +25,24 @@ def keep(path: Path, data: str | bytes) -> None:
         write_atomic(path, data)
     except OSError:
         return
+
+
+def remembered(kind: str, root: Path, version: int) -> dict[str, Any]:
+    """What `remember` kept for an output root; nothing if it is not there, damaged or of another version."""
+    try:
+        content = json.loads(_of_root(kind, root).read_bytes())
+        return dict(content["entries"]) if content["version"] == version else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # only a cache
+
+
+def remember(kind: str, root: Path, version: int, entries: Mapping[str, Any]) -> None:
+    """Keep what was parsed under an output root, by run folder."""
+    keep(_of_root(kind, root), json.dumps({"version": version, "entries": entries}))
+
+
+def _of_root(kind: str, root: Path) -> Path:
+    return cache_dir() / kind / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
 
 
 def fetch(url: str, sha256: str | None, path: Path) -> None:
