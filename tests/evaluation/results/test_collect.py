@@ -69,7 +69,7 @@ def test_a_folder_that_has_gone_is_forgotten(root, read):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[1]", '{"version": 0}', '{"version": 1, "manifests": {}, "scores": {}}']
+    "content", ["", "[1]", '{"version": 0}', '{"version": 1}', '{"version": 1, "entries": 1}']
 )
 def test_the_cache_may_be_lost_or_broken(root, content, read):
     collect(root, TRUTH)
