@@ -28,8 +28,12 @@ def finish(config: Mapping[str, Any], tournament: Tournament, judged: Judged) ->
         print(f"Retried requests: {failed}.")
     if session.why_stopped:
         print(f"Stopped: {session.why_stopped}.")
+    if judged.unusable:
+        print(judged.unusable)
     if session.signal is not None:
         return 128 + session.signal
+    if judged.unusable:
+        return 1
     return 0 if entry["complete"] else 1
 
 
