@@ -21,7 +21,7 @@ def read_completion(content: bytes, choices: int, model: str) -> dict[str, Any] 
     """
     body = _json(content)
     found = body.get("choices") if isinstance(body, dict) else None
-    if not isinstance(found, list) or not any(isinstance(choice, dict) for choice in found):
+    if not isinstance(found, list) or not found:
         return None
     return {
         "model": _text(body.get("model")) or model,

@@ -70,7 +70,7 @@ def parse_answer(text: str, criteria: int) -> tuple[int, ...] | None:
 
 
 def _is_balanced(line: str) -> bool:
-    return all(line.count(left) == line.count(right) for left, right in ("()", "[]", "{}"))
+    return all(line.count(left) == line.count(right) for left, right in ("[]", "{}"))
 
 
 def _is_courtesy(line: str) -> bool:
@@ -91,9 +91,9 @@ def _of_line(line: str) -> list[str] | None:
 
 def _unlabelled(line: str, marks: str) -> str:
     """A line without markup and label."""
-    found = line.strip(marks)
+    found = line.lstrip(marks)
     label = _LABEL.match(found)
-    return found[label.end() :].strip(marks) if label else found
+    return found[label.end() if label else 0 :].strip(marks)
 
 
 def _of_list(lines: Sequence[str], criteria: int) -> list[str] | None:

@@ -18,7 +18,7 @@ from evaluation.gpteval3d.plan import Plan
 from evaluation.gpteval3d.published import MADE_BY, Published
 from evaluation.gpteval3d.questions import Question, make_questions
 from evaluation.gpteval3d.settings import JudgeSettings, folder_name, identity_hash
-from evaluation.gpteval3d.store import AnswerStore, readings
+from evaluation.gpteval3d.store import AnswerStore, claimed, readings
 from evaluation.gpteval3d.tournament import Tournament, instruction_texts, plan
 from evaluation.gpteval3d.unusable import explain
 from evaluation.metrics.base import Metric
@@ -72,11 +72,11 @@ def judge_by_model(
     made = plan(tournament, int(config["seed"]), folder / tournament.name, write=not dry)
     questions = _questions(tournament, made, texts, identity_hash(identity), both=config["orders"] == "both")
     report.read(folder)  # a damaged file is said before anything is paid
-    store = AnswerStore(folder / ANSWERS, redactor(key) if key else str, settings.returned)
     if dry:
+        store = AnswerStore(folder / ANSWERS, returned=settings.returned)
         print(estimate(questions, store, settings, config["judge"]["prices"], made))
         return None
-    with store.claimed():
+    with claimed(folder / ANSWERS):
         store = AnswerStore(folder / ANSWERS, redactor(key), settings.returned)
         _one_model(store, settings)
         budget = Budget(_number(config["budget_usd"]), price, store.spent, settings.model)

@@ -115,19 +115,20 @@ class AnswerStore:
             return {key: self._safe(item) for key, item in value.items()}
         return [self._safe(item) for item in value] if isinstance(value, list) else value
 
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Raise if another process is asking this judge: both would pay for the same answers."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise TraceBenchError(
-                    f"Another process is asking this judge ({self.path.parent}): wait for it, or stop it."
-                ) from None
-            _end_line(self.path)
-            yield
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Raise if another process is asking the judge of this file: both would pay for the same answers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TraceBenchError(
+                f"Another process is asking this judge ({path.parent}): wait for it, or stop it."
+            ) from None
+        _end_line(path)
+        yield
 
 
 def _events(path: Path) -> Iterator[Event]:
@@ -138,17 +139,17 @@ def _events(path: Path) -> Iterator[Event]:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise TraceBenchError(f"{path} cannot be read ({error.strerror}).") from error
+    broken = []
     for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        event = _event(line)
-        if event is None:
-            log.warning(
-                "%s, line %d is unfinished or damaged and is skipped; if it was an answer, its question is asked "
-                "(and paid) again, unless you restore the file.", path, number,
-            )  # fmt: skip
-        else:
+        if event := _event(line):
             yield event
+        elif line:
+            broken.append(number)
+    if broken:
+        log.warning(
+            "%s: line %s unfinished or damaged (the program was killed?); if it was an answer, its question is asked "
+            "again.", path, f"{broken[0]} is" if len(broken) == 1 else f"{broken[0]} and {len(broken) - 1} more are",
+        )  # fmt: skip
 
 
 def _event(line: bytes) -> Event | None:
