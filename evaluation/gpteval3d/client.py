@@ -199,7 +199,7 @@ class Asker:
         self.budget.settle(most, paid)
         known = self.store.models
         self.store.write(record | {"event": "answer", "usd": round(paid, 8)} | answer)
-        self._check_model(self.store.redact(answer["model"] or ""), known)
+        self._check_model(self.store.safe(answer["model"] or ""), known)
 
     def _check_model(self, model: str, known: Sequence[str]) -> None:
         """Stop if the answering model changes."""

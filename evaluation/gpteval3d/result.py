@@ -20,7 +20,7 @@ def finish(config: Mapping[str, Any], tournament: Tournament, judged: Judged) ->
     records = outcomes.records(found, str(judged.judge["id"]))
     write_json(judged.folder / tournament.name / "comparisons.json", records)
     path = report.save(judged.folder, judged.judge, entry)
-    print(report.markdown(entry) if entry["rows"] else "There are no answers yet.")
+    print(report.markdown(entry) if entry["rows"] else "There are no valid answers yet.")
     print(f"\n{report.of_answers(entry['statistics'])}.\n\nWritten: {path}")
     session = judged.session
     if session.failures:

@@ -89,7 +89,7 @@ class AnswerStore:
         Raises:
             TraceBenchError: it cannot be written; the file is as it was before.
         """
-        event = {name: value if name in _OURS else self._safe(value) for name, value in event.items()}
+        event = {name: value if name in _OURS else self.safe(value) for name, value in event.items()}
         event["utc"] = utc_now()
         try:
             with self.path.open("ab", buffering=0) as file:
@@ -107,13 +107,13 @@ class AnswerStore:
             ) from error
         self._take(event)
 
-    def _safe(self, value: Any) -> Any:
+    def safe(self, value: Any) -> Any:
         """The value with safe texts, at any depth."""
         if isinstance(value, str):
             return self.redact(without_surrogates(value))
         if isinstance(value, dict):
-            return {key: self._safe(item) for key, item in value.items()}
-        return [self._safe(item) for item in value] if isinstance(value, list) else value
+            return {key: self.safe(item) for key, item in value.items()}
+        return [self.safe(item) for item in value] if isinstance(value, list) else value
 
 
 @contextmanager
