@@ -27,6 +27,7 @@ from evaluation.user_study.study import (
     load_study,
     save_study,
 )
+from evaluation.user_study.tokens import new_token
 from trace_bench import __version__
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.errors import TraceBenchError
@@ -159,13 +160,14 @@ def _new(
 
 
 def _assign(study: Study, scrambled: Sequence[tuple[int, str]]) -> None:
-    """Give every rater a code and a session."""
+    """Give every rater a code, a token and a session."""
     settings, key = study.settings, study.key
     shape = len(study.prompts), len(study.baselines), settings["raters"], settings["per_rater"]
     for rater, comparisons in enumerate(plan(*shape, key)):
         trials = screens(comparisons, study.methods, scrambled, settings["attention"], key, rater)
         study.trials[code_of(key, rater)] = trials
     study.raters = list(study.trials)
+    study.tokens = {rater: new_token() for rater in study.raters}
     if len(study.raters) < settings["raters"]:
         raise TraceBenchError("Two raters would get the same code: use another seed.")
 
@@ -179,5 +181,5 @@ def _tell(study: Study, folder: Path, config: Mapping[str, Any], say: Say) -> No
     say(f"Study {study.study_id}: {study.ours} against {', '.join(study.baselines)}.")
     say(f"{len(study.prompts)} prompts, {len(study.raters)} raters, {screens_each} screens for each.")
     say(f"For the raters: {folder / PAGE} (the whole folder; open index.html, or put it on any web server)")
-    say(f"Their codes and links: {folder / RATERS}")
-    say(f"Keep secret, they reveal the methods: {folder / STUDY}, {folder / ASSIGNMENT}")
+    say(f"Their links, one a rater; send each to its rater alone: {folder / RATERS}")
+    say(f"Keep secret, they reveal methods and tokens: {folder / STUDY}, {folder / ASSIGNMENT}, {folder / RATERS}")
