@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.gpteval3d.criteria import CRITERIA, LABELS
+from evaluation.results.markdown import plain, sentence
 from trace_bench.run_folder.reading import read_json
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_json
@@ -62,11 +63,12 @@ def markdown(tournament: Mapping[str, Any]) -> str:
 
     names.sort(key=score, reverse=True)
     head = ["Contestant", *(LABELS[name] for name in criteria)]
-    body = [[name, *(_cell(cells.get((name, c))) for c in criteria)] for name in names]
+    body = [[plain(name), *(_cell(cells.get((name, c))) for c in criteria)] for name in names]
     table = _aligned(head, body)
     remarks = [*tournament["notes"], *dict.fromkeys(row["note"] for row in rows if row["note"])]
     return "\n".join(
-        [tournament["caption"], "", *table, *([""] if remarks else []), *(f"- {r}." for r in remarks)]
+        [sentence(tournament["caption"]), "", *table, *([""] if remarks else []),
+         *(f"- {sentence(r)}." for r in remarks)]
     )
 
 

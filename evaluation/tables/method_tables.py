@@ -15,6 +15,7 @@ from evaluation.results.aggregate import (
     Row,
     Table,
     method_table,
+    on_same_prompts,
     one_judge,
     order_methods,
     panels,
@@ -43,7 +44,9 @@ def make_tables(
         by_method = method_table(panel, quantities, names)
         by_prompt = prompt_table(panel, quantities, names)
         tables += [
-            replace(by_method, caption=_caption(panel, True), notes=[*_lead(by_method), *notes]),
+            replace(
+                by_method, caption=_caption(panel, True), notes=[*_lead(by_method), *_partial(by_method), *notes]
+            ),
             replace(by_prompt, caption=_caption(panel, False)),
             _cost_table(panel, metrics, names),
         ]
@@ -97,6 +100,7 @@ def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names) -> Ta
         best = [q.label for q in quality if fronts[q.name][i]]
         rows.append(replace(row, labels=row.labels | {"front": ", ".join(best) or "—"}))
     notes = [
+        *_partial(table),
         f"Pareto-optimal: no other row is as good for less {price.label}, or better for as much.",
         *(f"{q.label}: {q.note}." for q in (*COST, *MORE_COST, ONCE)),
     ]
@@ -130,7 +134,7 @@ def _lead(table: Table) -> list[str]:
         ranked = {rank: [row for row in table.rows if row.cells[i].rank == rank] for rank in (1, 2)}
         if quantity.kind == "count" or any(len(rows) != 1 for rows in ranked.values()):
             continue
-        gap = paired_difference(ranked[1][0].cells[i].by_prompt, ranked[2][0].cells[i].by_prompt)
+        gap = paired_difference(*on_same_prompts(ranked[1][0].cells[i], ranked[2][0].cells[i]))
         if gap.prompts > 1:
             words.append(
                 f"{quantity.label} {gap.text(quantity.decimals)}{'' if gap.decided else ' (not significant)'}"
@@ -138,6 +142,18 @@ def _lead(table: Table) -> list[str]:
     if not words:
         return []
     return [f"Best − second, 95 % interval of the paired bootstrap over prompts: {'; '.join(words)}."]
+
+
+def _partial(table: Table) -> list[str]:
+    """What a dash with a count means, if the table has one."""
+    cells = [cell for row in table.rows for cell in row.cells if not cell.complete and cell.expected]
+    if not cells:
+        return []
+    cell = cells[0]
+    return [
+        f"— ({cell.n}/{cell.expected}): only {cell.n} of {cell.expected} prompts have a value, and a mean over part of a "
+        f"set is not shown; {table.name.replace('methods', 'prompts', 1)} has the numbers so far."
+    ]
 
 
 def _judge_notes(panel: Panel, metrics: Mapping[str, Metric], results: Results) -> list[str]:

@@ -139,8 +139,10 @@ def test_a_file_of_another_version_is_named(tmp_path):
     study = tmp_path / "user_study" / "s1" / "preferences.json"
     study.write_text('{"schema_version": 1}')
     assert collect(tmp_path, {}).problems == [
-        f"{elo} has schema_version 2, but 1 is required: write it again.",
-        f"{study} has schema_version 1, but 2 is required: write it again.",
+        f"{elo} has schema_version 2, but 1 is required: remove it and run `python -m evaluation.gpteval3d` again; paid "
+        "answers are kept in answers.jsonl.",
+        f"{study} has schema_version 1, but 2 is required: write it again with `python -m evaluation.user_study "
+        "mode=results`; the raters' answers are kept.",
     ]
 
 
