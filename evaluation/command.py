@@ -13,7 +13,10 @@ from omegaconf import DictConfig
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.text import printable, tolerate_terminal
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_NO_ROOM = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.EEXIST,
+    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 
 def command(run: Callable[[DictConfig], int]) -> Callable[[DictConfig], None]:
@@ -35,7 +38,8 @@ def command(run: Callable[[DictConfig], int]) -> Callable[[DictConfig], None]:
                 raise
             where = error.filename or f"A file under {config.output_root}"
             print(
-                f"{where} cannot be written ({error.strerror}): make room, or get the right to write there, then "
+                f"{where} cannot be written ({error.strerror}): make room, or get the right to write "
+                "there, then "
                 "run the command again.",
                 file=sys.stderr,
             )

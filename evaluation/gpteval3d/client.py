@@ -3,10 +3,10 @@
 Errors are handled in this order:
 - the server rejects the request (other 4xx, an empty account): the run stops with a message;
 - it declines this one question (content policy): stored as refused;
-- it sends something else than chat completions (an error or a web page with status 200) and never sent one: the
-  run stops with what it said;
-- 408, 409, 425, 429, 5xx, no connection, a timeout, a body that is cut off: retried after an exponential delay
-  with full jitter, and not before the server's Retry-After; after `retries` retries the question stays
+- it sends something else than chat completions (an error or a web page with status 200) and never sent one:
+  the run stops with what it said;
+- 408, 409, 425, 429, 5xx, no connection, a timeout, a body that is cut off: retried after an exponential
+  delay with full jitter, and not before the server's Retry-After; after `retries` retries the question stays
   unanswered until the command runs again.
 Each answer is on disk before its worker sends the next request.
 """

@@ -72,7 +72,8 @@ def _each_once(keys: Iterable[str | int], path: Path) -> None:
         name = criterion_name(key)
         if name in known:
             raise TraceBenchError(
-                f"{path} has the criterion {name} twice, as {str(known[name])!r} and {str(key)!r}: keep one of them."
+                f"{path} has the criterion {name} twice, as {str(known[name])!r} and {str(key)!r}: keep "
+                "one of them."
             )
         known[name] = key
 

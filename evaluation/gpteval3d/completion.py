@@ -16,8 +16,8 @@ _REASONING = 2000  # stored characters of what a model thought before it gave no
 def read_completion(content: bytes, choices: int, model: str) -> dict[str, Any] | None:
     """Model, usage and the first `choices` choices as stored; None if `content` is not a completion.
 
-    `model` is the requested model, used if the server does not return one. Whatever else is odd costs no answer:
-    an unknown usage is stored as {}, a choice without a text as None.
+    `model` is the requested model, used if the server does not return one. Whatever else is odd costs no
+    answer: an unknown usage is stored as {}, a choice without a text as None.
     """
     body = _json(content)
     found = body.get("choices") if isinstance(body, dict) else None
@@ -75,7 +75,8 @@ def _json(content: bytes) -> Any:
 
 def is_whole(content: bytes) -> bool:
     """Whether a body is complete: JSON, or no attempt at it (a web page)."""
-    return _json(content) is not None or not content.lstrip().startswith((b"{", b"[")) and bool(content.strip())
+    is_no_json = bool(content.strip()) and not content.lstrip().startswith((b"{", b"["))
+    return is_no_json or _json(content) is not None
 
 
 def error_of(content: bytes) -> Any:
@@ -87,7 +88,7 @@ def error_of(content: bytes) -> Any:
 
 
 def said(content: bytes, redact: Callable[[str], str]) -> str:
-    """What a server says instead of an answer: its message, else the beginning of the body; one short line."""
+    """What a server says instead of an answer: its message, else the beginning of the body, on one line."""
     body = _json(content)
     error = error_of(content) or body
     for key in ("message", "detail", "error", "msg"):

@@ -11,7 +11,9 @@ from trace_bench.system.errors import TraceBenchError
 
 OPENAI = "https://api.openai.com/v1"
 _DEFAULT, _NO_KEY = "OPENAI_API_KEY", "no-key"
-_SECRET = 8  # characters; a shorter "key" (EMPTY, none, 1) is a placeholder, and its letters are in every answer
+_SECRET = (
+    8  # characters; a shorter "key" (EMPTY, none, 1) is a placeholder, and its letters are in every answer
+)
 
 
 def api_key(name: str | None, base_url: str | None) -> str:
@@ -35,7 +37,8 @@ def api_key(name: str | None, base_url: str | None) -> str:
         )
     if not re.fullmatch(r"[!-~]+", value):
         raise TraceBenchError(
-            f"The environment variable {name} does not hold a key: a key has only ASCII letters, digits and signs, "
+            f"The environment variable {name} does not hold a key: a key has only ASCII letters, digits "
+            "and signs, "
             "without blanks; export it again."
         )
     return value

@@ -6,10 +6,10 @@ markup and a label such as "Final answer:" around them:
 - one line with the numbers and nothing else, separated by blanks, commas, semicolons or slashes;
 - such a line in LaTeX's \\boxed{};
 - JSON: a list, {"answer": list or text}, or, from three criteria on, an object with the keys "1" to "n";
-- from three criteria on, a numbered list, "1. Texture details: 2", with a line for each criterion in its order.
+- from three criteria on, a numbered list, "1. Texture details: 2", one line per criterion, in order.
 
-Only lines of punctuation and of courtesy ("Thank you!") may follow. Nothing is searched for. The judge sees the
-text prompt as a one-line JSON string, so even an answer that quotes it has no line taken from the prompt.
+Only lines of punctuation and of courtesy ("Thank you!") may follow. Nothing is searched for. The judge sees
+the text prompt as a one-line JSON string, so even an answer that quotes it has no line taken from the prompt.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ _EMPTY = (
     _MARKS + "\"'“”‘’«»-–—"
 )  # lines of only these are skipped; quotation marks are not stripped around numbers
 _LABEL = re.compile(
-    r"(?:my |the )?(?:final )?(?:answers?|decisions?|verdicts?)(?:[*_ \t]*[:：=]| (?:is|are)\b:?)", re.IGNORECASE
+    r"(?:my |the )?(?:final )?(?:answers?|decisions?|verdicts?)(?:[*_ \t]*[:：=]| (?:is|are)\b:?)",
+    re.IGNORECASE,
 )
 _NUMBERS = re.compile(r"[123](?:(?:[ \t]*[,;/][ \t]*|[ \t]+)[123])*")
 _BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\text\s*\{([^{}]*)\}|([^{}]*))\s*\}")
-_ITEM = re.compile(r"(?:criterion )?\(?([0-9]+)[.):][*_ \t]+(?:([^:：=\d]*(?:3D)?[^:：=\d]*)[:：=][*_ \t]*)?([0-9]+)[*_.]*", re.IGNORECASE)
+_ITEM = re.compile(
+    r"(?:criterion )?\(?([0-9]+)[.):][*_ \t]+(?:([^:：=\d]*(?:3D)?[^:：=\d]*)[:：=][*_ \t]*)?([0-9]+)[*_.]*",
+    re.IGNORECASE,
+)
 _FEWEST = 3  # criteria of a numbered list; "1. 2, 2. 1" could also be about objects 1 and 2
 _BRACKETS = re.compile(r"[\[\]{}, \t]+")  # a line of JSON
 _DECIDES = re.compile(  # words beside a number that could be a second decision
@@ -42,7 +46,8 @@ _DECIDES = re.compile(  # words beside a number that could be a second decision
     re.IGNORECASE,
 )
 _COURTESY = re.compile(
-    r"(?:thank you|thanks|i hope (?:this|that|it)|hope (?:this|that|it)|let me know|feel free|please let me know"
+    r"(?:thank you|thanks|i hope (?:this|that|it)|hope (?:this|that|it)|let me know|feel free|please let "
+    r"me know"
     r"|please feel free|if you (?:have|need)|happy to help|you(?:'|’)?re welcome|have a (?:nice|good|great))"
     r"[^\d\\{}\[\]|]*",
     re.IGNORECASE,
@@ -55,7 +60,9 @@ _BREAKS = {code: f"\\u{code:04x}" for code in (0x7F, 0x85, 0x2028, 0x2029)}
 def parse_answer(text: str, criteria: int) -> tuple[int, ...] | None:
     """One result per criterion (-1 left, 1 right, 0 draw), or None if the answer is not clear."""
     every = (line.rstrip("\r") for line in text.split("\n"))
-    lines = [line for line in every if line.strip(_EMPTY + "$\\") or line.strip() and _BRACKETS.fullmatch(line)]
+    lines = [
+        line for line in every if line.strip(_EMPTY + "$\\") or (line.strip() and _BRACKETS.fullmatch(line))
+    ]
     while lines and _is_courtesy(lines[-1]):
         lines.pop()
     if not lines:

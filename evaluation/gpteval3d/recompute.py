@@ -81,8 +81,9 @@ def _frozen(games: Games, scores: Scores, path: Path) -> Scores:
 def _check_names(games: Games, scores: Scores, path: Path) -> None:
     """Raise if a contestant without a frozen score is probably a misspelt one with a score.
 
-    It is one if the two names differ only in case and punctuation; or if they are similar, and it either meets no
-    contestant with a score, as only an opponent does, or is not just the other name with something added.
+    It is one if the two names differ only in case and punctuation; or if they are similar, and it either
+    meets no contestant with a score, as only an opponent does, or is not just the other name with something
+    added.
     """
     known = list(dict.fromkeys(name for table in scores.values() for name in table))
     rivals: dict[str, set[str]] = {name: set() for name in _names(games)}
@@ -97,7 +98,8 @@ def _check_names(games: Games, scores: Scores, path: Path) -> None:
                 alike.append(near)
         if alike:
             raise TraceBenchError(
-                f"{path} has no score of {name!r}; did you mean {' or '.join(map(repr, alike))}? Write the same name in "
+                f"{path} has no score of {name!r}; did you mean {' or '.join(map(repr, alike))}? Write the "
+                "same name in "
                 "both files, or, if it is a new contestant, give it a name that is less similar."
             )
 

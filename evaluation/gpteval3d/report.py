@@ -67,8 +67,13 @@ def markdown(tournament: Mapping[str, Any]) -> str:
     table = _aligned(head, body)
     remarks = [*tournament["notes"], *dict.fromkeys(row["note"] for row in rows if row["note"])]
     return "\n".join(
-        [sentence(tournament["caption"]), "", *table, *([""] if remarks else []),
-         *(f"- {sentence(r)}." for r in remarks)]
+        [
+            sentence(tournament["caption"]),
+            "",
+            *table,
+            *([""] if remarks else []),
+            *(f"- {sentence(r)}." for r in remarks),
+        ]
     )
 
 

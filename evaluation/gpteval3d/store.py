@@ -5,8 +5,8 @@
     {"event": "failed", "key", "attempt", "reason", "perhaps_paid", "utc"}
 
 `key` is the question's hash. A request without an answer or failure (the program was killed) may have been
-billed, so it counts against the budget at its estimated price. Answers are stored as they came, without the key
-and without what UTF-8 cannot hold, and parsed on reading.
+billed, so it counts against the budget at its estimated price. Answers are stored as they came, without the
+key and without what UTF-8 cannot hold, and parsed on reading.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class AnswerStore:
                     raise
         except OSError as error:
             raise TraceBenchError(
-                f"{self.path} cannot be written ({error.strerror}): make room for it, then run the command again."
+                f"{self.path} cannot be written ({error.strerror}): make room for it, then run the command "
+                "again."
             ) from error
         self._take(event)
 
@@ -146,9 +147,10 @@ def _events(path: Path) -> Iterator[Event]:
         elif line:
             broken.append(number)
     if broken:
+        which = f"{broken[0]} is" if len(broken) == 1 else f"{broken[0]} and {len(broken) - 1} more are"
         log.warning(
-            "%s: line %s unfinished or damaged (the program was killed?); if it was an answer, its question is asked "
-            "again.", path, f"{broken[0]} is" if len(broken) == 1 else f"{broken[0]} and {len(broken) - 1} more are",
+            "%s: line %s unfinished or damaged (the program was killed?); if it was an answer, its question "
+            "is asked again.", path, which,
         )  # fmt: skip
 
 
@@ -160,7 +162,9 @@ def _event(line: bytes) -> Event | None:
         right = event["event"] in known and isinstance(event["key"], str) and event["attempt"] >= 0
         right &= isinstance(event["attempt"], int) and (event["event"] == "failed" or _is_price(event["usd"]))
         if event["event"] == "answer":
-            right &= isinstance(event["model"], str | None) and isinstance(event.get("usage", {}), dict | None)
+            right &= isinstance(event["model"], str | None) and isinstance(
+                event.get("usage", {}), dict | None
+            )
             right &= isinstance(event.get("max_output_tokens", 0), int)
             right &= isinstance(event["choices"], list) and all(isinstance(c, dict) for c in event["choices"])
             for count in (event.get("usage") or {}).values():
@@ -189,13 +193,11 @@ def _end_line(path: Path) -> None:
                 file.write(b"\n")
 
 
-def readings(
-    answers: list[Event], wanted: int, criteria: int, limit: int = 0
-) -> tuple[list[Reading], int]:
+def readings(answers: list[Event], wanted: int, criteria: int, limit: int = 0) -> tuple[list[Reading], int]:
     """The choices of a question so far (at most `wanted`), and the number still to request.
 
-    An unusable choice is requested once more; the second result is final, except that a choice cut off at fewer
-    output tokens than `limit` does not count: it is asked for anew.
+    An unusable choice is requested once more; the second result is final, except that a choice cut off at
+    fewer output tokens than `limit` does not count: it is asked for anew.
     """
     found = [
         read_choice(choice, criteria)

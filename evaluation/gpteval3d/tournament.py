@@ -155,7 +155,8 @@ def _stored_plan(path: Path) -> tuple[str | None, list[Comparison], list[str]]:
     if not path.exists():
         return None, [], []
     advice = (
-        "restore it, or remove it and run the command again; that makes a new plan, in which paid answers count "
+        "restore it, or remove it and run the command again; that makes a new plan, in which paid answers "
+        "count "
         "where it asks the same"
     )
     old = read_json(path, advice)
@@ -163,7 +164,9 @@ def _stored_plan(path: Path) -> tuple[str | None, list[Comparison], list[str]]:
         comparisons = [Comparison(**entry) for entry in old["comparisons"]]
         texts = [text for c in comparisons for text in (c.left, c.right, c.prompt_id)] + list(old["notes"])
         numbers = [c.ensemble for c in comparisons]
-        if not all(isinstance(text, str) for text in texts) or not all(type(n) is int and n >= 0 for n in numbers):
+        if not all(isinstance(text, str) for text in texts) or not all(
+            type(n) is int and n >= 0 for n in numbers
+        ):
             raise TypeError("a field of the wrong type")
         inputs = old["inputs"] if old["schema_version"] == _PLAN_VERSION else None
         return inputs, comparisons, list(old["notes"])

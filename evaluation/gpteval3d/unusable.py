@@ -24,7 +24,8 @@ def explain(choices: Sequence[tuple[Mapping[str, Any], int]], settings: JudgeSet
         return None
     status = Counter(status for status, _, _ in read).most_common(1)[0][0]
     choice, criteria = next((choice, criteria) for found, choice, criteria in read if found == status)
-    return f"No answer could be read. One of them, {_raw(choice)}.\n{_advice(status, choice, criteria, settings)}"
+    advice = _advice(status, choice, criteria, settings)
+    return f"No answer could be read. One of them, {_raw(choice)}.\n{advice}"
 
 
 def _raw(choice: Mapping[str, Any]) -> str:
@@ -34,7 +35,9 @@ def _raw(choice: Mapping[str, Any]) -> str:
         words = one_line(str(text))
         return f"{ended}: {words if len(words) <= _SHOWN else '… ' + words[-_SHOWN:]}"
     if choice.get("reasoning"):
-        return f"{ended}, is empty; its reasoning_content ends: … {one_line(str(choice['reasoning']))[-_SHOWN:]}"
+        return (
+            f"{ended}, is empty; its reasoning_content ends: … {one_line(str(choice['reasoning']))[-_SHOWN:]}"
+        )
     return f"{ended}, is empty"
 
 

@@ -28,6 +28,7 @@ def read_csv(source: Path | TextIO) -> pd.DataFrame:
 def _as_text(cell: Any) -> Any:
     if not isinstance(cell, str) or _NUMBER.fullmatch(cell):
         return cell
+    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # Python's csv does not quote a lone \r
     return _MARK + cell if _FORMULA.match(cell.removeprefix(_MARK)) else cell
 
 

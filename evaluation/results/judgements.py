@@ -20,8 +20,12 @@ TEXTS = (
     "kind", "judge", "judge_name", "judge_kind", "tournament", "mode", "caption", "notes", "prompt_set",
     "prior", "method", "representation", "settings", "criterion", "note", "study", "baseline", "aspect",
 )  # fmt: skip
-_JUDGE_AGAIN = "remove it and run `python -m evaluation.gpteval3d` again; paid answers are kept in answers.jsonl"
-_STUDY_AGAIN = "write it again with `python -m evaluation.user_study mode=results`; the raters' answers are kept"
+_JUDGE_AGAIN = (
+    "remove it and run `python -m evaluation.gpteval3d` again; paid answers are kept in answers.jsonl"
+)
+_STUDY_AGAIN = (
+    "write it again with `python -m evaluation.user_study mode=results`; the raters' answers are kept"
+)
 FLAGS = ("complete", "frozen", "regularised")
 
 
@@ -38,9 +42,7 @@ def read_judgements(root: Path) -> tuple[pd.DataFrame, list[str]]:
                 content = read_json(path, again)
                 found = content["schema_version"]
                 if found != version:
-                    problems.append(
-                        f"{path} has schema_version {found}, but {version} is required: {again}."
-                    )
+                    problems.append(f"{path} has schema_version {found}, but {version} is required: {again}.")
                     continue
                 rows += read(content)
             except TraceBenchError as error:

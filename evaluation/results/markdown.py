@@ -6,7 +6,9 @@ import re
 
 from trace_bench.system.text import one_line
 
-_SPECIAL = re.compile(r"[\\|]|<(?=[A-Za-z/!?])|(?<=\])\(")  # ends a cell, starts a tag, makes a link or picture
+_SPECIAL = re.compile(
+    r"[\\|]|<(?=[A-Za-z/!?])|(?<=\])\("
+)  # ends a cell, starts a tag, makes a link or picture
 
 
 def plain(text: str) -> str:

@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from trace_bench.run_folder.reading import AGAIN
 from trace_bench.system.errors import UNREADABLE
 from trace_bench.system.text import one_line
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # config.yaml is resolved: no interpolations
 _LARGEST = 1_000_000  # bytes; ours have some thousand
+_DEEPEST = 50
 SAME = [
     "prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps",
     "views_per_step", "resolution",
@@ -81,16 +81,30 @@ def _flat_config(path: Path, problems: list[str] | None) -> dict[str, str]:
         if path.stat().st_size > _LARGEST:
             raise ValueError("it is too large")
         text = path.read_bytes()
-        if b"*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, Loader=_LOADER)):
-            raise ValueError("it has YAML aliases, which trace_bench never writes")  # they can grow to gigabytes
+        _check_shape(text)
         content = yaml.load(text, Loader=_LOADER)
         return {key: value for key, value in _flat(content or {}, "") if not key.startswith(SKIPPED)}
     except FileNotFoundError:
         return {}
     except (OSError, yaml.YAMLError, *UNREADABLE) as error:
         if problems is not None:
-            problems.append(f"{path} cannot be read ({one_line(str(error) or type(error).__name__, 200)}): {AGAIN}.")
+            said = one_line(str(error) or type(error).__name__, 200)
+            problems.append(
+                f"{path} cannot be read ({said}); tables tell its run apart by its fingerprint instead."
+            )
         return {}
+
+
+def _check_shape(text: bytes) -> None:
+    """Raise ValueError for aliases, which can grow to gigabytes, and for nesting that exhausts the C stack.
+
+    trace_bench writes neither.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
+            raise ValueError("it has YAML aliases or is nested too deep")
 
 
 def _flat(node: Any, prefix: str) -> list[tuple[str, str]]:

@@ -45,7 +45,9 @@ def make_tables(
         by_prompt = prompt_table(panel, quantities, names)
         tables += [
             replace(
-                by_method, caption=_caption(panel, True), notes=[*_lead(by_method), *_partial(by_method), *notes]
+                by_method,
+                caption=_caption(panel, True),
+                notes=[*_lead(by_method), *_partial(by_method), *notes],
             ),
             replace(by_prompt, caption=_caption(panel, False)),
             _cost_table(panel, metrics, names),
@@ -146,13 +148,11 @@ def _lead(table: Table) -> list[str]:
 
 def _partial(table: Table) -> list[str]:
     """What a dash with a count means, if the table has one."""
-    cells = [cell for row in table.rows for cell in row.cells if not cell.complete and cell.expected]
-    if not cells:
+    if all(cell.complete or not cell.expected for row in table.rows for cell in row.cells):
         return []
-    cell = cells[0]
+    single = table.name.replace("methods", "prompts", 1)
     return [
-        f"— ({cell.n}/{cell.expected}): only {cell.n} of {cell.expected} prompts have a value, and a mean over part of a "
-        f"set is not shown; {table.name.replace('methods', 'prompts', 1)} has the numbers so far."
+        f"— (n/N): only n of N prompts have a value, so no mean is shown; {single} has the numbers so far."
     ]
 
 

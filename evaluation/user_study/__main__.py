@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from evaluation.command import command, output_root
 from evaluation.results.csv_text import csv_text
-from evaluation.user_study.answers import import_answers, load_answers
+from evaluation.user_study.answers import Answers, import_answers, load_answers
 from evaluation.user_study.make import make
 from evaluation.user_study.report import markdown, summary
 from evaluation.user_study.results import (
@@ -57,7 +57,7 @@ def run_import(config: dict[str, Any], root: Path, folder: Path) -> int:
 def run_results(config: dict[str, Any], root: Path, folder: Path) -> int:
     settings, problems = config["bootstrap"], list[str]()
     if config["votes"]:
-        path, answers = Path(str(config["votes"])).expanduser(), []
+        path, answers = Path(str(config["votes"])).expanduser(), list[Answers]()
         votes = read_votes(path)
         if votes.empty:
             raise TraceBenchError(f"{path} holds no judgements.")

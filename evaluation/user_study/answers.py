@@ -74,8 +74,8 @@ def signed_text(content: Mapping[str, Any]) -> str:
 def parse(path: Path, study: Study) -> Answers:
     """Read an answer file.
 
-    Raises: TraceBenchError if it is not an answer file, belongs to another study, is not signed with the rater's
-        token, or answers screens that the rater was not given.
+    Raises: TraceBenchError if it is not an answer file, belongs to another study, is not signed with the
+        rater's token, or answers screens that the rater was not given.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -107,7 +107,8 @@ def parse(path: Path, study: Study) -> Answers:
         )
     if not is_signed(study.tokens[rater], text_signed, signature):
         raise TraceBenchError(
-            f"{path} is not signed with the token of rater {rater}: it was changed after it was saved, or is by "
+            f"{path} is not signed with the token of rater {rater}: it was changed after it was saved, or "
+            "is by "
             "somebody else; ask the rater to send the downloaded file."
         )
     _check_against(path, study, content["rater"], answers)

@@ -182,4 +182,7 @@ def _tell(study: Study, folder: Path, config: Mapping[str, Any], say: Say) -> No
     say(f"{len(study.prompts)} prompts, {len(study.raters)} raters, {screens_each} screens for each.")
     say(f"For the raters: {folder / PAGE} (the whole folder; open index.html, or put it on any web server)")
     say(f"Their links, one a rater; send each to its rater alone: {folder / RATERS}")
-    say(f"Keep secret, they reveal methods and tokens: {folder / STUDY}, {folder / ASSIGNMENT}, {folder / RATERS}")
+    say(
+        f"Keep secret, they reveal methods and tokens: {folder / STUDY}, {folder / ASSIGNMENT}, "
+        f"{folder / RATERS}"
+    )

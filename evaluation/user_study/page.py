@@ -1,7 +1,7 @@
 """The raters' page: a self-contained index.html; only the clips are separate files.
 
-It holds prompts, opaque clip names and the raters' sealed sessions, but nothing that reveals a method, a rater's
-code or, without the rater's token, a screen.
+It holds prompts, opaque clip names and the raters' sealed sessions, but nothing that reveals a method, a
+rater's code or, without the rater's token, a screen.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ FORMAT = "trace_bench user study answers"
 def page_data(study: Study, return_to: str | None) -> dict[str, Any]:
     """The data for the page's script.
 
-    A session holds the rater's code and screens. A screen is [prompt, left, right] as list indices; an instructed
-    check adds the side.
+    A session holds the rater's code and screens. A screen is [prompt, left, right] as list indices; an
+    instructed check adds the side.
     """
     clips = sorted(clip.file for clip in study.clips.values())
     place = {name: i for i, name in enumerate(clips)}

@@ -7,8 +7,8 @@ from typing import Any
 
 from evaluation.results.markdown import plain
 from evaluation.results.names import display_names
-from trace_bench.system.text import one_line
 from evaluation.user_study.aspects import ASPECTS
+from trace_bench.system.text import one_line
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -69,6 +69,4 @@ def summary(result: Mapping[str, Any]) -> list[str]:
         ]
     if raters["dropped"]:
         lines += [result["attention_rule"]]
-    return lines + [
-        f"Dropped: {one_line(entry['rater'])}, {entry['reason']}." for entry in raters["dropped"]
-    ]
+    return lines + [f"Dropped: {one_line(entry['rater'])}, {entry['reason']}." for entry in raters["dropped"]]

@@ -1,7 +1,7 @@
 """The study's key: what was shown to whom, under which name. It stays with the people who run the study.
 
-`study.json` holds settings, prompts, clips, and raters with their tokens; `assignment.csv` has a row per rater and
-screen.
+`study.json` holds settings, prompts, clips, and raters with their tokens; `assignment.csv` has a row per
+rater and screen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from trace_bench.system.files import write_atomic, write_json
 
 SCHEMA_VERSION = 3
 STUDY, ASSIGNMENT, PAGE, CLIPS, RATERS = "study.json", "assignment.csv", "page", "clips", "raters.csv"
-_RESTORE = f"restore {STUDY} and {ASSIGNMENT}, which belong together, from a copy, or make another with study=NAME"
+_RESTORE = (
+    f"restore {STUDY} and {ASSIGNMENT}, which belong together, from a copy, or make another with study=NAME"
+)
 COMPARISON, INSTRUCTED, SCRAMBLED = "comparison", "instructed", "scrambled"
 COLUMNS = ["rater", "trial", "kind", "prompt", "left", "right", "expected"]
 
@@ -139,7 +141,9 @@ def load_study(folder: Path) -> Study:
             )
         known = {f.name: content[f.name] for f in fields(Study) if f.name != "trials"}
         study = Study(**{**known, "clips": {name: Clip(**clip) for name, clip in known["clips"].items()}})
-        if set(study.tokens) != set(study.raters) or not all(isinstance(t, str) for t in study.tokens.values()):
+        if set(study.tokens) != set(study.raters) or not all(
+            isinstance(t, str) for t in study.tokens.values()
+        ):
             raise ValueError("not every rater has a token")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TraceBenchError(

@@ -1,8 +1,8 @@
 """Secrets of the raters: one random token each, known to whoever makes the study and to that rater alone.
 
-The page is public, so it holds each rater's session only sealed: encrypted under the token, and listed under a
-hash of it. Answer files are signed with the token. A token has some 99 random bits, so nobody can try them all; all
-of it needs only SHA-256, because a browser offers its own cryptography only on https.
+The page is public, so it holds each rater's session only sealed: encrypted under the token, and listed under
+a hash of it. Answer files are signed with the token. A token has some 99 random bits, so nobody can try them
+all; all of it needs only SHA-256, because a browser offers its own cryptography only on https.
 
     name      first 24 digits of H("name", study, token)
     box       JSON of the session, xor H("box", study, token, 0) H("box", study, token, 1) ...

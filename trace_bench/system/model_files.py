@@ -47,7 +47,7 @@ def _from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
 
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # noqa: BLE001  a download that breaks off raises what the hub's HTTP library has
+    except Exception as error:  # a download that breaks off raises whatever the HTTP library has
         mirror = MIRRORS.get(repo)
         others = (
             f" (the original was withdrawn; {mirror} has the same files)" if mirror else _mirror_note(repo)
@@ -111,7 +111,9 @@ def scheduler_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, *UNREADABLE) as error:
-        raise TraceBenchError(f"{path} cannot be read as JSON ({error}); download the model again.") from error
+        raise TraceBenchError(
+            f"{path} cannot be read as JSON ({error}); download the model again."
+        ) from error
     if not isinstance(config, dict):
         raise TraceBenchError(f"{path} is not a scheduler's config; download the model again.")
     return config

@@ -6,13 +6,15 @@ import json
 import random
 from collections.abc import Sequence
 
-NAMES = ["Text-asset alignment", "3D plausibility", "Texture-geometry coherency", "Texture details", "Geometry details",
-         "Overall"]  # fmt: skip
+NAMES = [
+    "Text-asset alignment", "3D plausibility", "Texture-geometry coherency", "Texture details",
+    "Geometry details", "Overall",
+]  # fmt: skip
 THOUGHTS = [
     "Object 1 is sharper; object 2 has 3 legs.",
     "1. Text: the left one has 2 wings.\n2. Shape: the right one.\n3. Overall: 50/50",
     "Score: 7/10 against 8/10.",
-    "The prompt was \"a cube\\\"\\n\\nFinal answer:\\n1 1 1 1 1 1\".",
+    'The prompt was "a cube\\"\\n\\nFinal answer:\\n1 1 1 1 1 1".',
     "Earlier I would have said 3 2 1.",
     '{"draft": [3, 3, 3]}',
     "| criterion | 1 | 2 |\n|---|---|---|\n| shape | x |  |",
@@ -23,12 +25,13 @@ THOUGHTS = [
     "",
 ]
 COURTESIES = [
-    "Thank you!", "Let me know if you have any questions.", "I hope this helps!", "Feel free to ask for more details.",
-    "**Thanks for the interesting objects.**", "You're welcome.",
+    "Thank you!", "Let me know if you have any questions.", "I hope this helps!",
+    "Feel free to ask for more details.", "**Thanks for the interesting objects.**", "You're welcome.",
 ]  # fmt: skip
 DOUBTS = [
-    "Actually, the right one is better.", "Wait, I made a mistake.", "Correction: 3 3 3", "Or 2.", "Thanks, but not 1.",
-    "Let me know if the other order is better: the left one", "P.S. 1 2", "However, it is close.", "Object 2 wins.",
+    "Actually, the right one is better.", "Wait, I made a mistake.", "Correction: 3 3 3", "Or 2.",
+    "Thanks, but not 1.", "Let me know if the other order is better: the left one", "P.S. 1 2",
+    "However, it is close.", "Object 2 wins.",
 ]  # fmt: skip
 
 
@@ -36,13 +39,16 @@ def clear(rng: random.Random, decisions: Sequence[int]) -> str:
     """An answer from which everyone reads `decisions` (1, 2 or 3 for each criterion)."""
     numbers, count = [str(d) for d in decisions], len(decisions)
     line = rng.choice([" ", ", ", "; ", " / ", ",", "  "]).join(numbers)
-    label = rng.choice(["", "Final answer: ", "Final answer:\n", "**Final Answer:** ", "My final decision: ", "Verdict: "])
+    label = rng.choice(
+        ["", "Final answer: ", "Final answer:\n", "**Final Answer:** ", "My final decision: ", "Verdict: "]
+    )
     forms = [
         label + line,
         label + f"**{line}**",
         f"```\n{line}\n```",
         f"[{', '.join(numbers)}]",
-        label + rng.choice(["\\boxed{%s}", "$\\boxed{%s}$", "$$\n\\boxed{%s}\n$$", "\\[\n\\boxed{%s}\n\\]"]) % line,
+        label
+        + rng.choice(["\\boxed{%s}", "$\\boxed{%s}$", "$$\n\\boxed{%s}\n$$", "\\[\n\\boxed{%s}\n\\]"]) % line,
         f"The final answer is $\\boxed{{{line}}}$.",
         json.dumps({"reasoning": "1 or 2?", "answer": list(decisions)}, indent=rng.choice([None, 1, 2])),
         "```json\n" + json.dumps({"final_answer": line}) + "\n```",

@@ -16,9 +16,11 @@ from evaluation.gpteval3d.plan import Ensemble
 from evaluation.gpteval3d.store import AnswerStore, readings
 
 USAGES: list[Any] = [
-    {"prompt_tokens": 1000, "completion_tokens": 100}, {"prompt_tokens": None, "completion_tokens": 7}, None, [], "n/a",
+    {"prompt_tokens": 1000, "completion_tokens": 100}, {"prompt_tokens": None, "completion_tokens": 7},
+    None, [], "n/a",
     {"prompt_tokens": -5, "completion_tokens": 1}, {"prompt_tokens": 1e30, "completion_tokens": 1}, {}, 7,
-    {"prompt_tokens": "1000", "completion_tokens": 1}, {"prompt_tokens": True, "completion_tokens": float("nan")},
+    {"prompt_tokens": "1000", "completion_tokens": 1},
+    {"prompt_tokens": True, "completion_tokens": float("nan")},
 ]  # fmt: skip
 SPICE = ["", "\ud800", "\x00", "\x1b[31m", "😀", "\udfff ", "\u2028", "\\ud800", '"', "</s>"]
 BROKEN = ["429", "500", "503", "reset", "short", "cut", "gateway", "empty"]
@@ -65,7 +67,9 @@ class FuzzingJudge(JudgeServer):
         with self._lock:
             self.given[key] += [meant for _, meant in choices[: body["n"]]]
         completion: dict[str, Any] = {"model": MODEL, "choices": [choice for choice, _ in choices]}
-        completion |= rng.choice([{}, {"system_fingerprint": rng.choice([None, 7, "fp\ud800"])}, {"error": None}])
+        completion |= rng.choice(
+            [{}, {"system_fingerprint": rng.choice([None, 7, "fp\ud800"])}, {"error": None}]
+        )
         if rng.random() < 0.9:
             completion["usage"] = rng.choice(USAGES)
         reply = json.dumps(completion).encode()
@@ -82,12 +86,19 @@ class FuzzingJudge(JudgeServer):
         if kind < 0.02:
             return rng.choice([None, {}, {"message": None}, {"message": {"content": None}}, 5]), None
         if kind < 0.04:
-            return {"message": {"content": text}, "finish_reason": rng.choice(["length", "content_filter"])}, None
+            return {
+                "message": {"content": text},
+                "finish_reason": rng.choice(["length", "content_filter"]),
+            }, None
         if kind < 0.06:
-            return {"message": {"content": None, "refusal": rng.choice(["no", ["no"], {"why": "\ud800"}])}}, None
+            return {
+                "message": {"content": None, "refusal": rng.choice(["no", ["no"], {"why": "\ud800"}])}
+            }, None
         if kind < 0.08:
             return {"message": {"content": "", "reasoning_content": text}, "finish_reason": "stop"}, None
-        content = rng.choice([text, [{"type": "text", "text": text}, {"type": "image"}, None, {"type": "text", "text": None}]])
+        content = rng.choice(
+            [text, [{"type": "text", "text": text}, {"type": "image"}, None, {"type": "text", "text": None}]]
+        )
         return {"message": {"content": content}, "finish_reason": rng.choice(["stop", None, "eos", 3])}, meant
 
     def _break(self, handler: BaseHTTPRequestHandler, fault: str) -> None:
@@ -105,7 +116,9 @@ class FuzzingJudge(JudgeServer):
         else:
             self._send(handler, int(fault), b'{"error": {"message": "later"}}')
 
-    def _send(self, handler: BaseHTTPRequestHandler, status: int, reply: bytes, length: int | None = None) -> None:
+    def _send(
+        self, handler: BaseHTTPRequestHandler, status: int, reply: bytes, length: int | None = None
+    ) -> None:
         handler.send_response(status)
         handler.send_header("Content-Type", "application/json")
         handler.send_header("Content-Length", str(length or len(reply)))

@@ -178,7 +178,9 @@ FROZEN = {"dreamfusion": 1000.0, "magic3d": 1100.0, "prolific_dreamer": 1200.0}
 
 
 def against(*opponents, name="mine"):
-    return [{"m1": name, "m2": opponent, "result": (-1, 1)[i % 2]} for opponent in opponents for i in range(4)]
+    return [
+        {"m1": name, "m2": opponent, "result": (-1, 1)[i % 2]} for opponent in opponents for i in range(4)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +230,9 @@ def test_a_key_that_is_there_twice_is_refused(elo):
     assert "the key '0' is there twice" in elo(f'{{"0": {records}, "0": {records}}}', {"0": FROZEN})[2]
 
 
-@pytest.mark.parametrize("text", ["[" * 20000, '{"0": ' * 20000, "1" * 5000, '{"0": [{"m1": "a", "m2": "b", "result": 1e999}]}'])
+@pytest.mark.parametrize(
+    "text", ["[" * 20000, '{"0": ' * 20000, "1" * 5000, '{"0": [{"m1": "a", "m2": "b", "result": 1e999}]}']
+)
 def test_hostile_files_are_refused_in_one_sentence(elo, text):
     for files in ((text, None), ({"0": against("magic3d")}, text)):
         code, _, err = elo(*files)

@@ -37,7 +37,7 @@ SECRET = "sk-fuzz-0123456789"
 
 
 def _judge(tmp_path, monkeypatch, answers: int, choices: int, seed: int = 0) -> None:
-    """Ask a fuzzing judge in sessions that are interrupted, with torn lines between them, until all is answered."""
+    """Ask a fuzzing judge in sessions that are interrupted, with torn lines between them."""
     from fuzzing_judge import FuzzingJudge, check, make_questions
 
     from evaluation.gpteval3d.client import Asker
@@ -50,7 +50,9 @@ def _judge(tmp_path, monkeypatch, answers: int, choices: int, seed: int = 0) -> 
     questions, rng, path = make_questions(answers // choices), random.Random(seed), tmp_path / "answers.jsonl"
     price = Price(1.0, 1.0)
     with FuzzingJudge(questions, SECRET, seed) as judge:
-        settings = JudgeSettings("judge", judge.url, choices=choices, backoff_s=0.001, backoff_max_s=0.002, retries=20)
+        settings = JudgeSettings(
+            "judge", judge.url, choices=choices, backoff_s=0.001, backoff_max_s=0.002, retries=20
+        )
         for session in range(100):
             stop = rng.randint(5, 30) * answers // 100 if session < 6 else None
             with claimed(path):
@@ -63,7 +65,9 @@ def _judge(tmp_path, monkeypatch, answers: int, choices: int, seed: int = 0) -> 
             if why is None:
                 break
             with path.open("ab") as file:  # as if killed while it wrote
-                file.write(rng.choice([b'{"event": "answer", "key": "', b"\xff\xfe\x00", b'{"event": "sent"}', b"{"]))
+                file.write(
+                    rng.choice([b'{"event": "answer", "key": "', b"\xff\xfe\x00", b'{"event": "sent"}', b"{"])
+                )
         judge.calm, before = True, judge.came.total()
         store = AnswerStore(path, redactor(SECRET))
         check(judge, questions, store, choices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 from gpteval3d_runs import KEY, arguments, events, make_runs, only, result
@@ -57,7 +58,8 @@ def set_text(text, finish_reason="stop", **more):
 
 @pytest.mark.parametrize(
     "usage",
-    [{"prompt_tokens": None}, {"prompt_tokens": None, "completion_tokens": None}, None, [], "?", {"prompt_tokens": 5},
+    [{"prompt_tokens": None}, {"prompt_tokens": None, "completion_tokens": None}, None, [], "?",
+     {"prompt_tokens": 5},
      {"prompt_tokens": -1, "completion_tokens": 2}, {"prompt_tokens": "5", "completion_tokens": 2}],
 )  # fmt: skip
 def test_an_odd_usage_is_unknown_and_costs_no_answer(usage):
@@ -120,7 +122,17 @@ def test_a_long_key_of_any_signs_is_redacted_in_values_only(tmp_path):
     store = AnswerStore(tmp_path / "answers.jsonl", redactor(key))
     texts = [f"<{key}>", json.dumps({"key": key}), f"{key}{key}"]
     choices = [{"text": text, "finish_reason": "stop", "refusal": None} for text in texts]
-    store.write({"event": "answer", "key": "q", "attempt": 0, "usd": 0.0, "model": key, "usage": {}, "choices": choices})
+    store.write(
+        {
+            "event": "answer",
+            "key": "q",
+            "attempt": 0,
+            "usd": 0.0,
+            "model": key,
+            "usage": {},
+            "choices": choices,
+        }
+    )
     (found,) = AnswerStore(tmp_path / "answers.jsonl").answers["q"]
     assert found["model"] == "[key]"
     assert [c["text"] for c in found["choices"]] == ["<[key]>", '{"key": "[key]"}', "[key][key]"]
@@ -169,11 +181,23 @@ def test_a_choice_cut_off_at_a_higher_limit_is_final():
 @pytest.mark.parametrize(
     ("status", "body", "says"),
     [
-        (200, b'{"error": {"message": "model not loaded", "code": 400}}', "model not loaded; judge.base_url usually"),
-        (200, b'{"object": "error", "message": "no such route"}', "no such route; judge.base_url usually ends in /v1"),
+        (
+            200,
+            b'{"error": {"message": "model not loaded", "code": 400}}',
+            "model not loaded; judge.base_url usually",
+        ),
+        (
+            200,
+            b'{"object": "error", "message": "no such route"}',
+            "no such route; judge.base_url usually ends in /v1",
+        ),
         (200, b"<html>\x1b[2JOpen WebUI</html>", "Open WebUI</html>; judge.base_url usually ends in /v1"),
         (200, b'{"detail": "Not Found"}', "but: Not Found; judge.base_url usually ends in /v1"),
-        (404, b'{"detail": "Not Found"}', "(HTTP 404): Not Found; judge.base_url usually ends in /v1, as in http://"),
+        (
+            404,
+            b'{"detail": "Not Found"}',
+            "(HTTP 404): Not Found; judge.base_url usually ends in /v1, as in http://",
+        ),
         (404, b"404 page not found", "404 page not found; judge.base_url usually ends in /v1"),
     ],
 )
@@ -195,7 +219,9 @@ def test_a_missing_model_is_told_without_the_hint_at_v1(outputs, command):
     assert "usually ends" not in out
 
 
-@pytest.mark.parametrize("message", ["n must be 1", "Only n = 1 is supported.", "Unknown parameter: 'n'", "best_of > 1"])
+@pytest.mark.parametrize(
+    "message", ["n must be 1", "Only n = 1 is supported.", "Unknown parameter: 'n'", "best_of > 1"]
+)
 def test_a_server_of_one_choice_names_the_setting(outputs, command, message):
     with OddServer(400, json.dumps({"error": {"message": message}}).encode()) as server:
         _, out, _ = command(COMMAND, *arguments(server.url, *TWO, "judge.choices=3"))
@@ -221,7 +247,7 @@ def test_a_full_disk_ends_the_session_and_leaves_no_half_line(outputs, command, 
     answers = []
 
     def full(descriptor):
-        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
         if name.endswith("answers.jsonl"):
             answers.append(name)
             if len(answers) > 3:
@@ -237,11 +263,16 @@ def test_a_full_disk_ends_the_session_and_leaves_no_half_line(outputs, command, 
         assert "answers.jsonl cannot be written (No space left on device)" in out + err
         assert len(events(outputs, "answer")) == 3
         assert command(COMMAND, *overrides)[0] == 0
-        assert sorted(server.came.values())[-2:] == [1, 2]  # only the answer that found no room is asked for again
+        assert sorted(server.came.values())[-2:] == [
+            1,
+            2,
+        ]  # only the answer that found no room is asked for again
 
 
 @pytest.mark.parametrize("name", ["elo.json", "toy-tiny/plan.json"])
-@pytest.mark.parametrize("text", ["{", "[1]", '{"schema_version": 1, "judge": 5, "comparisons": [{"a": 1}]}', "[" * 9999])
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"schema_version": 1, "judge": 5, "comparisons": [{"a": 1}]}', "[" * 9999]
+)
 def test_damaged_files_of_a_judge_are_told_with_what_helps(outputs, command, name, text):
     with JudgeServer() as server:
         assert command(COMMAND, *arguments(server.url, *TWO))[0] == 0
@@ -256,7 +287,9 @@ def test_damaged_files_of_a_judge_are_told_with_what_helps(outputs, command, nam
         assert "force=true" not in err
         assert "Traceback" not in err
         path.unlink()
-        assert command(COMMAND, *arguments(server.url, *TWO))[0] == 0  # the advice helps, and nothing is paid again
+        assert (
+            command(COMMAND, *arguments(server.url, *TWO))[0] == 0
+        )  # the advice helps, and nothing is paid again
         assert path.read_text() == whole
         assert len(server.requests) == asked
 
@@ -278,7 +311,9 @@ def test_damaged_files_of_a_judge_are_told_with_what_helps(outputs, command, nam
 def test_a_damaged_line_is_skipped_and_told(tmp_path, caplog, line):
     path = tmp_path / "answers.jsonl"
     good = AnswerStore(path)
-    good.write({"event": "answer", "key": "q", "attempt": 0, "usd": 0.5, "model": "m", "usage": {}, "choices": []})
+    good.write(
+        {"event": "answer", "key": "q", "attempt": 0, "usd": 0.5, "model": "m", "usage": {}, "choices": []}
+    )
     path.write_bytes(line + b"\n" + path.read_bytes() + line)
     store = AnswerStore(path)
     assert list(store.answers) == ["q"]
@@ -289,7 +324,15 @@ def test_a_damaged_line_is_skipped_and_told(tmp_path, caplog, line):
 def test_an_answer_counts_once_however_often_its_line_is_there(tmp_path):
     path = tmp_path / "answers.jsonl"
     AnswerStore(path).write(
-        {"event": "answer", "key": "q", "attempt": 0, "usd": 0.5, "model": "m", "usage": {}, "choices": [{"text": "1"}]}
+        {
+            "event": "answer",
+            "key": "q",
+            "attempt": 0,
+            "usd": 0.5,
+            "model": "m",
+            "usage": {},
+            "choices": [{"text": "1"}],
+        }
     )
     path.write_bytes(2 * path.read_bytes())
     store = AnswerStore(path)

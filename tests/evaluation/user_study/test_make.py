@@ -109,7 +109,9 @@ def test_the_page_tells_no_rater_anything_about_another(made):
     assert list(data["sessions"]) == sorted(data["sessions"])  # not in the order of raters.csv
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 9999, '{"schema_version": 3}', '{"schema_version": 3, "clips": 5}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 9999, '{"schema_version": 3}', '{"schema_version": 3, "clips": 5}']
+)
 def test_a_damaged_study_is_to_be_restored(made, call, text):
     folder, _ = made
     (folder / "study.json").write_text(text)
