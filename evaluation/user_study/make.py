@@ -56,7 +56,7 @@ def make(runs: Sequence[Run], root: Path, folder: Path, config: Mapping[str, Any
     study = _existing(folder, key, bool(config["force"]))
     if study is None:
         study = _new(settings, prompts, left_out, methods, films, key, root)
-        _assign(study, add_scrambled(study, prompts, folder))
+        _assign(study, add_scrambled(study, prompts, folder), _tokens(folder, key))
         save_study(study, folder)
     copy_clips(study, root, folder)
     write_page(study, folder / PAGE, config["page"])
@@ -159,7 +159,16 @@ def _new(
     )
 
 
-def _assign(study: Study, scrambled: Sequence[tuple[int, str]]) -> None:
+def _tokens(folder: Path, key: str) -> dict[str, str]:
+    """The tokens of the same study, if it is made once more: raters may have their links already."""
+    try:
+        study = load_study(folder)
+    except TraceBenchError:  # there is none, or it is damaged
+        return {}
+    return study.tokens if study.key == key else {}
+
+
+def _assign(study: Study, scrambled: Sequence[tuple[int, str]], tokens: Mapping[str, str]) -> None:
     """Give every rater a code, a token and a session."""
     settings, key = study.settings, study.key
     shape = len(study.prompts), len(study.baselines), settings["raters"], settings["per_rater"]
@@ -167,7 +176,7 @@ def _assign(study: Study, scrambled: Sequence[tuple[int, str]]) -> None:
         trials = screens(comparisons, study.methods, scrambled, settings["attention"], key, rater)
         study.trials[code_of(key, rater)] = trials
     study.raters = list(study.trials)
-    study.tokens = {rater: new_token() for rater in study.raters}
+    study.tokens = {rater: tokens.get(rater) or new_token() for rater in study.raters}
     if len(study.raters) < settings["raters"]:
         raise TraceBenchError("Two raters would get the same code: use another seed.")
 

@@ -143,6 +143,8 @@ def test_the_same_study_from_the_same_runs(made, call):
     before = tree(folder)
     assert call()[0] == 0  # once more: nothing changes
     assert tree(folder) == before
+    assert call("force=true")[0] == 0  # made once more: links that were sent stay valid
+    assert tree(folder) == before
     shutil.rmtree(folder)
     assert call()[0] == 0  # and anew: only the tokens are others, since they are random
     again = tree(folder)
