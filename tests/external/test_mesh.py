@@ -8,7 +8,7 @@ import trimesh
 from PIL import Image
 
 from trace_bench.external.mesh import load_mesh
-from trace_bench.external.mesh_parts import GREY
+from trace_bench.external.mesh_part import GREY
 from trace_bench.external.placement import Placement
 from trace_bench.system.errors import TraceBenchError
 

@@ -188,7 +188,7 @@ class _Pictures:
             )
         rgb = np.stack([_over_white(path, rig.resolution) for path in paths])
         if (rgb == 255).all():
-            raise TraceBenchError(f"The images in {self.folder} show nothing: all are white; render them again.")
+            raise TraceBenchError(f"The images in {self.folder} are all white; render them again.")
         normals = [_over_white(path, rig.resolution) for path in normals_in(self.folder)]
         views = RigRenders(rgb, np.stack(normals) if normals else np.full_like(rgb, 255), None, None)
         return write_views(views, rig.cameras(), folder)

@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trace_bench.external.mesh_parts import MeshPart, read_parts
+from trace_bench.external.glb import read_glb
+from trace_bench.external.mesh_part import MeshPart, loaded, own_colors, part_of
+from trace_bench.external.obj import read_obj
 from trace_bench.external.placement import Placement
+from trace_bench.external.ply import read_ply
 from trace_bench.external.srgb import to_linear, to_srgb
+from trace_bench.representations.splat_values import LARGEST
 from trace_bench.system.errors import TraceBenchError
 
 SUFFIXES = (".ply", ".obj", ".glb", ".stl", ".off")
+_READERS = {".obj": read_obj, ".glb": read_glb, ".ply": read_ply}
 
 
 @dataclass(frozen=True)
@@ -74,20 +79,30 @@ class TriangleMesh:
 
 
 def load_mesh(path: Path) -> TriangleMesh:
-    """The triangles of a .ply, .obj, .glb, .stl or .off, with all its parts joined."""
+    """The triangles of a .ply, .obj, .glb, .stl or .off, with all its parts joined.
+
+    Raises: TraceBenchError if the file cannot be read, has no surface, or has colours that are not supported.
+    """
     if not path.is_file():
         raise TraceBenchError(f"The file {path} does not exist; use the path of a mesh.")
     if path.suffix.lower() not in SUFFIXES:
         raise TraceBenchError(f"{path} is not a supported mesh; use one of {', '.join(SUFFIXES)}.")
-    parts = read_parts(path)
+    parts = _READERS.get(path.suffix.lower(), _read_plain)(path)
     if not parts:
         raise TraceBenchError(f"{path} has no triangles; use a mesh with faces.")
     mesh = _joined(parts)
-    if bad := int((~np.isfinite(mesh.vertices)).any(axis=-1).sum()):
-        raise TraceBenchError(f"{path} has NaN or infinite positions in {bad} of {len(mesh.vertices)} vertices.")
+    usable = (np.abs(mesh.vertices) <= LARGEST).all(axis=-1)
+    if bad := int((~usable).sum()):
+        raise TraceBenchError(
+            f"{path} has NaN, infinite or too large positions at {bad} of {len(usable)} vertices; repair it."
+        )
     if not mesh.areas().any():
         raise TraceBenchError(f"{path} has only triangles without area; use a mesh with a surface.")
     return mesh
+
+
+def _read_plain(path: Path) -> list[MeshPart]:
+    return [part_of(mesh, own_colors(mesh)) for mesh in loaded(path, path.read_bytes(), {})]
 
 
 def _joined(parts: list[MeshPart]) -> TriangleMesh:

@@ -17,7 +17,9 @@ _DARK = 32.0  # floats from 1.05 up to here may be 0 to 255, or 0 to 1 far beyon
 def color_columns(names: Sequence[str]) -> tuple[str, str, str] | None:
     """The columns of red, green and blue among `names`, in any case; None if there are none."""
     for wanted in COLOR_COLUMNS:
-        found = [next((n for n in (color, *names) if n in names and n.lower() == color), "") for color in wanted]
+        found = [
+            next((n for n in (color, *names) if n in names and n.lower() == color), "") for color in wanted
+        ]
         if all(found):
             return found[0], found[1], found[2]
     return None
@@ -33,7 +35,9 @@ def unit_colors(stored: Sequence[np.ndarray], where: str) -> np.ndarray:
     """
     table = np.stack([np.asarray(column, np.float64) for column in stored], axis=-1)
     if bad := int((~np.isfinite(table)).any(axis=-1).sum()):
-        raise TraceBenchError(f"{where} has NaN or infinite colours in {bad} of {len(table)} rows; remove them.")
+        raise TraceBenchError(
+            f"{where} has NaN or infinite colours in {bad} of {len(table)} rows; remove them."
+        )
     low, high = (float(table.min()), float(table.max())) if table.size else (0.0, 0.0)
     largest = _largest_stored(np.asarray(stored[0]).dtype, low, high)
     if largest is None:

@@ -22,14 +22,16 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def normals_in(folder: Path) -> list[Path]:
     """normal_<i>.png of each image <i> of `pictures_in`, in its order; empty if the folder has none."""
-    found = {int(path.stem.partition("_")[2]): path for path in folder.glob("normal_*.png") if _is_normal(path)}
+    found = {
+        int(path.stem.partition("_")[2]): path for path in folder.glob("normal_*.png") if _is_normal(path)
+    }
     numbers = [number for number, _ in _ordered(folder)]
     missing = [number for number in numbers if number not in found]
     if not found:
         return []
     if missing:
         raise TraceBenchError(
-            f"{folder} has normal maps, but not normal_{missing[0]}.png; add one for each image, or remove all."
+            f"{folder} has normal maps, but no normal_{missing[0]}.png; add one per image, or remove all."
         )
     return [found[number] for number in numbers]
 
@@ -48,8 +50,8 @@ def _ordered(folder: Path) -> list[tuple[int, Path]]:
     for path, part in zip(colours, parts, strict=True):
         if part[::2] != parts[0][::2]:
             raise TraceBenchError(
-                f"{folder} holds {colours[0].name} and {path.name}, which cannot be put in one order; use names "
-                "that differ only in a number."
+                f"{folder} holds {colours[0].name} and {path.name}, which cannot be put in one order; use "
+                "names that differ only in a number."
             )
     rows = [tuple(map(int, part[1::2])) for part in parts]
     column = _deciding_column(rows, folder, [path.name for path in colours])
@@ -57,7 +59,7 @@ def _ordered(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _deciding_column(rows: Sequence[tuple[int, ...]], folder: Path, names: Sequence[str]) -> int:
-    """The index of the number that orders the rows; other numbers may vary if they never fall in this order."""
+    """The index of the number that orders the rows; in this order, no other number may fall."""
     if len(rows) == 1:
         return len(rows[0]) - 1
     columns = list(zip(*rows, strict=True))

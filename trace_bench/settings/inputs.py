@@ -1,8 +1,8 @@
 """Input files of a run: located for each prompt, and identified by their content.
 
 A group's YAML lists them under `inputs`, setting -> kind, so that an init or method that reads a file needs
-no other code: `file` (with the materials and textures of a mesh), `asset` (a file, or a folder of images), `run` (the
-folder of a finished run) or `model` (a folder of weights, or a hub repository).
+no other code: `file` (with the materials and textures of a mesh), `asset` (a file, or a folder of images),
+`run` (the folder of a finished run) or `model` (a folder of weights, or a hub repository).
 """
 
 from __future__ import annotations

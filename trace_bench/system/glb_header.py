@@ -91,9 +91,7 @@ def image_index(header: Mapping[str, Any], material: GlbMaterial) -> int | None:
 
 
 def glb_files(path: Path) -> dict[str, Path]:
-    """The files that a .glb names: URI -> file; refuses one that does not exist. Images that are no base colour
-    do not count.
-    """
+    """The buffers and base-colour images that a .glb names: URI -> file; refuses one that does not exist."""
     try:
         header, _ = read_header(path)
         images = {image_index(header, material_of(m)) for m in header.get("materials", [])}
@@ -105,6 +103,6 @@ def glb_files(path: Path) -> dict[str, Path]:
     for uri in dict.fromkeys(uri for uri in uris if not uri.startswith("data:")):
         file = find_named(uri, [path.parent]) or find_named(urllib.parse.unquote(uri), [path.parent])
         if file is None:
-            raise TraceBenchError(f"{path} needs the file {printable(uri)}, which does not exist; put it beside it.")
+            raise TraceBenchError(f"{path} needs {printable(uri)}, which does not exist; put it beside it.")
         found[uri] = file
     return found

@@ -43,6 +43,10 @@ def ply_texture(path: Path) -> Path | None:
         return None
     found = find_named(names[-1], [path.parent])
     if len(names) > 1 or found is None:
-        why = "several textures; use one" if len(names) > 1 else "a texture that does not exist; put it beside it"
+        why = (
+            "several textures; use one"
+            if len(names) > 1
+            else "a texture that does not exist; put it beside it"
+        )
         raise TraceBenchError(f"{path} needs {', '.join(map(printable, names))}: {why}.")
     return found

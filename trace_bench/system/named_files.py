@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 def find_named(name: str, folders: Sequence[Path]) -> Path | None:
     """The file that another file in `folders` calls `name`; None if there is none.
 
-    Backslashes separate folders, and upper and lower case are the same if no name fits exactly. Of an absolute
-    path that does not exist here, the last part is looked for in `folders`.
+    Backslashes separate folders, and upper and lower case are the same if no name fits exactly. Of an
+    absolute path that does not exist here, the last part is looked for in `folders`.
     """
     name = name.strip().strip('"')
     literal = [folder / name for folder in folders]

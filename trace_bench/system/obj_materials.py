@@ -121,7 +121,7 @@ def _material(name: str, values: dict[str, str], library: Path, obj_folder: Path
     diffuse, transparency = _color(values.get("kd")), _transparency(values)
     if transparency:
         return ObjMaterial(name, diffuse, None, f"{transparency}; transparent materials are not supported")
-    if "map_kd" not in values:
+    if not values.get("map_kd"):
         return ObjMaterial(name, diffuse)
     file, option = _without_options(values["map_kd"])
     texture = find_named(file, [library.parent, obj_folder])
@@ -164,7 +164,7 @@ def _numbers(text: str) -> list[float]:
 def _without_options(text: str) -> tuple[str, str]:
     """(file name, first option that changes the picture or "") of what follows `map_Kd`."""
     changing = ""
-    while text.startswith("-") and text.split()[0].lower() in _OPTIONS:
+    while text.startswith("-") and text.split(maxsplit=1)[0].lower() in _OPTIONS:
         option, _, text = text.partition(" ")
         most, harmless = _OPTIONS[option.lower()]
         text = text.strip()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SH_C0 = 0.28209479177387814  # rgb = 0.5 + SH_C0 * f_dc
 
+
 def write_splat_ply(path: Path, params: Mapping[str, Tensor]) -> Path:
     """Write Gaussians as binary little-endian float32.
 
