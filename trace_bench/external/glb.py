@@ -27,14 +27,14 @@ _EXTENSIONS = ("EXT_texture_webp", "KHR_lights_punctual", "KHR_materials_", "KHR
 def read_glb(path: Path) -> list[MeshPart]:
     """Colour of the vertices x factor x texture, multiplied in linear light (glTF 2.0, 3.9.2)."""
     try:
-        header, chunks = read_header(path)
+        header, end = read_header(path)
         materials = [material_of(material) for material in header.get("materials", [])]
         _check_glb(header, path)
         numbered = _with_numbered_materials(header, materials)
         by_trimesh = "trimesh" in str(header.get("asset", {}).get("generator", ""))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise TraceBenchError(f"{path} cannot be read as a mesh ({first_line(error)}).") from error
-    meshes = loaded(path, with_header(numbered, chunks), glb_files(path))
+    meshes = loaded(path, with_header(numbered, path.read_bytes()[end:]), glb_files(path))
     return [_glb_part(mesh, materials, by_trimesh, path) for mesh in meshes]
 
 

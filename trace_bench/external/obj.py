@@ -39,10 +39,8 @@ def read_obj(path: Path) -> list[MeshPart]:
         )
     library = "".join(f"newmtl m{i}\n" for i in range(len(names))).encode()
     numbered = with_materials_numbered(content, names)
-    if not textured:
-        numbered = _without_uv(
-            numbered
-        )  # trimesh drops the colours of vertices that have texture coordinates
+    if has_colors and not textured:
+        numbered = _without_uv(numbered)  # beside texture coordinates, trimesh drops the colours of vertices
     meshes = loaded(path, numbered, {"materials": library})
     return [_obj_part(mesh, found.materials, names, path) for mesh in meshes]
 

@@ -13,7 +13,8 @@ from typing import Any
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.named_files import find_named, printable
 
-_JSON = 0x4E4F534A
+_START = 20  # bytes before the JSON text
+_JSON = 0x4E4F534A  # the type of its chunk
 _SPECULAR = "KHR_materials_pbrSpecularGlossiness"
 _TRANSFORM = "KHR_texture_transform"
 
@@ -39,29 +40,29 @@ class GlbMaterial:
         return ""
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], bytes]:
-    """(the JSON header, all chunks after it) of a .glb.
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """(the JSON header, where the chunks after it start) of a .glb.
 
     Raises: ValueError if the file is no .glb of version 2.
     """
-    content = path.read_bytes()
-    try:
-        magic, version, _, length, kind = struct.unpack_from("<4sIIII", content)
-    except struct.error as error:
-        raise ValueError("the file is too short") from error
-    if magic != b"glTF" or version != 2 or kind != _JSON:
-        raise ValueError("it does not start like a glTF 2.0 file")
-    header = json.loads(content[20 : 20 + length])
+    with path.open("rb") as stream:
+        try:
+            magic, version, _, length, kind = struct.unpack("<4sIIII", stream.read(_START))
+        except struct.error as error:
+            raise ValueError("the file is too short") from error
+        if magic != b"glTF" or version != 2 or kind != _JSON:
+            raise ValueError("it does not start like a glTF 2.0 file")
+        header = json.loads(stream.read(length))
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
-    return header, content[20 + length :]
+    return header, _START + length
 
 
 def with_header(header: Mapping[str, Any], chunks: bytes) -> bytes:
     """A .glb with this header."""
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 4)
-    length = 20 + len(text) + len(chunks)
+    length = _START + len(text) + len(chunks)
     return struct.pack("<4sIIII", b"glTF", 2, length, len(text), _JSON) + text + chunks
 
 

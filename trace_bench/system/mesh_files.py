@@ -41,12 +41,9 @@ def ply_texture(path: Path) -> Path | None:
     names = _TEXTURE.findall(header)
     if not names or not _COORDINATES.search(header):
         return None
-    found = find_named(names[-1], [path.parent])
-    if len(names) > 1 or found is None:
-        why = (
-            "several textures; use one"
-            if len(names) > 1
-            else "a texture that does not exist; put it beside it"
-        )
-        raise TraceBenchError(f"{path} needs {', '.join(map(printable, names))}: {why}.")
+    if len(names) > 1:
+        raise TraceBenchError(f"{path} has {len(names)} textures, but only one is supported; merge them.")
+    found = find_named(names[0], [path.parent])
+    if found is None:
+        raise TraceBenchError(f"{path} needs {printable(names[0])}, which does not exist; put it beside it.")
     return found
