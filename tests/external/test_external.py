@@ -250,6 +250,9 @@ def test_a_contestant_that_nobody_sees_is_refused(tmp_path, splats, box):
     far.export(tmp_path / "far.ply")
     assert "place it with method.radius" in failed(tmp_path, tmp_path / "far.ply")
     assert made(tmp_path, tmp_path / "far.ply", "method.radius=0.8")[1].n_primitives == 12
+    far.apply_scale(1e7)
+    far.export(tmp_path / "huge.ply")
+    assert made(tmp_path, tmp_path / "huge.ply", "method.radius=0.8")[1].n_primitives == 12
     white = tmp_path / "white"
     white.mkdir()
     for i in range(3):

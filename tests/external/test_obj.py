@@ -133,3 +133,11 @@ def test_the_alpha_of_a_texture_is_ignored(tmp_path):
     path = textured_obj(tmp_path)
     Image.new("RGBA", (4, 4), (*RED, 0)).save(tmp_path / "tex.png")
     assert color(path) == RED
+
+
+def test_quads_and_negative_indices(tmp_path):
+    corners = "v 0 0 0\nv 2 0 0\nv 2 1 0\nv 0 1 0\n"
+    for i, faces in enumerate(("f 1 2 3 4\n", "f -4 -3 -2\nf -4 -2 -1\n")):
+        path = tmp_path / f"{i}.obj"
+        path.write_text(corners + faces)
+        assert load_mesh(path).areas().sum() == pytest.approx(2.0)
