@@ -185,3 +185,10 @@ def test_meshes_without_a_surface_are_refused(tmp_path):
         (tmp_path / "x.obj").write_text(f"v 0 0 0\nv 1 0 0\nv 0 {value} 0\nv 0 1 0\nf 1 2 3\nf 1 2 4\n")
         with pytest.raises(TraceBenchError, match="positions at 1 of 4 vertices"):
             load_mesh(tmp_path / "x.obj")
+
+
+def test_corners_that_do_not_exist_are_refused(tmp_path):
+    for index in ("9", "-1"):
+        path = ply(tmp_path / "x.ply", "", [""] * 4, f"3 0 1 2\n3 0 2 {index}\n")
+        with pytest.raises(TraceBenchError, match="has 1 of 2 triangles with corners that do not exist"):
+            load_mesh(path)

@@ -141,3 +141,9 @@ def test_quads_and_negative_indices(tmp_path):
         path = tmp_path / f"{i}.obj"
         path.write_text(corners + faces)
         assert load_mesh(path).areas().sum() == pytest.approx(2.0)
+
+
+def test_vertices_without_three_coordinates_are_refused(tmp_path):
+    (tmp_path / "x.obj").write_text("v 0 0\nv 1 0\nv 0 1\nf 1 2 3\n")
+    with pytest.raises(TraceBenchError, match="has vertices without three coordinates"):
+        load_mesh(tmp_path / "x.obj")

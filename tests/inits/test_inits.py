@@ -166,6 +166,10 @@ def test_files_that_will_not_do(tmp_path):
     (tmp_path / "text.ply").write_text("this is not a ply")
     header = b"ply\nformat binary_little_endian 1.0\nelement vertex 9\nproperty float x\nend_header\n"
     (tmp_path / "binary.ply").write_bytes(header)  # and no data
+    columns = "property int x\nproperty int y\nproperty int z\nend_header\n"
+    (tmp_path / "overflow.ply").write_text(
+        f"ply\nformat ascii 1.0\nelement vertex 1\n{columns}1 2 {10**20}\n"
+    )
     write(tmp_path / "flat.ply", {"x": np.zeros(2, np.float32), "y": np.zeros(2, np.float32)})
     write(tmp_path / "empty.ply", xyz(0))
     write(tmp_path / "point.ply", {"x": np.ones(2), "y": np.ones(2), "z": np.ones(2)})
@@ -173,6 +177,7 @@ def test_files_that_will_not_do(tmp_path):
         ("missing.ply", {}, "does not exist"),
         ("text.ply", {}, "cannot be read"),
         ("binary.ply", {}, "cannot be read"),
+        ("overflow.ply", {}, "cannot be read"),
         ("flat.ply", {}, "no vertices with x, y and z"),
         ("empty.ply", {}, "no vertices"),
         ("point.ply", {"radius": 1.0}, "are identical"),

@@ -41,6 +41,14 @@ def loaded(path: Path, content: bytes, others: Mapping[str, Path | bytes], **opt
     except Exception as error:  # each format's reader raises different errors
         raise TraceBenchError(f"{path} cannot be read as a mesh ({first_line(error)}).") from error
     meshes = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+    for mesh in meshes:
+        if mesh.vertices.shape[1] != 3:
+            raise TraceBenchError(f"{path} has vertices without three coordinates; repair it.")
+        beyond = (mesh.faces < 0) | (mesh.faces >= len(mesh.vertices))
+        if bad := int(beyond.any(axis=-1).sum()):
+            raise TraceBenchError(
+                f"{path} has {bad} of {len(mesh.faces)} triangles with corners that do not exist; repair it."
+            )
     for mesh in meshes:  # `dump` copies a part without these
         visual: Any = mesh.visual
         attributes = getattr(scene.geometry[mesh.metadata["name"]].visual, "vertex_attributes", {})

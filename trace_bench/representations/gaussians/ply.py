@@ -98,7 +98,7 @@ def read_vertices(path: Path) -> np.ndarray:
         raise TraceBenchError(f"The file {path} does not exist; use the path of an existing .ply.")
     try:
         elements = {element.name: element.data for element in PlyData.read(str(path))}
-    except (PlyParseError, UnicodeDecodeError, ValueError) as error:
+    except (PlyParseError, UnicodeDecodeError, ValueError, OverflowError, MemoryError) as error:
         raise TraceBenchError(f"{path} cannot be read as .ply ({error}); use a valid .ply file.") from error
     vertices = elements.get("vertex")
     if vertices is None or len(vertices) == 0 or not {"x", "y", "z"} <= set(vertices.dtype.names or ()):
