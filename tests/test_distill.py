@@ -185,3 +185,26 @@ def test_backgrounds() -> None:
     random = background_colour("random", 2, rng, torch.device("cpu"))
     assert random.shape == (2, 3)
     assert not torch.equal(random[0], random[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "untouched", "advice"),
+    [
+        ("render", 0, True, "the init itself cannot be rendered"),
+        ("latents", 0, True, "look at the prior"),
+        ("render", 3, False, "lower the learning rate"),
+        ("representation.params.scales", 0, False, "lower the learning rate"),
+    ],
+)
+def test_the_advice_fits_what_went_wrong(name: str, step: int, untouched: bool, advice: str) -> None:
+    said = str(NonFiniteError(step, name, untouched))
+    assert said.startswith(f"The {name} became non-finite at step {step}; ")
+    assert advice in said
+    assert ("learning rate" in said) is not untouched
+
+
+def test_a_start_that_cannot_be_rendered_is_blamed(prior: StableDiffusionPrior) -> None:
+    canvas = make_representation("rgb", prior)
+    canvas.canvas.data[..., 0, 0] = float("nan")
+    with pytest.raises(NonFiniteError, match="render became non-finite at step 0; the init itself"):
+        run(prior, make_method("sds", prior), canvas)

@@ -25,13 +25,16 @@ Background = Literal["random", "black", "white"]
 
 
 class NonFiniteError(TraceBenchError):
-    """A value of the run became NaN or infinite."""
+    """A value of the run became NaN or infinite; `untouched` if no step had changed the init yet."""
 
-    def __init__(self, step: int, name: str) -> None:
-        super().__init__(
-            f"The {name} became non-finite at step {step}; lower the learning rate or the guidance scale, "
-            "or inspect the last checkpoint."
-        )
+    def __init__(self, step: int, name: str, untouched: bool = False) -> None:
+        if not untouched:
+            how = "lower the learning rate or the guidance scale, or inspect the last checkpoint"
+        elif name == "render":
+            how = "the init itself cannot be rendered; use another init, or repair its file"
+        else:
+            how = "nothing was optimised yet, so look at the prior (its weights and dtype) and the method"
+        super().__init__(f"The {name} became non-finite at step {step}; {how}.")
         self.step = step
         self.name = name
 
@@ -77,7 +80,7 @@ class FiniteMonitor:
         first = self._first.tolist()
         step = min(first)
         if step < self._never:
-            raise NonFiniteError(step, self.NAMES[first.index(step)])
+            raise NonFiniteError(step, self.NAMES[first.index(step)], untouched=step == 0)
 
 
 def distill(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from mesh_files import RED, texture, textured_obj
 from PIL import Image
 
 from trace_bench.cameras import EvaluationRig
@@ -213,3 +214,68 @@ def test_pictures_of_a_run_can_be_a_contestant(tmp_path, splats):
     for i in range(EvaluationRig(n_views=3).n_views):
         np.testing.assert_array_equal(picture(first, i), picture(second, i))
         np.testing.assert_array_equal(picture(first, i, "normal"), picture(second, i, "normal"))
+
+
+def failed(tmp_path, asset, *overrides):
+    (spec,) = plan(tmp_path, asset, *overrides)
+    outcome = make_asset(spec)
+    assert outcome.status == "failed"
+    assert read_manifest(outcome.folder).status == "failed"
+    assert not (outcome.folder / "renders").exists()
+    return outcome.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("opacities", float("nan"), "opacity is NaN in 1 of 300 rows"),
+        ("scales", 100.0, "scale_0 is too large"),
+        ("quats", 0.0, "are all 0 in 1 of 300 rows"),
+    ],
+)
+def test_gaussians_with_one_bad_row_are_refused(tmp_path, splats, name, value, word):
+    params = {key: tensor.clone() for key, tensor in read_splat_ply(splats).items()}
+    params[name][7] = value
+    said = failed(tmp_path, write_splat_ply(tmp_path / "bad.ply", params))
+    assert "bad.ply: " in said
+    assert word in said
+
+
+def test_a_contestant_that_nobody_sees_is_refused(tmp_path, splats, box):
+    params = read_splat_ply(splats)
+    hidden = write_splat_ply(tmp_path / "hidden.ply", params | {"opacities": torch.full((300,), -20.0)})
+    assert "No camera of the rig sees anything" in failed(tmp_path, hidden)
+    far = trimesh.creation.box((0.1, 0.1, 0.1))
+    far.apply_translation([0.0, 0.0, 500.0])
+    far.export(tmp_path / "far.ply")
+    assert "place it with method.radius" in failed(tmp_path, tmp_path / "far.ply")
+    assert made(tmp_path, tmp_path / "far.ply", "method.radius=0.8")[1].n_primitives == 12
+    far.apply_scale(1e7)
+    far.export(tmp_path / "huge.ply")
+    assert made(tmp_path, tmp_path / "huge.ply", "method.radius=0.8")[1].n_primitives == 12
+    white = tmp_path / "white"
+    white.mkdir()
+    for i in range(3):
+        Image.new("RGBA", (32, 32), (255, 0, 0, 0)).save(white / f"{i}.png")
+    assert "are all white" in failed(tmp_path, white)
+
+
+def test_pictures_come_in_the_order_of_the_number_that_varies(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for i, n in enumerate((0, 2, 10)):
+        Image.new("RGB", (32, 32), (40 * i, 0, 0)).save(theirs / f"{n}_rgb_512.png")
+    folder, _ = made(tmp_path, theirs)
+    assert [picture(folder, i)[0, 0, 0] for i in range(3)] == [0, 40, 80]
+    Image.new("RGB", (32, 32)).save(theirs / "cover.png")
+    with pytest.raises(TraceBenchError, match="cannot be put in one order"):
+        plan(tmp_path, theirs)
+
+
+def test_a_changed_texture_makes_a_new_run(tmp_path):
+    path = textured_obj(tmp_path, "newmtl mat\n\tmap_Kd\ttex.png\n")
+    first, _ = made(tmp_path, path, "method.radius=0.8")
+    texture(tmp_path / "tex.png", (0, 0, 255))
+    second, _ = made(tmp_path, path, "method.radius=0.8")
+    assert picture(first, 0)[16, 16].tolist() == list(RED)
+    assert picture(second, 0)[16, 16].tolist() == [0, 0, 255]

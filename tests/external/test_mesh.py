@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import trimesh
+from mesh_files import RED, texture
 from PIL import Image
 
-from trace_bench.external.mesh import GREY, load_mesh
+from trace_bench.external.mesh import load_mesh
+from trace_bench.external.mesh_part import GREY
 from trace_bench.external.placement import Placement
 from trace_bench.system.errors import TraceBenchError
 
@@ -111,3 +113,82 @@ def test_files_that_will_not_do(tmp_path):
         with pytest.raises(TraceBenchError, match=word) as refusal:
             load_mesh(tmp_path / name)
         assert "\n" not in str(refusal.value)
+
+
+def ply(path, header, rows, faces="3 0 1 2\n3 0 2 3\n", of_faces=""):
+    """A square as ASCII .ply; header: further properties of the vertices; rows: their values."""
+    corners = ["0 0 0", "1 0 0", "1 1 0", "0 1 0"]
+    lines = "".join(f"{corner} {row}\n" for corner, row in zip(corners, rows, strict=True))
+    path.write_text(
+        "ply\nformat ascii 1.0\n" + ("comment TextureFile tex.png\n" if "float s" in header else "")
+        + "element vertex 4\nproperty float x\nproperty float y\nproperty float z\n" + header
+        + "element face 2\nproperty list uchar int vertex_indices\n" + of_faces
+        + "end_header\n" + lines + faces
+    )  # fmt: skip
+    return path
+
+
+def only_color(path):
+    _, colors = load_mesh(path).sample(20, np.random.default_rng(0))
+    assert np.ptp(colors, axis=0).max() < 1e-6
+    return colors[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        ("uchar", "255 51 0"),
+        ("int", "255 51 0"),
+        ("ushort", "65535 13107 0"),
+        ("float", "255 51 0"),
+        ("float", "1 0.2 0"),
+    ],
+)
+@pytest.mark.parametrize(
+    "names", ["red green blue", "Red Green Blue", "diffuse_red diffuse_green diffuse_blue"]
+)
+def test_ply_vertex_colours_of_every_type(tmp_path, kind, row, names):
+    header = "".join(f"property {kind} {name}\n" for name in names.split())
+    assert only_color(ply(tmp_path / "x.ply", header, [row] * 4)) == pytest.approx([1.0, 0.2, 0.0], abs=1e-6)
+
+
+def test_ply_colours_beside_texture_coordinates_and_textures(tmp_path):
+    coordinates = "property float u\nproperty float v\n"
+    colors = "".join(f"property uchar {name}\n" for name in ("red", "green", "blue"))
+    assert only_color(ply(tmp_path / "x.ply", coordinates + colors, ["0 0 255 0 0"] * 4)) == [1.0, 0.0, 0.0]
+    textured = ply(tmp_path / "y.ply", "property float s\nproperty float t\n", ["0.5 0.5"] * 4)
+    with pytest.raises(TraceBenchError, match=r"y\.ply needs tex\.png, which does not exist"):
+        load_mesh(textured)
+    texture(tmp_path / "Tex.PNG")
+    assert only_color(textured) == pytest.approx([value / 255 for value in RED], abs=1e-6)
+
+
+def test_ply_face_colours_are_bytes(tmp_path):
+    of_faces = "".join(f"property {{}} {name}\n" for name in ("red", "green", "blue"))
+    faces = "3 0 1 2 255 0 0\n3 0 2 3 255 0 0\n"
+    assert only_color(ply(tmp_path / "x.ply", "", [""] * 4, faces, of_faces.replace("{}", "uchar"))) == [
+        1,
+        0,
+        0,
+    ]
+    with pytest.raises(TraceBenchError, match="face colours that are no bytes"):
+        load_mesh(ply(tmp_path / "x.ply", "", [""] * 4, faces, of_faces.replace("{}", "int")))
+
+
+def test_meshes_without_a_surface_are_refused(tmp_path):
+    trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [2, 0, 0]], [[0, 1, 2]], process=False).export(
+        tmp_path / "flat.ply"
+    )
+    with pytest.raises(TraceBenchError, match=r"flat\.ply has only triangles without area"):
+        load_mesh(tmp_path / "flat.ply")
+    for value in ("nan", "inf", "1e200"):
+        (tmp_path / "x.obj").write_text(f"v 0 0 0\nv 1 0 0\nv 0 {value} 0\nv 0 1 0\nf 1 2 3\nf 1 2 4\n")
+        with pytest.raises(TraceBenchError, match="positions at 1 of 4 vertices"):
+            load_mesh(tmp_path / "x.obj")
+
+
+def test_corners_that_do_not_exist_are_refused(tmp_path):
+    for index in ("9", "-1"):
+        path = ply(tmp_path / "x.ply", "", [""] * 4, f"3 0 1 2\n3 0 2 {index}\n")
+        with pytest.raises(TraceBenchError, match="has 1 of 2 triangles with corners that do not exist"):
+            load_mesh(path)

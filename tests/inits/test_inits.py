@@ -166,6 +166,10 @@ def test_files_that_will_not_do(tmp_path):
     (tmp_path / "text.ply").write_text("this is not a ply")
     header = b"ply\nformat binary_little_endian 1.0\nelement vertex 9\nproperty float x\nend_header\n"
     (tmp_path / "binary.ply").write_bytes(header)  # and no data
+    columns = "property int x\nproperty int y\nproperty int z\nend_header\n"
+    (tmp_path / "overflow.ply").write_text(
+        f"ply\nformat ascii 1.0\nelement vertex 1\n{columns}1 2 {10**20}\n"
+    )
     write(tmp_path / "flat.ply", {"x": np.zeros(2, np.float32), "y": np.zeros(2, np.float32)})
     write(tmp_path / "empty.ply", xyz(0))
     write(tmp_path / "point.ply", {"x": np.ones(2), "y": np.ones(2), "z": np.ones(2)})
@@ -173,9 +177,62 @@ def test_files_that_will_not_do(tmp_path):
         ("missing.ply", {}, "does not exist"),
         ("text.ply", {}, "cannot be read"),
         ("binary.ply", {}, "cannot be read"),
+        ("overflow.ply", {}, "cannot be read"),
         ("flat.ply", {}, "no vertices with x, y and z"),
         ("empty.ply", {}, "no vertices"),
         ("point.ply", {"radius": 1.0}, "are identical"),
     ):
         with pytest.raises(TraceBenchError, match=word):
             PlyPoints(str(tmp_path / name), **options)(RNG)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "word"),
+    [
+        ("opacities", float("inf"), "opacity is infinite in 1 of 40 rows"),
+        ("scales", float("-inf"), "scale_0 is infinite in 1 of 40 rows; scale_1"),
+        ("quats", 0.0, "rot_0, rot_1, rot_2, rot_3 are all 0 in 1 of 40 rows"),
+    ],
+)
+def test_bad_rows_of_gaussians_are_named(tmp_path, splats, column, value, word):
+    splats[column][3] = value
+    path = write_splat_ply(tmp_path / "bad.ply", splats)
+    with pytest.raises(TraceBenchError, match=rf"bad\.ply: {word}"):
+        PlyPoints(str(path))(RNG)
+    assert len(PlyPoints(str(path), keep_splats=False)(RNG)) == 40  # only centres and colours are used
+
+
+def test_bad_positions_of_points_are_named(tmp_path):
+    columns = xyz(9)
+    columns["y"][2:4] = np.nan
+    with pytest.raises(TraceBenchError, match=r"bad\.ply: y is NaN or infinite in 2 of 9 rows"):
+        PlyPoints(write(tmp_path / "bad.ply", columns))(RNG)
+    columns["y"] = np.full(9, 1e300)  # a double beyond float32
+    with pytest.raises(TraceBenchError, match=r"y is NaN or infinite in 9 of 9 rows"):
+        PlyPoints(write(tmp_path / "bad.ply", columns))(RNG)
+
+
+def test_2d_gaussians_and_incomplete_ones_are_not_points(tmp_path, splats):
+    path = write_splat_ply(tmp_path / "splat.ply", splats)
+    table = PlyData.read(str(path))["vertex"].data
+    for dropped, word in (
+        ("scale_2", r"contains 2D Gaussians \(scale_0 and scale_1 without"),
+        ("opacity", "lack opacity"),
+    ):
+        columns = {name: np.asarray(table[name]) for name in table.dtype.names if name != dropped}
+        flat = write(tmp_path / "flat.ply", columns)
+        with pytest.raises(TraceBenchError, match=word):
+            PlyPoints(flat)(RNG)
+        assert PlyPoints(flat, keep_splats=False)(RNG).splats is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(np.uint8, 255), (np.uint16, 65535), (np.uint16, 255), (np.int32, 255), (np.float32, 255)],
+)
+def test_ply_colours_of_every_type(tmp_path, dtype, scale):
+    columns = xyz()
+    for name, value in (("Red", 1.0), ("Green", 0.2), ("Blue", 0.0)):
+        columns[name] = np.full(5, round(value * scale), dtype)
+    cloud = PlyPoints(write(tmp_path / "x.ply", columns))(RNG)
+    torch.testing.assert_close(cloud.colors, torch.tensor([1.0, 0.2, 0.0]).expand(5, 3))

@@ -14,6 +14,7 @@ from trace_bench.cameras import EvaluationRig
 from trace_bench.render import Render
 from trace_bench.run_folder import rendering
 from trace_bench.run_folder.rendering import render_views, write_film, write_renders
+from trace_bench.system.errors import TraceBenchError
 
 CPU = torch.device("cpu")
 RIG = EvaluationRig(n_views=10, elevation_deg=15.0, distance=2.65, fovy_deg=42.5, resolution=32)
@@ -184,3 +185,24 @@ def test_rendering_keeps_no_graph():
             return found
 
     render_views(Learning(), RIG.cameras(), no_decoder, CPU)
+
+
+@pytest.mark.parametrize("what", ["rgb", "alpha", "depth", "normal"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_not_written(tmp_path, what, value):
+    class Bad(Card):
+        def render(self, cameras, background, with_normals=False):
+            render = super().render(cameras, background, with_normals)
+            if 9.0 in (cameras.azimuth_deg / 36.0).round() % 10:  # the last of ten views
+                getattr(render, what)[-1, 3, 3] = value
+            return render
+
+    name = "colour" if what == "rgb" else what
+    with pytest.raises(TraceBenchError, match=f"The rendered {name} of view 9 is NaN or infinite"):
+        write_renders(Bad(), RIG, no_decoder, CPU, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_decoded_picture_that_is_not_finite_is_not_written(tmp_path):
+    with pytest.raises(TraceBenchError, match="The rendered colour of view 0"):
+        write_renders(Canvas(), RIG, lambda latents: torch.full((1, 3, 8, 8), torch.nan), CPU, tmp_path)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from quick_runs import STEPS, asset, folders, spec, stamp, statuses
+from quick_runs import SMALL_3D, STEPS, asset, folders, spec, stamp, statuses
 
 from trace_bench.methods.sds import SDS
+from trace_bench.representations.gaussians.gaussians import Gaussians
 from trace_bench.run_folder.manifest import is_done, read_manifest
 from trace_bench.runs import run, warm_up
 from trace_bench.runs.checkpoint import CHECKPOINT
@@ -292,3 +293,23 @@ def test_command_line_help_names_every_run_level_key(capsys):
 def test_an_error_of_the_users_is_not_shown_with_a_traceback():
     assert run.sentence(TraceBenchError("Do this.")) == "Do this."
     assert run.sentence(ValueError("a\n  b")) == "ValueError: a b"
+
+
+def test_a_render_that_is_not_finite_is_never_done(out, monkeypatch):
+    """Whatever made it: here, only the renders at the end, which ask for normals, are affected."""
+    render = Gaussians.render
+
+    def bad(self, cameras, background, with_normals=False):
+        made = render(self, cameras, background, with_normals)
+        if with_normals:
+            made.depth[0, 8, 8] = float("nan")
+            made.alpha[0, 8, 8] = 1.0
+        return made
+
+    monkeypatch.setattr(Gaussians, "render", bad)
+    outcome = make_asset(spec(out, *SMALL_3D))
+    assert outcome.status == "failed"
+    assert "The rendered depth of view 0 is NaN or infinite" in outcome.message
+    assert read_manifest(outcome.folder).status == "failed"
+    monkeypatch.undo()
+    assert make_asset(spec(out, *SMALL_3D)).status == "done"

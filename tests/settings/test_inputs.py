@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from mesh_files import glb, texture, textured_obj
 
 from trace_bench.run_folder.pictures import pictures_in
 from trace_bench.settings.inputs import contents, located
@@ -105,3 +106,46 @@ def test_what_is_not_there_is_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(TraceBenchError, match="contains no images"):
         contents("method", spec("asset", asset=str(tmp_path / "empty")))
+
+
+@pytest.mark.parametrize(
+    ("library", "material", "image"),
+    [
+        ("model.mtl", "newmtl mat\n\tmap_Kd\ttex.png\n", "tex.png"),
+        ("my model.mtl", "newmtl mat\nmap_Kd tex.png\n", "tex.png"),
+        ("model.mtl", "newmtl mat\nmap_Kd my tex.png\n", "my tex.png"),
+        ("model.mtl", "newmtl mat\nmap_Kd textures\\tex.png\n", "textures/tex.png"),
+        ("model.mtl", "newmtl mat\nmap_Kd TEX.PNG\n", "tex.png"),
+        ("model.mtl", "newmtl mat\nmap_Kd -s 1 1 1 tex.png\n", "tex.png"),
+        ("model.mtl", "newmtl mat\nmap_Kd C:\\Users\\me\\tex.png\n", "tex.png"),
+    ],
+)
+def test_a_changed_texture_is_another_asset_however_it_is_named(tmp_path, library, material, image):
+    path = textured_obj(tmp_path, material, image, mtllib=library)
+    first = contents("method", spec("asset", asset=str(path)))
+    texture(tmp_path / image, (0, 0, 255))
+    second = contents("method", spec("asset", asset=str(path)))
+    assert second != first
+    (tmp_path / library).write_text(material + "Kd 0 0 0\n")
+    assert contents("method", spec("asset", asset=str(path))) not in (first, second)
+
+
+def test_textures_beside_a_glb_and_a_ply_count_too(tmp_path):
+    material = {"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}
+    mesh = glb(tmp_path / "x.glb", material, uv=True, image="tex.png")
+    header = "ply\nformat ascii 1.0\ncomment TextureFile tex.png\nelement vertex 0\nproperty float x\n"
+    ply = write(tmp_path / "x.ply", header + "property float s\nproperty float t\nend_header\n")
+    for path in (mesh, ply):
+        with pytest.raises(TraceBenchError, match=r"needs tex\.png, which does not exist"):
+            contents("init", spec(path=str(path)))
+        texture(tmp_path / "tex.png")
+        first = contents("init", spec(path=str(path)))
+        texture(tmp_path / "tex.png", (0, 0, 255))
+        assert contents("init", spec(path=str(path))) != first
+        (tmp_path / "tex.png").unlink()
+
+
+def test_a_missing_texture_is_said_before_a_run_starts(tmp_path):
+    path = textured_obj(tmp_path, image=None)
+    with pytest.raises(TraceBenchError, match=r"the material mat needs the texture tex\.png, which does not"):
+        contents("method", spec("asset", asset=str(path)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trace_bench.run_folder.manifest import RunIdentity
-from trace_bench.run_folder.pictures import pictures_in
+from trace_bench.run_folder.pictures import normals_in, pictures_in
 from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trace_bench.cameras import EvaluationRig
     from trace_bench.external.mesh_render import VisibleMesh
     from trace_bench.external.placement import Placement
+    from trace_bench.render import Renderable
     from trace_bench.representations.gaussians.gaussians import Gaussians
 
 Kind = Literal["gaussians", "mesh", "renders"]
@@ -131,6 +132,7 @@ class _Splats:
 
         params = placement.place_splats(read_splat_ply(path))
         points = PointCloud(params["means"], params["sh0"][:, 0], splats=params)
+        self.path = path
         self.gaussians: Gaussians = Gaussians(
             points, 0, (1, 1, 1), 0, device, densify={"mode": "off"}, colors="released"
         )
@@ -140,9 +142,7 @@ class _Splats:
         return self.gaussians.export(folder)
 
     def write_renders(self, rig: EvaluationRig, device: torch.device, folder: Path) -> tuple[list[str], int]:
-        from trace_bench.run_folder.rendering import write_renders
-
-        return write_renders(self.gaussians, rig, _nothing_to_decode, device, folder)
+        return _write_visible(self.gaussians, self.path, rig, device, folder)
 
 
 class _Mesh:
@@ -162,9 +162,7 @@ class _Mesh:
         return [Path(shutil.copyfile(self.path, folder / f"asset{self.path.suffix.lower()}"))]
 
     def write_renders(self, rig: EvaluationRig, device: torch.device, folder: Path) -> tuple[list[str], int]:
-        from trace_bench.run_folder.rendering import write_renders
-
-        return write_renders(self.visible, rig, _nothing_to_decode, device, folder)
+        return _write_visible(self.visible, self.path, rig, device, folder)
 
 
 class _Pictures:
@@ -189,12 +187,26 @@ class _Pictures:
                 f"asset from the cameras in any run's renders/cameras.json, or set rig.n_views={len(paths)}."
             )
         rgb = np.stack([_over_white(path, rig.resolution) for path in paths])
-        normals = [self.folder / f"normal_{i}.png" for i in range(len(paths))]
-        known = all(path.is_file() for path in normals)
-        normal = np.stack([_over_white(path, rig.resolution) for path in normals]) if known else None
-        white = np.full_like(rgb, 255)
-        views = RigRenders(rgb, white if normal is None else normal, None, None)
+        if (rgb == 255).all():
+            raise TraceBenchError(f"The images in {self.folder} are all white; render them again.")
+        normals = [_over_white(path, rig.resolution) for path in normals_in(self.folder)]
+        views = RigRenders(rgb, np.stack(normals) if normals else np.full_like(rgb, 255), None, None)
         return write_views(views, rig.cameras(), folder)
+
+
+def _write_visible(
+    asset: Renderable, path: Path, rig: EvaluationRig, device: torch.device, folder: Path
+) -> tuple[list[str], int]:
+    """Render the rig and write the files; refuses an asset that no camera sees."""
+    from trace_bench.run_folder.rendering import render_views, write_views
+
+    views = render_views(asset, rig.cameras(), _nothing_to_decode, device)
+    if views.alpha is None or not views.alpha.any():
+        raise TraceBenchError(
+            f"No camera of the rig sees anything of {path}; place it with method.radius (and method.up), or "
+            "check that it is not transparent."
+        )
+    return write_views(views, rig.cameras(), folder)
 
 
 def _over_white(path: Path, size: int) -> np.ndarray:

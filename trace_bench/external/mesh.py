@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from trace_bench.external.glb import read_glb
+from trace_bench.external.mesh_part import MeshPart, loaded, own_colors, part_of
+from trace_bench.external.obj import read_obj
 from trace_bench.external.placement import Placement
+from trace_bench.external.ply import read_ply
+from trace_bench.external.srgb import to_linear, to_srgb
+from trace_bench.representations.splat_values import LARGEST
 from trace_bench.system.errors import TraceBenchError
 
 SUFFIXES = (".ply", ".obj", ".glb", ".stl", ".off")
-GREY = 0.5  # for meshes without colours
+_READERS = {".obj": read_obj, ".glb": read_glb, ".ply": read_ply}
 
 
 @dataclass(frozen=True)
 class TriangleMesh:
     """F triangles over V vertices, world units.
 
-    A face's colour is the interpolated colour of its corners, times its texture if it has one.
+    A face's colour is the interpolated colour of its corners, times its texture if it has one; the product is
+    taken in linear light.
     """
 
     vertices: np.ndarray  # [V, 3] float64
@@ -41,6 +46,11 @@ class TriangleMesh:
         normals = np.cross(b - a, c - a)
         return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-20)
 
+    def areas(self) -> np.ndarray:
+        """Areas of the faces [F], world units squared."""
+        a, b, c = np.moveaxis(self.corners(), 1, 0)
+        return 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=-1)
+
     def colors_at(self, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Colours [K, 3] float32 at points of faces [K], given by barycentric weights [K, 3]."""
         weights = weights.astype(np.float32)
@@ -49,15 +59,12 @@ class TriangleMesh:
         for i, picture in enumerate(self.textures):
             here = index == i
             uv = (self.uv[face[here]] * weights[here, :, None]).sum(axis=1)
-            colors[here] *= _look_up(picture, uv)
+            colors[here] = _tinted(_look_up(picture, uv), colors[here])
         return colors
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """n points uniform over the surface: (points [n, 3] float64, colours [n, 3] float32)."""
-        a, b, c = np.moveaxis(self.corners(), 1, 0)
-        area = np.linalg.norm(np.cross(b - a, c - a), axis=-1)
-        if area.sum() == 0.0:
-            raise TraceBenchError("The mesh has no area; points cannot be sampled on it.")
+        area = self.areas()
         face = rng.choice(len(area), size=n, p=area / area.sum())
         u, v = rng.random(n), rng.random(n)
         beyond = u + v > 1.0
@@ -72,70 +79,60 @@ class TriangleMesh:
 
 
 def load_mesh(path: Path) -> TriangleMesh:
-    """The triangles of a .ply, .obj, .glb, .stl or .off, with all its parts joined."""
-    import trimesh
+    """The triangles of a .ply, .obj, .glb, .stl or .off, with all its parts joined.
 
+    Raises: TraceBenchError if the file cannot be read, has no surface, or has colours that are not supported.
+    """
     if not path.is_file():
         raise TraceBenchError(f"The file {path} does not exist; use the path of a mesh.")
     if path.suffix.lower() not in SUFFIXES:
         raise TraceBenchError(f"{path} is not a supported mesh; use one of {', '.join(SUFFIXES)}.")
-    logging.getLogger("trimesh").setLevel(logging.ERROR)
-    try:
-        parts = trimesh.load_scene(str(path), process=False).dump()
-    except Exception as error:  # each format's reader raises different errors
-        raise TraceBenchError(f"{path} cannot be read as a mesh ({_first_line(error)}).") from error
-    parts = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+    parts = _READERS.get(path.suffix.lower(), _read_plain)(path)
     if not parts:
         raise TraceBenchError(f"{path} has no triangles; use a mesh with faces.")
-    return _joined(parts, path)
+    mesh = _joined(parts)
+    usable = (np.abs(mesh.vertices) <= LARGEST).all(axis=-1)
+    if bad := int((~usable).sum()):
+        raise TraceBenchError(
+            f"{path} has NaN, infinite or too large positions at {bad} of {len(usable)} vertices; repair it."
+        )
+    if not mesh.areas().any():
+        raise TraceBenchError(f"{path} has only triangles without area; use a mesh with a surface.")
+    return mesh
 
 
-def _joined(parts: list[Any], path: Path) -> TriangleMesh:
-    vertices, faces, colors, uvs, texture = [], [], [], [], []
+def _read_plain(path: Path) -> list[MeshPart]:
+    return [part_of(mesh, own_colors(mesh)) for mesh in loaded(path, path.read_bytes(), {})]
+
+
+def _joined(parts: list[MeshPart]) -> TriangleMesh:
+    faces, uvs, texture = [], [], []
     textures: list[np.ndarray] = []
     offset = 0
     for part in parts:
-        corners, uv, picture = _colours(part)
-        vertices.append(np.asarray(part.vertices, np.float64))
-        faces.append(np.asarray(part.faces, np.int64) + offset)
-        colors.append(corners)
-        uvs.append(uv)
-        texture.append(np.full(len(part.faces), -1 if picture is None else len(textures), np.int64))
-        if picture is not None:
-            textures.append(picture)
+        n = len(part.faces)
+        faces.append(part.faces + offset)
+        uvs.append(np.zeros((n, 3, 2), np.float32) if part.uv is None else part.uv)
+        texture.append(np.full(n, -1 if part.texture is None else len(textures), np.int64))
+        if part.texture is not None:
+            textures.append(part.texture)
         offset += len(part.vertices)
-    mesh = TriangleMesh(
-        np.concatenate(vertices),
+    return TriangleMesh(
+        np.concatenate([part.vertices for part in parts]),
         np.concatenate(faces),
-        np.concatenate(colors),
+        np.concatenate([part.colors for part in parts]),
         np.concatenate(uvs),
         np.concatenate(texture),
         tuple(textures),
     )
-    if not np.isfinite(mesh.vertices).all():
-        raise TraceBenchError(f"{path} has NaN or infinite vertices.")
-    return mesh
 
 
-def _colours(part: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """(corner colours [F, 3, 3], corner uv [F, 3, 2], texture [H, W, 3] or None) of one part."""
-    faces, visual = np.asarray(part.faces), part.visual
-    colors = np.full((len(faces), 3, 3), GREY, np.float32)
-    uv = np.zeros((len(faces), 3, 2), np.float32)
-    if visual.kind == "vertex":
-        colors = (np.asarray(visual.vertex_colors)[:, :3] / np.float32(255.0))[faces]
-    elif visual.kind == "face":
-        colors = np.repeat((np.asarray(visual.face_colors)[:, None, :3] / np.float32(255.0)), 3, axis=1)
-    elif visual.kind == "texture":
-        material = visual.material
-        picture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-        factor = getattr(material, "baseColorFactor", None) if hasattr(material, "baseColorFactor") else None
-        if picture is None or visual.uv is None:
-            colors[:] = np.asarray(material.main_color)[:3] / np.float32(255.0)
-            return colors, uv, None
-        colors[:] = 1.0 if factor is None else np.asarray(factor)[:3] / np.float32(255.0)
-        return colors, np.asarray(visual.uv, np.float32)[faces], np.asarray(picture.convert("RGB"))
-    return colors.astype(np.float32), uv, None
+def _tinted(texture: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Texture [K, 3] times colours [K, 3], both sRGB; a white colour leaves the texture as it is."""
+    tinted = (colors != 1.0).any(axis=-1)
+    product = texture.copy()
+    product[tinted] = to_srgb(to_linear(texture[tinted]) * to_linear(colors[tinted]))
+    return product
 
 
 def _look_up(picture: np.ndarray, uv: np.ndarray) -> np.ndarray:
@@ -149,7 +146,3 @@ def _look_up(picture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     above = picture[i0, j0] * (1.0 - fx) + picture[i0, j1] * fx
     below = picture[i1, j0] * (1.0 - fx) + picture[i1, j1] * fx
     return ((above * (1.0 - fy) + below * fy) / 255.0).astype(np.float32)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

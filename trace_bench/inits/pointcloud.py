@@ -11,13 +11,20 @@ import torch
 
 from trace_bench.external.placement import Placement
 from trace_bench.inits.base import seconds_of
-from trace_bench.representations.gaussians.ply import PLY_COLUMNS, SH_C0, read_splat_ply, read_vertices
+from trace_bench.representations.gaussians.ply import (
+    SH_C0,
+    finite_table,
+    is_splat,
+    read_splat_ply,
+    read_vertices,
+)
 from trace_bench.representations.points import PointCloud
+from trace_bench.representations.splat_values import PLY_COLUMNS
+from trace_bench.representations.stored_colors import color_columns, unit_colors
 
 if TYPE_CHECKING:
     from trace_bench.seeding import StepRng
 
-COLOR_COLUMNS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
 SH_COLUMNS = PLY_COLUMNS["sh0"]
 
 
@@ -51,26 +58,18 @@ class PlyPoints:
 def read_cloud(path: Path, placement: Placement, keep_splats: bool) -> PointCloud:
     """The placed vertices of a .ply; as Gaussians if the file has them and `keep_splats` is set."""
     vertices = read_vertices(path)
-    colors = torch.from_numpy(read_colors(vertices))
-    if keep_splats and set(vertices.dtype.names or ()) >= {*SH_COLUMNS, *PLY_COLUMNS["scales"]}:
+    if keep_splats and is_splat(vertices):
         splats = placement.place_splats(read_splat_ply(path))
-        return PointCloud(splats["means"], colors, splats)
-    positions, _ = placement(torch.from_numpy(_table(vertices, PLY_COLUMNS["means"])))
-    return PointCloud(positions, colors)
+        return PointCloud(splats["means"], torch.from_numpy(read_colors(path, vertices)), splats)
+    positions, _ = placement(torch.from_numpy(finite_table(path, vertices, PLY_COLUMNS["means"])))
+    return PointCloud(positions, torch.from_numpy(read_colors(path, vertices)))
 
 
-def read_colors(vertices: np.ndarray) -> np.ndarray:
-    """RGB in [0, 1] of a vertex table: float32 [N, 3]; integers are divided by their type's maximum."""
-    names = set(vertices.dtype.names or ())
-    for columns in COLOR_COLUMNS:
-        if names >= set(columns):
-            kind = vertices.dtype[columns[0]]
-            scale = 1.0 / np.iinfo(kind).max if np.issubdtype(kind, np.integer) else 1.0
-            return np.clip(_table(vertices, columns) * np.float32(scale), 0.0, 1.0)
-    if names >= set(SH_COLUMNS):
-        return np.clip(0.5 + np.float32(SH_C0) * _table(vertices, SH_COLUMNS), 0.0, 1.0)
+def read_colors(path: Path, vertices: np.ndarray) -> np.ndarray:
+    """RGB in [0, 1] of the vertex table of `path`: float32 [N, 3]; grey without colours."""
+    names = vertices.dtype.names or ()
+    if columns := color_columns(names):
+        return unit_colors([vertices[column] for column in columns], str(path))
+    if set(names) >= set(SH_COLUMNS):
+        return np.clip(0.5 + np.float32(SH_C0) * finite_table(path, vertices, SH_COLUMNS), 0.0, 1.0)
     return np.full((len(vertices), 3), 0.5, dtype=np.float32)
-
-
-def _table(vertices: np.ndarray, columns: tuple[str, ...]) -> np.ndarray:
-    return np.stack([vertices[c].astype(np.float32) for c in columns], axis=-1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from trace_bench.representations.splat_values import splat_problem
 from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class PointCloud:
             raise TraceBenchError(
                 "A point cloud has NaN or infinite values; fix the init or the file it was read from."
             )
+        if self.splats and (problem := splat_problem(self.splats)):
+            raise TraceBenchError(f"The init's 3D Gaussians cannot be used: {problem}; fix the init.")
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -18,6 +18,7 @@ from torch import Tensor
 from trace_bench.cameras import Cameras, EvaluationRig
 from trace_bench.render import Renderable
 from trace_bench.run_folder.manifest import RENDERS
+from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_json
 
 TURNTABLE, PREVIEW, PICTURE = "turntable.mp4", "preview.png", "asset.png"
@@ -85,7 +86,10 @@ def write_views(
 def render_views(
     representation: Renderable, cameras: Cameras, decode: Decode, device: torch.device, batch: int = 8
 ) -> RigRenders:
-    """The views of all cameras, rendered in batches."""
+    """The views of all cameras, rendered in batches.
+
+    Raises: TraceBenchError if a colour, coverage, normal, or depth of a visible pixel is NaN or infinite.
+    """
     white = torch.ones(3, device=device)
     parts = []
     for start in range(0, len(cameras), batch):
@@ -99,15 +103,22 @@ def render_views(
         normal = torch.zeros_like(rgb) if render.normal is None else _like(rgb, render.normal)
         coloured = alpha * (0.5 * normal + 0.5) + (1.0 - alpha)
         visible = (alpha * 255.0).round() > 0.0
-        parts.append(
-            [
-                _bytes(rgb),
-                _bytes(coloured),
-                _bytes(alpha[..., 0]),
-                torch.where(visible, depth, 0.0)[..., 0].half().cpu().numpy(),
-            ]
-        )
+        stored = torch.where(visible, depth, 0.0)[..., 0].half()
+        _check_finite({"colour": rgb, "alpha": alpha, "depth": stored, "normal": normal}, start)
+        parts.append([_bytes(rgb), _bytes(coloured), _bytes(alpha[..., 0]), stored.cpu().numpy()])
     return RigRenders(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _check_finite(images: dict[str, Tensor], first_view: int) -> None:
+    """Raise for the first of these images [B, ...] that has NaN or infinite values."""
+    for name, values in images.items():
+        finite = torch.isfinite(values).flatten(1).all(dim=1)
+        if not bool(finite.all()):
+            view = first_view + int((~finite).int().argmax())
+            raise TraceBenchError(
+                f"The rendered {name} of view {view} is NaN or infinite; the asset has values that cannot be "
+                "rendered, so the run is not finished."
+            )
 
 
 def _like(rgb: Tensor, value: Tensor) -> Tensor:

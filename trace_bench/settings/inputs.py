@@ -1,8 +1,8 @@
 """Input files of a run: located for each prompt, and identified by their content.
 
 A group's YAML lists them under `inputs`, setting -> kind, so that an init or method that reads a file needs
-no other code: `file` (with the materials of an .obj), `asset` (a file, or a folder of images), `run` (the
-folder of a finished run) or `model` (a folder of weights, or a hub repository).
+no other code: `file` (with the materials and textures of a mesh), `asset` (a file, or a folder of images),
+`run` (the folder of a finished run) or `model` (a folder of weights, or a hub repository).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from trace_bench.run_folder.manifest import is_done, read_manifest
 from trace_bench.run_folder.pictures import pictures_in
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.mesh_files import mesh_files
 from trace_bench.system.model_files import file_sha256, is_folder, model_files, resolve, weights_sha256
 
 KINDS = ("file", "asset", "run", "model")
 #: Placeholders in paths, so that one command works for a whole prompt set.
 PLACEHOLDERS = ("prompt_id", "slug", "seed")
-_MATERIAL_MAPS = ("map_kd", "map_ka", "map_d")
 
 
 def located(group: str, spec: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,8 +85,9 @@ def _identify(name: str, kind: str, value: str) -> str:
     if not path.is_file():
         wanted = "an existing file or folder" if kind == "asset" else "an existing file"
         raise TraceBenchError(f"The file {path} does not exist; set {name} to the path of {wanted}.")
-    if path.suffix.lower() == ".obj":
-        return _sha256([path, *_materials(path)], path.parent)
+    others = mesh_files(path)
+    if others or path.suffix.lower() == ".obj":
+        return _sha256([path, *others], path.parent)
     return file_sha256(path)
 
 
@@ -99,25 +100,6 @@ def _fingerprint_of_run(name: str, folder: Path) -> str:
             f"The run in {folder} is not finished (status {manifest.status}); {name} needs a finished run."
         )
     return manifest.fingerprint
-
-
-def _materials(path: Path) -> list[Path]:
-    """The existing material files of an .obj, and the existing images that they name."""
-    libraries = [path.parent / name for name in _words(path, ("mtllib",))]
-    maps = [
-        library.parent / name
-        for library in libraries
-        if library.is_file()
-        for name in _words(library, _MATERIAL_MAPS)
-    ]
-    return [item for item in [*libraries, *maps] if item.is_file()]
-
-
-def _words(path: Path, keys: tuple[str, ...]) -> list[str]:
-    """The last word of each line that starts with one of the keys."""
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        split = [line.split() for line in lines if line[:1] in "mM"]
-    return list(dict.fromkeys(words[-1] for words in split if len(words) > 1 and words[0].lower() in keys))
 
 
 def _sha256(paths: list[Path], root: Path) -> str:

@@ -54,3 +54,37 @@ def test_a_point_cloud_holds_no_gaussians(tmp_path):
     PlyData([PlyElement.describe(table, "vertex")]).write(str(tmp_path / "points.ply"))
     with pytest.raises(TraceBenchError, match="contains no 3D Gaussians"):
         read_splat_ply(tmp_path / "points.ply")
+
+
+@pytest.mark.parametrize(
+    "layout", ["ascii", "big-endian", "doubles", "extra columns", "no normals", "sh3", "sorted"]
+)
+def test_every_layout_of_published_tools_is_read_alike(tmp_path, layout):
+    params = gaussians()
+    given = read_splat_ply(write_splat_ply(tmp_path / "a.ply", params))
+    table = PlyData.read(str(tmp_path / "a.ply"))["vertex"].data
+    columns = {name: np.asarray(table[name]) for name in table.dtype.names}
+    more = {"extra columns": ["filter_3D", "segment"], "sh3": [f"f_rest_{i}" for i in range(45)]}.get(
+        layout, []
+    )
+    columns |= {name: np.full(len(table), 0.1, np.float32) for name in more}
+    if layout == "no normals":
+        columns = {name: values for name, values in columns.items() if name not in ("nx", "ny", "nz")}
+    names = sorted(columns) if layout == "sorted" else list(columns)
+    kind = "f8" if layout == "doubles" else "f4"
+    other = np.empty(len(table), dtype=[(name, kind) for name in names])
+    for name in names:
+        other[name] = columns[name]
+    order = ">" if layout == "big-endian" else "<"
+    file = PlyData([PlyElement.describe(other, "vertex")], text=layout == "ascii", byte_order=order)
+    file.write(str(tmp_path / "b.ply"))
+    again = read_splat_ply(tmp_path / "b.ply")
+    for name, value in given.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-6, atol=1e-7)
+
+
+def test_bad_rows_are_named_with_file_and_column(tmp_path):
+    params = gaussians()
+    params["scales"][2:4, 1] = float("nan")
+    with pytest.raises(TraceBenchError, match=r"a\.ply: scale_1 is NaN in 2 of 7 rows; remove these rows"):
+        read_splat_ply(write_splat_ply(tmp_path / "a.ply", params))

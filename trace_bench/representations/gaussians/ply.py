@@ -9,22 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trace_bench.representations.splat_values import PLY_COLUMNS, VALUE_COLUMNS, splat_problem
 from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SH_C0 = 0.28209479177387814  # rgb = 0.5 + SH_C0 * f_dc
-
-#: parameter -> its columns in the file; nx ny nz are written as zeros, as in 3DGS
-PLY_COLUMNS = {
-    "means": ("x", "y", "z"),
-    "normals": ("nx", "ny", "nz"),
-    "sh0": ("f_dc_0", "f_dc_1", "f_dc_2"),
-    "opacities": ("opacity",),
-    "scales": ("scale_0", "scale_1", "scale_2"),
-    "quats": ("rot_0", "rot_1", "rot_2", "rot_3"),
-}
 
 
 def write_splat_ply(path: Path, params: Mapping[str, Tensor]) -> Path:
@@ -50,21 +41,53 @@ def write_splat_ply(path: Path, params: Mapping[str, Tensor]) -> Path:
 
 
 def read_splat_ply(path: Path) -> dict[str, Tensor]:
-    """The Gaussians of a 3DGS .ply in the format of `write_splat_ply`; drops SH bands above degree 0."""
+    """The Gaussians of a 3DGS .ply in the format of `write_splat_ply`; drops SH bands above degree 0.
+
+    Raises: TraceBenchError if a column is missing, or a row has a value that `splat_problem` refuses.
+    """
     vertices = read_vertices(path)
-    wanted = {name: group for name, group in PLY_COLUMNS.items() if name != "normals"}
-    missing = [c for group in wanted.values() for c in group if c not in (vertices.dtype.names or ())]
+    names = set(vertices.dtype.names or ())
+    missing = [c for group in VALUE_COLUMNS.values() for c in group if c not in names]
+    if missing == ["scale_2"]:
+        raise TraceBenchError(
+            f"{path} contains 2D Gaussians (scale_0 and scale_1 without scale_2), which are not supported; "
+            "export 3D Gaussians, or start from their centres with init.keep_splats=false."
+        )
     if missing:
         raise TraceBenchError(
             f"{path} contains no 3D Gaussians: its vertices lack {', '.join(missing)}; use a 3DGS .ply."
         )
-    params = {
-        name: torch.from_numpy(np.stack([vertices[c].astype(np.float32) for c in group], axis=-1))
-        for name, group in wanted.items()
-    }
+    params = {name: torch.from_numpy(_table(vertices, group)) for name, group in VALUE_COLUMNS.items()}
     params["opacities"] = params["opacities"][:, 0]
     params["sh0"] = params["sh0"][:, None, :]
+    if problem := splat_problem(params):
+        raise TraceBenchError(f"{path}: {problem}; remove these rows or export the file again.")
     return params
+
+
+def is_splat(vertices: np.ndarray) -> bool:
+    """Whether a vertex table means Gaussians, even if columns are missing; colours alone do not."""
+    columns = {*VALUE_COLUMNS["scales"], *VALUE_COLUMNS["quats"]}
+    return not columns.isdisjoint(vertices.dtype.names or ())
+
+
+def finite_table(path: Path, vertices: np.ndarray, columns: tuple[str, ...]) -> np.ndarray:
+    """Columns of the vertex table of `path` as float32 [N, len(columns)]; refuses NaN and infinity."""
+    table = _table(vertices, columns)
+    bad = (~np.isfinite(table)).sum(axis=0)
+    if bad.any():
+        found = "; ".join(
+            f"{column} is NaN or infinite in {rows} of {len(table)} rows"
+            for column, rows in zip(columns, bad, strict=True)
+            if rows
+        )
+        raise TraceBenchError(f"{path}: {found}; remove these rows or export the file again.")
+    return table
+
+
+def _table(vertices: np.ndarray, columns: tuple[str, ...]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
+        return np.stack([vertices[column].astype(np.float32) for column in columns], axis=-1)
 
 
 def read_vertices(path: Path) -> np.ndarray:
@@ -75,7 +98,7 @@ def read_vertices(path: Path) -> np.ndarray:
         raise TraceBenchError(f"The file {path} does not exist; use the path of an existing .ply.")
     try:
         elements = {element.name: element.data for element in PlyData.read(str(path))}
-    except (PlyParseError, UnicodeDecodeError, ValueError) as error:
+    except (PlyParseError, UnicodeDecodeError, ValueError, OverflowError, MemoryError) as error:
         raise TraceBenchError(f"{path} cannot be read as .ply ({error}); use a valid .ply file.") from error
     vertices = elements.get("vertex")
     if vertices is None or len(vertices) == 0 or not {"x", "y", "z"} <= set(vertices.dtype.names or ()):
