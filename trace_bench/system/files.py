@@ -1,12 +1,16 @@
-"""Atomic file writes."""
+"""Atomic file writes, and files that survive a power failure."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -29,10 +33,37 @@ def write_json(path: Path, data: Mapping[str, Any] | list[Any]) -> None:
     write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content survive a power failure."""
+    _sync(path)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a .safetensors file on whose bytes only the tensors and the metadata decide, in any order."""
+    from safetensors.torch import save
+
+    data = save(dict(sorted(tensors.items())), metadata=dict(metadata) or None)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])  # safetensors writes the metadata in a random order
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])

@@ -27,6 +27,7 @@ from trace_bench.representations.nerf.shading import ShadingSettings, light_posi
 from trace_bench.representations.settings import merged, settings_from
 from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_tensors
 
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
@@ -243,8 +244,6 @@ class NeRF(Representation):
 
     def export(self, folder: Path) -> list[Path]:
         """Write the mesh as asset.ply, .obj and .glb, and asset.safetensors with the raw parameters."""
-        from safetensors.torch import save
-
         folder.mkdir(parents=True, exist_ok=True)
         surface = extract(
             self.field.density,
@@ -255,7 +254,7 @@ class NeRF(Representation):
         )
         tensors = {name: param.detach().cpu().contiguous() for name, param in self.params.items()}
         safe = folder / "asset.safetensors"
-        safe.write_bytes(save(tensors, metadata=self._describe()))
+        write_tensors(safe, tensors, self._describe())
         return [*write(surface, folder, self.mesh), safe]
 
     def _describe(self) -> dict[str, str]:
