@@ -43,7 +43,7 @@ def read_judgements(root: Path) -> tuple[pd.DataFrame, list[str]]:
                 rows += read(content)
             except TraceBenchError as error:
                 problems.append(str(error))
-            except (KeyError, TypeError, AttributeError) as error:
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
                 problems.append(f"{path} has an unknown format ({error}): write it again.")
     return _typed(pd.DataFrame(rows)), problems
 

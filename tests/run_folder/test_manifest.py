@@ -16,12 +16,13 @@ from trace_bench.run_folder.manifest import (
     Manifest,
     ManifestError,
     RunIdentity,
-    is_done,
     differing_files,
+    is_done,
     read_manifest,
     write_manifest,
 )
-from trace_bench.runs.claim import CLAIM, BusyError, claim
+from trace_bench.run_folder.states import CLAIM
+from trace_bench.runs.claim import BusyError, claim
 from trace_bench.runs.environment import describe_environment
 from trace_bench.system.files import write_atomic, write_json
 

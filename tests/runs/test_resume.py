@@ -13,8 +13,8 @@ import torch
 from quick_runs import SMALL_3D, STEPS, asset, folders, spec, stamp, stop_at
 
 from trace_bench.run_folder.manifest import is_done, read_manifest
+from trace_bench.run_folder.states import CLAIM
 from trace_bench.runs.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
-from trace_bench.runs.claim import CLAIM
 from trace_bench.runs.run import make_asset
 
 

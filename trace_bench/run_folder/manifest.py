@@ -118,9 +118,9 @@ class Manifest:
     files: list[str] = field(
         default_factory=list
     )  # relative to the run folder, all except the images in renders/
-    views: Annotated[
-        int, Field(ge=0, le=_MOST_VIEWS)
-    ] = 0  # renders/rgb_<i>.png and normal_<i>.png, i < views
+    views: Annotated[int, Field(ge=0, le=_MOST_VIEWS)] = (
+        0  # renders/rgb_<i>.png and normal_<i>.png, i < views
+    )
     contents: dict[str, FileRecord] = field(
         default_factory=dict
     )  # size and sha256 of every file of a finished run, except those that grow; the run index leaves it out
@@ -266,7 +266,9 @@ def record_files(folder: Path, manifest: Manifest) -> None:
         manifest.contents = {
             name: record for name, record in zip(names, records, strict=True) if name not in GROWING
         }
-    parents = {parent for name in names for parent in (folder / name).parents if parent.is_relative_to(folder)}
+    parents = {
+        parent for name in names for parent in (folder / name).parents if parent.is_relative_to(folder)
+    }
     for parent in sorted(parents, key=lambda path: -len(path.parts)):
         sync_folder(parent)
 

@@ -29,8 +29,8 @@ from trace_bench.run_folder.manifest import (
     utc_now,
     write_manifest,
 )
+from trace_bench.run_folder.states import CLAIM
 from trace_bench.runs.checkpoint import CHECKPOINT, Checkpoint, CheckpointError, load_checkpoint
-from trace_bench.runs.claim import CLAIM
 from trace_bench.runs.environment import describe_environment
 from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
@@ -134,9 +134,7 @@ class OpenRun:
 
     def _set_aside(self, why: str) -> None:
         """Move the content of the folder, except for the claim on it, to `<folder>.unreadable-<n>`."""
-        names = (
-            self.folder.with_name(f"{self.folder.name}.unreadable-{n}") for n in itertools.count(1)
-        )
+        names = (self.folder.with_name(f"{self.folder.name}.unreadable-{n}") for n in itertools.count(1))
         aside = next(path for path in names if not os.path.lexists(path))
         aside.mkdir()
         # The manifest last: until it is gone, another attempt sets the rest aside too.

@@ -222,9 +222,7 @@ class Attempt:
 
     def _start_over(self, checkpoint: Checkpoint, error: Exception) -> None:
         """Forget a checkpoint whose very first step failed, so that the run does not fail for ever."""
-        self.open_run.distrust_checkpoint(
-            f"The first step after the checkpoint failed ({sentence(error)})."
-        )
+        self.open_run.distrust_checkpoint(f"The first step after the checkpoint failed ({sentence(error)}).")
         self.watch.forget(checkpoint.seconds)
         self.step, self.cost = 0, Work()
 
