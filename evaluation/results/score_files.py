@@ -31,7 +31,7 @@ def read_scores(root: Path, names: Iterable[str]) -> tuple[dict[str, Scores], li
     for name in names:
         stamps = _stamps(f"{root}/{name}/scores")
         entry = known.get(name, [])
-        is_known = len(entry) == 3 and entry[0] == stamps
+        is_known = isinstance(entry, list) and len(entry) == 3 and entry[0] == stamps
         entries[name] = entry if is_known else [stamps, *_read(root / name / "scores", stamps)]
     if entries != known:
         remember("scores", root, _CACHE_VERSION, entries)
