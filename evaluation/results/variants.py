@@ -70,7 +70,7 @@ def _flat_config(path: Path) -> dict[str, str]:
     """config.yaml as dotted keys; empty if it cannot be read."""
     try:
         content = yaml.load(path.read_bytes(), Loader=_LOADER)
-    except (OSError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # ValueError: an impossible date
         return {}
     return {key: value for key, value in _flat(content or {}, "") if not key.startswith(SKIPPED)}
 
