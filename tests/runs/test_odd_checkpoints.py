@@ -34,6 +34,11 @@ def shaped(checkpoint, **changes):
     return {"representation": checkpoint.representation | changes}
 
 
+def flagged(optimizer):
+    """An optimiser that maximises, because a word is true."""
+    return optimizer | {"param_groups": [optimizer["param_groups"][0] | {"maximize": "no"}]}
+
+
 ODD = {
     "a step beyond the run": lambda c: {"step": STEPS + 1},
     "a step that was not reached": lambda c: {"step": STEPS},
@@ -53,6 +58,7 @@ ODD = {
     "another size": lambda c: shaped(c, canvas=torch.zeros(1, 2, 2, 3)),
     "not finite": lambda c: shaped(c, canvas=torch.full_like(c.representation["canvas"], torch.nan)),
     "an optimiser in words": lambda c: shaped(c, optimizer="adam"),
+    "a flag of the optimiser in words": lambda c: shaped(c, optimizer=flagged(c.representation["optimizer"])),
 }
 
 
@@ -67,13 +73,13 @@ def test_the_run_starts_over_and_says_so(out, whole, what):
 
 
 def test_a_state_whose_first_step_fails_does_not_fail_for_ever(out, whole):
-    """A learning rate in words is taken over as it is, and only noticed when it is used."""
+    """Adam takes over moments of any shape, and only notices when it uses them."""
     first = make_asset(spec(out), stop_at(6))
 
     def change(checkpoint):
         optimizer = checkpoint.representation["optimizer"]
-        group = optimizer["param_groups"][0] | {"betas": ["a", "b"]}
-        return shaped(checkpoint, optimizer=optimizer | {"param_groups": [group]})
+        moments = {0: optimizer["state"][0] | {"exp_avg": torch.zeros(2, 3)}}
+        return shaped(checkpoint, optimizer=optimizer | {"state": moments})
 
     forge(first.folder, spec(out).fingerprint, change)
     made = make_asset(spec(out))

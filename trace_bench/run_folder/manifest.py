@@ -30,6 +30,8 @@ COST = ("unet_fwd", "unet_bwd", "vae_enc_fwd", "vae_enc_bwd", "vae_dec", "tflop"
 RENDERS = "renders"
 #: Files that grow after the run is done; only their existence is checked.
 GROWING = ("log.txt",)
+#: Files that may be empty: a run that resumes after its last step may have lost its rows.
+_MAY_BE_EMPTY = ("log.txt", "metrics.jsonl")
 _MOST_VIEWS = 100_000  # a larger number is a mistake, which would take hours to check
 
 
@@ -233,7 +235,7 @@ def differing_files(folder: Path, manifest: Manifest) -> dict[str, str]:
         recorded = manifest.contents.get(name)
         if size is None:
             found[name] = "missing"
-        elif size == 0:
+        elif size == 0 and name not in _MAY_BE_EMPTY:
             found[name] = "empty"
         elif recorded is not None and size != recorded.bytes:
             found[name] = f"{size} bytes instead of {recorded.bytes}"
@@ -295,5 +297,6 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def is_done(folder: Path, manifest: Manifest | None) -> bool:
-    """Whether the run is finished: the manifest says so, and all its files exist with their recorded sizes."""
-    return manifest is not None and manifest.status == "done" and not differing_files(folder, manifest)
+    """Whether the run is finished: the manifest says so, and all its files are there with their sizes."""
+    is_marked = manifest is not None and manifest.status == "done" and bool(manifest.files)
+    return is_marked and manifest is not None and not differing_files(folder, manifest)

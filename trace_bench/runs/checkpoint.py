@@ -117,6 +117,32 @@ def state_differs(restored: Any, saved: Any, name: str) -> str | None:
     return None if type(saved) is type(restored) and saved == restored else name
 
 
+def settings_differ(fresh: Any, saved: Any, name: str) -> str | None:
+    """The name of the first setting of an optimiser whose type is not that of a new one; None if there is none.
+
+    Optimisers take over what they are given: a word where a flag belongs would switch it on.
+    """
+    if isinstance(fresh, dict) and isinstance(saved, dict):
+        for key, value in fresh.items():
+            where = f"{name}.{key}"
+            if key == "param_groups":
+                groups = zip(value, saved.get(key, value), strict=True)
+                kinds = ((group, other) for group, other in groups if _types(group) != _types(other))
+                if any(True for _ in kinds):
+                    return where
+            elif key in saved and (found := settings_differ(value, saved[key], where)):
+                return found
+    return None
+
+
+def _types(group: dict[str, Any]) -> dict[str, list[type]]:
+    """The types of each setting and of its parts."""
+    return {
+        key: [type(value), *map(type, value if isinstance(value, (list, tuple)) else ())]
+        for key, value in group.items()
+    }
+
+
 def first_non_finite(state: Any, name: str) -> str | None:
     """The name of the first tensor with NaN or infinity in a state dict; None if all are finite."""
     if isinstance(state, torch.Tensor):

@@ -35,7 +35,13 @@ from trace_bench.runs.build import (
     start_memory_count,
     tflop_of,
 )
-from trace_bench.runs.checkpoint import Checkpoint, first_non_finite, save_checkpoint, state_differs
+from trace_bench.runs.checkpoint import (
+    Checkpoint,
+    first_non_finite,
+    save_checkpoint,
+    settings_differ,
+    state_differs,
+)
 from trace_bench.runs.claim import BusyError, claim
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
@@ -210,6 +216,8 @@ class Attempt:
         job, rng = self.job, Rng(self.job.seed)
         for name, part in (("method", method), ("representation", representation)):
             state = getattr(checkpoint, name)
+            if wrong := settings_differ(part.state_dict(), state, name):
+                raise ValueError(f"{wrong} has other settings")
             part.load_state_dict(deepcopy(state))
             if wrong := state_differs(part.state_dict(), state, name):
                 raise ValueError(f"{wrong} has another form")

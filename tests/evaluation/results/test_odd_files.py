@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
 import pytest
@@ -33,9 +34,10 @@ def _own(tmp_path, monkeypatch):
     monkeypatch.setattr(slurm, "is_here", lambda: False)
 
 
-@pytest.fixture
-def root(tmp_path):
-    out = tmp_path / "outputs"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Two finished runs with scores, their sweep, a tournament and a study."""
+    out = tmp_path_factory.mktemp("made")
     for method in ("sds", "vsd"):
         folder = write_run(out, method=method)
         draw(folder, "a red cube", views=4, resolution=32)
@@ -46,6 +48,11 @@ def root(tmp_path):
     elo_file(out, [("sds", "overall", 1000.0, 5.0)])
     preferences(out)
     return out
+
+
+@pytest.fixture
+def root(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "outputs")
 
 
 def read_everything(root):
