@@ -81,7 +81,7 @@ def test_a_damaged_manifest_is_named(tmp_path, text):
 def test_a_manifest_of_another_version_is_refused(tmp_path, key, value):
     data = json.loads(manifest().to_json()) | {key: value}
     (tmp_path / "manifest.json").write_text(json.dumps(data))
-    with pytest.raises(ManifestError, match="is not a manifest|is newer than 1"):
+    with pytest.raises(ManifestError, match=r"is not a manifest|is newer than 1"):
         read_manifest(tmp_path)
 
 

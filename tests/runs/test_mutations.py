@@ -96,11 +96,11 @@ def in_json(rng, path):
 def in_checkpoint(rng, path):
     """One odd field under a valid checksum: another type, another shape, or none."""
     content = torch.load(io.BytesIO(path.read_bytes()[38:]), weights_only=True)
-    node, key = rng.choice([place for place in places(content) if place[1] != "params"])
-    if rng.random() < 0.2:
+    node, key = rng.choice([place for place in places(content) if place[1] not in ("params", "state")])
+    if rng.random() < 0.2 and not isinstance(key, int):
         del node[key]
     elif isinstance(node[key], torch.Tensor) and rng.random() < 0.5:
-        node[key] = torch.zeros(rng.choice([(), (1,), (2, 3)]), dtype=node[key].dtype)
+        node[key] = torch.zeros(rng.choice([(1,), (2, 3)]), dtype=node[key].dtype)
     elif key == "step" and isinstance(node[key], int):
         node[key] = rng.choice([-1, 0, 3, 9, 12, 13, 10**9])
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 from quick_runs import SMALL_3D, asset, folders, spec, stamp
@@ -143,7 +142,7 @@ def test_everything_is_on_the_disk_before_done_is(out, monkeypatch):
     assert '"status": "done"' in events[written[-1]]
     assert written[-1] == len(events) - 1
     synced = {event for event in events[written[-2] :] if not isinstance(event, str)}
-    names = [name for name in read_manifest(folder).contents]
+    names = read_manifest(folder).contents
     assert {folder / name for name in names} | {folder, folder / "renders"} <= synced
 
 
@@ -179,7 +178,7 @@ def test_a_process_removes_only_its_own_claim(tmp_path):
         (folder / CLAIM).rename(tmp_path / "removed")  # the folder is removed and made again
         (folder / CLAIM).write_text("another process's")
     assert (folder / CLAIM).read_text() == "another process's"
-    assert os.listdir(folder) == [CLAIM]
+    assert [path.name for path in folder.iterdir()] == [CLAIM]
 
 
 def test_a_claim_whose_folder_is_gone_ends_quietly(tmp_path):

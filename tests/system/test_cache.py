@@ -12,8 +12,8 @@ from trace_bench.inits.cache import cached
 from trace_bench.priors import flops
 from trace_bench.system import cache
 from trace_bench.system.cache import cache_dir, entry_path, keep, kept, remember, remembered
-from trace_bench.system.files import write_tensors
 from trace_bench.system.model_files import file_sha256
+from trace_bench.system.tensors import write_tensors
 
 
 @pytest.fixture(autouse=True)

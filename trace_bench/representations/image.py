@@ -16,7 +16,7 @@ from trace_bench.representations.base import InitialPoints, Representation
 from trace_bench.representations.bounded import bounded
 from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
-from trace_bench.system.files import write_tensors
+from trace_bench.system.tensors import load_optimizer, write_tensors
 
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
@@ -104,7 +104,7 @@ class Image(Representation):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         with torch.no_grad():
             self.canvas.copy_(state["canvas"])
-        self.optimizers["canvas"].load_state_dict(deepcopy(state["optimizer"]))
+        load_optimizer(self.optimizers["canvas"], state["optimizer"])
 
     def export(self, folder: Path) -> list[Path]:
         """Write `asset.safetensors` with the raw canvas and, in rgb mode, `asset.png`."""

@@ -163,8 +163,8 @@ class Manifest:
             found = parse(_versions(), text).schema_version
             if found > SCHEMA_VERSION:
                 raise NewerManifestError(
-                    f"schema_version {found} is newer than {SCHEMA_VERSION}, which this version of trace_bench "
-                    "knows; update trace_bench"
+                    f"schema_version {found} is newer than {SCHEMA_VERSION}, which this version knows; "
+                    "update trace_bench"
                 )
             if found < SCHEMA_VERSION:
                 raise ManifestError(f"schema_version {found} is not {SCHEMA_VERSION}")

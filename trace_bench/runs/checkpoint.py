@@ -118,7 +118,7 @@ def state_differs(restored: Any, saved: Any, name: str) -> str | None:
 
 
 def settings_differ(fresh: Any, saved: Any, name: str) -> str | None:
-    """The name of the first setting of an optimiser whose type is not that of a new one; None if there is none.
+    """The name of the first setting of an optimiser whose type is not that of a new one; None if all fit.
 
     Optimisers take over what they are given: a word where a flag belongs would switch it on.
     """
@@ -126,7 +126,7 @@ def settings_differ(fresh: Any, saved: Any, name: str) -> str | None:
         for key, value in fresh.items():
             where = f"{name}.{key}"
             if key == "param_groups":
-                groups = zip(value, saved.get(key, value), strict=True)
+                groups = zip(value, saved.get(key) or [], strict=True)
                 kinds = ((group, other) for group, other in groups if _types(group) != _types(other))
                 if any(True for _ in kinds):
                     return where

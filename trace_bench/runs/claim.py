@@ -37,8 +37,8 @@ def claim(folder: Path) -> Iterator[None]:
         os.pwrite(descriptor, holder.encode(), 0)
         yield
     finally:
-        # Removed while locked: a process that has already opened the old file notices and retries. If the folder
-        # was removed and made again, the path is another process's claim, which stays.
+        # Removed while locked: a process that has already opened the old file notices and retries. If the
+        # folder was removed and made again, the path is another process's claim, which stays.
         try:
             if _is_file(descriptor, path):
                 path.unlink(missing_ok=True)

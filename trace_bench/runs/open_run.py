@@ -95,8 +95,8 @@ class OpenRun:
         )
 
     def is_finished(self) -> bool:
-        """Whether the run is already done. A folder that it cannot use is set aside; with force=true, a finished
-        run is cleared.
+        """Whether the run is already done. A folder that it cannot use is set aside; force=true clears a
+        finished run.
 
         Raises:
             NewerManifestError: a newer version of trace_bench wrote the folder, which is left untouched.

@@ -71,8 +71,8 @@ def alive_jobs(rows: Iterable[Row], sweeps: Iterable[Sweep], problems: list[str]
         return slurm.queued(ids)
     except slurm.SlurmError as error:
         problems.append(
-            f"{str(error).rstrip('.')}: Slurm did not answer, so runs that wait in its queue are shown as missing, "
-            "and the state of running ones is a guess from what they last wrote."
+            f"{str(error).rstrip('.')}: Slurm did not answer, so runs that wait in its queue are shown as "
+            "missing, and the state of running ones is a guess from what they last wrote."
         )
         return None
 

@@ -2,9 +2,9 @@
 
     python -m trace_bench.status [output_root=outputs] [--watch [SECONDS]] [--verify]
 
-Reads run folders, plans and, if available, Slurm's queue; moves and changes nothing. `--verify` reads every file
-of the finished runs and lists those that are not as their manifests recorded them. Works while a sweep runs, on any machine with
-access to the same files.
+Reads run folders, plans and, if available, Slurm's queue; moves and changes nothing. Works while a sweep
+runs, on any machine with access to the same files. `--verify` reads every file of the finished runs and
+lists those that differ from what their manifests recorded.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _set_aside(index: Index) -> list[str]:
 
 
 def verify(root: Path) -> tuple[str, bool]:
-    """Compare every file of the finished runs with its recorded size and hash: the text, whether all match."""
+    """Compare every file of the finished runs with its recorded size and hash: the text, and if all match."""
     lines, checked, unrecorded = [], 0, 0
     for name, run in read_index(root).runs.items():
         if run.manifest.status != "done":

@@ -55,7 +55,7 @@ def write_jobs(root: Path, runs: Sequence[str], jobs: Mapping[str, Sequence[str]
 
 
 def read_sweeps(root: Path, problems: list[str] | None = None) -> list[Sweep]:
-    """The sweeps under an output root, latest last; `problems` gets a sentence for each file that is left out."""
+    """The sweeps under an output root, latest last; `problems` gets a sentence for each file left out."""
     sweeps, said = [], [] if problems is None else problems
     for folder in sorted((root / SWEEPS).glob("*")):
         if not (folder / PLAN).exists():
@@ -68,7 +68,7 @@ def read_sweeps(root: Path, problems: list[str] | None = None) -> list[Sweep]:
         jobs: dict[str, tuple[str, ...]] = {}
         for path in sorted(folder.glob("jobs-*.json")):
             try:
-                jobs |= read_typed(_jobs(), path, "its Slurm jobs are not counted")
+                jobs = jobs | read_typed(_jobs(), path, "its Slurm jobs are not counted")
             except FormatError as error:
                 said.append(str(error))
         sweeps.append(Sweep(plan.command, plan.issued, plan.runs, jobs))

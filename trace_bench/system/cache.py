@@ -1,7 +1,7 @@
 """The cache for everything that is computed or downloaded once.
 
-Every entry carries the checksum of its content. One that is empty, cut, changed or of another format counts as
-missing and is made again, so no file of the cache can break a run or change an asset.
+Every entry carries the checksum of its content. One that is empty, cut, changed or of another format counts
+as missing and is made again, so no file of the cache can break a run or change an asset.
 """
 
 from __future__ import annotations

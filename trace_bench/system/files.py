@@ -7,10 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Any
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -55,15 +52,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a .safetensors file on whose bytes only the tensors and the metadata decide, in any order."""
-    from safetensors.torch import save
-
-    data = save(dict(sorted(tensors.items())), metadata=dict(metadata) or None)
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])  # safetensors writes the metadata in a random order
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])

@@ -92,7 +92,7 @@ def test_entries_of_another_shape_are_read_again(root, read):
     for kind in ("index", "scores"):
         entries = cache.remembered(kind, root, 2)
         assert entries
-        cache.remember(kind, root, 2, dict.fromkeys(entries, [1]))
+        cache.remember(kind, root, 2, {name: [1] for name in entries})
     read.clear()
     assert len(collect(root, TRUTH).frame) == 3
     assert len(read) == 4 + 3

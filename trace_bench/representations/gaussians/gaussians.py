@@ -20,7 +20,7 @@ from trace_bench.representations.gaussians.ply import SH_C0, write_splat_ply
 from trace_bench.representations.settings import merged
 from trace_bench.system import kernels
 from trace_bench.system.errors import TraceBenchError
-from trace_bench.system.files import write_tensors
+from trace_bench.system.tensors import load_optimizer, write_tensors
 
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
@@ -229,7 +229,7 @@ class Gaussians(Representation):
         _check_form(self.params, state)
         self._own({name: value.clone() for name, value in state["params"].items()})
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(deepcopy(state["optimizers"][name]))
+            load_optimizer(optimizer, state["optimizers"][name])
         self.densifier.stats = {k: value.to(self.device).clone() for k, value in state["densify"].items()}
 
     def export(self, folder: Path) -> list[Path]:
@@ -242,17 +242,11 @@ class Gaussians(Representation):
 
 
 def _check_form(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Raise ValueError unless a saved state describes N Gaussians, with moments of the parameters' shapes."""
+    """Raise ValueError unless a saved state describes N Gaussians."""
     count = len(state["params"]["means"])
     for name, param in own.items():
         saved, shape = state["params"][name], (count, *param.shape[1:])
-        moments = [
-            value
-            for values in state["optimizers"][name]["state"].values()
-            for value in values.values()
-            if isinstance(value, Tensor) and value.dim() > 0
-        ]
-        if saved.dtype != param.dtype or any(tensor.shape != shape for tensor in (saved, *moments)):
+        if saved.dtype != param.dtype or saved.shape != shape:
             raise ValueError(f"{name} is not {param.dtype} of shape {list(shape)}")
     if count == 0 or any(len(value) != count for value in state["densify"].values()):
         raise ValueError(f"its densification is not of {count} Gaussians")

@@ -27,7 +27,7 @@ from trace_bench.representations.nerf.shading import ShadingSettings, light_posi
 from trace_bench.representations.settings import merged, settings_from
 from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
-from trace_bench.system.files import write_tensors
+from trace_bench.system.tensors import load_optimizer, write_tensors
 
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
@@ -238,7 +238,7 @@ class NeRF(Representation):
             for name, param in self.params.items():
                 param.copy_(state["params"][name])
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(deepcopy(state["optimizers"][name]))
+            load_optimizer(optimizer, state["optimizers"][name])
         self.occupancy.load_state_dict(state["occupancy"])
         self._enter(Progress(*state["progress"]))
 
