@@ -13,16 +13,16 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from evaluation.metrics.score_file import SCHEMA_VERSION, ScoreFile, read_score_file
 from trace_bench.run_folder.reading import AGAIN, Run, read_json
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_json
-
-SCHEMA_VERSION = 1
+from trace_bench.system.typed import FormatError
 
 
 class MetricUnavailable(TraceBenchError):
@@ -123,11 +123,9 @@ def score_run(metric: Metric, run: Run, force: bool = False) -> bool:
     path = score_path(run, metric.name)
     path.parent.mkdir(exist_ok=True)
     stored = _stored(path)
-    known = not force and stored.get("inputs") == inputs and stored.get("schema_version") == SCHEMA_VERSION
-    if known and stored.get("run") == of_run:
-        return False
-    if known:  # the run was repeated with identical results
-        write_json(path, stored | {"run": of_run})
+    if stored is not None and not force and asdict(stored.inputs) == inputs:
+        if stored.run != of_run:  # the run was repeated with identical results
+            write_json(path, read_json(path) | {"run": of_run})
         return False
     score = metric.score(run)
     content = {
@@ -146,13 +144,12 @@ def score_run(metric: Metric, run: Run, force: bool = False) -> bool:
     return True
 
 
-def _stored(path: Path) -> dict[str, Any]:
-    """The content of a score file; empty if it is missing or broken (it is only a cache)."""
+def _stored(path: Path) -> ScoreFile | None:
+    """The score file; None if it is missing or broken (it is only a cache)."""
     try:
-        content = read_json(path)
-    except TraceBenchError:
-        return {}
-    return content if isinstance(content, dict) else {}
+        return read_score_file(path)
+    except FormatError:
+        return None
 
 
 def finite(value: float | None, digits: int = 6) -> float | None:

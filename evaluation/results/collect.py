@@ -27,6 +27,7 @@ from evaluation.results.variants import add_variants
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import Manifest
 from trace_bench.run_folder.reading import Run, of_asset, one_per_asset
+from trace_bench.run_folder.states import state_of
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.files import write_atomic
 from trace_bench.system.text import printable
@@ -45,7 +46,7 @@ class Results:
 
     frame: pd.DataFrame  # the runs
     judgements: pd.DataFrame = field(default_factory=pd.DataFrame)  # Elo and preferences
-    unfinished: Counter[str] = field(default_factory=Counter)  # status -> runs
+    unfinished: Counter[str] = field(default_factory=Counter)  # state -> runs
     problems: list[str] = field(default_factory=list)
     judges: dict[str, str] = field(default_factory=dict)  # judge id in the frame -> description
 
@@ -64,7 +65,7 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
     index = read_index(root)
     results = Results(pd.DataFrame(), problems=index.problems)
     results.unfinished = Counter(
-        run.manifest.status for run in index.runs.values() if run.manifest.status != "done"
+        state_of(run.folder, run.manifest) for run in index.runs.values() if run.manifest.status != "done"
     )
     done = [run for run in index.runs.values() if run.manifest.status == "done"]
     kept = {run.folder.relative_to(root).as_posix(): run for run in one_per_asset(done)}
@@ -73,7 +74,8 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
         for run in sorted(done, key=_number_of_snapshots)
         if _number_of_snapshots(run)
     }
-    scores = read_scores(root, kept)
+    scores, broken = read_scores(root, kept)
+    results.problems += broken
     rows = []
     for name, run in kept.items():
         row = {"kind": "run"} | describe(run.manifest, name) | {"snapshots": snapshots.get(of_asset(run))}

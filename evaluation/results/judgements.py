@@ -7,13 +7,14 @@ Reads `gpteval3d/<judge>/elo.json` (docs/gpteval3d.md) and `user_study/<name>/pr
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter
 
-from trace_bench.run_folder.reading import read_json
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.typed import Finite, FormatError, Integer, read_typed
 
 ELO_SCHEMA_VERSION, PREFERENCES_SCHEMA_VERSION = 1, 2
 TEXTS = (
@@ -30,81 +31,159 @@ FLAGS = ("complete", "frozen", "regularised")
 
 
 def read_judgements(root: Path) -> tuple[pd.DataFrame, list[str]]:
-    """All rows, and error messages about unreadable files."""
-    rows, problems = [], []
-    sources: tuple[tuple[str, int, Callable[[Any], list[dict[str, Any]]], str], ...] = (
-        ("gpteval3d/*/elo.json", ELO_SCHEMA_VERSION, _elo_rows, _JUDGE_AGAIN),
-        ("user_study/*/preferences.json", PREFERENCES_SCHEMA_VERSION, _preference_rows, _STUDY_AGAIN),
-    )
-    for pattern, version, read, again in sources:
+    """All rows, and one sentence for each file that cannot be used."""
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    sources: tuple[tuple[str, int, TypeAdapter[Any], Callable[[Any], list[dict[str, Any]]], str], ...] = (
+        ("gpteval3d/*/elo.json", ELO_SCHEMA_VERSION, TypeAdapter(_Elo), _elo_rows, _JUDGE_AGAIN),
+        (
+            "user_study/*/preferences.json", PREFERENCES_SCHEMA_VERSION, TypeAdapter(_Preferences), _shares,
+            _STUDY_AGAIN,
+        ),
+    )  # fmt: skip
+    for pattern, version, adapter, rows_of, again in sources:
         for path in sorted(root.glob(pattern)):
             try:
-                content = read_json(path, again)
-                found = content["schema_version"]
-                if found != version:
+                found = read_typed(TypeAdapter(_Version), path, again).schema_version
+                if found == version:
+                    rows += rows_of(read_typed(adapter, path, again))
+                else:
                     problems.append(f"{path} has schema_version {found}, but {version} is required: {again}.")
-                    continue
-                rows += read(content)
-            except TraceBenchError as error:
+            except FormatError as error:
                 problems.append(str(error))
-            except (KeyError, TypeError, AttributeError) as error:
-                problems.append(f"{path} has an unknown format ({error}): {again}.")
     return _typed(pd.DataFrame(rows)), problems
 
 
-def _elo_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
-    judge, rows = content["judge"], []
-    for tournament in content["tournaments"]:
-        common = {
-            "kind": "elo",
-            "judge": judge["id"],
-            "judge_name": judge["name"],
-            "judge_kind": judge["kind"],
-            "tournament": tournament["name"],
-            **{
-                key: tournament[key] for key in ("mode", "prompt_set", "prior", "seed", "complete", "caption")
-            },
-            "notes": "\n".join(tournament["notes"]),
-            "prompts": tournament["prompts"],
-        }
-        for row in tournament["rows"]:
-            settings = ", ".join(f"{key} {value}" for key, value in row["settings"].items())
-            kept = (
-                "method",
-                "representation",
-                "criterion",
-                "elo",
-                "comparisons",
-                "frozen",
-                "regularised",
-                "note",
-            )
-            low, high = row["ci_low"], row["ci_high"]
-            rows.append(
-                common
-                | {key: row[key] for key in kept}
-                | {"settings": settings, "elo_low": low, "elo_high": high}
-            )
+@dataclass(frozen=True)
+class _Version:
+    schema_version: Integer
+
+
+@dataclass(frozen=True)
+class _Judge:
+    id: str
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class _Rating:
+    """One contestant on one criterion."""
+
+    method: str
+    representation: str | None
+    settings: dict[str, Any]
+    criterion: str
+    elo: Finite | None
+    ci_low: Finite | None
+    ci_high: Finite | None
+    comparisons: Integer
+    frozen: bool
+    regularised: bool
+    note: str | None
+
+
+@dataclass(frozen=True)
+class _Tournament:
+    name: str
+    mode: str
+    prompt_set: str
+    prior: str
+    seed: Integer | None
+    complete: bool
+    caption: str
+    notes: list[str]
+    prompts: Integer
+    rows: list[_Rating]
+
+
+@dataclass(frozen=True)
+class _Elo:
+    """What the frame needs of elo.json."""
+
+    judge: _Judge
+    tournaments: list[_Tournament]
+
+
+def _elo_rows(content: _Elo) -> list[dict[str, Any]]:
+    judge, rows = content.judge, []
+    for tournament in content.tournaments:
+        common = {"kind": "elo", "judge": judge.id, "judge_name": judge.name, "judge_kind": judge.kind}
+        common |= {"tournament": tournament.name, "notes": "\n".join(tournament.notes)}
+        names = ("mode", "prompt_set", "prior", "seed", "complete", "caption", "prompts")
+        common |= {name: getattr(tournament, name) for name in names}
+        for row in tournament.rows:
+            kept = asdict(row)
+            low, high, settings = (kept.pop(key) for key in ("ci_low", "ci_high", "settings"))
+            text = ", ".join(f"{key} {value}" for key, value in settings.items())
+            rows.append(common | kept | {"settings": text, "elo_low": low, "elo_high": high})
     return rows
 
 
-def _preference_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
-    common = {
-        "kind": "preference",
-        "study": content["study"],
-        "method": content["ours"],
-        **{key: content[key] for key in ("prompt_set", "prior", "representation")},
-        "raters": content["raters"]["used"],
-    }
+@dataclass(frozen=True)
+class _Estimate:
+    value: Finite | None
+    low: Finite | None
+    high: Finite | None
+
+
+@dataclass(frozen=True)
+class _Percent:
+    ours: _Estimate
+    tie: _Estimate
+    baseline: _Estimate
+
+
+@dataclass(frozen=True)
+class _Decided:
+    sign_test_p: Finite | None
+
+
+@dataclass(frozen=True)
+class _Preference:
+    """The votes for one baseline and aspect."""
+
+    aspect: str
+    baseline: str
+    votes: Integer
+    prompts: Integer
+    percent: _Percent
+    decided: _Decided
+
+
+@dataclass(frozen=True)
+class _Raters:
+    used: Integer
+
+
+@dataclass(frozen=True)
+class _Preferences:
+    """What the frame needs of preferences.json."""
+
+    study: str
+    ours: str
+    prompt_set: str
+    prior: str
+    representation: str
+    raters: _Raters
+    rows: list[_Preference]
+
+
+def _shares(content: _Preferences) -> list[dict[str, Any]]:
+    common = {"kind": "preference", "study": content.study, "method": content.ours}
+    common |= {name: getattr(content, name) for name in ("prompt_set", "prior", "representation")}
     rows = []
-    for row in content["rows"]:
+    for row in content.rows:
         shares = {
-            f"{name}_{bound}": row["percent"][name][bound]
-            for name in ("ours", "tie", "baseline")
-            for bound in ("value", "low", "high")
+            f"{name}_{bound}": value
+            for name, estimate in asdict(row.percent).items()
+            for bound, value in estimate.items()
         }
-        kept = {key: row[key] for key in ("aspect", "baseline", "votes", "prompts")}
-        rows.append(common | kept | shares | {"sign_test_p": row["decided"]["sign_test_p"]})
+        kept = {name: getattr(row, name) for name in ("aspect", "baseline", "votes", "prompts")}
+        rows.append(
+            common | {"raters": content.raters.used} | kept | shares
+            | {"sign_test_p": row.decided.sign_test_p}
+        )  # fmt: skip
     return rows
 
 

@@ -214,7 +214,7 @@ def test_a_damaged_cache_is_made_again(tmp_path):
     assert cached("x", {"k": 1}, make)[1] == 0.0
     assert cached("x", {"k": 1}, make)[0]["a"].tolist() == [0, 1, 2]
     assert len(calls) == 1
-    (file,) = (tmp_path / "cache" / "inits").glob("*.npz")
+    (file,) = (path for path in (tmp_path / "cache" / "inits").iterdir() if path.suffix != ".lock")
     file.write_bytes(file.read_bytes()[:40])
     assert cached("x", {"k": 1}, make)[0]["a"].tolist() == [0, 1, 2]
     assert cached("x", {"k": 2}, make)[1] == 0.0

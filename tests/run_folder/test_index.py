@@ -53,7 +53,7 @@ def test_a_manifest_that_cannot_be_read_is_named(tmp_path):
     assert list(index.unreadable) == [bad]
     (problem,) = index.problems
     assert str(tmp_path / bad / "manifest.json") in problem
-    assert problem.endswith("or remove the folder.")
+    assert problem.endswith("sets the folder aside and makes the asset again.")
 
 
 def test_a_changed_manifest_is_read_again(tmp_path):

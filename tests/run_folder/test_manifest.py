@@ -16,12 +16,13 @@ from trace_bench.run_folder.manifest import (
     Manifest,
     ManifestError,
     RunIdentity,
+    differing_files,
     is_done,
-    missing_files,
     read_manifest,
     write_manifest,
 )
-from trace_bench.runs.claim import CLAIM, BusyError, claim
+from trace_bench.run_folder.states import CLAIM
+from trace_bench.runs.claim import BusyError, claim
 from trace_bench.runs.environment import describe_environment
 from trace_bench.system.files import write_atomic, write_json
 
@@ -80,7 +81,7 @@ def test_a_damaged_manifest_is_named(tmp_path, text):
 def test_a_manifest_of_another_version_is_refused(tmp_path, key, value):
     data = json.loads(manifest().to_json()) | {key: value}
     (tmp_path / "manifest.json").write_text(json.dumps(data))
-    with pytest.raises(ManifestError, match="do not belong to this version"):
+    with pytest.raises(ManifestError, match=r"is not a manifest|is newer than 1"):
         read_manifest(tmp_path)
 
 
@@ -105,10 +106,10 @@ def test_done_needs_every_file(tmp_path):
     done.status = "done"
     assert is_done(tmp_path, done)
     (tmp_path / "asset.ply").write_text("")
-    assert missing_files(tmp_path, done) == ["asset.ply"]
+    assert differing_files(tmp_path, done) == {"asset.ply": "empty"}
     (tmp_path / "asset.ply").write_text("x")
     (tmp_path / "renders/normal_1.png").unlink()
-    assert missing_files(tmp_path, done) == ["renders/normal_1.png"]
+    assert differing_files(tmp_path, done) == {"renders/normal_1.png": "missing"}
     assert not is_done(tmp_path, done)
     assert not is_done(tmp_path, None)
     assert not is_done(tmp_path / "elsewhere", done)

@@ -27,18 +27,18 @@ SAVED = Checkpoint(
 
 def test_round_trip(tmp_path):
     save_checkpoint(tmp_path, SAVED)
-    found = load_checkpoint(tmp_path, SAVED.fingerprint)
+    found = load_checkpoint(tmp_path, SAVED.fingerprint, 12)
     assert torch.equal(found.representation["means"], SAVED.representation["means"])
     assert found.method["lora"]["a"].dtype == torch.bfloat16
     assert found.method["n"] == [1, 2.5, None, True]
     assert (found.step, found.cost, found.seconds) == (7, {"unet_fwd": 14}, {"total": 1.5})
-    assert load_checkpoint(tmp_path / "elsewhere", SAVED.fingerprint) is None
+    assert load_checkpoint(tmp_path / "elsewhere", SAVED.fingerprint, 12) is None
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     save_checkpoint(tmp_path, SAVED)
     with pytest.raises(CheckpointError, match="belongs to another run"):
-        load_checkpoint(tmp_path, "0" * 64)
+        load_checkpoint(tmp_path, "0" * 64, 12)
 
 
 def test_every_flipped_byte_is_noticed(tmp_path):
@@ -49,14 +49,14 @@ def test_every_flipped_byte_is_noticed(tmp_path):
         data[position] ^= 0x10
         (tmp_path / CHECKPOINT).write_bytes(bytes(data))
         with pytest.raises(CheckpointError, match="is damaged"):
-            load_checkpoint(tmp_path, SAVED.fingerprint)
+            load_checkpoint(tmp_path, SAVED.fingerprint, 12)
 
 
 def test_nothing_is_executed_on_loading(tmp_path):
     """Only tensors and plain values are loaded; other objects are refused rather than unpickled."""
     save_checkpoint(tmp_path, Checkpoint("f" * 64, 0, {"x": np.random.default_rng(0)}, {}, {}, {}))
     with pytest.raises(CheckpointError, match="by another version"):
-        load_checkpoint(tmp_path, "f" * 64)
+        load_checkpoint(tmp_path, "f" * 64, 12)
 
 
 @pytest.mark.parametrize(

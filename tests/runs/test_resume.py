@@ -13,8 +13,8 @@ import torch
 from quick_runs import SMALL_3D, STEPS, asset, folders, spec, stamp, stop_at
 
 from trace_bench.run_folder.manifest import is_done, read_manifest
+from trace_bench.run_folder.states import CLAIM
 from trace_bench.runs.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
-from trace_bench.runs.claim import CLAIM
 from trace_bench.runs.run import make_asset
 
 
@@ -41,7 +41,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(out, whole, method, step):
     first = make_asset(spec(out, *overrides), stop_at(step))
     assert first.status == "preempted"
     assert read_manifest(first.folder).status == "preempted"
-    assert load_checkpoint(first.folder, spec(out, *overrides).fingerprint).step == step
+    assert load_checkpoint(first.folder, spec(out, *overrides).fingerprint, STEPS).step == step
     second = make_asset(spec(out, *overrides))
     assert second.status == "done"
     assert asset(second.folder) == asset(whole(*overrides))
@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_starts_the_run_over_and_says_so(out, whole, how):
 def test_a_checkpoint_that_does_not_fit_starts_the_run_over_and_says_so(out, whole):
     """The code may have changed what a state holds."""
     first = make_asset(spec(out), stop_at(6))
-    found = load_checkpoint(first.folder, spec(out).fingerprint)
+    found = load_checkpoint(first.folder, spec(out).fingerprint, STEPS)
     save_checkpoint(first.folder, dataclasses.replace(found, representation={"pixels": torch.zeros(3)}))
     made = make_asset(spec(out))
     assert made.status == "done"
@@ -143,7 +143,7 @@ def test_a_checkpoint_never_holds_what_is_not_finite(out, monkeypatch):
     made = make_asset(spec(out))
     assert made.status == "failed"
     assert "representation.canvas became non-finite at step 7" in made.message
-    assert load_checkpoint(made.folder, spec(out).fingerprint).step == 4
+    assert load_checkpoint(made.folder, spec(out).fingerprint, STEPS).step == 4
     monkeypatch.undo()
     assert make_asset(spec(out)).status == "done"
 

@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import Manifest, RunIdentity, read_manifest, write_manifest
-from trace_bench.sweeps import run_states, sweep_plan
-from trace_bench.sweeps.run_states import Row, read_rows, states
+from trace_bench.run_folder.states import SILENT_S
+from trace_bench.sweeps import sweep_plan
+from trace_bench.sweeps.run_states import Row, rows_of, states
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.status import duration, main, report, runs_per_hour
 
@@ -68,13 +70,13 @@ def test_every_state(tmp_path, monkeypatch):
     (tmp_path / names[6] / "manifest.json").write_text('{"half')
     sweep_plan.write_plan(tmp_path, ["python", "-m", "trace_bench"], names)
     sweep_plan.write_jobs(tmp_path, names, {"7_1": names[3:4], "7_2": [names[5], names[7]]})
-    found = states(tmp_path, read_rows(tmp_path), sweep_plan.read_sweeps(tmp_path))
+    found = states(tmp_path, rows_of(read_index(tmp_path)), sweep_plan.read_sweeps(tmp_path))
     assert found == expected
 
 
 def test_without_slurm_a_living_process_or_a_recent_sign_tells(tmp_path):
     mine, other, silent, left = (write(tmp_path, i, "running") for i in range(4))
-    rows = read_rows(tmp_path)
+    rows = rows_of(read_index(tmp_path))
 
     def claim(name, pid, host):
         (tmp_path / name / ".claim").write_text(json.dumps({"pid": pid, "host": host}))
@@ -82,7 +84,7 @@ def test_without_slurm_a_living_process_or_a_recent_sign_tells(tmp_path):
     claim(mine, os.getpid(), socket.gethostname())
     claim(other, 1, "another-machine")
     claim(silent, 1, "another-machine")
-    past = time.time() - 2 * run_states.SILENT_S
+    past = time.time() - 2 * SILENT_S
     os.utime(tmp_path / silent / "manifest.json", (past, past))
     assert states(tmp_path, rows, []) == {mine: "running", other: "running", silent: "killed", left: "killed"}
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
@@ -134,13 +136,13 @@ def test_throughput_and_what_is_left(tmp_path, monkeypatch):
 
 def test_what_is_remembered_follows_the_files(tmp_path):
     name = write(tmp_path, 0, "preempted")
-    assert read_rows(tmp_path)[name].status == "preempted"
+    assert rows_of(read_index(tmp_path))[name].status == "preempted"
     manifest = read_manifest(tmp_path / name)
     manifest.status = "done"
     write_manifest(tmp_path / name, manifest)
-    assert read_rows(tmp_path)[name].status == "done"
+    assert rows_of(read_index(tmp_path))[name].status == "done"
     (tmp_path / name / "manifest.json").unlink()
-    assert read_rows(tmp_path) == {}
+    assert rows_of(read_index(tmp_path)) == {}
 
 
 def test_ten_thousand_runs_in_two_seconds(tmp_path):
@@ -153,7 +155,7 @@ def test_ten_thousand_runs_in_two_seconds(tmp_path):
         identity = dataclasses.replace(IDENTITY, method=METHODS[i % 6])
         manifest = Manifest("done" if i % 9 else "failed", f"{i:064x}", identity, finished=stamp(NOW))
         (folder / "manifest.json").write_text(manifest.to_json())
-    names = list(read_rows(tmp_path))
+    names = list(rows_of(read_index(tmp_path)))
     sweep_plan.write_plan(tmp_path, ["python"], names)
     began = time.process_time()
     text, _ = report(tmp_path, NOW)

@@ -72,6 +72,16 @@ def test_a_compilation_that_was_cut_off_does_not_count():
     assert (kernels.folder() / "calls").read_text().count("\n") == 2
 
 
+@pytest.mark.parametrize("damage", ["library", "stamp"])
+def test_a_damaged_library_is_compiled_again(damage):
+    library = kernels.build(compiler=fake_compiler)
+    path = library if damage == "library" else kernels.folder() / "built.json"
+    path.write_bytes(b"x")
+    kernels.build(compiler=fake_compiler)
+    kernels.build(compiler=fake_compiler)
+    assert (kernels.folder() / "calls").read_text().count("\n") == 2
+
+
 def test_a_compiler_that_leaves_nothing(tmp_path):
     with pytest.raises(TraceBenchError, match="did not create"):
         kernels.build(compiler=lambda target, architectures: None)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import io
 import json
 import logging
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trace_bench.system.cache import cache_dir, keep
+from trace_bench.system.cache import entry_path, keep, kept
 
 log = logging.getLogger(__name__)
 _MADE_IN = "_seconds"
@@ -32,9 +30,9 @@ def cached(
     Returns: the arrays, and the seconds it took to compute them earlier; 0 if computed now.
     """
     text = json.dumps(key, sort_keys=True, ensure_ascii=False)
-    path = cache_dir() / "inits" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+    path = entry_path("inits", f"{name}:{text}")
     with _one_at_a_time(path.with_suffix(".lock")):
-        found = _read(path)
+        found = kept(path, _arrays)
         if found is not None:
             seconds = float(found.pop(_MADE_IN))
             log.info("Init from the cache (it took %.1f s to generate): %s", seconds, path)
@@ -58,11 +56,8 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
         yield
 
 
-def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a cache file; None if it is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    return found if _MADE_IN in found else None
+def _arrays(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an entry; KeyError if it does not say how long they took."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        found = {name: arrays[name] for name in arrays.files}
+    return {**found, _MADE_IN: found[_MADE_IN]}

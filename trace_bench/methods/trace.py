@@ -24,6 +24,7 @@ from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
 from trace_bench.seeding import StepRng
+from trace_bench.system.tensors import load_optimizer
 
 
 class TraCe(Method):
@@ -182,4 +183,4 @@ class TraCe(Method):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the result of `state_dict`."""
         self.adapter.load_state_dict(state["adapter"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])

@@ -16,6 +16,7 @@ from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
 from trace_bench.seeding import StepRng
+from trace_bench.system.tensors import load_optimizer
 
 
 class VSD(Method):
@@ -106,4 +107,4 @@ class VSD(Method):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the result of `state_dict`."""
         self.adapter.load_state_dict(state["adapter"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from trace_bench.system.cache import cache_dir, keep
+from trace_bench.system.cache import entry_path, keep, kept
 
 if TYPE_CHECKING:
     import torch
@@ -45,11 +44,11 @@ def unit_tflop(
     job of a sweep asks for the same few values.
     """
     asked = json.dumps([_COUNT, unet_config, vae_config, text_length, resolution, rank])
-    path = cache_dir() / "flops" / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
-    if path.is_file():
-        return json.loads(path.read_text())
-    unit = _count(unet_config, vae_config, text_length, resolution, rank)
-    keep(path, json.dumps(unit))
+    path = entry_path("flops", asked)
+    unit = kept(path, json.loads)
+    if unit is None:
+        unit = _count(unet_config, vae_config, text_length, resolution, rank)
+        keep(path, json.dumps(unit).encode())
     return unit
 
 

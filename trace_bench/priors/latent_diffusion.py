@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
@@ -25,7 +24,7 @@ from trace_bench.priors.adapter import LoraAdapter, add_lora
 from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance
 from trace_bench.priors.denoiser import Denoiser
 from trace_bench.priors.flops import unit_tflop
-from trace_bench.system.cache import cache_dir, keep
+from trace_bench.system.cache import entry_path, keep, kept
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.model_files import (
     check_complete,
@@ -193,15 +192,14 @@ class LatentDiffusionPrior(ABC):
     def embed(self, texts: Sequence[str]) -> TextEmbedding:
         """Embeddings of the texts, padded to the encoders' full length: B = len(texts). Cached on disk."""
         key = weights_sha256(weight_files(self.folder, list(self.TEXT_ENCODERS), self.variant))
-        paths = [
-            cache_dir() / "embeddings" / key / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
-            for text in texts
-        ]
-        missing = [i for i, path in enumerate(paths) if not path.is_file()]
-        computed = dict(zip(missing, self._encode_text([texts[i] for i in missing]), strict=True))
-        for i, row in computed.items():
+        paths = [entry_path(f"embeddings/{key}", text) for text in texts]
+        found = {i: row for i, path in enumerate(paths) if (row := kept(path, load)) is not None}
+        missing = [i for i in range(len(paths)) if i not in found]
+        computed = self._encode_text([texts[i] for i in missing]) if missing else []
+        for i, row in zip(missing, computed, strict=True):
             keep(paths[i], save(row))
-        rows = [computed[i] if i in computed else load(path.read_bytes()) for i, path in enumerate(paths)]
+            found[i] = row
+        rows = [found[i] for i in range(len(paths))]
         fields = {
             name: torch.stack([row[name] for row in rows]).to(self.device, torch.float32) for name in rows[0]
         }

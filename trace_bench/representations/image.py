@@ -16,6 +16,7 @@ from trace_bench.representations.base import InitialPoints, Representation
 from trace_bench.representations.bounded import bounded
 from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.tensors import load_optimizer, write_tensors
 
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
@@ -103,17 +104,17 @@ class Image(Representation):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         with torch.no_grad():
             self.canvas.copy_(state["canvas"])
-        self.optimizers["canvas"].load_state_dict(deepcopy(state["optimizer"]))
+        load_optimizer(self.optimizers["canvas"], state["optimizer"])
 
     def export(self, folder: Path) -> list[Path]:
         """Write `asset.safetensors` with the raw canvas and, in rgb mode, `asset.png`."""
         from PIL import Image as Picture
-        from safetensors.torch import save
 
         canvas = self.canvas.detach().cpu()
         paths = [folder / "asset.safetensors"]
         folder.mkdir(parents=True, exist_ok=True)
-        paths[0].write_bytes(save({"latents" if self.mode == "latent" else "rgb": canvas.contiguous()}))
+        name = "latents" if self.mode == "latent" else "rgb"
+        write_tensors(paths[0], {name: canvas.contiguous()}, {})
         if self.mode == "rgb":
             paths.append(folder / "asset.png")
             Picture.fromarray((canvas.clamp(0.0, 1.0) * 255.0).round().byte().numpy()).save(paths[1])

@@ -6,34 +6,47 @@ may belong to someone else. No torch, no Hydra: the status of a sweep reads the 
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trace_bench.run_folder.manifest import MANIFEST, Manifest, ManifestError, RunIdentity, read_manifest
-from trace_bench.run_folder.reading import AGAIN, Run, natural
+from pydantic import TypeAdapter
+
+from trace_bench.run_folder.manifest import (
+    MANIFEST,
+    Manifest,
+    ManifestError,
+    NewerManifestError,
+    read_manifest,
+)
+from trace_bench.run_folder.reading import Run, natural
 from trace_bench.system.cache import remember, remembered
+from trace_bench.system.typed import FormatError, Integer, read_typed
 
 ERROR = "error.json"
-_CACHE_VERSION = 1
+#: Folders that a run could not use and left: `<folder>.unreadable-<n>`.
+SET_ASIDE = re.compile(r"\.unreadable-\d+$")
+_CACHE_VERSION = 2
 Stamp = list[int]  # time of change in ns, size
 
 
 @dataclass(frozen=True)
 class Index:
-    """What lies under an output root; folders are relative to it."""
+    """What lies under an output root; folders are relative to it. Its manifests have no `contents`."""
 
     runs: dict[str, Run]  # folder -> run, ordered by prompt set, prompt id, prompt and folder
-    unreadable: dict[str, str]  # folder -> why its manifest cannot be read
+    unreadable: dict[str, str]  # folder -> why its manifest cannot be read, in one sentence
+    set_aside: list[str] = field(default_factory=list)  # folders that a run could not use and left
 
     @property
     def problems(self) -> list[str]:
         """One sentence for each manifest that cannot be read."""
-        return [f"{why.rstrip('.')}: {AGAIN}, or remove the folder." for why in self.unreadable.values()]
+        return list(self.unreadable.values())
 
 
 def read_index(root: Path) -> Index:
@@ -42,21 +55,25 @@ def read_index(root: Path) -> Index:
     entries: dict[str, Any] = {}
     runs: dict[str, Run] = {}
     unreadable: dict[str, str] = {}
+    set_aside: list[str] = []
     for name, stamp in manifests(root):
+        if SET_ASIDE.search(name):
+            set_aside.append(name)
+            continue
         entry = known.get(name)
         manifest = _remembered(entry, stamp)
-        try:
-            if manifest is None:
-                manifest = _read(root / name)
-                entry = [stamp, asdict(manifest)]
-        except (ManifestError, OSError) as error:
-            unreadable[name] = str(error)
-            continue
+        if manifest is None:
+            try:
+                manifest = replace(_read(root / name), contents={})
+            except (ManifestError, OSError) as error:
+                unreadable[name] = _advice(error)
+                continue
+            entry = [stamp, manifest.to_json()]
         runs[name] = Run(root / name, manifest)
         entries[name] = entry
     if entries != known:
         remember("index", root, _CACHE_VERSION, entries)
-    return Index(dict(sorted(runs.items(), key=_place)), unreadable)
+    return Index(dict(sorted(runs.items(), key=_place)), unreadable, set_aside)
 
 
 def manifests(root: Path) -> Iterator[tuple[str, Stamp]]:
@@ -75,10 +92,34 @@ def manifests(root: Path) -> Iterator[tuple[str, Stamp]]:
 def failure(folder: Path) -> str:
     """Why a failed run failed, in one line, from its error.json."""
     try:
-        error = json.loads((folder / ERROR).read_text(encoding="utf-8"))
-        return f"{error['type']}: {' '.join(str(error['message']).split())} (step {error['step']})"
-    except (OSError, ValueError, KeyError, TypeError):
+        error = read_typed(_failures(), folder / ERROR, "see log.txt")
+    except FormatError:
         return f"there is no {ERROR}; see its log.txt"
+    return f"{error.type}: {' '.join(error.message.split())} (step {error.step})"
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What status shows of error.json."""
+
+    type: str
+    message: str
+    step: Integer
+
+
+@cache
+def _failures() -> TypeAdapter[_Failure]:
+    return TypeAdapter(_Failure)
+
+
+def _advice(error: Exception) -> str:
+    """What to do about a manifest that cannot be read, after the reason."""
+    what = (
+        "it is left untouched"
+        if isinstance(error, NewerManifestError)
+        else "repeat the run, which sets the folder aside and makes the asset again"
+    )
+    return f"{str(error).rstrip('.')}: {what}."
 
 
 def _place(item: tuple[str, Run]) -> tuple[Any, ...]:
@@ -103,7 +144,7 @@ def _read(folder: Path) -> Manifest:
 
 def _remembered(entry: Any, stamp: Stamp) -> Manifest | None:
     try:
-        known, fields = entry
-        return Manifest(**{**fields, "run": RunIdentity(**fields["run"])}) if known == stamp else None
-    except (TypeError, KeyError, ValueError):
-        return None  # not there, or only a damaged cache
+        known, text = entry
+        return Manifest.from_json(text) if known == stamp else None
+    except (TypeError, ValueError, ManifestError):
+        return None  # not there, or of another format

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from trace_bench.system.errors import TraceBenchError
-from trace_bench.system.files import write_atomic
+from trace_bench.system.files import sha256_of, sync_file, sync_folder, write_atomic
+from trace_bench.system.typed import Count, Finite, FormatError, Integer, parse
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -21,13 +27,44 @@ Status = Literal["running", "done", "failed", "preempted"]
 STATUSES: tuple[Status, ...] = ("running", "done", "failed", "preempted")
 SECONDS = ("load", "init", "distill", "render", "total")
 COST = ("unet_fwd", "unet_bwd", "vae_enc_fwd", "vae_enc_bwd", "vae_dec", "tflop")
-
-
 RENDERS = "renders"
+#: Files that grow after the run is done; only their existence is checked.
+GROWING = ("log.txt",)
+#: Files that may be empty: a run that resumes after its last step may have lost its rows.
+_MAY_BE_EMPTY = ("log.txt", "metrics.jsonl")
+_MOST_VIEWS = 100_000  # a larger number is a mistake, which would take hours to check
 
 
 class ManifestError(TraceBenchError):
     """A manifest.json that cannot be read as a manifest."""
+
+
+class NewerManifestError(ManifestError):
+    """A manifest.json of a newer version of trace_bench."""
+
+
+def _holds(**known: type | tuple[type, ...]) -> AfterValidator:
+    """Check the types of a dictionary's known keys, which readers use; others may hold anything."""
+
+    def check(found: dict[str, Any]) -> dict[str, Any]:
+        for key, wanted in known.items():
+            if not isinstance(found.get(key), (wanted, type(None))) or isinstance(found.get(key), bool):
+                raise ValueError(f"{key} cannot be {found[key]!r}")
+        return found
+
+    return AfterValidator(check)
+
+
+_TEXT, _NUMBER = str, (int, float)
+Numbers = dict[str, Finite]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a finished run's file holds."""
+
+    bytes: Count
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -42,11 +79,11 @@ class RunIdentity:
     prompt_set: str
     prompt_id: str
     prompt: str
-    guidance_scale: float | None  # None if the method has none
-    seed: int
-    steps: int
-    views_per_step: int
-    resolution: int  # side of the training renders in pixels
+    guidance_scale: Finite | None  # None if the method has none
+    seed: Integer
+    steps: Integer
+    views_per_step: Integer
+    resolution: Integer  # side of the training renders in pixels
 
 
 @dataclass
@@ -58,28 +95,37 @@ class Manifest:
     run: RunIdentity
     asset: str = ""  # sha256 of everything that changes the asset; the fingerprint of a run without snapshots
     # load: the prior, compiling; init, distill, render: the asset; total: wall-clock time
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
-    cost: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(COST, None))
-    n_primitives: int | None = None
-    peak_memory_gb: float | None = None
+    seconds: Numbers = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
+    cost: dict[str, Finite | None] = field(default_factory=lambda: dict.fromkeys(COST, None))
+    n_primitives: Integer | None = None
+    peak_memory_gb: Finite | None = None
     prior: dict[str, Any] = field(default_factory=dict)  # repositories, revisions, weights' sha256
     prompt_source: dict[str, Any] = field(default_factory=dict)  # where the prompt's text came from, sha256
     prompt_cut: bool = False  # the texts of the views lack the prompt's last words (too long for the encoder)
     init: dict[str, Any] = field(default_factory=dict)  # the init: points, seconds spent elsewhere
-    declared: dict[str, Any] = field(default_factory=dict)  # of an external asset: name, source, minutes
+    declared: Annotated[dict[str, Any], _holds(name=_TEXT, source=_TEXT, minutes=_NUMBER)] = field(
+        default_factory=dict
+    )  # of an external asset: name, source, minutes
     display_names: dict[str, str] = field(default_factory=dict)  # of method and representation, from YAML
     rig: dict[str, Any] = field(default_factory=dict)  # the evaluation cameras of renders/
     budget: dict[str, Any] = field(
         default_factory=dict
     )  # source of the number of steps: the method's own, or work equal to another method's run
-    environment: dict[str, Any] = field(default_factory=dict)
-    attempts: int = 0  # number of attempts, including resumes
+    environment: Annotated[dict[str, Any], _holds(gpu=_TEXT, cpu=_TEXT, slurm=dict)] = field(
+        default_factory=dict
+    )
+    attempts: Count = 0  # number of attempts, including resumes
     started: str = ""  # ISO 8601, UTC, of the first attempt
     finished: str | None = None
     files: list[str] = field(
         default_factory=list
     )  # relative to the run folder, all except the images in renders/
-    views: int = 0  # renders/rgb_<i>.png and normal_<i>.png, i < views
+    views: Annotated[int, Field(ge=0, le=_MOST_VIEWS)] = (
+        0  # renders/rgb_<i>.png and normal_<i>.png, i < views
+    )
+    contents: dict[str, FileRecord] = field(
+        default_factory=dict
+    )  # size and sha256 of every file of a finished run, except those that grow; the run index leaves it out
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -107,17 +153,39 @@ class Manifest:
 
     @staticmethod
     def from_json(text: str) -> Manifest:
-        """The inverse of `to_json`; ignores keys unknown to this version."""
+        """The inverse of `to_json`; ignores keys unknown to this version.
+
+        Raises:
+            NewerManifestError: a newer version wrote it.
+            ManifestError: it is not a manifest; the reason names the key.
+        """
         try:
-            data = json.loads(text)
-            if data["schema_version"] != SCHEMA_VERSION or data["status"] not in STATUSES:
-                found = f"schema_version {data['schema_version']!r}, status {data['status']!r}"
-                raise ManifestError(f"{found} do not belong to this version")
-            known = {f.name: data[f.name] for f in fields(Manifest) if f.name in data}
-            identity = {f.name: data["run"][f.name] for f in fields(RunIdentity)}
-            return Manifest(**{**known, "run": RunIdentity(**identity)})
-        except (ValueError, KeyError, TypeError) as error:
-            raise ManifestError(f"it is not a manifest ({type(error).__name__}: {error})") from error
+            found = parse(_versions(), text).schema_version
+            if found > SCHEMA_VERSION:
+                raise NewerManifestError(
+                    f"schema_version {found} is newer than {SCHEMA_VERSION}, which this version knows; "
+                    "update trace_bench"
+                )
+            if found < SCHEMA_VERSION:
+                raise ManifestError(f"schema_version {found} is not {SCHEMA_VERSION}")
+            return parse(_manifests(), text)
+        except FormatError as error:
+            raise ManifestError(f"it is not a manifest ({error})") from error
+
+
+@dataclass(frozen=True)
+class _Version:
+    schema_version: Integer
+
+
+@cache
+def _versions() -> TypeAdapter[_Version]:
+    return TypeAdapter(_Version)
+
+
+@cache
+def _manifests() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
 
 
 def utc_now() -> str:
@@ -134,10 +202,12 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path} cannot be read: it is not text ({error}).") from error
+    except OSError as error:  # a folder of this name, a loop of links, a failing disk
+        raise ManifestError(f"{path} cannot be read ({error.strerror}).") from error
     try:
         return Manifest.from_json(text)
     except ManifestError as error:
-        raise ManifestError(f"{path} cannot be read: {error}.") from error
+        raise type(error)(f"{path} cannot be read: {error}.") from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -145,23 +215,88 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_atomic(folder / MANIFEST, manifest.to_json())
 
 
-def missing_files(folder: Path, manifest: Manifest) -> list[str]:
-    """The manifest's files that are missing or empty; images in renders/ are only checked for existence."""
+def file_names(manifest: Manifest) -> Iterator[str]:
+    """All files of a finished run, relative to its folder, with the images in renders/."""
+    yield from manifest.files
+    for kind in ("rgb", "normal"):
+        yield from (f"{RENDERS}/{kind}_{i}.png" for i in range(manifest.views))
 
-    def is_there(path: Path) -> bool:
-        return path.is_file() and path.stat().st_size > 0
 
-    missing = [name for name in manifest.files if not is_there(folder / name)]
-    if manifest.views:
+def differing_files(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """The files of a finished run that are missing, empty or of another size than recorded, with the reason.
+
+    Cheap: reads no content.
+    """
+    sizes = _sizes(folder / RENDERS)
+    found = {}
+    for name in file_names(manifest):
+        parent, _, file = name.rpartition("/")
+        size = sizes.get(file) if parent == RENDERS else _size(folder / name)
+        recorded = manifest.contents.get(name)
+        if size is None:
+            found[name] = "missing"
+        elif size == 0 and name not in _MAY_BE_EMPTY:
+            found[name] = "empty"
+        elif recorded is not None and size != recorded.bytes:
+            found[name] = f"{size} bytes instead of {recorded.bytes}"
+    return found
+
+
+def changed_files(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """`differing_files` and those whose content is not as recorded; reads every file."""
+    found = differing_files(folder, manifest)
+    for name in file_names(manifest):
+        recorded = manifest.contents.get(name)
+        if recorded is None or name in found:
+            continue
         try:
-            there = {entry.name for entry in os.scandir(folder / RENDERS)}
-        except FileNotFoundError:
-            there = set()
-        wanted = (f"{kind}_{i}.png" for kind in ("rgb", "normal") for i in range(manifest.views))
-        missing += [f"{RENDERS}/{name}" for name in wanted if name not in there]
-    return missing
+            if sha256_of(folder / name) != recorded.sha256:
+                found[name] = "its content has changed"
+        except OSError as error:
+            found[name] = f"cannot be read ({error.strerror})"
+    return found
+
+
+def record_files(folder: Path, manifest: Manifest) -> None:
+    """Write every file of the run to the disk and record its size and hash in the manifest.
+
+    After this, a manifest with the status `done` cannot outlive its files in a power failure.
+    """
+    names = list(dict.fromkeys(file_names(manifest)))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        records = pool.map(lambda name: _synced(folder / name), names)
+        manifest.contents = {
+            name: record for name, record in zip(names, records, strict=True) if name not in GROWING
+        }
+    parents = {
+        parent for name in names for parent in (folder / name).parents if parent.is_relative_to(folder)
+    }
+    for parent in sorted(parents, key=lambda path: -len(path.parts)):
+        sync_folder(parent)
+
+
+def _synced(path: Path) -> FileRecord:
+    sync_file(path)
+    return FileRecord(path.stat().st_size, sha256_of(path))
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError):  # a name with a zero byte
+        return None
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Sizes of the files directly in a folder, by name."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    except OSError:
+        return {}
 
 
 def is_done(folder: Path, manifest: Manifest | None) -> bool:
-    """Whether the run is finished: the manifest says so and all its files exist."""
-    return manifest is not None and manifest.status == "done" and not missing_files(folder, manifest)
+    """Whether the run is finished: the manifest says so, and all its files are there with their sizes."""
+    is_marked = manifest is not None and manifest.status == "done" and bool(manifest.files)
+    return is_marked and manifest is not None and not differing_files(folder, manifest)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
 
 from trace_bench.run_folder.manifest import Manifest, RunIdentity
 from trace_bench.system.errors import UNREADABLE, TraceBenchError
+from trace_bench.system.typed import Finite, read_typed
 
-CAMERA_KEYS = ("elevation_deg", "azimuth_deg", "distance", "fovy_deg", "width", "height", "c2w")
 AGAIN = "repeat the run with force=true"
 
 
@@ -46,16 +48,25 @@ class Run:
     @cached_property
     def cameras(self) -> list[dict[str, Any]]:
         """The cameras of the evaluation rig from cameras.json: one dict per view."""
-        views = read_json(self.cameras_file)
-        if (
-            not isinstance(views, list)
-            or not views
-            or any(key not in view for view in views for key in CAMERA_KEYS)
-        ):
-            raise TraceBenchError(
-                f"{self.cameras_file} is not a list of views with {', '.join(CAMERA_KEYS)}: {AGAIN}."
-            )
-        return views
+        return [asdict(view) for view in read_typed(_camera_lists(), self.cameras_file, AGAIN)]
+
+
+@dataclass(frozen=True)
+class _View:
+    """One view of cameras.json."""
+
+    elevation_deg: Finite
+    azimuth_deg: Finite
+    distance: Finite
+    fovy_deg: Finite
+    width: Annotated[int, Field(ge=1, le=65536)]
+    height: Annotated[int, Field(ge=1, le=65536)]
+    c2w: Annotated[list[Annotated[list[Finite], Field(min_length=4, max_length=4)]], Field(min_length=3)]
+
+
+@cache
+def _camera_lists() -> TypeAdapter[list[_View]]:
+    return TypeAdapter(Annotated[list[_View], Field(min_length=1)])
 
 
 def one_per_asset(runs: Iterable[Run]) -> list[Run]:

@@ -15,9 +15,10 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from trace_bench.run_folder.states import CLAIM, holders
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.typed import FormatError, parse
 
-CLAIM = ".claim"
 _HELD_BY_ANOTHER = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
 
@@ -36,9 +37,11 @@ def claim(folder: Path) -> Iterator[None]:
         os.pwrite(descriptor, holder.encode(), 0)
         yield
     finally:
-        # Removed while locked: a process that has already opened the old file notices and retries.
+        # Removed while locked: a process that has already opened the old file notices and retries. If the
+        # folder was removed and made again, the path is another process's claim, which stays.
         try:
-            path.unlink(missing_ok=True)
+            if _is_file(descriptor, path):
+                path.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
 
@@ -72,7 +75,7 @@ def _is_file(descriptor: int, path: Path) -> bool:
 
 def _name(holder: bytes) -> str:
     try:
-        who = json.loads(holder)
-        return f"pid {who['pid']} on host {who['host']}"
-    except (ValueError, KeyError, TypeError):  # read after the holder locked but before it wrote its name
+        who = parse(holders(), holder)
+        return f"pid {who.pid} on host {who.host}"
+    except FormatError:  # read after the holder locked but before it wrote its name
         return "another process"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
+import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,25 @@ from omegaconf import OmegaConf
 
 from trace_bench.run_folder.index import ERROR
 from trace_bench.run_folder.manifest import (
+    MANIFEST,
     SECONDS,
     Manifest,
     ManifestError,
+    NewerManifestError,
     Status,
+    differing_files,
     is_done,
-    missing_files,
     read_manifest,
+    record_files,
     utc_now,
     write_manifest,
 )
+from trace_bench.run_folder.states import CLAIM
 from trace_bench.runs.checkpoint import CHECKPOINT, Checkpoint, CheckpointError, load_checkpoint
-from trace_bench.runs.claim import CLAIM
 from trace_bench.runs.environment import describe_environment
 from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
-from trace_bench.system.files import write_atomic, write_json
+from trace_bench.system.files import sync_folder, write_atomic, write_json
 
 CONFIG, LOG = "config.yaml", "log.txt"
 _TRACEBACK_LINES = 40
@@ -56,6 +61,10 @@ class Stopwatch:
     def go_on_from(self, seconds: dict[str, float]) -> None:
         """Add the times of earlier attempts up to the checkpoint."""
         self._seconds = {key: value + seconds.get(key, 0.0) for key, value in self._seconds.items()}
+
+    def forget(self, seconds: dict[str, float]) -> None:
+        """The inverse of `go_on_from`."""
+        self.go_on_from({key: -value for key, value in seconds.items()})
 
     def set(self, name: str, seconds: float) -> None:
         """Set the time of a phase that measures its own."""
@@ -86,36 +95,57 @@ class OpenRun:
         )
 
     def is_finished(self) -> bool:
-        """Whether the run is already done; clears a folder from which it cannot be resumed."""
+        """Whether the run is already done. A folder that it cannot use is set aside; force=true clears a
+        finished run.
+
+        Raises:
+            NewerManifestError: a newer version of trace_bench wrote the folder, which is left untouched.
+        """
         earlier, force = self._earlier(), self.spec.job.force
         if earlier is None:
             return False
         if earlier.status == "done":
-            if is_done(self.folder, earlier) and not force:
-                (self.folder / CHECKPOINT).unlink(missing_ok=True)
-                return True
-            if not force:
-                lacking = ", ".join(missing_files(self.folder, earlier)[:3])
-                log.warning("%s is marked done but lacks %s; restarting from scratch.", self.folder, lacking)
-            clear(self.folder)
-        elif force and earlier.status == "failed":
+            if force:
+                clear(self.folder)
+                return False
+            if not is_done(self.folder, earlier):
+                wrong = differing_files(self.folder, earlier) or {MANIFEST: "it names no files"}
+                self._set_aside(f"is marked done, but {in_words(wrong)}")
+                return False
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+            return True
+        if force and earlier.status == "failed":
             clear(self.folder)
         else:  # resume an interrupted run even with force=true, or a requeued job would never finish
             self.manifest.started, self.manifest.attempts = earlier.started, earlier.attempts
         return False
 
     def _earlier(self) -> Manifest | None:
-        """The manifest of an earlier attempt; if it is damaged, the folder is cleared."""
+        """The manifest of an earlier attempt at this run; what else lies here is set aside."""
         try:
             manifest = read_manifest(self.folder)
+        except NewerManifestError:
+            raise
         except ManifestError as error:
-            log.warning("%s Restarting from scratch.", error)
-        else:
-            if manifest is None or manifest.fingerprint == self.spec.fingerprint:
-                return manifest
-            log.warning("%s contains another run's files; restarting from scratch.", self.folder)
-        clear(self.folder)
+            self._set_aside(f"cannot be used: {str(error).rstrip('.')}")
+            return None
+        if manifest is None or manifest.fingerprint == self.spec.fingerprint:
+            return manifest
+        self._set_aside(f"contains another run (fingerprint {manifest.fingerprint[:8]})")
         return None
+
+    def _set_aside(self, why: str) -> None:
+        """Move the content of the folder, except for the claim on it, to `<folder>.unreadable-<n>`."""
+        names = (self.folder.with_name(f"{self.folder.name}.unreadable-{n}") for n in itertools.count(1))
+        aside = next(path for path in names if not os.path.lexists(path))
+        aside.mkdir()
+        # The manifest last: until it is gone, another attempt sets the rest aside too.
+        for path in sorted(self.folder.iterdir(), key=lambda path: path.name == MANIFEST):
+            if path.name != CLAIM:
+                path.rename(aside / path.name)
+        sync_folder(aside)
+        sync_folder(self.folder)
+        log.warning("%s %s. It is kept as %s, and the asset is made again.", self.folder, why, aside.name)
 
     def begin(self, device: str) -> None:
         """Record that the run has started, and with which settings."""
@@ -144,7 +174,7 @@ class OpenRun:
     def checkpoint(self) -> Checkpoint | None:
         """The checkpoint to resume from; None to start from step 0."""
         try:
-            return load_checkpoint(self.folder, self.spec.fingerprint)
+            return load_checkpoint(self.folder, self.spec.fingerprint, self.spec.job.steps)
         except CheckpointError as error:
             self.distrust_checkpoint(str(error))
             return None
@@ -152,14 +182,18 @@ class OpenRun:
     def distrust_checkpoint(self, why: str) -> None:
         """Remove a checkpoint that cannot be resumed from."""
         log.warning("%s Restarting from scratch.", why)
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        path = self.folder / CHECKPOINT
+        if os.path.lexists(path):
+            remove(path)
 
     def close(self, status: Status) -> None:
-        """Record how the attempt ended; `done` requires that all of the manifest's files exist."""
+        """Record how the attempt ended; `done` requires that all of the manifest's files are on the disk."""
+        if status == "done":
+            if wrong := differing_files(self.folder, self.manifest):
+                raise OSError(f"{self.folder}: {in_words(wrong)} before the run finished")
+            record_files(self.folder, self.manifest)
         self.manifest.seconds = self.watch.snapshot()
         self.manifest.status, self.manifest.finished = status, utc_now()
-        if status == "done" and (lacking := missing_files(self.folder, self.manifest)):
-            raise OSError(f"{', '.join(lacking[:3])} disappeared from {self.folder} before the run finished")
         write_manifest(self.folder, self.manifest)
         if status == "done":
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
@@ -202,6 +236,12 @@ def budget_of(job: Job) -> dict[str, Any]:
         against = job.budget["against"]
         budget |= {"against": against.get("display_name"), "tflop": job.budget["tflop"]}
     return budget
+
+
+def in_words(differing: Mapping[str, str]) -> str:
+    """The first of the files that are not as recorded, and why."""
+    said = [f"{name} ({why})" for name, why in differing.items()]
+    return f"its files differ: {', '.join(said[:3])}{' ...' if len(said) > 3 else ''}"
 
 
 def clear(folder: Path) -> None:

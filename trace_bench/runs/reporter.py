@@ -6,13 +6,17 @@ import json
 import logging
 import math
 import time
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import TypeAdapter
 from tqdm import tqdm
 
 from trace_bench.system.files import write_atomic
+from trace_bench.system.typed import FormatError, Integer, parse
 
 METRICS = "metrics.jsonl"
 LINES_PER_RUN = 5
@@ -88,20 +92,30 @@ class Reporter:
 
 
 def keep_rows(path: Path, steps: int) -> None:
-    """Drop the rows of steps that will run again, and an incomplete last row."""
+    """Drop the rows of steps that will run again, and what is no row: an incomplete last one, or damage."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return
-    kept = [line for line in lines if 0 <= _step(line) < steps]
-    write_atomic(path, "".join(f"{line}\n" for line in kept))
+    kept = [line + b"\n" for line in lines if 0 <= _step(line) < steps]
+    write_atomic(path, b"".join(kept))
 
 
-def _step(line: str) -> int:
+def _step(line: bytes) -> int:
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        return parse(_rows(), line).step
+    except FormatError:
         return -1
+
+
+@dataclass(frozen=True)
+class _Row:
+    step: Integer
+
+
+@cache
+def _rows() -> TypeAdapter[_Row]:
+    return TypeAdapter(_Row)
 
 
 def _json(value: float) -> float | None:

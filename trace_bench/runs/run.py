@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -18,6 +19,7 @@ from trace_bench.external.assets import External
 from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText, embed_prompt
+from trace_bench.progress import Progress
 from trace_bench.representations.base import Representation
 from trace_bench.representations.points import PointCloud
 from trace_bench.run_folder.rendering import write_renders
@@ -33,7 +35,13 @@ from trace_bench.runs.build import (
     start_memory_count,
     tflop_of,
 )
-from trace_bench.runs.checkpoint import Checkpoint, first_non_finite, save_checkpoint
+from trace_bench.runs.checkpoint import (
+    Checkpoint,
+    first_non_finite,
+    save_checkpoint,
+    settings_differ,
+    state_differs,
+)
 from trace_bench.runs.claim import BusyError, claim
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
@@ -131,15 +139,24 @@ class Attempt:
             warm_up(self.job, prior, self.spec.prompt.text, points, device)
         self.snapshots = make_snapshots(self.job, prior, self.spec.prompt.text, self.folder)
         method, representation = self._parts(prior, points, device)
-        restored = checkpoint is not None and self._restore(checkpoint, method, representation)
-        if checkpoint is not None and not restored:
+        if checkpoint is not None and not self._restore(checkpoint, method, representation):
+            checkpoint = None
             method, representation = self._parts(prior, points, device)
-        self._account_for(points, charge=not restored)
+        self._account_for(points, charge=checkpoint is None)
         with self.watch.phase("load"):
             prior.check_prompt(method.negative_prompt)
             text = embed_prompt(prior, self.spec.prompt.text, method.negative_prompt)
         self.open_run.manifest.prompt_cut = text.cut
-        if not self._distil(prior, method, representation, text):
+        try:
+            is_finished = self._distil(prior, method, representation, text)
+        except Exception as error:
+            if checkpoint is None or self.step > checkpoint.step or not _may_be_the_state(error):
+                raise
+            self._start_over(checkpoint, error)
+            method, representation = self._parts(prior, points, device)
+            self._account_for(points, charge=True)
+            is_finished = self._distil(prior, method, representation, text)
+        if not is_finished:
             return False
         with self.watch.phase("render"):
             exported = self._export(representation)
@@ -179,9 +196,8 @@ class Attempt:
     def _restore(self, checkpoint: Checkpoint, method: Method, representation: Representation) -> bool:
         """Resume from a checkpoint; if another version of the code wrote it, remove it and return False."""
         try:
-            method.load_state_dict(checkpoint.method)
-            representation.load_state_dict(checkpoint.representation)
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            self._take_over(checkpoint, method, representation)
+        except Exception as error:  # noqa: BLE001  a state of another form may raise anything
             self.open_run.distrust_checkpoint(
                 f"The checkpoint does not fit this version ({sentence(error)})."
             )
@@ -190,6 +206,33 @@ class Attempt:
         self.step, self.cost = checkpoint.step, Work(**checkpoint.cost)
         log.info("Resuming at step %d of %d: %s", self.step, self.job.steps, self.folder)
         return True
+
+    def _take_over(self, checkpoint: Checkpoint, method: Method, representation: Representation) -> None:
+        """Load the checkpoint's states.
+
+        Raises:
+            ValueError: a part did not take over its state, or the counted work is not that of the steps.
+        """
+        job, rng = self.job, Rng(self.job.seed)
+        for name, part in (("method", method), ("representation", representation)):
+            state = getattr(checkpoint, name)
+            if wrong := settings_differ(part.state_dict(), state, name):
+                raise ValueError(f"{wrong} has other settings")
+            part.load_state_dict(deepcopy(state))
+            if wrong := state_differs(part.state_dict(), state, name):
+                raise ValueError(f"{wrong} has another form")
+        steps = (
+            method.cost(Progress(k, job.steps), job.views_per_step, rng.at(k)) for k in range(checkpoint.step)
+        )
+        wanted, found = sum(steps, Work()), Work(**checkpoint.cost)
+        if (wanted.unet_fwd, wanted.unet_bwd) != (found.unet_fwd, found.unet_bwd):
+            raise ValueError(f"its UNet items are not those of {checkpoint.step} steps")
+
+    def _start_over(self, checkpoint: Checkpoint, error: Exception) -> None:
+        """Forget a checkpoint whose very first step failed, so that the run does not fail for ever."""
+        self.open_run.distrust_checkpoint(f"The first step after the checkpoint failed ({sentence(error)}).")
+        self.watch.forget(checkpoint.seconds)
+        self.step, self.cost = 0, Work()
 
     def _distil(self, prior: Prior, method: Method, representation: Representation, text: PromptText) -> bool:
         """Distil from `self.step` to the end or until asked to stop, then write a checkpoint."""
@@ -283,6 +326,12 @@ class ExternalAttempt(Attempt):
         self.open_run.manifest.declared = external.declared(self.job.method.get("display_name"))
         self._sum_up(asset.n_primitives, [*exported, *rendered], views, device)
         return True
+
+
+def _may_be_the_state(error: Exception) -> bool:
+    """Whether an odd state can have caused the error, and not the machine or the method."""
+    machine = (OSError, MemoryError, TraceBenchError, torch.OutOfMemoryError)
+    return not isinstance(error, machine) and "CUDA" not in str(error)
 
 
 def sentence(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from trace_bench.system.cache import cache_dir, fetch
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import sha256_of
 
 _INDICES = re.compile(r"\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*")
 _SLUG_LENGTH = 48
@@ -149,7 +150,7 @@ def _read(name: str, spec: Mapping[str, Any]) -> tuple[bytes, str]:
                 "the file, or download the file and set prompt_set.folder=... to its folder."
             )
         path = cache_dir() / "prompts" / f"{spec['sha256'][:16]}-{Path(spec['file']).name}"
-        if not path.is_file():
+        if not path.is_file() or sha256_of(path) != spec["sha256"]:  # none, or a damaged one
             _fetch(name, url, spec["sha256"], path)
     try:
         return path.read_bytes(), str(path)

@@ -1,9 +1,10 @@
 """`python -m trace_bench.status`: the progress of the sweeps under an output root.
 
-    python -m trace_bench.status [output_root=outputs] [--watch [SECONDS]]
+    python -m trace_bench.status [output_root=outputs] [--watch [SECONDS]] [--verify]
 
-Reads run folders, plans and, if available, Slurm's queue. Works while a sweep runs, on any machine with
-access to the same files.
+Reads run folders, plans and, if available, Slurm's queue; moves and changes nothing. Works while a sweep
+runs, on any machine with access to the same files. `--verify` reads every file of the finished runs and
+lists those that differ from what their manifests recorded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trace_bench.sweeps.run_states import STATES, Row, State, read_rows, states
+from trace_bench.run_folder.index import Index, read_index
+from trace_bench.run_folder.manifest import ManifestError, changed_files, read_manifest
+from trace_bench.run_folder.states import STATES, State
+from trace_bench.sweeps.run_states import Row, rows_of, states
 from trace_bench.sweeps.sweep_plan import read_sweeps
 from trace_bench.system.errors import TraceBenchError
 
@@ -27,16 +31,56 @@ _OPEN = ("running", "queued", "preempted", "killed", "missing", "unreadable")
 
 def report(root: Path, now: float) -> tuple[str, bool]:
     """The report, and whether any run is still in progress."""
-    sweeps = read_sweeps(root)
-    rows = read_rows(root)
-    found = states(root, rows, sweeps)
+    problems: list[str] = []
+    sweeps = read_sweeps(root, problems)
+    index = read_index(root)
+    rows = rows_of(index)
+    found = states(root, rows, sweeps, problems)
     counts = Counter(found.values())
     lines = [f"{len(found)} runs under {root}: " + _counts(counts)]
     if sweeps:
         lines.append(f"Last command, {sweeps[-1].issued}: {sweeps[-1].command}")
     lines += ["", *_table(rows, found), "", *_pace(rows, found, now), *_slowest(rows, found, now)]
     lines += _failures(rows, found)
+    lines += ["", *(f"Problem: {problem}" for problem in problems)] if problems else []
+    lines += _set_aside(index)
     return "\n".join(lines), counts["running"] + counts["queued"] + counts["preempted"] > 0
+
+
+def _set_aside(index: Index) -> list[str]:
+    """A line on the folders that runs could not use and left."""
+    names = index.set_aside
+    if not names:
+        return []
+    these = "1 folder was" if len(names) == 1 else f"{len(names)} folders were"
+    return ["", f"{these} set aside because a run could not use them (<folder>.unreadable-<n>): {names[0]}"
+            + (" ..." if len(names) > 1 else "")]  # fmt: skip
+
+
+def verify(root: Path) -> tuple[str, bool]:
+    """Compare every file of the finished runs with its recorded size and hash: the text, and if all match."""
+    lines, checked, unrecorded = [], 0, 0
+    for name, run in read_index(root).runs.items():
+        if run.manifest.status != "done":
+            continue
+        try:
+            manifest = read_manifest(run.folder)
+        except ManifestError as error:
+            lines.append(f"  {name}: {error}")
+            continue
+        if manifest is None:
+            continue
+        checked += 1
+        unrecorded += not manifest.contents
+        lines += [f"  {name}/{file}: {why}" for file, why in changed_files(run.folder, manifest).items()]
+    said = [f"{checked} finished runs under {root}: {len(lines)} files do not match"] if lines else [
+        f"{checked} finished runs under {root}: every file is as recorded"
+    ]  # fmt: skip
+    if unrecorded:
+        said.append(f"{unrecorded} runs of an earlier version have no hashes; only the names were checked.")
+    if lines:
+        lines.append("Repeat a run's command with force=true to make it again.")
+    return "\n".join([*said, *lines]), not lines
 
 
 def _counts(counts: Mapping[State, int]) -> str:
@@ -89,7 +133,7 @@ def runs_per_hour(rows: Sequence[Row], now: float) -> float | None:
     recent = [row for row in rows if row.status == "done" and now - row.finished < _RECENT_S]
     if not recent:
         return None
-    since = max(now - _RECENT_S, min(row.started for row in recent))
+    since = max(now - _RECENT_S, min(min(row.started, now) for row in recent))
     return len(recent) * 3600 / max(now - since, 1.0)
 
 
@@ -101,7 +145,7 @@ def _slowest(rows: Mapping[str, Row], found: Mapping[str, State], now: float) ->
         :_LISTED
     ]
     lines += ["", "Running longest"] if running else []
-    lines += [f"  {duration(now - started):>9}  {name}" for started, name in running]
+    lines += [f"  {duration(max(now - started, 0.0)):>9}  {name}" for started, name in running]
     return lines
 
 
@@ -133,9 +177,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="repeat until nothing runs"
     )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare every file of the finished runs with its recorded hash"
+    )
     args = parser.parse_intermixed_args(list(argv))
     try:
         root = _root(args.keys)
+        if args.verify:
+            text, is_whole = verify(root)
+            print(text)
+            return 0 if is_whole else 1
         while True:
             text, is_open = report(root, time.time())
             if args.watch and sys.stdout.isatty():

@@ -7,15 +7,19 @@ Slurm jobs make them. Imports no heavy packages, because the status reads these 
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import AfterValidator, TypeAdapter
 
 from trace_bench.run_folder.manifest import utc_now
 from trace_bench.system.files import write_json
+from trace_bench.system.typed import FormatError, read_typed
 
 SWEEPS, PLAN = "sweeps", "plan.json"
 
@@ -50,17 +54,24 @@ def write_jobs(root: Path, runs: Sequence[str], jobs: Mapping[str, Sequence[str]
     write_json(folder_of(root, runs) / f"jobs-{name}.json", {key: list(value) for key, value in jobs.items()})
 
 
-def read_sweeps(root: Path) -> list[Sweep]:
-    """The sweeps under an output root, latest last; unreadable ones are skipped."""
-    sweeps = []
-    for folder in (root / SWEEPS).glob("*"):
-        plan = _read(folder / PLAN)
-        if plan is None:
+def read_sweeps(root: Path, problems: list[str] | None = None) -> list[Sweep]:
+    """The sweeps under an output root, latest last; `problems` gets a sentence for each file left out."""
+    sweeps, said = [], [] if problems is None else problems
+    for folder in sorted((root / SWEEPS).glob("*")):
+        if not (folder / PLAN).exists():
+            continue
+        try:
+            plan = read_typed(_plans(), folder / PLAN, "repeat the sweep's command, which writes it again")
+        except FormatError as error:
+            said.append(str(error))
             continue
         jobs: dict[str, tuple[str, ...]] = {}
         for path in sorted(folder.glob("jobs-*.json")):
-            jobs |= {key: tuple(value) for key, value in (_read(path) or {}).items()}
-        sweeps.append(Sweep(plan["command"], plan["issued"], tuple(plan["runs"]), jobs))
+            try:
+                jobs = jobs | read_typed(_jobs(), path, "its Slurm jobs are not counted")
+            except FormatError as error:
+                said.append(str(error))
+        sweeps.append(Sweep(plan.command, plan.issued, plan.runs, jobs))
     return sorted(sweeps, key=lambda sweep: sweep.issued)
 
 
@@ -70,9 +81,35 @@ def jobs_of(sweeps: Iterable[Sweep]) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield from sweep.jobs.items()
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+def _as_run(name: str) -> str:
+    if not re.fullmatch(r"runs(/[^/\0]+){5}", name) or ".." in name.split("/"):
+        raise ValueError(f"{name!r} is not the folder of a run")
+    return name
+
+
+def _as_job(name: str) -> str:
+    if not re.fullmatch(r"\w+", name, re.ASCII):
+        raise ValueError(f"{name!r} is not the id of a Slurm job")
+    return name
+
+
+_Runs = tuple[Annotated[str, AfterValidator(_as_run)], ...]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The content of plan.json."""
+
+    command: str
+    issued: str
+    runs: _Runs
+
+
+@cache
+def _plans() -> TypeAdapter[_Plan]:
+    return TypeAdapter(_Plan)
+
+
+@cache
+def _jobs() -> TypeAdapter[dict[str, tuple[str, ...]]]:
+    return TypeAdapter(dict[Annotated[str, AfterValidator(_as_job)], _Runs])

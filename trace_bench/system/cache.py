@@ -1,15 +1,25 @@
-"""The cache for everything that is computed or downloaded once."""
+"""The cache for everything that is computed or downloaded once.
+
+Every entry carries the checksum of its content. One that is empty, cut, changed or of another format counts
+as missing and is made again, so no file of the cache can break a run or change an asset.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import http.client
 import json
 import os
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trace_bench.system.files import write_atomic
+
+T = TypeVar("T")
+_MAGIC = b"TBCE1\n"
+_DIGEST = 32
 
 
 def cache_dir() -> Path:
@@ -19,31 +29,54 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "trace_bench"
 
 
-def keep(path: Path, data: str | bytes) -> None:
-    """Write a file into the cache. Best effort: ignore a failed write."""
+def entry_path(kind: str, key: str) -> Path:
+    """The file of an entry; `key` holds everything that the content depends on."""
+    return cache_dir() / kind / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Write an entry. Best effort: ignore a failed write."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, data)
+        write_atomic(path, _MAGIC + _digest(path, data) + data)
     except OSError:
         return
 
 
+def kept(path: Path, load: Callable[[bytes], T]) -> T | None:
+    """What `load` makes of an entry's content; None if it is missing, damaged or of another format."""
+    try:
+        data = path.read_bytes()
+        digest, content = data[len(_MAGIC) : len(_MAGIC) + _DIGEST], data[len(_MAGIC) + _DIGEST :]
+        if not data.startswith(_MAGIC) or digest != _digest(path, content):
+            return None
+        return load(content)
+    except Exception:  # noqa: BLE001  whatever is wrong with it, it is only a cache
+        return None
+
+
+def _digest(path: Path, content: bytes) -> bytes:
+    """Of the content under its name, so that an entry copied over another one is noticed."""
+    return hashlib.sha256(path.name.encode() + b"\0" + content).digest()
+
+
 def remembered(kind: str, root: Path, version: int) -> dict[str, Any]:
     """What `remember` kept for an output root; nothing if it is not there, damaged or of another version."""
-    try:
-        content = json.loads(_of_root(kind, root).read_bytes())
+
+    def entries(data: bytes) -> dict[str, Any]:
+        content = json.loads(data)
         return dict(content["entries"]) if content["version"] == version else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # only a cache
+
+    return kept(_of_root(kind, root), entries) or {}
 
 
 def remember(kind: str, root: Path, version: int, entries: Mapping[str, Any]) -> None:
     """Keep what was parsed under an output root, by run folder."""
-    keep(_of_root(kind, root), json.dumps({"version": version, "entries": entries}))
+    keep(_of_root(kind, root), json.dumps({"version": version, "entries": entries}).encode())
 
 
 def _of_root(kind: str, root: Path) -> Path:
-    return cache_dir() / kind / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    return entry_path(kind, str(root.resolve()))
 
 
 def fetch(url: str, sha256: str | None, path: Path) -> None:

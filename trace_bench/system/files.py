@@ -1,8 +1,9 @@
-"""Atomic file writes."""
+"""Atomic file writes, and files that survive a power failure."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -40,9 +41,24 @@ def write_json(path: Path, data: Mapping[str, Any] | list[Any]) -> None:
     write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content survive a power failure."""
+    _sync(path)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from trace_bench.system.cache import cache_dir
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import sha256_of
 
 NAME = "gsplat_cuda"
 ARCHITECTURES = "8.0;9.0+PTX"  # A100, H100 and later
@@ -77,7 +78,7 @@ def build(
     """The compiled library; if it is missing, this process or another compiles it now."""
     target = folder()
     library = target / NAME / f"{NAME}.so"
-    if (target / _STAMP).is_file() and library.is_file():
+    if _is_built(target, library):
         return library
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -87,16 +88,25 @@ def build(
             "writable folder that all nodes share."
         ) from error
     with _locked(target, wait_s):
-        if not (target / _STAMP).is_file():  # another process may have built it during the wait
+        if not _is_built(target, library):  # another process may have built it during the wait
             (compiler or compile_gsplat)(target, architectures)
             if not library.is_file():
                 raise TraceBenchError(
                     f"Compiling gsplat's kernels did not create {library}; see the messages above."
                 )
             partial = target / f".{_STAMP}.partial"
-            partial.write_text(json.dumps({"architectures": architectures}), encoding="utf-8")
+            stamp = {"architectures": architectures, "sha256": sha256_of(library)}
+            partial.write_text(json.dumps(stamp), encoding="utf-8")
             partial.replace(target / _STAMP)
     return library
+
+
+def _is_built(target: Path, library: Path) -> bool:
+    """Whether the library is complete and as it was compiled."""
+    try:
+        return bool(json.loads((target / _STAMP).read_bytes())["sha256"] == sha256_of(library))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # not there, damaged, or compiled by an earlier version
 
 
 def compile_gsplat(target: Path, architectures: str) -> None:

@@ -9,8 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from trace_bench.system.cache import cache_dir, keep
+from trace_bench.system.cache import entry_path, keep, kept
 from trace_bench.system.errors import UNREADABLE, TraceBenchError
+from trace_bench.system.files import sha256_of
 
 PACKAGED = "pkg://"
 
@@ -156,11 +157,9 @@ def file_sha256(path: Path) -> str:
     """Hash of a file's content, cached by path, size and modification time."""
     real = path.resolve()
     stat = real.stat()
-    key = hashlib.sha256(f"{real}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
-    memo = cache_dir() / "sha256" / f"{key}.json"
-    if memo.is_file():
-        return json.loads(memo.read_text())["sha256"]
-    with real.open("rb") as stream:
-        value = hashlib.file_digest(stream, "sha256").hexdigest()
-    keep(memo, json.dumps({"path": str(real), "sha256": value}))
+    memo = entry_path("sha256", f"{real}:{stat.st_size}:{stat.st_mtime_ns}")
+    value = kept(memo, bytes.decode)
+    if value is None:
+        value = sha256_of(real)
+        keep(memo, value.encode())
     return value

@@ -16,6 +16,7 @@ from evaluation.results import score_files
 from evaluation.results.collect import collect, save
 from evaluation.results.names import display_names
 from trace_bench.run_folder import index
+from trace_bench.system import cache
 
 TRUTH = {"ground_truth": GroundTruth()}
 
@@ -65,7 +66,13 @@ def test_a_folder_that_has_gone_is_forgotten(root, read):
     (gone,) = root.glob("runs/vsd/*/*/*/*")
     (gone / "manifest.json").unlink()
     assert "vsd" not in set(collect(root, TRUTH).frame["method"])
-    assert not any(gone.name in path.read_text() for path in (root / "cache").rglob("*.json"))
+    assert not any(gone.name.encode() in path.read_bytes() for path in _entries(root))
+
+
+def _entries(root):
+    found = [path for path in (root / "cache").rglob("*") if path.is_file()]
+    assert len(found) == 2
+    return found
 
 
 @pytest.mark.parametrize(
@@ -73,7 +80,7 @@ def test_a_folder_that_has_gone_is_forgotten(root, read):
 )
 def test_the_cache_may_be_lost_or_broken(root, content, read):
     collect(root, TRUTH)
-    for path in (root / "cache").rglob("*.json"):
+    for path in _entries(root):
         path.write_text(content)
     read.clear()
     assert len(collect(root, TRUTH).frame) == 3
@@ -82,11 +89,10 @@ def test_the_cache_may_be_lost_or_broken(root, content, read):
 
 def test_entries_of_another_shape_are_read_again(root, read):
     collect(root, TRUTH)
-    for path in (root / "cache").rglob("*.json"):
-        content = json.loads(path.read_text())
-        entries = content["entries"]
-        entries.update({key: [1] for key in entries})
-        path.write_text(json.dumps(content))
+    for kind in ("index", "scores"):
+        entries = cache.remembered(kind, root, 2)
+        assert entries
+        cache.remember(kind, root, 2, {name: [1] for name in entries})
     read.clear()
     assert len(collect(root, TRUTH).frame) == 3
     assert len(read) == 4 + 3

@@ -20,6 +20,7 @@ from trace_bench.representations.gaussians.ply import SH_C0, write_splat_ply
 from trace_bench.representations.settings import merged
 from trace_bench.system import kernels
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.tensors import load_optimizer, write_tensors
 
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
@@ -225,20 +226,30 @@ class Gaussians(Representation):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        _check_form(self.params, state)
         self._own({name: value.clone() for name, value in state["params"].items()})
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(deepcopy(state["optimizers"][name]))
+            load_optimizer(optimizer, state["optimizers"][name])
         self.densifier.stats = {k: value.to(self.device).clone() for k, value in state["densify"].items()}
 
     def export(self, folder: Path) -> list[Path]:
         """Write `asset.ply` for splat viewers and `asset.safetensors` with the raw parameters."""
-        from safetensors.torch import save
-
         tensors = {name: param.detach().cpu().contiguous() for name, param in self.params.items()}
         ply, safe = folder / "asset.ply", folder / "asset.safetensors"
         write_splat_ply(ply, tensors)
-        safe.write_bytes(save(tensors, metadata={"scales": "log", "opacities": "logit", "quats": "wxyz"}))
+        write_tensors(safe, tensors, {"scales": "log", "opacities": "logit", "quats": "wxyz"})
         return [ply, safe]
+
+
+def _check_form(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a saved state describes N Gaussians."""
+    count = len(state["params"]["means"])
+    for name, param in own.items():
+        saved, shape = state["params"][name], (count, *param.shape[1:])
+        if saved.dtype != param.dtype or saved.shape != shape:
+            raise ValueError(f"{name} is not {param.dtype} of shape {list(shape)}")
+    if count == 0 or any(len(value) != count for value in state["densify"].values()):
+        raise ValueError(f"its densification is not of {count} Gaussians")
 
 
 def initial(points: PointCloud, opacity: float) -> dict[str, Tensor]:

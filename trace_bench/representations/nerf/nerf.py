@@ -27,6 +27,7 @@ from trace_bench.representations.nerf.shading import ShadingSettings, light_posi
 from trace_bench.representations.settings import merged, settings_from
 from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.tensors import load_optimizer, write_tensors
 
 if TYPE_CHECKING:
     from trace_bench.cameras import Cameras
@@ -237,14 +238,12 @@ class NeRF(Representation):
             for name, param in self.params.items():
                 param.copy_(state["params"][name])
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(deepcopy(state["optimizers"][name]))
+            load_optimizer(optimizer, state["optimizers"][name])
         self.occupancy.load_state_dict(state["occupancy"])
         self._enter(Progress(*state["progress"]))
 
     def export(self, folder: Path) -> list[Path]:
         """Write the mesh as asset.ply, .obj and .glb, and asset.safetensors with the raw parameters."""
-        from safetensors.torch import save
-
         folder.mkdir(parents=True, exist_ok=True)
         surface = extract(
             self.field.density,
@@ -255,7 +254,7 @@ class NeRF(Representation):
         )
         tensors = {name: param.detach().cpu().contiguous() for name, param in self.params.items()}
         safe = folder / "asset.safetensors"
-        safe.write_bytes(save(tensors, metadata=self._describe()))
+        write_tensors(safe, tensors, self._describe())
         return [*write(surface, folder, self.mesh), safe]
 
     def _describe(self) -> dict[str, str]:

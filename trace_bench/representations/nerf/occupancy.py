@@ -59,6 +59,7 @@ class OccupancyGrid:
         return {"values": self.values.clone(), "occupied": self.occupied.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.values, self.occupied = (
-            state[name].to(self.values.device).clone() for name in ("values", "occupied")
-        )
+        for name, own in (("values", self.values), ("occupied", self.occupied)):
+            if state[name].shape != own.shape or state[name].dtype != own.dtype:
+                raise ValueError(f"occupancy.{name} is not {own.dtype} of shape {list(own.shape)}")
+            setattr(self, name, state[name].to(own.device).clone())

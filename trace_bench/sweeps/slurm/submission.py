@@ -175,9 +175,13 @@ def _submit_array(works: Sequence[SlurmJob], launcher: Mapping[str, Any]) -> lis
 def _under_way(root: Path, missing: Sequence[RunSpec]) -> Submission:
     """Waiting or running jobs of earlier submissions that will make some of the missing runs."""
     wanted = {name_of(run): run for run in missing}
+    problems: list[str] = []
+    sweeps = sweep_plan.read_sweeps(root, problems)
+    for problem in problems:
+        log.warning("%s", problem)
     jobs = {
         job_id: tuple(wanted[name] for name in names if name in wanted)
-        for job_id, names in sweep_plan.jobs_of(sweep_plan.read_sweeps(root))
+        for job_id, names in sweep_plan.jobs_of(sweeps)
     }
     alive = slurm.queued(job_id for job_id, runs in jobs.items() if runs)
     return Submission({job_id: jobs[job_id] for job_id in alive})
@@ -231,7 +235,9 @@ def status_of(run: RunSpec) -> str:
         manifest = read_manifest(run.folder)
     except (ManifestError, OSError):
         return "missing"
-    if manifest is None or (manifest.status == "done" and not is_done(run.folder, manifest)):
+    if manifest is None or manifest.fingerprint != run.fingerprint:
+        return "missing"
+    if manifest.status == "done" and not is_done(run.folder, manifest):
         return "missing"
     return manifest.status
 

@@ -1,0 +1,52 @@
+"""Files of this project as typed objects: parsed once, strictly, with one reason for what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+from pydantic import Field, FiniteFloat, ValidationError
+
+from trace_bench.system.errors import TraceBenchError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+#: An integer that tables and parquet files can hold.
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Finite = FiniteFloat
+
+
+class FormatError(TraceBenchError):
+    """A file whose content is not what this version writes."""
+
+
+def parse(adapter: TypeAdapter[T], text: str | bytes) -> T:
+    """The typed object in JSON `text`: no type is guessed, unknown keys are ignored.
+
+    Raises:
+        FormatError: names the first key that does not fit, or the place of the mistake in the JSON.
+    """
+    try:
+        return adapter.validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"][:1].lower() + first["msg"][1:]
+        raise FormatError(f"{place}: {reason}" if place else reason) from error
+
+
+def read_typed(adapter: TypeAdapter[T], path: Path, advice: str) -> T:
+    """`parse` of a file.
+
+    Raises:
+        FormatError: one sentence with the path, the reason and `advice`; also for a file that cannot be read.
+    """
+    try:
+        return parse(adapter, path.read_bytes())
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read ({error.strerror}): {advice}.") from error
+    except FormatError as error:
+        raise FormatError(f"{path} cannot be used ({error}): {advice}.") from error
