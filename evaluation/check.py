@@ -143,7 +143,7 @@ def _of_parts(job: Job, prior: Any, prompt: str, named: set[str]) -> Iterator[Ch
 def _of_metrics(overrides: Sequence[str], name: str, config_dir: str | None) -> Iterator[CheckResult]:
     from evaluation.metrics import check as metrics
     from evaluation.metrics.load import load_metrics
-    from trace_bench.sweeps.planning import compose_config
+    from trace_bench.settings.composing import compose_config
 
     choices = [item for item in overrides if not item.startswith("metric=")]
     config = compose_config([f"metric=[{name}]", *choices], config_dir, "evaluation")

@@ -31,8 +31,7 @@ def cached(
 
     Returns: the arrays, and the seconds it took to compute them earlier; 0 if computed now.
     """
-    text = json.dumps(key, sort_keys=True, ensure_ascii=False)
-    path = cache_dir() / "inits" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+    path = _path(name, key)
     with _one_at_a_time(path.with_suffix(".lock")):
         found = _read(path)
         if found is not None:
@@ -45,6 +44,16 @@ def cached(
         np.savez(buffer, **made, **{_MADE_IN: np.float64(time.monotonic() - began)})  # type: ignore[arg-type]
         keep(path, buffer.getvalue())
     return made, 0.0
+
+
+def is_cached(name: str, key: Mapping[str, Any]) -> bool:
+    """Whether the cache has the arrays of `key`."""
+    return _path(name, key).is_file()
+
+
+def _path(name: str, key: Mapping[str, Any]) -> Path:
+    text = json.dumps(key, sort_keys=True, ensure_ascii=False)
+    return cache_dir() / "inits" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from trace_bench.settings.config import Job
+from trace_bench.settings.typed_text import readable_overrides
 from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.cache import cache_dir
 from trace_bench.system.config_path import conf_dir
@@ -153,7 +154,7 @@ def wanted(arguments: Sequence[str]) -> tuple[list[Target], list[str]]:
         raise TraceBenchError(
             "Nothing to download; give a sweep's settings, prior=NAME, metric=NAME or repo=OWNER/NAME."
         )
-    overrides = [f"{key}={value}" for key, value in values.items()]
+    overrides = readable_overrides([f"{key}={value}" for key, value in values.items()], multirun=True)
     return targets(run.job for run in make_plan(overrides, multirun=True)) if overrides else [], metrics
 
 
