@@ -1,31 +1,76 @@
-"""Shared by the evaluation commands: the output root and error handling."""
+"""Shared by the evaluation commands: the command line, the output root and error handling."""
 
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hydra
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
+from trace_bench.settings.composing import compose_config, parse_overrides
+from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.output import forgive_closed_output
+
+EXIT_MISTAKE = 2
+_NOT_TASKS = ("help", "hydra_help", "version", "shell_completion")
 
 
-def command(run: Callable[[DictConfig], int]) -> Callable[[DictConfig], None]:
-    """Turn a function that returns an exit code into a Hydra task; print user errors as one sentence."""
+def command(config_name: str) -> Callable[[Callable[[DictConfig], int]], Callable[[], None]]:
+    """Turn a function of the composed conf/<config_name>.yaml, which returns an exit code, into a command.
 
-    @functools.wraps(run)
-    def task(config: DictConfig) -> None:
-        try:
-            code = run(config)
-        except TraceBenchError as error:
-            print(error, file=sys.stderr)
-            code = 2
-        if code:
-            sys.exit(code)
+    The command reads sys.argv. A mistake in it, and every TraceBenchError, is one sentence and exit code 2.
+    """
 
-    return task
+    def decorate(run: Callable[[DictConfig], int]) -> Callable[[], None]:
+        @functools.wraps(run)
+        def task(config: DictConfig) -> None:
+            try:
+                code = run(config)
+            except TraceBenchError as error:
+                print(error, file=sys.stderr)
+                code = EXIT_MISTAKE
+            if code:
+                sys.exit(code)
+
+        def main() -> None:
+            forgive_closed_output()
+            try:
+                _check(sys.argv[1:], config_name)
+            except TraceBenchError as error:
+                print(error, file=sys.stderr)
+                sys.exit(EXIT_MISTAKE)
+            hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)(task)()
+
+        main.__doc__, main.__name__, main.__module__ = run.__doc__, run.__name__, run.__module__
+        return main
+
+    return decorate
+
+
+def _check(arguments: list[str], config_name: str) -> None:
+    """Refuse a command line that Hydra would refuse with a traceback."""
+    args = get_args_parser().parse_intermixed_args(arguments)
+    if any(getattr(args, name, None) for name in _NOT_TASKS):
+        return
+    single = []
+    for item in parse_overrides(args.overrides):
+        if not item.is_sweep_override():
+            single.append(str(item.input_line))
+        elif not args.multirun:
+            key, _, values = str(item.input_line).partition("=")
+            raise TraceBenchError(
+                f"{item.input_line} sets several values; write {shlex.quote(f'{key}=[{values}]')} for a list, or add -m "
+                "to run the command for each."
+            )
+    if args.multirun and (args.cfg or args.info):
+        raise TraceBenchError("--cfg and --info show one configuration; leave out -m.")
+    compose_config(single, args.config_dir, config_name)
 
 
 def output_root(config: DictConfig) -> Path:

@@ -68,7 +68,7 @@ def test_every_state(tmp_path, monkeypatch):
     (tmp_path / names[6] / "manifest.json").write_text('{"half')
     sweep_plan.write_plan(tmp_path, ["python", "-m", "trace_bench"], names)
     sweep_plan.write_jobs(tmp_path, names, {"7_1": names[3:4], "7_2": [names[5], names[7]]})
-    found = states(tmp_path, read_rows(tmp_path), sweep_plan.read_sweeps(tmp_path))
+    found = states(tmp_path, read_rows(tmp_path), sweep_plan.read_sweeps(tmp_path), Queue(None))
     assert found == expected
 
 
@@ -84,11 +84,11 @@ def test_without_slurm_a_living_process_or_a_recent_sign_tells(tmp_path):
     claim(silent, 1, "another-machine")
     past = time.time() - 2 * run_states.SILENT_S
     os.utime(tmp_path / silent / "manifest.json", (past, past))
-    assert states(tmp_path, rows, []) == {mine: "running", other: "running", silent: "killed", left: "killed"}
+    assert states(tmp_path, rows, [], Queue(None)) == {mine: "running", other: "running", silent: "killed", left: "killed"}
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         pass
     claim(mine, dead.pid, socket.gethostname())
-    assert states(tmp_path, rows, [])[mine] == "killed"
+    assert states(tmp_path, rows, [], Queue(None))[mine] == "killed"
 
 
 def test_the_text(tmp_path):

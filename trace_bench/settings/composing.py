@@ -20,6 +20,7 @@ from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.targets import GIVEN, did_you_mean, locate, parameters
 
+_NOT_A_NAME = re.compile(r"nan|inf|true|false|[-+]?\d[\d._e+-]*", re.IGNORECASE)
 #: Config groups whose settings are arguments of a class.
 PARTS = ("method", "representation", "prior", "init")
 
@@ -32,12 +33,21 @@ def compose_config(
     Raises:
         TraceBenchError: it cannot be composed; one sentence about what is wrong with the overrides.
     """
-    overrides = [*search_path(config_dir), *map(as_data, overrides)]
+    parse_overrides(overrides)
+    folders = [Path(conf_dir()), *([Path(config_dir)] if config_dir else [])]
+    overrides = [*search_path(config_dir), *(_as_option(as_data(item), folders) for item in overrides)]
     try:
         with initialize_config_dir(conf_dir(), version_base="1.3", job_name="trace_bench"):
             return compose(root, overrides, return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise TraceBenchError(_explain(error, overrides, root)) from error
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
+        raise TraceBenchError(_explain(error, overrides, root, folders)) from error
+
+
+def _as_option(override: str, folders: Sequence[Path]) -> str:
+    """The override; the option of a group in quotes if Hydra would read its name as a number or a flag."""
+    key, _, value = override.partition("=")
+    is_group = re.fullmatch(r"[\w/]+", key) and any((folder / key).is_dir() for folder in folders)
+    return f"{key}='{value}'" if is_group and _NOT_A_NAME.fullmatch(value) else override
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
@@ -47,12 +57,24 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
         TraceBenchError: one of them is not key=value.
     """
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        text = getattr(error, "override", None) or str(error).splitlines()[0]
+        text = getattr(error, "override", None) or next((item for item in overrides if not _parses(item)), "")
         raise TraceBenchError(
             f"{text!r} is not key=value; put a value with special characters in quotes."
         ) from error
+    for item in overrides:
+        if item.startswith("="):
+            raise TraceBenchError(f"{item!r} is not key=value; put the name of a setting before the =.")
+    return parsed
+
+
+def _parses(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
 
 
 def search_path(config_dir: str | None) -> list[str]:
@@ -70,18 +92,27 @@ def no_option(group: str, option: str, options: Sequence[str]) -> str:
     return f"There is no {group} {option!r}{did_you_mean(option, options)}{listed}"
 
 
-def _explain(error: Exception, overrides: Sequence[str], root: str) -> str:
+def _explain(error: Exception, overrides: Sequence[str], root: str, folders: Sequence[Path]) -> str:
     """One sentence for Hydra's long error messages about a command line."""
     text = str(error)
     if isinstance(error, MissingConfigException) and (
-        found := re.search(r"Could not find '((?:hydra/)?[^/]+)/(.+?)'", text)
+        found := re.search(r"Could not (?:find|load) '((?:hydra/)?[^/]+)/(.+?)'", text)
     ):
         group, option = found.groups()
-        return no_option(group, option, list(getattr(error, "options", None) or []))
-    if text.startswith("Config group override must be"):
-        empty = [key for key, _, value in (item.partition("=") for item in overrides) if value == "null"]
-        groups = [f"{key}=null" for key in empty if Path(conf_dir(), key).is_dir()]
-        return f"{' '.join(groups)} chooses nothing; leave it out."
+        options = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
+        return no_option(group, option, sorted({*options, *(getattr(error, "options", None) or [])}))
+    if text.startswith("Config group override must be") or isinstance(error, TypeError):
+        chosen = [item for item in overrides if (Path(conf_dir()) / item.partition("=")[0]).is_dir()]
+        empty = [item for item in chosen if item.endswith("=null")]
+        if empty:
+            return f"{' '.join(empty)} chooses nothing; leave it out."
+        return f"{' '.join(chosen) or 'The command'} names no option; use the name of a file in conf/, without .yaml."
+    if removed := [item for item in overrides if item.startswith("~")]:
+        return f"{' '.join(removed)} takes away what the configuration needs; leave it out."
+    if text.startswith("Ambiguous value for argument"):
+        item = text.split("'")[1]
+        key, _, values = item.partition("=")
+        return f"{item} names several options; write {key}=[{values}], or add -m to sweep over them."
     if found := re.search(r"Could not override '(.+?)'", text):
         return _unknown_setting(found[1], overrides, root)
     if isinstance(error, ConfigCompositionException) and (
@@ -100,8 +131,10 @@ def _unknown_setting(key: str, overrides: Sequence[str], root: str) -> str:
     if len(namesakes) == 1:
         return f"There is no setting {key!r}; did you mean {namesakes[0]}?"
     parent, _, word = key.rpartition(".")
-    if parent in PARTS and cfg is not None:
+    if parent in PARTS and cfg is not None and parent in cfg:
         return _not_taken(parent, word, cfg[parent], cfg.hydra.runtime.choices[parent])
+    if parent == "prompt_set" and word in ("file", "folder", "sha256", "limit"):
+        return f"prompt_set={cfg.hydra.runtime.choices.prompt_set} takes no {word}; add prompt_set=file." if cfg is not None else ""
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     close = did_you_mean(word, [name.rpartition(".")[2] for name in siblings])
     if parent:

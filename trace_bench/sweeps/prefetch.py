@@ -28,6 +28,7 @@ from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.cache import cache_dir
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.output import forgive_closed_output
 from trace_bench.system.model_files import PACKAGED, file_sha256, missing_file, resolve
 
 CONFIGS = ["*/*.json", "*/*.txt", "model_index.json"]
@@ -160,6 +161,7 @@ def wanted(arguments: Sequence[str]) -> tuple[list[Target], list[str]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Download each target and print its path; returns 1 if one is not available."""
+    forgive_closed_output()
     if not arguments or {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0

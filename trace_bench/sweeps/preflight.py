@@ -33,20 +33,23 @@ def preflight(runs: Sequence[RunSpec], launcher: Mapping[str, Any]) -> None:
         TraceBenchError: a prompt that the prior does not know, files of a prior or init that are missing or cut
             off, a disk without space, an output root that cannot be written.
     """
-    if not runs:
-        return
-    is_dry = runs[0].job.dry_run
+    check_roots(runs)
     for run in runs:
         check_prompt(run)
     elsewhere = is_slurm(launcher) and any(
         name in str(line) for line in launcher.get("setup") or () for name in _OWN_CACHE
     )
     if not elsewhere:
-        check_models(runs, download=not is_slurm(launcher) and not is_dry)
+        check_models(runs, download=not is_slurm(launcher) and not any(run.job.dry_run for run in runs))
+
+
+def check_roots(runs: Sequence[RunSpec]) -> None:
+    """Make the output roots, except with dry_run=true, and refuse those without enough space."""
     for root in dict.fromkeys(run.job.root for run in runs):
-        check_disk(root, [run.job for run in runs if run.job.root == root])
-        if not is_dry:
+        jobs = [run.job for run in runs if run.job.root == root]
+        if not any(job.dry_run for job in jobs):
             make_root(root)
+        check_disk(root, jobs)
 
 
 def check_models(runs: Iterable[RunSpec], download: bool) -> None:
@@ -123,8 +126,8 @@ def check_disk(root: Path, jobs: Sequence[Job]) -> None:
     needed, free = sum(map(bytes_of, jobs)), free_bytes(root)
     if needed > free:
         raise TraceBenchError(
-            f"{len(jobs)} run{'s' if len(jobs) > 1 else ''} need about {size(needed)}, but {root} has {size(free)} "
-            "free; free some space, or choose another output_root."
+            f"{len(jobs)} run{'s need' if len(jobs) > 1 else ' needs'} about {size(needed)}, but output_root={root} has "
+            f"{size(free)} free; free some space, or choose another output_root."
         )
 
 

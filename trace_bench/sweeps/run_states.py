@@ -20,9 +20,12 @@ from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.sweep_plan import Sweep, jobs_of
 
 #: `killed`: the manifest says running, but no process is working on it. `queued`: a Slurm job contains it.
-State = Literal["done", "running", "preempted", "queued", "killed", "failed", "missing", "unreadable"]
+#: `unknown`: a Slurm job contains it, but Slurm does not answer.
+State = Literal[
+    "done", "running", "preempted", "queued", "killed", "failed", "missing", "unreadable", "unknown"
+]
 STATES: tuple[State, ...] = (
-    "done", "running", "queued", "preempted", "killed", "failed", "unreadable", "missing",
+    "done", "running", "queued", "preempted", "killed", "failed", "unreadable", "unknown", "missing",
 )  # fmt: skip
 SILENT_S = 900.0  # a run on another machine counts as killed if it has written nothing for this long
 
@@ -79,22 +82,33 @@ def _slurm_id(manifest: Manifest) -> str:
     return str(job.get("job_id") or "")
 
 
-def alive_jobs(rows: Iterable[Row], sweeps: Iterable[Sweep]) -> Mapping[str, str] | None:
-    """The waiting and running Slurm jobs among those named; None if Slurm is not available."""
+@dataclass(frozen=True)
+class Queue:
+    """What Slurm says about the jobs of an output root."""
+
+    alive: Mapping[str, str] | None  # job id -> PENDING, RUNNING, ...; None if Slurm is not on this machine
+    silence: str = ""  # why Slurm did not answer, if it should have
+
+
+def ask_slurm(rows: Iterable[Row], sweeps: Iterable[Sweep]) -> Queue:
+    """The waiting and running Slurm jobs among those that manifests and sweeps name."""
     ids = {row.slurm_id for row in rows if row.status == "running" and row.slurm_id}
     ids |= {job_id for job_id, _ in jobs_of(sweeps)}
     if not slurm.is_here():
-        return None
+        return Queue(None)
     try:
-        return slurm.queued(ids)
-    except slurm.SlurmError:
-        return None
+        return Queue(slurm.queued(ids))
+    except slurm.SlurmError as error:
+        return Queue(None, str(error))
 
 
-def states(root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep]) -> dict[str, State]:
+def states(root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep], queue: Queue) -> dict[str, State]:
     """The state of every run that has a manifest or is part of a plan."""
-    sweeps = list(sweeps)
-    alive = alive_jobs(rows.values(), sweeps)
+    sweeps, alive = list(sweeps), queue.alive
+    in_jobs: set[str] = set()
+    if queue.silence:
+        in_jobs = {name for _, names in jobs_of(sweeps) for name in names}
+        in_jobs |= {name for name, row in rows.items() if row.slurm_id}
     queued = {name for job_id, names in jobs_of(sweeps) if job_id in (alive or {}) for name in names}
     found: dict[str, State] = {}
     for name in dict.fromkeys([*(name for sweep in sweeps for name in sweep.runs), *rows]):
@@ -103,6 +117,8 @@ def states(root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep]) -> dict
             status = "killed"
         if status in ("missing", "killed") and name in queued:
             status = "queued"
+        elif status in ("missing", "killed") and name in in_jobs:
+            status = "unknown"
         found[name] = status  # type: ignore[assignment]
     return found
 

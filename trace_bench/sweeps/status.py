@@ -15,28 +15,32 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trace_bench.sweeps.run_states import STATES, Row, State, read_rows, states
+from trace_bench.sweeps.run_states import STATES, Row, State, ask_slurm, read_rows, states
 from trace_bench.sweeps.sweep_plan import read_sweeps
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.output import forgive_closed_output
 
 _RECENT_S = 3600.0  # throughput is measured over the last hour
 _LISTED = 5
 _FAILURES_LISTED = 20
-_OPEN = ("running", "queued", "preempted", "killed", "missing", "unreadable")
+_OPEN = ("running", "queued", "preempted", "killed", "missing", "unreadable", "unknown")
 
 
 def report(root: Path, now: float) -> tuple[str, bool]:
     """The report, and whether any run is still in progress."""
     sweeps = read_sweeps(root)
     rows = read_rows(root)
-    found = states(root, rows, sweeps)
+    queue = ask_slurm(rows.values(), sweeps)
+    found = states(root, rows, sweeps, queue)
     counts = Counter(found.values())
     lines = [f"{len(found)} runs under {root}: " + _counts(counts)]
     if sweeps:
         lines.append(f"Last command, {sweeps[-1].issued}: {sweeps[-1].command}")
+    if queue.silence:
+        lines.append(f"Slurm did not answer, so the state of its jobs is unknown: {queue.silence}")
     lines += ["", *_table(rows, found), "", *_pace(rows, found, now), *_slowest(rows, found, now)]
     lines += _failures(rows, found)
-    return "\n".join(lines), counts["running"] + counts["queued"] + counts["preempted"] > 0
+    return "\n".join(lines), counts["running"] + counts["queued"] + counts["preempted"] + counts["unknown"] > 0
 
 
 def _counts(counts: Mapping[State, int]) -> str:
@@ -126,6 +130,7 @@ def duration(seconds: float) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
+    forgive_closed_output()
     parser = argparse.ArgumentParser(
         prog="python -m trace_bench.status", description="Show the progress of sweeps."
     )

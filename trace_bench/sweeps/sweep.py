@@ -27,11 +27,12 @@ from trace_bench.sweeps.estimate import estimate
 from trace_bench.sweeps.interrupt import listening
 from trace_bench.sweeps.local import Ended, make_in_turn, make_in_workers, workers_of
 from trace_bench.sweeps.planning import check_jobs, compose_run, launcher_of, make_plan, one_value_each
-from trace_bench.sweeps.preflight import preflight
+from trace_bench.sweeps.preflight import check_roots, preflight
 from trace_bench.sweeps.slurm.submission import is_slurm, name_of, status_of, submit, wait
 from trace_bench.sweeps.sweep_plan import write_plan
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.output import forgive_closed_output
 
 EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED, EXIT_INTERRUPTED = 1, 2, 75, 130  # 75: sysexits' "try again"
 PICTURES = ("preview.png", "turntable.mp4", "renders")
@@ -43,6 +44,7 @@ _NOT_RUNS = ("help", "hydra_help", "version", "shell_completion", "info", "cfg",
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code, 0 if all requested assets exist."""
+    forgive_closed_output()
     args = get_args_parser().parse_intermixed_args(list(argv))  # flags may appear between overrides
     _ended.clear()
     _reasons.clear()
@@ -59,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
         if args.multirun:
             _say_prompts(plan, overrides)
         if plan[0].job.dry_run:
+            check_roots(missing)
             print(estimate(plan, missing, launcher))
         preflight(missing, launcher)
         if plan[0].job.dry_run:
@@ -84,6 +87,8 @@ def _launcher(job: Job, overrides: Sequence[str], args: argparse.Namespace) -> d
         raise TraceBenchError("detach=true needs -m and a Slurm launcher (hydra/launcher=slurm_a100).")
     if not args.multirun and any(item.startswith("hydra/launcher=") for item in overrides):
         raise TraceBenchError("hydra/launcher=... applies to sweeps only; add -m.")
+    if launcher:
+        workers_of(launcher)
     return launcher
 
 
@@ -144,6 +149,8 @@ def _say_prompts(plan: Sequence[RunSpec], overrides: Sequence[str]) -> None:
 
 def _show(args: argparse.Namespace, argv: Sequence[str], overrides: Sequence[str]) -> None:
     """--help, --cfg and the like: what Hydra prints about the configuration."""
+    if args.experimental_rerun:
+        raise TraceBenchError("--experimental-rerun is not supported; repeat the command, which resumes its runs.")
     if args.cfg or args.info:
         if args.multirun:
             flag = f"--cfg {args.cfg}" if args.cfg else f"--info {args.info}"
