@@ -11,8 +11,10 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from trace_bench.settings.composing import compose_config, parse_overrides
+from trace_bench.settings.config import unresolved
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.output import forgive_closed_output
@@ -34,6 +36,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], int]], Callabl
                 code = run(config)
             except TraceBenchError as error:
                 print(error, file=sys.stderr)
+                code = EXIT_MISTAKE
+            except OmegaConfBaseException as error:  # a setting that refers to nothing, or was deleted
+                print(unresolved(error), file=sys.stderr)
                 code = EXIT_MISTAKE
             if code:
                 sys.exit(code)
@@ -65,8 +70,8 @@ def _check(arguments: list[str], config_name: str) -> None:
         elif not args.multirun:
             key, _, values = str(item.input_line).partition("=")
             raise TraceBenchError(
-                f"{item.input_line} sets several values; write {shlex.quote(f'{key}=[{values}]')} for a list, or add -m "
-                "to run the command for each."
+                f"{item.input_line} sets several values; write {shlex.quote(f'{key}=[{values}]')} for a "
+                "list, or add -m to run the command for each."
             )
     if args.multirun and (args.cfg or args.info):
         raise TraceBenchError("--cfg and --info show one configuration; leave out -m.")

@@ -23,8 +23,8 @@ from trace_bench.run_folder.rendering import PREVIEW, TURNTABLE
 from trace_bench.runs import build
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.run import make_asset
-from trace_bench.sweeps.interrupt import listening
 from trace_bench.settings.typed_text import as_overrides
+from trace_bench.sweeps.interrupt import listening
 from trace_bench.sweeps.planning import check_jobs, make_plan
 from trace_bench.sweeps.preflight import preflight
 from trace_bench.system.errors import TraceBenchError

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 from quick_runs import STEPS, asset, folders, spec, stamp, statuses
 
@@ -28,6 +29,15 @@ RUN_LEVEL_KEYS = [
     "method", "representation", "prior", "init", "prompt_set", "prompt", "guidance_scale", "seed", "steps",
     "resolution", "views_per_step", "output_root", "force", "prompts_per_job", "on_error", "device",
 ]  # fmt: skip
+
+
+def test_a_prompt_is_data_in_the_runs_config_too(command, out):
+    """`${...}` is not interpolated, also when the file is read again."""
+    odd = "price ${5, ${steps}"
+    assert command(f"prompt={odd}") == EXIT_FAILED  # the analytic prior knows no such text
+    (folder,) = folders(out)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["prompt"] == odd
+    assert read_manifest(folder).run.prompt == odd
 
 
 # --- one run ---------------------------------------------------------------------------------------------
@@ -58,7 +68,12 @@ def test_the_manifest_says_that_a_prompt_was_cut(command, out, tmp_path):
     shutil.copytree(tiny, tmp_path / "tiny", ignore=shutil.ignore_patterns("prompts.json"))
     long = "a red cube on a blue cube on a red cube on a blue cube"
     for prompt, cut in ((long, True), ("a red cube on a blue cube", False)):
-        assert command("prior=tiny", f"prior.repo={tmp_path / 'tiny'}", f"prompt={prompt}", "steps=1", "device=cpu") == 0
+        assert (
+            command(
+                "prior=tiny", f"prior.repo={tmp_path / 'tiny'}", f"prompt={prompt}", "steps=1", "device=cpu"
+            )
+            == 0
+        )
         (folder,) = [folder for folder in folders(out) if read_manifest(folder).run.prompt == prompt]
         assert read_manifest(folder).prompt_cut is cut
         assert ("leaves out 'on a blue cube'" in (folder / "log.txt").read_text()) is cut

@@ -26,7 +26,8 @@ QUICK = ["prior=analytic", "representation=image", "method=sds", "log_every=1", 
 def plan(out, steps):
     runs = make_plan([*QUICK, f"steps={steps}", "prompt=0-2"], multirun=True, config_dir=CONF)
     return [
-        RunSpec(dataclasses.replace(run.job, output_root=str(out)), run.prompt, run.prompt_set) for run in runs
+        RunSpec(dataclasses.replace(run.job, output_root=str(out)), run.prompt, run.prompt_set)
+        for run in runs
     ]
 
 
@@ -66,7 +67,9 @@ def test_a_killed_worker_costs_its_run_only(tmp_path, killer):
     assert "was killed by SIGKILL, perhaps because memory ran out" in lost[runs[0].folder]
     assert sorted(end.folder for end in ended) == sorted(run.folder for run in runs[1:])
     assert {end.status for end in ended} == {"done"}
-    assert read_manifest(runs[0].folder).status == "running"  # status says killed; the same command resumes it
+    assert (
+        read_manifest(runs[0].folder).status == "running"
+    )  # status says killed; the same command resumes it
 
 
 def test_a_signal_to_the_command_stops_the_workers_with_a_checkpoint(tmp_path, killer):
@@ -89,7 +92,15 @@ def test_a_lost_run_is_reported_and_makes_the_exit_code(tmp_path, monkeypatch, c
 
     monkeypatch.setattr(sweep, "make_in_workers", lose)
     monkeypatch.setattr(sweep, "workers_of", lambda launcher: 2)
-    command = ["--config-dir", CONF, "-m", *QUICK, "prompt=0,1", "hydra/launcher=local", f"output_root={tmp_path}"]
+    command = [
+        "--config-dir",
+        CONF,
+        "-m",
+        *QUICK,
+        "prompt=0,1",
+        "hydra/launcher=local",
+        f"output_root={tmp_path}",
+    ]
     assert sweep.main(command) == sweep.EXIT_UNFINISHED
     said = capsys.readouterr().err
     assert f"Not finished: {runs[0].folder}\n  its worker process 7 was killed by SIGKILL." in said

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from trace_bench.run_folder.manifest import read_manifest
 from trace_bench.runs import build
 from trace_bench.runs.known_prompts import check_prompt
-from trace_bench.run_folder.manifest import read_manifest
 from trace_bench.sweeps import preflight, sweep
 from trace_bench.sweeps.planning import make_plan
 from trace_bench.sweeps.sweep import EXIT_MISTAKE, main
@@ -22,7 +22,14 @@ from trace_bench.toyworld.captions import VIEW_PHRASES, all_captions
 
 TINY = Path(str(files("trace_bench"))) / "models" / "tiny_prior"
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "images"
-QUICK = ["steps=1", "views_per_step=1", "device=cpu", "rig.n_views=8", "rig.resolution=16", "representation=image"]
+QUICK = [
+    "steps=1",
+    "views_per_step=1",
+    "device=cpu",
+    "rig.n_views=8",
+    "rig.resolution=16",
+    "representation=image",
+]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from trace_bench.run_folder.manifest import Manifest, RunIdentity, read_manifest, write_manifest
 from trace_bench.sweeps import run_states, sweep_plan
-from trace_bench.sweeps.run_states import Row, read_rows, states
+from trace_bench.sweeps.run_states import Queue, Row, ask_slurm, read_rows, states
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.status import duration, main, report, runs_per_hour
 
@@ -68,8 +68,34 @@ def test_every_state(tmp_path, monkeypatch):
     (tmp_path / names[6] / "manifest.json").write_text('{"half')
     sweep_plan.write_plan(tmp_path, ["python", "-m", "trace_bench"], names)
     sweep_plan.write_jobs(tmp_path, names, {"7_1": names[3:4], "7_2": [names[5], names[7]]})
-    found = states(tmp_path, read_rows(tmp_path), sweep_plan.read_sweeps(tmp_path), Queue(None))
-    assert found == expected
+    rows, sweeps = read_rows(tmp_path), sweep_plan.read_sweeps(tmp_path)
+    assert states(tmp_path, rows, sweeps, ask_slurm(rows.values(), sweeps)) == expected
+
+
+def test_a_silent_slurm_makes_its_runs_unknown_not_missing_or_killed(tmp_path, monkeypatch):
+    def silent(ids):
+        raise slurm.SlurmError("squeue failed: Unable to contact slurm controller.")
+
+    monkeypatch.setattr(slurm, "is_here", lambda: True)
+    monkeypatch.setattr(slurm, "queued", silent)
+    job = {"slurm": {"job_id": "7"}}
+    past = time.time() - 2 * run_states.SILENT_S
+    at_work, planned = (
+        write(tmp_path, 0, "running", environment=job),
+        "runs/sds/gaussians/toy/1-a/cfg7.5-seed0-1",
+    )
+    left, done = "runs/sds/gaussians/toy/2-a/cfg7.5-seed0-2", write(tmp_path, 3)
+    (tmp_path / at_work / ".claim").write_text(json.dumps({"pid": 1, "host": "a-node"}))
+    os.utime(tmp_path / at_work / "manifest.json", (past, past))
+    names = [at_work, planned, left, done]
+    sweep_plan.write_plan(tmp_path, ["python", "-m", "trace_bench"], names)
+    sweep_plan.write_jobs(tmp_path, names, {"7": [at_work, planned]})
+    rows, sweeps = read_rows(tmp_path), sweep_plan.read_sweeps(tmp_path)
+    found = states(tmp_path, rows, sweeps, ask_slurm(rows.values(), sweeps))
+    assert found == {at_work: "unknown", planned: "unknown", left: "missing", done: "done"}
+    text, is_open = report(tmp_path, NOW)
+    assert "Slurm did not answer, so the state of its jobs is unknown: squeue failed: Unable to" in text
+    assert is_open
 
 
 def test_without_slurm_a_living_process_or_a_recent_sign_tells(tmp_path):
@@ -84,7 +110,8 @@ def test_without_slurm_a_living_process_or_a_recent_sign_tells(tmp_path):
     claim(silent, 1, "another-machine")
     past = time.time() - 2 * run_states.SILENT_S
     os.utime(tmp_path / silent / "manifest.json", (past, past))
-    assert states(tmp_path, rows, [], Queue(None)) == {mine: "running", other: "running", silent: "killed", left: "killed"}
+    expected = {mine: "running", other: "running", silent: "killed", left: "killed"}
+    assert states(tmp_path, rows, [], Queue(None)) == expected
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         pass
     claim(mine, dead.pid, socket.gethostname())

@@ -91,6 +91,9 @@ class LatentDiffusionPrior(ABC):
         self.adapters_made = 0
 
         self.folder, self.files = self._found(repo, revision, variant)
+        _check_memory(
+            [path for path in self.files if path.parent.name in ("unet", "vae")], self.dtype, self.device
+        )
         scheduler = scheduler_config(self.folder / "scheduler")
         self.alphas_cumprod = self._alphas_cumprod(scheduler)
         unet = self._load(UNet2DConditionModel, self.folder, "unet", self.dtype)
@@ -127,12 +130,13 @@ class LatentDiffusionPrior(ABC):
         adapter_scheduler: str = "scheduler",
         adapter: bool,
         download: bool,
-        **_: object,
+        **others: object,
     ) -> None:
         """Check, without loading, that the files of a prior are there and not cut off.
 
         Args:
-            repo, revision, variant, adapter_repo, adapter_revision, adapter_unet, adapter_scheduler: see the class.
+            repo, revision, variant, adapter_repo, adapter_revision: see the class.
+            adapter_unet, adapter_scheduler: see the class.
             adapter: check the adapter's base too.
             download: fetch missing files from the hub; False only looks into the local cache.
 
@@ -173,8 +177,8 @@ class LatentDiffusionPrior(ABC):
         return abar.to(self.device)
 
     def sha256(self, adapter: bool) -> str:
-        """Hash of every weight file that affects an asset: those of the prior, and of the adapter's base if the
-        run has an adapter."""
+        """Hash of every weight file that affects an asset: those of the prior, and of the adapter's base if
+        the run has an adapter."""
         paths = list(self.files)
         if adapter:
             paths += weight_files(self._adapter_folder(), [self.adapter_unet], self.variant)
@@ -367,6 +371,19 @@ def _compile(unet: torch.nn.Module, encoder: torch.nn.Module) -> None:
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, COMPILATIONS)
     unet.compile_repeated_blocks(fullgraph=True, dynamic=True)
     encoder.compile(fullgraph=True)  # `encode` makes its batch dynamic, the size of the pictures stays fixed
+
+
+def _check_memory(files: Sequence[Path], dtype: torch.dtype, device: torch.device) -> None:
+    """Raise if the networks cannot fit on a GPU, even if their files have twice the precision of `dtype`."""
+    if device.type != "cuda":
+        return
+    needed = sum(path.stat().st_size for path in files) * min(1.0, dtype.itemsize / 4)
+    free, _ = torch.cuda.mem_get_info(device)
+    if needed > free:
+        raise TraceBenchError(
+            f"The networks in {files[0].parent.parent} need at least {needed / 2**30:.1f} GiB of GPU memory, "
+            f"but {device} has {free / 2**30:.1f} GiB free; use a larger GPU, prior.dtype=bfloat16 or device=cpu."
+        )
 
 
 def _beginning(text: str, end: int) -> str:

@@ -1,7 +1,7 @@
 """Which prompts a prior knows, if its folder declares it: `prompts.json` names a grammar of trace_bench.
 
-The declaration belongs to the weights, not to the configuration: a folder without it, like every Stable Diffusion,
-takes any text. Only the user's prompt is checked, not view phrases or negative prompts.
+The declaration belongs to the weights, not to the configuration: a folder without it, like every Stable
+Diffusion, takes any text. Only the user's prompt is checked, not view phrases or negative prompts.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ def grammar_of(repo: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TraceBenchError(f'{path} must be {{"grammar": NAME}} ({type(error).__name__}); remove or correct it.') from error
+        raise TraceBenchError(
+            f'{path} must be {{"grammar": NAME}} ({type(error).__name__}); remove or correct it.'
+        ) from error
     if grammar not in GRAMMARS:
-        raise TraceBenchError(f"{path} names the grammar {grammar!r}, but trace_bench knows only {', '.join(GRAMMARS)}.")
+        raise TraceBenchError(
+            f"{path} names the grammar {grammar!r}, but trace_bench knows only {', '.join(GRAMMARS)}."
+        )
     return str(grammar)

@@ -106,7 +106,8 @@ def _explain(error: Exception, overrides: Sequence[str], root: str, folders: Seq
         empty = [item for item in chosen if item.endswith("=null")]
         if empty:
             return f"{' '.join(empty)} chooses nothing; leave it out."
-        return f"{' '.join(chosen) or 'The command'} names no option; use the name of a file in conf/, without .yaml."
+        named = " ".join(chosen) or "The command"
+        return f"{named} names no option; use the name of a file in conf/, without .yaml."
     if removed := [item for item in overrides if item.startswith("~")]:
         return f"{' '.join(removed)} takes away what the configuration needs; leave it out."
     if text.startswith("Ambiguous value for argument"):
@@ -133,8 +134,8 @@ def _unknown_setting(key: str, overrides: Sequence[str], root: str) -> str:
     parent, _, word = key.rpartition(".")
     if parent in PARTS and cfg is not None and parent in cfg:
         return _not_taken(parent, word, cfg[parent], cfg.hydra.runtime.choices[parent])
-    if parent == "prompt_set" and word in ("file", "folder", "sha256", "limit"):
-        return f"prompt_set={cfg.hydra.runtime.choices.prompt_set} takes no {word}; add prompt_set=file." if cfg is not None else ""
+    if parent == "prompt_set" and word in ("file", "folder", "sha256", "limit") and cfg is not None:
+        return f"prompt_set={cfg.hydra.runtime.choices.prompt_set} takes no {word}; add prompt_set=file."
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     close = did_you_mean(word, [name.rpartition(".")[2] for name in siblings])
     if parent:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString, ValueType
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, ValueType
 from hydra.errors import HydraException
 
 from trace_bench.settings.inputs import PLACEHOLDERS
@@ -30,8 +30,8 @@ def readable_overrides(overrides: Sequence[str], multirun: bool) -> list[str]:
     """The overrides with quotes around texts, and around paths with placeholders such as {prompt_id}, if
     Hydra's grammar requires quotes.
 
-    With -m, a comma separates prompts if it stands outside brackets and quotes, with no blank after it: "a crab,
-    low poly" is one prompt, "a crab,a duck" are two.
+    With -m, a comma separates prompts if it stands outside brackets and quotes, with no blank after it:
+    "a crab, low poly" is one prompt, "a crab,a duck" are two.
     """
     return [_readable(item, multirun) for item in overrides]
 
@@ -71,13 +71,15 @@ def _prompt(value: str, multirun: bool) -> str:
 
 
 def _is_grammar(parsed: Override, value: str, multirun: bool) -> bool:
-    """Whether a prompt is written in Hydra's grammar: an index, a list, texts in quotes, choice() or range()."""
+    """Whether a prompt is in Hydra's grammar: an index, a list, texts in quotes, choice() or range()."""
     if value.lstrip()[:1] in _OPENING or parsed.value_type in _SWEEPS:
         return True
     if not any(letter.isalpha() for letter in value):
         return True
-    swept = parsed.value().list if multirun and parsed.value_type is ValueType.SIMPLE_CHOICE_SWEEP else ()
-    return any(isinstance(item, QuotedString) for item in swept)
+    found = parsed.value()
+    if not multirun or not isinstance(found, ChoiceSweep):
+        return False
+    return any(isinstance(item, QuotedString) for item in found.list)
 
 
 def _split(value: str) -> list[str]:

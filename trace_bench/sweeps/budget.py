@@ -86,7 +86,7 @@ def setting_of(root: DictConfig) -> Setting:
 
 
 def tflop_of_job(job: Job) -> float | None:
-    """TFLOP of a run of a job; 0 if it distils nothing, None if the prior's work cannot be computed in advance."""
+    """TFLOP of a run; 0 if it distils nothing, None if the prior's work cannot be computed in advance."""
     from trace_bench.settings.config import settings_of
     from trace_bench.system.targets import locate
 
@@ -95,7 +95,9 @@ def tflop_of_job(job: Job) -> float | None:
     cls: Any = locate("representation", job.representation)
     method, prior = (json.dumps(part, sort_keys=True) for part in (job.method, job.prior))
     try:
-        setting = Setting(method, job.views_per_step, prior, not cls.is_latent(settings_of(job.representation)))
+        setting = Setting(
+            method, job.views_per_step, prior, not cls.is_latent(settings_of(job.representation))
+        )
         return tflop_of_run(setting, job.steps)
     except TraceBenchError:
         return None
@@ -132,7 +134,9 @@ def declared_work(method: str, views: int, steps: int) -> Any:
     from trace_bench.settings.config import build
 
     spec = json.loads(method)
-    made = build("method", spec, prior_without_networks(), guidance_scale=spec.get("guidance_scale"), seed=_SEED)
+    made = build(
+        "method", spec, prior_without_networks(), guidance_scale=spec.get("guidance_scale"), seed=_SEED
+    )
     total, rng = Work(), Rng(_SEED)
     for k in range(steps):
         total = total + made.cost(Progress(k, steps), views, rng.at(k))

@@ -1,7 +1,7 @@
 """dry_run=true: the runs of a command, with the time and the disk that they will take.
 
-The time is the mean of finished runs of the same kind under the output root. Without one, it is computed from the
-work that the method declares; this counts the networks only, not the init, rendering or loading.
+The time is the mean of finished runs of the same kind under the output root. Without one, it is computed from
+the work that the method declares; this counts the networks only, not the init, rendering or loading.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 from trace_bench.run_folder.index import read_index
 from trace_bench.runs.identity import RunSpec
-from trace_bench.settings.config import Job
 from trace_bench.sweeps.budget import tflop_of_job
 from trace_bench.sweeps.local import workers_of
 from trace_bench.sweeps.preflight import bytes_of, free_bytes, size
@@ -53,7 +52,11 @@ def estimate(plan: Sequence[RunSpec], missing: Sequence[RunSpec], launcher: Mapp
         guess = guesses.get(run.folder)
         state = "to make" if run.folder in left else "done"
         lines.append(f"{state:<9} {_time(guess.seconds if guess else None):>9}  {name_of(run)}")
-    lines += ["", *_totals(plan, missing, list(guesses.values()), launcher), "dry_run=true: nothing was started."]
+    lines += [
+        "",
+        *_totals(plan, missing, list(guesses.values()), launcher),
+        "dry_run=true: nothing was started.",
+    ]
     return "\n".join(lines)
 
 

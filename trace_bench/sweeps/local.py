@@ -1,19 +1,20 @@
 """Makes runs on this machine: one after the other in this process, or in parallel in worker processes.
 
-A worker makes one run at a time, with the prior that it loaded once. If a worker is killed, only its run is lost:
-another worker takes its place, and the run resumes from its checkpoint the next time.
+A worker makes one run at a time, with the prior that it loaded once. If a worker is killed, only its run is
+lost: another worker takes its place, and the run resumes from its checkpoint the next time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from multiprocessing.connection import Connection, wait
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended. `Outcome` without its module, which imports torch; a command with workers needs none."""
+    """How a run ended: `Outcome` without its module, which imports torch."""
 
     folder: Path
     status: str
@@ -51,8 +52,8 @@ def workers_of(launcher: Mapping[str, Any]) -> int:
         return 0
     if kind != "JoblibLauncher":
         raise TraceBenchError(
-            f"trace_bench does not support the launcher {launcher.get('_target_')}; use hydra/launcher=local or one "
-            "of the Slurm launchers."
+            f"trace_bench does not support the launcher {launcher.get('_target_')}; use hydra/launcher=local "
+            "or one of the Slurm launchers."
         )
     n_jobs = launcher.get("n_jobs", -1)
     if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs == 0:
@@ -81,8 +82,8 @@ def make_in_workers(
 ) -> dict[Path, str]:
     """Make runs in `workers` processes; returns the runs whose worker was killed, and how.
 
-    After a signal, or a failure with on_error=stop, no further run starts, and the others stop after their current
-    step, with a checkpoint. KeyboardInterrupt ends the workers at once.
+    After a signal, or a failure with on_error=stop, no further run starts, and the others stop after their
+    current step, with a checkpoint. KeyboardInterrupt ends the workers at once.
     """
     todo = list(reversed(runs))
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -142,19 +143,15 @@ class _Worker:
     def start(self, run: RunSpec) -> None:
         """Send the next run."""
         self.run = run
-        try:
+        with contextlib.suppress(OSError):  # killed just now; `finished` notices
             self.line.send(RunSpec(run.job, run.prompt, run.prompt_set.only([run.prompt])))
-        except OSError:  # killed while it had nothing to do; `finished` notices
-            pass
 
     def ask_to_stop(self) -> None:
         """Tell a worker, once, to stop its run after the current step."""
         if self.run is not None and not self._asked:
             self._asked = True
-            try:
+            with contextlib.suppress(OSError):
                 self.line.send(None)
-            except OSError:
-                pass
 
     def finished(self) -> tuple[RunSpec, Ended | None]:
         """The run that has ended, and its outcome; None if the process ended first."""
@@ -197,7 +194,7 @@ def _work(line: Connection, threads: int) -> None:
     with listening() as stop:
         try:
             while (run := line.recv()) is not None:
-                # A message before the end of a run says stop; so does a line without a parent at its other end.
+                # A message before the end of a run says stop; so does a parent that is gone.
                 outcome = make_asset(run, lambda: stop() or line.poll())
                 line.send(Ended(outcome.folder, outcome.status, outcome.message))
         except (EOFError, OSError):  # the parent has closed the line, or is gone

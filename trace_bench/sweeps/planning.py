@@ -107,7 +107,9 @@ def _listed(item: Override, cfg: DictConfig) -> Override:
     group = item.get_key_element()
     options = group_options(cfg, group)
     if not options:
-        raise TraceBenchError(f"{item.input_line}: glob() is for config groups, such as method; list the values.")
+        raise TraceBenchError(
+            f"{item.input_line}: glob() is for config groups, such as method; list the values."
+        )
     found = item.value().filter(options)  # type: ignore[union-attr]
     if not found:
         raise TraceBenchError(f"{item.input_line} matches no {group}. Options: {', '.join(options)}.")

@@ -28,8 +28,8 @@ from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.cache import cache_dir
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
-from trace_bench.system.output import forgive_closed_output
 from trace_bench.system.model_files import PACKAGED, file_sha256, missing_file, resolve
+from trace_bench.system.output import forgive_closed_output
 
 CONFIGS = ["*/*.json", "*/*.txt", "model_index.json"]
 NOT_LOADED = ("feature_extractor", "image_encoder", "image_processor", "safety_checker")

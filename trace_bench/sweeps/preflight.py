@@ -1,7 +1,7 @@
 """What is checked before the first run: everything that all runs would otherwise fail with, one by one.
 
-Each part of a plan is checked once, however many runs share it. The checks read names, sizes and configurations;
-they load no weights. What is missing is downloaded here if the runs are made on this machine.
+Each part of a plan is checked once, however many runs share it. The checks read names, sizes and
+configurations; they load no weights. What is missing is downloaded here if the runs are made on this machine.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def preflight(runs: Sequence[RunSpec], launcher: Mapping[str, Any]) -> None:
     """Refuse a plan whose runs cannot work; `launcher` is {} for a single run.
 
     Raises:
-        TraceBenchError: a prompt that the prior does not know, files of a prior or init that are missing or cut
-            off, a disk without space, an output root that cannot be written.
+        TraceBenchError: a prompt that the prior does not know, files of a prior or init that are missing
+            or cut off, a disk without space, an output root that cannot be written.
     """
     check_roots(runs)
     for run in runs:
@@ -75,7 +75,9 @@ def check_models(runs: Iterable[RunSpec], download: bool) -> None:
             except TraceBenchError as error:
                 name = users[0].job.choices["init"]
                 why = str(error).rstrip(".")
-                raise TraceBenchError(f"init={name}: {why}, or choose another init, such as init=random.") from error
+                raise TraceBenchError(
+                    f"init={name}: {why}, or choose another init, such as init=random."
+                ) from error
 
 
 def _check_prior(job: Job, download: bool) -> None:
@@ -122,12 +124,15 @@ def check_disk(root: Path, jobs: Sequence[Job]) -> None:
     place = _existing(root)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         why = "not a folder" if not place.is_dir() else "not writable"
-        raise TraceBenchError(f"output_root={root} cannot be used: {place} is {why}; choose another output_root.")
+        raise TraceBenchError(
+            f"output_root={root} cannot be used: {place} is {why}; choose another output_root."
+        )
     needed, free = sum(map(bytes_of, jobs)), free_bytes(root)
     if needed > free:
+        runs = f"{len(jobs)} runs need" if len(jobs) > 1 else "1 run needs"
         raise TraceBenchError(
-            f"{len(jobs)} run{'s need' if len(jobs) > 1 else ' needs'} about {size(needed)}, but output_root={root} has "
-            f"{size(free)} free; free some space, or choose another output_root."
+            f"{runs} about {size(needed)}, but output_root={root} has {size(free)} free; free some "
+            "space, or choose another output_root."
         )
 
 

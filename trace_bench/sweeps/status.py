@@ -40,7 +40,9 @@ def report(root: Path, now: float) -> tuple[str, bool]:
         lines.append(f"Slurm did not answer, so the state of its jobs is unknown: {queue.silence}")
     lines += ["", *_table(rows, found), "", *_pace(rows, found, now), *_slowest(rows, found, now)]
     lines += _failures(rows, found)
-    return "\n".join(lines), counts["running"] + counts["queued"] + counts["preempted"] + counts["unknown"] > 0
+    return "\n".join(lines), counts["running"] + counts["queued"] + counts["preempted"] + counts[
+        "unknown"
+    ] > 0
 
 
 def _counts(counts: Mapping[State, int]) -> str:

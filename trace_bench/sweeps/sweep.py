@@ -1,8 +1,8 @@
 """The command: plan and check the requested runs, make them, report the result.
 
 The plan is made from the configs only, and the result is read from the run folders. Both therefore work on
-whichever machine the runs are made. Hydra composes the plan's settings; it does not start the runs, because it
-would compose them again, with a prompt as part of the configuration.
+whichever machine the runs are made. Hydra composes the plan's settings; it does not start the runs, because
+it would compose them again, with a prompt as part of the configuration.
 """
 
 from __future__ import annotations
@@ -150,11 +150,15 @@ def _say_prompts(plan: Sequence[RunSpec], overrides: Sequence[str]) -> None:
 def _show(args: argparse.Namespace, argv: Sequence[str], overrides: Sequence[str]) -> None:
     """--help, --cfg and the like: what Hydra prints about the configuration."""
     if args.experimental_rerun:
-        raise TraceBenchError("--experimental-rerun is not supported; repeat the command, which resumes its runs.")
+        raise TraceBenchError(
+            "--experimental-rerun is not supported; repeat the command, which resumes its runs."
+        )
     if args.cfg or args.info:
         if args.multirun:
             flag = f"--cfg {args.cfg}" if args.cfg else f"--info {args.info}"
-            raise TraceBenchError(f"{flag} shows the configuration of one run; leave out -m and choose one value a key.")
+            raise TraceBenchError(
+                f"{flag} shows the configuration of one run; leave out -m and choose one value a key."
+            )
         one_value_each(overrides)
         compose_run(overrides, args.config_dir)
     flags = [arg for arg in argv if arg not in args.overrides]

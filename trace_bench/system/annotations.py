@@ -1,4 +1,4 @@
-"""Whether a setting fits the annotation of the parameter that takes it: numbers, texts, flags, lists and mappings.
+"""Whether a setting fits the annotation of the parameter that takes it: numbers, texts, flags, lists, dicts.
 
 What an annotation says beyond these is not judged, so a class of your own may annotate what it likes.
 """
@@ -6,6 +6,7 @@ What an annotation says beyond these is not judged, so a class of your own may a
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,9 @@ def annotations_of(target: Callable[..., Any]) -> dict[str, Any]:
     """
     makers = [target]
     if inspect.isclass(target):
-        makers = [vars(cls)["__init__"] for cls in target.__mro__ if cls is not object and "__init__" in vars(cls)]
+        makers = [
+            vars(cls)["__init__"] for cls in target.__mro__ if cls is not object and "__init__" in vars(cls)
+        ]
     found: dict[str, Any] = {}
     for maker in makers:
         for name, annotation in getattr(maker, "__annotations__", {}).items():
@@ -47,7 +50,7 @@ def annotations_of(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value of the configuration fits an annotation; True if the annotation says nothing about it."""
+    """Whether a value of the configuration fits an annotation; True if that says nothing about it."""
     origin = typing.get_origin(annotation) or annotation
     inner = typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
@@ -56,7 +59,7 @@ def fits(value: Any, annotation: Any) -> bool:
         return True
     if origin in (int, float):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and value == value and (origin is float or float(value).is_integer())
+        return is_number and not math.isnan(value) and (origin is float or float(value).is_integer())
     if origin in (Sequence, list, tuple):
         is_list = isinstance(value, (list, tuple))
         return is_list and (origin is tuple or not inner or all(fits(item, inner[0]) for item in value))

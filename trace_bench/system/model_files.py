@@ -51,7 +51,9 @@ def _from_hub(repo: str, revision: str | None, patterns: list[str], download: bo
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=not download))
+        return Path(
+            snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=not download)
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         mirror = MIRRORS.get(repo)
         others = (
@@ -59,14 +61,16 @@ def _from_hub(repo: str, revision: str | None, patterns: list[str], download: bo
         )
         tried = f" and could not be downloaded from the hub ({type(error).__name__})" if download else ""
         raise TraceBenchError(
-            f"The model {repo} at revision {revision or 'main'} is not in the local cache{tried}{others}; on a machine "
-            f"with network access run `{_prefetch(repo, revision)}`, then run again."
+            f"The model {repo} at revision {revision or 'main'} is not in the local cache{tried}{others}; "
+            f"on a machine with network access run `{_prefetch(repo, revision)}`, then run again."
         ) from error
 
 
 def _prefetch(repo: str, revision: str | None) -> str:
     """The command that downloads a model."""
-    return f"python -m trace_bench.prefetch repo={shlex.quote(repo)} revision={shlex.quote(revision or 'main')}"
+    return (
+        f"python -m trace_bench.prefetch repo={shlex.quote(repo)} revision={shlex.quote(revision or 'main')}"
+    )
 
 
 def _mirror_note(repo: str) -> str:
@@ -110,8 +114,8 @@ def check_complete(folder: Path, components: Iterable[str], repo: str, revision:
         return
     if is_folder(repo):
         raise TraceBenchError(
-            f"{lacking} is missing, so {repo} is not a complete model in diffusers' format; correct the folder, or "
-            "name another one."
+            f"{lacking} is missing, so {repo} is not a complete model in diffusers' format; correct the "
+            "folder, or name another one."
         )
     raise TraceBenchError(
         f"{lacking} is missing, so the model {repo} is incomplete; on a machine with network access run "
@@ -126,15 +130,15 @@ def check_whole(paths: Iterable[Path]) -> None:
         try:
             with path.open("rb") as stream:
                 length = int.from_bytes(stream.read(8), "little")
-                header = json.loads(stream.read(length)) if 0 < length < total else None
+                header = json.loads(stream.read(length if length < total else 0))
             ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
             is_whole = 8 + length + max(ends, default=0) == total
         except (OSError, ValueError, AttributeError, KeyError, TypeError, IndexError):
             is_whole = False
         if not is_whole:
             raise TraceBenchError(
-                f"{path} is damaged or cut off ({total} bytes); replace it, or remove {path.resolve()} and download "
-                "it again."
+                f"{path} is damaged or cut off ({total} bytes); replace it, or remove {path.resolve()} and "
+                "download it again."
             )
 
 

@@ -38,11 +38,15 @@ def forgive_closed_output() -> None:
     Does nothing if standard output is not the process's own, such as in a notebook.
     """
     own = sys.stdout
-    if own is not sys.__stdout__ or not isinstance(own, io.TextIOWrapper) or isinstance(_raw(own), _Forgiving):
+    if (
+        own is not sys.__stdout__
+        or not isinstance(own, io.TextIOWrapper)
+        or isinstance(_raw(own), _Forgiving)
+    ):
         return
     own.flush()
     forgiving = io.TextIOWrapper(
-        io.BufferedWriter(_Forgiving(own.fileno())),
+        io.BufferedWriter(_Forgiving(own.fileno())),  # type: ignore[type-var]
         encoding=own.encoding,
         errors=own.errors,
         line_buffering=own.line_buffering,

@@ -81,8 +81,8 @@ def check_target(group: str, spec: Mapping[str, Any], settings: Mapping[str, Any
     """A group's `_target_`, after making sure that it is complete and takes these settings.
 
     Raises:
-        TraceBenchError: as `locate`; an abstract method is not defined; a setting is not taken, or its value does
-            not fit the annotation.
+        TraceBenchError: as `locate`; an abstract method is not defined; a setting is not taken, or its value
+            does not fit the annotation.
     """
     target = locate(group, spec)
     missing = sorted(getattr(target, "__abstractmethods__", ()))
