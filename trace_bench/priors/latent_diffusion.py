@@ -382,7 +382,8 @@ def _check_memory(files: Sequence[Path], dtype: torch.dtype, device: torch.devic
     if needed > free:
         raise TraceBenchError(
             f"The networks in {files[0].parent.parent} need at least {needed / 2**30:.1f} GiB of GPU memory, "
-            f"but {device} has {free / 2**30:.1f} GiB free; use a larger GPU, prior.dtype=bfloat16 or device=cpu."
+            f"but {device} has {free / 2**30:.1f} GiB free; use a larger GPU, prior.dtype=bfloat16 or "
+            "device=cpu."
         )
 
 
