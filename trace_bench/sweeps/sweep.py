@@ -73,7 +73,8 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_MISTAKE
     if code is None:
         return 0
-    return code or _verdict(plan, before)
+    verdict = _verdict(plan, before)
+    return code or verdict
 
 
 def _launcher(job: Job, overrides: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:

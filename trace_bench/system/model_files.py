@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shlex
 from collections.abc import Iterable
 from importlib.resources import files
@@ -50,6 +51,9 @@ def _from_hub(repo: str, revision: str | None, patterns: list[str], download: bo
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # it would print two lines for every retry without a network
     try:
         return Path(
             snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=not download)
@@ -64,6 +68,8 @@ def _from_hub(repo: str, revision: str | None, patterns: list[str], download: bo
             f"The model {repo} at revision {revision or 'main'} is not in the local cache{tried}{others}; "
             f"on a machine with network access run `{_prefetch(repo, revision)}`, then run again."
         ) from error
+    finally:
+        hub.setLevel(level)
 
 
 def _prefetch(repo: str, revision: str | None) -> str:
