@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from trace_bench.system.checks import Check, CheckResult, Subject
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.output import forgive_closed_output
 
 if TYPE_CHECKING:  # imports torch
     from evaluation.metrics.base import Metric
@@ -45,6 +46,7 @@ PROMPT, VIEWS, RESOLUTION = "a red cube", 4, 64
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code."""
+    forgive_closed_output()
     parser = argparse.ArgumentParser(
         prog="trace-bench check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -143,7 +145,7 @@ def _of_parts(job: Job, prior: Any, prompt: str, named: set[str]) -> Iterator[Ch
 def _of_metrics(overrides: Sequence[str], name: str, config_dir: str | None) -> Iterator[CheckResult]:
     from evaluation.metrics import check as metrics
     from evaluation.metrics.load import load_metrics
-    from trace_bench.sweeps.planning import compose_config
+    from trace_bench.settings.composing import compose_config
 
     choices = [item for item in overrides if not item.startswith("metric=")]
     config = compose_config([f"metric=[{name}]", *choices], config_dir, "evaluation")

@@ -125,6 +125,9 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code, 2 if there is no such command."""
+    from trace_bench.system.output import forgive_closed_output
+
+    forgive_closed_output()
     name, *arguments = (list(sys.argv[1:]) if argv is None else list(argv)) or [""]
     if name in ("-h", "--help"):
         print(usage())

@@ -60,6 +60,7 @@ def _own_logging() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Allow only loopback and Unix sockets, except in `network` tests."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # put back after a test of prefetch, which removes it
     if NETWORK_ALLOWED and request.node.get_closest_marker("network"):
         return
 

@@ -23,8 +23,10 @@ from trace_bench.run_folder.rendering import PREVIEW, TURNTABLE
 from trace_bench.runs import build
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.run import make_asset
+from trace_bench.settings.typed_text import as_overrides
 from trace_bench.sweeps.interrupt import listening
-from trace_bench.sweeps.planning import as_overrides, check_jobs, make_plan
+from trace_bench.sweeps.planning import check_jobs, make_plan
+from trace_bench.sweeps.preflight import preflight
 from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
@@ -110,11 +112,11 @@ def make(prompt: str | int = 0, *, config_dir: str | Path | None = None, **setti
         TraceBenchError: a setting is wrong, the run failed, or another process is making the asset.
     """
     run = _one({"prompt": prompt, **settings}, config_dir)
-    if run.job.detach:
-        raise TraceBenchError(
-            "detach=True is for sweeps of `python -m trace_bench -m` on Slurm; leave it out."
-        )
+    if run.job.detach or run.job.dry_run:
+        name = "detach" if run.job.detach else "dry_run"
+        raise TraceBenchError(f"{name}=True is for the command `python -m trace_bench`; leave it out.")
     check_jobs([run.job])
+    preflight([run], {})
     with listening() as stop:
         outcome = make_asset(run, stop)
     if stop.signum == signal.SIGINT:

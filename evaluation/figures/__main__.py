@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import hydra
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,7 +16,6 @@ from evaluation.metrics.load import load_metrics
 from evaluation.results.collect import collect, save
 from evaluation.results.csv_text import csv_text
 from evaluation.results.names import display_names
-from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
 
@@ -38,8 +36,7 @@ def draw(name: str, settings: dict[str, Any], data: Data) -> Drawing:
         raise
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")
-@command
+@command("evaluation")
 def main(config: DictConfig) -> int:
     root = output_root(config)
     metrics = load_metrics(config)

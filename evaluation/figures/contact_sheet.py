@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
@@ -37,7 +36,6 @@ from evaluation.results.collect import Results, collect
 from evaluation.results.names import display_names
 from trace_bench.run_folder.manifest import read_manifest
 from trace_bench.run_folder.reading import Run, natural
-from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
 from trace_bench.system.text import one_line, printable
@@ -153,8 +151,7 @@ def make_sheets(
     return paths, problems
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")
-@command
+@command("evaluation")
 def main(config: DictConfig) -> int:
     root = output_root(config)
     results = collect(root, load_metrics(config))

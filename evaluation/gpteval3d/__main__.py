@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation.command import command, output_root
@@ -23,7 +22,6 @@ from evaluation.gpteval3d.result import finish
 from evaluation.gpteval3d.tournament import assemble
 from evaluation.metrics.load import load_metrics
 from trace_bench.run_folder.index import read_index
-from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_json
 
@@ -69,8 +67,7 @@ def play(config: DictConfig, settings: Mapping[str, Any]) -> int:
     return finish(settings, tournament, judged) or (1 if problems else 0)
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="gpteval3d")
-@command
+@command("gpteval3d")
 def _main(config: DictConfig) -> int:
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     if settings["mode"] not in MODES:

@@ -15,7 +15,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 from tqdm import tqdm
 
@@ -24,7 +23,6 @@ from evaluation.metrics.base import Metric, MetricUnavailable, score_run
 from evaluation.metrics.load import load_metrics
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.reading import Run
-from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.text import printable
 
@@ -95,8 +93,7 @@ def report(
         print(f"Problem: {printable(problem)}", file=sys.stderr)
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")
-@command
+@command("evaluation")
 def main(config: DictConfig) -> int:
     root: Path = output_root(config)
     metrics = load_metrics(config)

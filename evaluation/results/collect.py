@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pandas as pd
 from omegaconf import DictConfig
 
@@ -28,7 +27,6 @@ from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import Manifest
 from trace_bench.run_folder.reading import Run, of_asset, one_per_asset
 from trace_bench.run_folder.states import state_of
-from trace_bench.system.config_path import conf_dir
 from trace_bench.system.files import write_atomic
 from trace_bench.system.text import printable
 
@@ -170,8 +168,7 @@ def save(results: Results, root: Path) -> Path:
     return path
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")
-@command
+@command("evaluation")
 def main(config: DictConfig) -> int:
     root = output_root(config)
     results = collect(root, load_metrics(config))

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, ListConfig
 
 from evaluation.command import command, output_root
@@ -27,7 +26,6 @@ from evaluation.tables.formats import Grid
 from evaluation.tables.method_tables import make_tables
 from evaluation.tables.paper import paper_tables
 from evaluation.tables.paper_tables import Source, paper_grid
-from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
 from trace_bench.system.text import printable
@@ -99,8 +97,7 @@ def _listed(paths: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys(folders.get(path.parent) or lines[path] for path in paths))
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")
-@command
+@command("evaluation")
 def main(config: DictConfig) -> int:
     root = output_root(config)
     metrics = load_metrics(config)

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation.command import command, output_root
@@ -26,7 +25,6 @@ from evaluation.user_study.results import (
 from evaluation.user_study.study import load_study
 from evaluation.user_study.votes import VOTES, read_votes, votes_of
 from trace_bench.run_folder.index import read_index
-from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic, write_json
 
@@ -94,8 +92,7 @@ def run_results(config: dict[str, Any], root: Path, folder: Path) -> int:
 MODES = {"make": run_make, "import": run_import, "results": run_results}
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="user_study")
-@command
+@command("user_study")
 def main(config: DictConfig) -> int:
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     name = str(settings["study"])

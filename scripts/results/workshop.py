@@ -19,7 +19,8 @@ from scripts.results.document import keep_times, replace_block
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.reading import Run
 from trace_bench.runs.identity import RunSpec
-from trace_bench.sweeps.planning import make_plan, readable_overrides
+from trace_bench.settings.typed_text import readable_overrides
+from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 

@@ -95,6 +95,7 @@ def export_prior(
             "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
         }  # fmt: skip
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        (folder / "prompts.json").write_text('{"grammar": "toyworld"}\n')  # trace_bench.runs.known_prompts
         if card is not None:
             (folder / "README.md").write_text(card)
         for picture in pictures or []:

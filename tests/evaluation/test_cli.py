@@ -104,6 +104,7 @@ def test_help_of_a_command_is_its_own(script, name):
         (["sweep", "method=sds,nope"], 2, "There is no method 'nope'"),
         (["run", "method=sds,vsd"], 2, "add -m"),
         (["run", "--nope"], 2, "usage: trace-bench run"),
+        (["check", "metric=nope"], 2, "There is no metric 'nope'. Options: "),
         (["status", "output_root=nowhere"], 2, "The folder nowhere does not exist"),
         (["prefetch", "metric=nope"], 1, "There is no metric 'nope'"),
         (["score", "output_root=nowhere"], 2, "The folder nowhere does not exist"),

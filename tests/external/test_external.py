@@ -18,7 +18,8 @@ from trace_bench.external.assets import External, asset_kind
 from trace_bench.representations.gaussians.ply import read_splat_ply, write_splat_ply
 from trace_bench.run_folder.manifest import is_done, read_manifest
 from trace_bench.runs.run import make_asset
-from trace_bench.sweeps.planning import make_plan, readable_overrides
+from trace_bench.settings.typed_text import readable_overrides
+from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.errors import TraceBenchError
 
 CONF = str(Path(__file__).parents[1] / "conf")

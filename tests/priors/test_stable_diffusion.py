@@ -11,6 +11,7 @@ import torch
 
 from trace_bench.cameras import make_cameras
 from trace_bench.diffusion.schedules import alpha_sigma
+from trace_bench.priors import latent_diffusion
 from trace_bench.priors.base import Work
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.priors.text import VIEWS, ViewThresholds, embed_prompt
@@ -239,6 +240,20 @@ def test_missing_folder(repo: str) -> None:
 
 def test_weights_hash_changes_with_the_weights(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
     base, v = checkpoints
-    one = StableDiffusionPrior(str(base), resolution=16, adapter_repo=str(v)).sha256
-    assert one == StableDiffusionPrior(str(base), resolution=16, adapter_repo=str(v)).sha256
-    assert one != StableDiffusionPrior(str(base), resolution=16).sha256
+    one = StableDiffusionPrior(str(base), resolution=16, adapter_repo=str(v)).sha256(True)
+    assert one == StableDiffusionPrior(str(base), resolution=16, adapter_repo=str(v)).sha256(True)
+    assert one != StableDiffusionPrior(str(base), resolution=16).sha256(True)
+
+
+def test_networks_that_do_not_fit_on_the_gpu_are_refused(
+    checkpoints: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted((checkpoints[0] / "unet").glob("*.safetensors"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (files[0].stat().st_size // 4, 2**40))
+    with pytest.raises(
+        TraceBenchError, match=r"need at least .* GiB of GPU memory, but cuda:0 has 0\.0 GiB free"
+    ):
+        latent_diffusion._check_memory(files, torch.bfloat16, torch.device("cuda:0"))
+    latent_diffusion._check_memory(files, torch.bfloat16, torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**40, 2**40))
+    latent_diffusion._check_memory(files, torch.bfloat16, torch.device("cuda:0"))

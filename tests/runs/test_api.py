@@ -16,7 +16,8 @@ from quick_runs import CONF, STEPS, stamp
 import trace_bench
 from trace_bench.run_folder.manifest import read_manifest
 from trace_bench.runs.identity import RunSpec
-from trace_bench.sweeps.planning import as_overrides, make_plan, readable_overrides
+from trace_bench.settings.typed_text import as_overrides, readable_overrides
+from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.errors import TraceBenchError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import time
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 from quick_runs import SMALL_3D, STEPS, asset, folders, spec, stamp, statuses
 
@@ -27,6 +30,15 @@ RUN_LEVEL_KEYS = [
     "method", "representation", "prior", "init", "prompt_set", "prompt", "guidance_scale", "seed", "steps",
     "resolution", "views_per_step", "output_root", "force", "prompts_per_job", "on_error", "device",
 ]  # fmt: skip
+
+
+def test_a_prompt_is_data_in_the_runs_config_too(command, out):
+    """`${...}` is not interpolated, also when the file is read again."""
+    odd = "price ${5, ${steps}"
+    assert command(f"prompt={odd}") == EXIT_FAILED  # the analytic prior knows no such text
+    (folder,) = folders(out)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["prompt"] == odd
+    assert read_manifest(folder).run.prompt == odd
 
 
 # --- one run ---------------------------------------------------------------------------------------------
@@ -51,11 +63,18 @@ def test_one_asset(command, out, capsys):
     assert str(folder) in capsys.readouterr().out
 
 
-def test_the_manifest_says_that_a_prompt_was_cut(command, out):
-    """The tiny prior reads 16 tokens, ends included."""
+def test_the_manifest_says_that_a_prompt_was_cut(command, out, tmp_path):
+    """The tiny prior reads 16 tokens, ends included; without its declaration it takes any text."""
+    tiny = Path(str(files("trace_bench"))) / "models" / "tiny_prior"
+    shutil.copytree(tiny, tmp_path / "tiny", ignore=shutil.ignore_patterns("prompts.json"))
     long = "a red cube on a blue cube on a red cube on a blue cube"
     for prompt, cut in ((long, True), ("a red cube on a blue cube", False)):
-        assert command("prior=tiny", f"prompt={prompt}", "steps=1", "device=cpu") == 0
+        assert (
+            command(
+                "prior=tiny", f"prior.repo={tmp_path / 'tiny'}", f"prompt={prompt}", "steps=1", "device=cpu"
+            )
+            == 0
+        )
         (folder,) = [folder for folder in folders(out) if read_manifest(folder).run.prompt == prompt]
         assert read_manifest(folder).prompt_cut is cut
         assert ("leaves out 'on a blue cube'" in (folder / "log.txt").read_text()) is cut
@@ -98,7 +117,7 @@ def test_nothing_is_written_outside_the_output_root(command, out, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     command("-m", "prompt=0,1")
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
-    assert {path.name for path in out.iterdir()} == {"runs", "hydra", "sweeps"}
+    assert {path.name for path in out.iterdir()} == {"runs", "sweeps"}
 
 
 def test_3d_asset_with_its_film(out):
@@ -131,7 +150,7 @@ def test_a_finished_sweep_starts_no_job(command, out, monkeypatch):
     def never(*_):
         pytest.fail("a job was started")
 
-    monkeypatch.setattr(sweep, "_hand_over", never)
+    monkeypatch.setattr(sweep, "_make", never)
     assert command("-m", "prompt=0,1") == 0
 
 
@@ -221,7 +240,7 @@ def test_mistakes_are_refused_before_anything_is_loaded(command, out, monkeypatc
     def never(*_):
         pytest.fail("a job was started")
 
-    monkeypatch.setattr(sweep, "_hand_over", never)
+    monkeypatch.setattr(sweep, "_make", never)
     assert command("steps=0") == EXIT_MISTAKE
     assert command("-m", "method=sds,sdd") == EXIT_MISTAKE
     assert command("+method.min_step_percnt=0.1") == EXIT_MISTAKE

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from trace_bench.settings.config import Job
 from trace_bench.settings.prompts import load_prompt_set
-from trace_bench.sweeps.planning import _compose, make_plan
+from trace_bench.sweeps.planning import compose_run, make_plan
 from trace_bench.system.config_path import conf_dir
 
 CONF = Path(conf_dir())
@@ -24,7 +24,7 @@ def options(group):
 
 
 def job(*overrides):
-    cfg = _compose(overrides)
+    cfg = compose_run(overrides)
     return Job.from_config(cfg, cfg.hydra)
 
 

@@ -10,7 +10,8 @@ import yaml
 from composed import CONF, options
 from omegaconf import OmegaConf
 
-from trace_bench.sweeps.planning import _compose, compose_config
+from trace_bench.settings.composing import compose_config
+from trace_bench.sweeps.planning import compose_run
 from trace_bench.sweeps.sweep import main
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -51,7 +52,7 @@ def write(folder, name, text):
 
 
 def composed(folder, *overrides):
-    return _compose([f"hydra.searchpath=['file://{folder}']", *overrides])
+    return compose_run(overrides, str(folder))
 
 
 def helps(capsys, *arguments):

@@ -82,7 +82,7 @@ def test_every_setting_of_a_run_was_thought_of():
     }  # fmt: skip
     left_out = {
         "choices", "prompt_set", "rig", "output_root", "device", "force", "on_error", "prompts_per_job",
-        "log_every", "checkpoint", "budget", "detach",
+        "log_every", "checkpoint", "budget", "detach", "dry_run",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(Job)} == in_fingerprint | left_out
 

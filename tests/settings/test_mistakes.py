@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from composed import EXTERNAL, base_job, changed, job
 
+from trace_bench.settings.composing import compose_config
 from trace_bench.settings.config import RULES, build, check_init, check_settings
-from trace_bench.sweeps.planning import compose_config, make_plan
+from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.errors import TraceBenchError
 
 MISTAKES = [

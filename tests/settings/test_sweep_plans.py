@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from composed import plan, toy_scale
 
-from trace_bench.sweeps.planning import make_plan, readable_overrides
+from trace_bench.settings.typed_text import readable_overrides
+from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.errors import TraceBenchError
 
 
@@ -45,7 +46,7 @@ def test_prompts_per_job(model, per_job, jobs):
     from trace_bench.sweeps.planning import _expand
 
     overrides = [f"prior.repo={model}", "method=sds", f"prompts_per_job={per_job}"]
-    assert len(_expand(overrides, True, [])) == jobs
+    assert len(_expand(overrides, True, None)) == jobs
     assert [i for _, i, _ in names(plan(model, "method=sds", f"prompts_per_job={per_job}"))] == list(range(8))
 
 
@@ -53,7 +54,7 @@ def test_gpteval3d_is_planned_as_110_prompts(monkeypatch, tmp_path):
     """The jobs follow from the YAML; only their texts need the file."""
     from trace_bench.sweeps.planning import _expand
 
-    found = _expand(["method=sds,trace", "prompt_set=gpteval3d", "prompts_per_job=10"], True, [])
+    found = _expand(["method=sds,trace", "prompt_set=gpteval3d", "prompts_per_job=10"], True, None)
     prompts = [item for items in found for item in items if item.startswith("prompt=")]
     assert prompts[:2] == ["prompt=0-9", "prompt=0-9"]
     assert prompts[-1] == "prompt=100-109"

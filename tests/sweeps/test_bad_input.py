@@ -81,7 +81,7 @@ def refused(tmp_path, monkeypatch, capsys):
     def never(*_):
         pytest.fail("a job was started")
 
-    monkeypatch.setattr(sweep, "_hand_over", never)
+    monkeypatch.setattr(sweep, "_make", never)
     monkeypatch.setattr(sys, "argv", ["trace_bench"])
 
     def run(overrides):

@@ -38,7 +38,7 @@ def command(tmp_path, monkeypatch, capsys):
         (conf / "method" / "mine.yaml").write_text(yaml)
         (tmp_path / f"{module}.py").write_text(code)
         if not starts:
-            monkeypatch.setattr(sweep, "_hand_over", lambda *_: pytest.fail("a job was started"))
+            monkeypatch.setattr(sweep, "_make", lambda *_: pytest.fail("a job was started"))
         code = main(["--config-dir", str(conf), *QUICK, f"output_root={tmp_path / 'out'}"])
         return code, capsys.readouterr().err
 

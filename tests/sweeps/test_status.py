@@ -17,7 +17,7 @@ from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import Manifest, RunIdentity, read_manifest, write_manifest
 from trace_bench.run_folder.states import SILENT_S
 from trace_bench.sweeps import sweep_plan
-from trace_bench.sweeps.run_states import Row, rows_of, states
+from trace_bench.sweeps.run_states import Queue, Row, ask_slurm, rows_of, states
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.status import duration, main, report, runs_per_hour
 
@@ -70,8 +70,34 @@ def test_every_state(tmp_path, monkeypatch):
     (tmp_path / names[6] / "manifest.json").write_text('{"half')
     sweep_plan.write_plan(tmp_path, ["python", "-m", "trace_bench"], names)
     sweep_plan.write_jobs(tmp_path, names, {"7_1": names[3:4], "7_2": [names[5], names[7]]})
-    found = states(tmp_path, rows_of(read_index(tmp_path)), sweep_plan.read_sweeps(tmp_path))
-    assert found == expected
+    rows, sweeps = rows_of(read_index(tmp_path)), sweep_plan.read_sweeps(tmp_path)
+    assert states(tmp_path, rows, sweeps, ask_slurm(rows.values(), sweeps)) == expected
+
+
+def test_a_silent_slurm_makes_its_runs_unknown_not_missing_or_killed(tmp_path, monkeypatch):
+    def silent(ids):
+        raise slurm.SlurmError("squeue failed: Unable to contact slurm controller.")
+
+    monkeypatch.setattr(slurm, "is_here", lambda: True)
+    monkeypatch.setattr(slurm, "queued", silent)
+    job = {"slurm": {"job_id": "7"}}
+    past = time.time() - 2 * SILENT_S
+    at_work, planned = (
+        write(tmp_path, 0, "running", environment=job),
+        "runs/sds/gaussians/toy/1-a/cfg7.5-seed0-1",
+    )
+    left, done = "runs/sds/gaussians/toy/2-a/cfg7.5-seed0-2", write(tmp_path, 3)
+    (tmp_path / at_work / ".claim").write_text(json.dumps({"pid": 1, "host": "a-node"}))
+    os.utime(tmp_path / at_work / "manifest.json", (past, past))
+    names = [at_work, planned, left, done]
+    sweep_plan.write_plan(tmp_path, ["python", "-m", "trace_bench"], names)
+    sweep_plan.write_jobs(tmp_path, names, {"7": [at_work, planned]})
+    rows, sweeps = rows_of(read_index(tmp_path)), sweep_plan.read_sweeps(tmp_path)
+    found = states(tmp_path, rows, sweeps, ask_slurm(rows.values(), sweeps))
+    assert found == {at_work: "unknown", planned: "unknown", left: "missing", done: "done"}
+    text, is_open = report(tmp_path, NOW)
+    assert "Slurm did not answer, so the state of its jobs is unknown: squeue failed: Unable to" in text
+    assert is_open
 
 
 def test_without_slurm_a_living_process_or_a_recent_sign_tells(tmp_path):
@@ -86,11 +112,12 @@ def test_without_slurm_a_living_process_or_a_recent_sign_tells(tmp_path):
     claim(silent, 1, "another-machine")
     past = time.time() - 2 * SILENT_S
     os.utime(tmp_path / silent / "manifest.json", (past, past))
-    assert states(tmp_path, rows, []) == {mine: "running", other: "running", silent: "killed", left: "killed"}
+    expected = {mine: "running", other: "running", silent: "killed", left: "killed"}
+    assert states(tmp_path, rows, [], Queue(None)) == expected
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         pass
     claim(mine, dead.pid, socket.gethostname())
-    assert states(tmp_path, rows, [])[mine] == "killed"
+    assert states(tmp_path, rows, [], Queue(None))[mine] == "killed"
 
 
 def test_the_text(tmp_path):

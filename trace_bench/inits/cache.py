@@ -29,8 +29,7 @@ def cached(
 
     Returns: the arrays, and the seconds it took to compute them earlier; 0 if computed now.
     """
-    text = json.dumps(key, sort_keys=True, ensure_ascii=False)
-    path = entry_path("inits", f"{name}:{text}")
+    path = _path(name, key)
     with _one_at_a_time(path.with_suffix(".lock")):
         found = kept(path, _arrays)
         if found is not None:
@@ -43,6 +42,16 @@ def cached(
         np.savez(buffer, **made, **{_MADE_IN: np.float64(time.monotonic() - began)})  # type: ignore[arg-type]
         keep(path, buffer.getvalue())
     return made, 0.0
+
+
+def is_cached(name: str, key: Mapping[str, Any]) -> bool:
+    """Whether the cache has the arrays of `key`, undamaged."""
+    return kept(_path(name, key), _arrays) is not None
+
+
+def _path(name: str, key: Mapping[str, Any]) -> Path:
+    text = json.dumps(key, sort_keys=True, ensure_ascii=False)
+    return entry_path("inits", f"{name}:{text}")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,13 @@ import numpy as np
 import torch
 
 from trace_bench.external.placement import Placement
-from trace_bench.inits.cache import cached
+from trace_bench.inits.cache import cached, is_cached
 from trace_bench.inits.growth import grow
 from trace_bench.inits.shap_e_weights import load_into
 from trace_bench.representations.points import PointCloud
 from trace_bench.settings.inputs import contents
 from trace_bench.system.errors import TraceBenchError
-from trace_bench.system.model_files import resolve
+from trace_bench.system.model_files import check_complete, resolve
 
 if TYPE_CHECKING:
     from diffusers import ShapEPipeline
@@ -75,12 +76,7 @@ class ShapE:
             )
 
     def __call__(self, rng: StepRng, device: torch.device | str = "cpu", prompt: str = "") -> PointCloud:
-        key = {
-            **contents("init", {"repo": self.repo, "weights": self.weights, "inputs": _INPUTS}),
-            **{name: getattr(self, name) for name in _SAMPLING},
-            "prompt": prompt,
-            "seed": rng.seed,
-        }
+        key = self._key(prompt, rng.seed)
         made, seconds = cached("shap_e", key, lambda: self._generate(rng, torch.device(device), prompt))
         vertices, colors = made["vertices"], made["colors"]
         if self.colors == "srgb":
@@ -94,6 +90,30 @@ class ShapE:
             notes={"model": self.repo, "commit": str(made["commit"])},
         )
         return cloud.subset(self.max_points, rng).to(device)
+
+    def check_files(self, wanted: Sequence[tuple[str, int]], *, download: bool) -> None:
+        """Check that the model's files are on this machine, unless every mesh is in the cache.
+
+        Args:
+            wanted: the (prompt, seed) of every mesh.
+            download: fetch missing files from the hub; False only looks into the local cache.
+
+        Raises:
+            TraceBenchError: names the file or the repository.
+        """
+        if all(is_cached("shap_e", self._key(prompt, seed)) for prompt, seed in wanted):
+            return
+        folder = resolve(self.repo, self.revision, file_patterns(self.variant), download)
+        check_complete(folder, _COMPONENTS, self.repo, self.revision)
+
+    def _key(self, prompt: str, seed: int) -> dict[str, Any]:
+        """What the mesh depends on."""
+        return {
+            **contents("init", {"repo": self.repo, "weights": self.weights, "inputs": _INPUTS}),
+            **{name: getattr(self, name) for name in _SAMPLING},
+            "prompt": prompt,
+            "seed": seed,
+        }
 
     def _generate(self, rng: StepRng, device: torch.device, prompt: str) -> dict[str, np.ndarray]:
         """Vertices [V, 3] of the prompt's mesh in [-1, 1] and their colours [V, 3] in linear light."""
@@ -138,6 +158,7 @@ class ShapE:
         return pipe.to(device)
 
 
+_COMPONENTS = ("prior", "text_encoder", "tokenizer", "scheduler", "shap_e_renderer")
 _INPUTS = {"repo": "model", "weights": "file"}
 #: Settings that change the mesh; the cache key contains these, not the later ones.
 _SAMPLING = ("revision", "variant", "dtype", "guidance_scale", "steps", "sigma_min", "sigma_max", "grid")

@@ -57,6 +57,7 @@ class AnalyticPrior:
         self.dtype = dtype
         self.alphas_cumprod = scaled_linear_alphas_cumprod(dtype=dtype)
         self.counter = Work()
+        self.adapters_made = 0
 
     def _index(self, text: str) -> int:
         name = text if text in self.names else text.split(",", maxsplit=1)[0]
@@ -122,6 +123,7 @@ class AnalyticPrior:
 
     def adapter(self, rank: int, seed: int) -> AffineAdapter:
         """A new affine adapter; rank and seed are ignored."""
+        self.adapters_made += 1
         return AffineAdapter(self)
 
 

@@ -28,6 +28,7 @@ from trace_bench.system.cache import entry_path, keep, kept
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.model_files import (
     check_complete,
+    check_whole,
     file_patterns,
     resolve,
     scheduler_config,
@@ -86,12 +87,12 @@ class LatentDiffusionPrior(ABC):
         self.adapter_revision = adapter_revision if adapter_repo else revision
         self.adapter_unet, self.adapter_scheduler = adapter_unet, adapter_scheduler
         self.counter = Work()
+        self.adapters_made = 0
 
-        components = ["unet", "vae", *self.TEXT_ENCODERS]
-        self.folder = resolve(repo, revision, file_patterns(components, variant))
-        tokenizers = [name.replace("text_encoder", "tokenizer") for name in self.TEXT_ENCODERS]
-        check_complete(self.folder, [*components, *tokenizers, "scheduler"], repo, revision)
-        self.files = weight_files(self.folder, components, variant)
+        self.folder, self.files = self._found(repo, revision, variant)
+        _check_memory(
+            [path for path in self.files if path.parent.name in ("unet", "vae")], self.dtype, self.device
+        )
         scheduler = scheduler_config(self.folder / "scheduler")
         self.alphas_cumprod = self._alphas_cumprod(scheduler)
         unet = self._load(UNet2DConditionModel, self.folder, "unet", self.dtype)
@@ -103,6 +104,52 @@ class LatentDiffusionPrior(ABC):
             _compile(unet, self._vae.encoder)
         side = resolution // 2 ** (len(self._vae.config.block_out_channels) - 1)
         self.latent_shape = (self._vae.config.latent_channels, side, side)
+
+    @classmethod
+    def _found(
+        cls, repo: str, revision: str | None, variant: str | None, download: bool = True
+    ) -> tuple[Path, list[Path]]:
+        """The folder of a prior and its weight files, all of them there."""
+        components = ["unet", "vae", *cls.TEXT_ENCODERS]
+        folder = resolve(repo, revision, file_patterns(components, variant), download)
+        tokenizers = [name.replace("text_encoder", "tokenizer") for name in cls.TEXT_ENCODERS]
+        check_complete(folder, [*components, *tokenizers, "scheduler"], repo, revision)
+        return folder, weight_files(folder, components, variant)
+
+    @classmethod
+    def check_files(
+        cls,
+        repo: str,
+        *,
+        revision: str | None = None,
+        variant: str | None = None,
+        adapter_repo: str | None = None,
+        adapter_revision: str | None = None,
+        adapter_unet: str = "unet",
+        adapter_scheduler: str = "scheduler",
+        adapter: bool,
+        download: bool,
+        **others: object,
+    ) -> None:
+        """Check, without loading, that the files of a prior are there and not cut off.
+
+        Args:
+            repo, revision, variant, adapter_repo, adapter_revision: see the class.
+            adapter_unet, adapter_scheduler: see the class.
+            adapter: check the adapter's base too.
+            download: fetch missing files from the hub; False only looks into the local cache.
+
+        Raises:
+            TraceBenchError: names the file or the repository.
+        """
+        _, files = cls._found(repo, revision, variant, download)
+        if adapter:
+            base = adapter_repo or repo
+            base_revision = adapter_revision if adapter_repo else revision
+            folder = resolve(base, base_revision, file_patterns([adapter_unet], variant), download)
+            check_complete(folder, [adapter_unet, adapter_scheduler], base, base_revision)
+            files = [*files, *weight_files(folder, [adapter_unet], variant)]
+        check_whole(files)
 
     def _load(self, cls: type, folder: Path, subfolder: str, dtype: torch.dtype) -> torch.nn.Module:
         """One frozen component in evaluation mode, on the device; uses the file variant if it exists."""
@@ -128,21 +175,22 @@ class LatentDiffusionPrior(ABC):
         abar = scaled_linear_alphas_cumprod(config["beta_start"], config["beta_end"], n, dtype)
         return abar.to(self.device)
 
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of every weight file that affects an asset: those of the prior and of the adapter's base."""
+    def sha256(self, adapter: bool) -> str:
+        """Hash of every weight file that affects an asset: those of the prior, and of the adapter's base if
+        the run has an adapter."""
         paths = list(self.files)
-        paths += weight_files(self._adapter_folder(), [self.adapter_unet], self.variant)
+        if adapter:
+            paths += weight_files(self._adapter_folder(), [self.adapter_unet], self.variant)
         return weights_sha256(paths)
 
-    def describe(self) -> dict[str, str | None]:
-        """The prior's entry in the manifest."""
+    def describe(self, adapter: bool) -> dict[str, str | None]:
+        """The prior's entry in the manifest; with the adapter's base if the run has an adapter."""
+        base = {"adapter_repo": self.adapter_repo, "adapter_revision": self.adapter_revision}
         return {
             "repo": self.repo,
             "revision": self.revision,
-            "adapter_repo": self.adapter_repo,
-            "adapter_revision": self.adapter_revision,
-            "sha256": self.sha256,
+            **(base if adapter else {}),
+            "sha256": self.sha256(adapter),
         }
 
     # --- text ---------------------------------------------------------------------------------------------
@@ -289,6 +337,7 @@ class LatentDiffusionPrior(ABC):
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
         """A new LoRA adapter with camera conditioning; the previous one becomes invalid."""
         unet, prediction_type, ranks = self._adapter_base
+        self.adapters_made += 1
         if ranks != [rank]:
             if ranks:
                 unet.delete_adapters("default")
@@ -320,6 +369,20 @@ def _compile(unet: torch.nn.Module, encoder: torch.nn.Module) -> None:
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, COMPILATIONS)
     unet.compile_repeated_blocks(fullgraph=True, dynamic=True)
     encoder.compile(fullgraph=True)  # `encode` makes its batch dynamic, the size of the pictures stays fixed
+
+
+def _check_memory(files: Sequence[Path], dtype: torch.dtype, device: torch.device) -> None:
+    """Raise if the networks cannot fit on a GPU, even if their files have twice the precision of `dtype`."""
+    if device.type != "cuda":
+        return
+    needed = sum(path.stat().st_size for path in files) * min(1.0, dtype.itemsize / 4)
+    free, _ = torch.cuda.mem_get_info(device)
+    if needed > free:
+        raise TraceBenchError(
+            f"The networks in {files[0].parent.parent} need at least {needed / 2**30:.1f} GiB of GPU memory, "
+            f"but {device} has {free / 2**30:.1f} GiB free; use a larger GPU, prior.dtype=bfloat16 or "
+            "device=cpu."
+        )
 
 
 def _beginning(text: str, end: int) -> str:

@@ -17,9 +17,12 @@ from trace_bench.run_folder.manifest import MANIFEST, Manifest
 from trace_bench.system.typed import Count, FormatError, read_typed
 
 #: `killed`: the manifest says running, but no process is working on it. `queued`: a Slurm job contains it.
-State = Literal["done", "running", "preempted", "queued", "killed", "failed", "missing", "unreadable"]
+#: `unknown`: a Slurm job contains it, but Slurm does not answer.
+State = Literal[
+    "done", "running", "preempted", "queued", "killed", "failed", "missing", "unreadable", "unknown"
+]
 STATES: tuple[State, ...] = (
-    "done", "running", "queued", "preempted", "killed", "failed", "unreadable", "missing",
+    "done", "running", "queued", "preempted", "killed", "failed", "unreadable", "unknown", "missing",
 )  # fmt: skip
 CLAIM = ".claim"
 SILENT_S = 900.0  # a run on another machine counts as killed if it has written nothing for this long

@@ -76,10 +76,18 @@ def make_representation(
     )
 
 
-def describe_prior(prior: Prior) -> dict[str, Any]:
-    """Repositories, revisions and hash for the manifest, if the prior provides them."""
+def describe_prior(prior: Prior, adapter: bool) -> dict[str, Any]:
+    """Repositories, revisions and hash for the manifest, if the prior provides them.
+
+    adapter: whether the run has an adapter, whose base is then part of the description.
+    """
     describe = getattr(prior, "describe", None)
-    return {} if describe is None else dict(describe())
+    return {} if describe is None else dict(describe(adapter))
+
+
+def adapters_made(prior: Prior) -> int:
+    """How many adapters a prior has made so far; 0 if it does not count."""
+    return int(getattr(prior, "adapters_made", 0))
 
 
 def tflop_of(prior: Prior, work: Work) -> float | None:

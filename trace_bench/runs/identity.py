@@ -129,6 +129,8 @@ def prior_identity(spec: Mapping[str, Any]) -> dict[str, Any]:
     for repo, revision in (("repo", "revision"), ("adapter_repo", "adapter_revision")):
         name = content.get(repo)
         if name and is_folder(name):
+            if repo == "adapter_repo" and not Path(name).is_dir():
+                continue  # a method without an adapter does not need it; the check before the runs knows
             content[repo], content[revision] = _folder_sha256(name, spec), None
         elif name and not content.get(revision):
             raise TraceBenchError(

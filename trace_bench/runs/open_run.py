@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from trace_bench.run_folder.index import ERROR
 from trace_bench.run_folder.manifest import (
@@ -169,7 +169,8 @@ class OpenRun:
             remove(leftover)
         write_manifest(self.folder, manifest)
         settings = {**vars(job), "prompt": self.spec.prompt.text, "prompt_id": self.spec.prompt.prompt_id}
-        write_atomic(self.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(settings)))
+        # Not through OmegaConf: it would interpolate a prompt such as "price ${5".
+        write_atomic(self.folder / CONFIG, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
     def checkpoint(self) -> Checkpoint | None:
         """The checkpoint to resume from; None to start from step 0."""

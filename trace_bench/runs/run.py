@@ -24,6 +24,7 @@ from trace_bench.representations.base import Representation
 from trace_bench.representations.points import PointCloud
 from trace_bench.run_folder.rendering import write_renders
 from trace_bench.runs.build import (
+    adapters_made,
     describe_prior,
     free_memory,
     load_prior,
@@ -138,6 +139,7 @@ class Attempt:
         with self.watch.phase("load"):
             warm_up(self.job, prior, self.spec.prompt.text, points, device)
         self.snapshots = make_snapshots(self.job, prior, self.spec.prompt.text, self.folder)
+        adapters = adapters_made(prior)
         method, representation = self._parts(prior, points, device)
         if checkpoint is not None and not self._restore(checkpoint, method, representation):
             checkpoint = None
@@ -163,7 +165,7 @@ class Attempt:
             rig = EvaluationRig(**self.job.rig)
             rendered, views = write_renders(representation, rig, prior.decode, device, self.folder)
         with self.watch.phase("load"):  # both are computed once per process
-            self.open_run.manifest.prior = describe_prior(prior)
+            self.open_run.manifest.prior = describe_prior(prior, adapters_made(prior) > adapters)
             self.open_run.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
         files = [METRICS, *self.snapshots.files(), *exported, *rendered]
         self._sum_up(representation.n_primitives, files, views, device)

@@ -82,6 +82,7 @@ RULES: dict[str, Rule] = {
     "force": _FLAG,
     "prompts_per_job": _integer(1),
     "detach": _FLAG,
+    "dry_run": _FLAG,
     "on_error": _one_of("continue", "stop"),
     "device": Rule(
         "auto, cpu, cuda or cuda:N", lambda v: bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(v)))
@@ -137,6 +138,7 @@ class Job:
     device: str
     force: bool
     detach: bool
+    dry_run: bool
     on_error: str
     prompts_per_job: int
     log_every: int

@@ -155,7 +155,8 @@ def _read(name: str, spec: Mapping[str, Any]) -> tuple[bytes, str]:
     try:
         return path.read_bytes(), str(path)
     except OSError as error:
-        raise TraceBenchError(f"prompt_set={name} cannot read {path}: {error.strerror}.") from error
+        given = f"prompt_set.folder={folder}" if folder else f"prompt_set.file={spec['file']}"
+        raise TraceBenchError(f"{given}: cannot read {path}: {error.strerror}.") from error
 
 
 def _fetch(name: str, url: str, sha256: str, path: Path) -> None:

@@ -13,11 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from trace_bench.system.errors import TraceBenchError
+
+if TYPE_CHECKING:  # imports torch
+    from trace_bench.priors.analytic import AnalyticPrior
+    from trace_bench.settings.config import Job
 
 _SEED = 0  # for the methods' draws here; a run's seed must not change its number of steps
 
@@ -81,6 +85,24 @@ def setting_of(root: DictConfig) -> Setting:
     return Setting(plain("method"), int(root.budget.own.views_per_step), plain("prior"), not is_latent)
 
 
+def tflop_of_job(job: Job) -> float | None:
+    """TFLOP of a run; 0 if it distils nothing, None if the prior's work cannot be computed in advance."""
+    from trace_bench.settings.config import settings_of
+    from trace_bench.system.targets import locate
+
+    if not job.distils:
+        return 0.0
+    cls: Any = locate("representation", job.representation)
+    method, prior = (json.dumps(part, sort_keys=True) for part in (job.method, job.prior))
+    try:
+        setting = Setting(
+            method, job.views_per_step, prior, not cls.is_latent(settings_of(job.representation))
+        )
+        return tflop_of_run(setting, job.steps)
+    except TraceBenchError:
+        return None
+
+
 @lru_cache(maxsize=1024)
 def tflop_of_run(setting: Setting, steps: int) -> float:
     """TFLOP of a complete run."""
@@ -94,20 +116,27 @@ def tflop_of_run(setting: Setting, steps: int) -> float:
     return sum(count * unit[name] for name, count in work.as_dict().items())
 
 
-@lru_cache(maxsize=1024)
-def declared_work(method: str, views: int, steps: int) -> Any:
-    """The work that the method declares for its steps, built on a prior without networks."""
+def prior_without_networks() -> AnalyticPrior:
+    """A prior to build a method on, for what the method declares."""
     import torch
 
     from trace_bench.priors.analytic import AnalyticPrior, Gaussian
+
+    return AnalyticPrior({"": Gaussian(torch.zeros(1), torch.eye(1))}, (1, 1, 1), torch.float32)
+
+
+@lru_cache(maxsize=1024)
+def declared_work(method: str, views: int, steps: int) -> Any:
+    """The work that the method declares for its steps, built on a prior without networks."""
     from trace_bench.priors.base import Work
     from trace_bench.progress import Progress
     from trace_bench.seeding import Rng
     from trace_bench.settings.config import build
 
     spec = json.loads(method)
-    prior = AnalyticPrior({"": Gaussian(torch.zeros(1), torch.eye(1))}, (1, 1, 1), torch.float32)
-    made = build("method", spec, prior, guidance_scale=spec.get("guidance_scale"), seed=_SEED)
+    made = build(
+        "method", spec, prior_without_networks(), guidance_scale=spec.get("guidance_scale"), seed=_SEED
+    )
     total, rng = Work(), Rng(_SEED)
     for k in range(steps):
         total = total + made.cost(Progress(k, steps), views, rng.at(k))

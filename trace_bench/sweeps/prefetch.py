@@ -23,11 +23,13 @@ from typing import Any
 import yaml
 
 from trace_bench.settings.config import Job
+from trace_bench.settings.typed_text import readable_overrides
 from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.cache import cache_dir
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.model_files import PACKAGED, file_sha256, missing_file, resolve
+from trace_bench.system.output import forgive_closed_output
 from trace_bench.system.text import one_line
 
 CONFIGS = ["*/*.json", "*/*.txt", "model_index.json"]
@@ -165,12 +167,13 @@ def wanted(arguments: Sequence[str]) -> tuple[list[Target], list[str]]:
         raise TraceBenchError(
             "Nothing to download; give a sweep's settings, prior=NAME, metric=NAME or repo=OWNER/NAME."
         )
-    overrides = [f"{key}={value}" for key, value in values.items()]
+    overrides = readable_overrides([f"{key}={value}" for key, value in values.items()], multirun=True)
     return targets(run.job for run in make_plan(overrides, multirun=True)) if overrides else [], metrics
 
 
 def main(arguments: Sequence[str]) -> int:
     """Download each target and print its path; returns 1 if one is not available."""
+    forgive_closed_output()
     if not arguments or {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0

@@ -23,8 +23,12 @@ def _equal_work_tflop(*, _root_: DictConfig) -> float:
 
 def _local_workers(device: str) -> int:
     """Workers of hydra/launcher=local: one if a GPU does the work, else one per core (-1 for joblib)."""
-    on_gpu = device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
-    return 1 if on_gpu else -1
+    return 1 if uses_gpu(device) else -1
+
+
+def uses_gpu(device: str) -> bool:
+    """Whether `device=...` means a GPU on this machine, found out without torch."""
+    return device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 OmegaConf.register_new_resolver("local_workers", _local_workers, replace=True)

@@ -58,38 +58,42 @@ def seconds_of(stamp: str | None) -> float:
         return 0.0
 
 
-def alive_jobs(rows: Iterable[Row], sweeps: Iterable[Sweep], problems: list[str]) -> Mapping[str, str] | None:
-    """The waiting and running Slurm jobs among those named; None if Slurm is not available.
+@dataclass(frozen=True)
+class Queue:
+    """What Slurm says about the jobs of an output root."""
 
-    If Slurm is here but does not answer, `problems` gets a sentence that says so.
-    """
+    alive: Mapping[str, str] | None  # job id -> PENDING, RUNNING, ...; None if Slurm is not on this machine
+    silence: str = ""  # why Slurm did not answer, if it should have
+
+
+def ask_slurm(rows: Iterable[Row], sweeps: Iterable[Sweep]) -> Queue:
+    """The waiting and running Slurm jobs among those that manifests and sweeps name."""
     ids = {row.slurm_id for row in rows if row.status == "running" and row.slurm_id}
     ids |= {job_id for job_id, _ in jobs_of(sweeps)}
     if not ids or not slurm.is_here():
-        return None
+        return Queue(None)
     try:
-        return slurm.queued(ids)
+        return Queue(slurm.queued(ids))
     except slurm.SlurmError as error:
-        problems.append(
-            f"{str(error).rstrip('.')}: Slurm did not answer, so runs that wait in its queue are shown as "
-            "missing, and the state of running ones is a guess from what they last wrote."
-        )
-        return None
+        return Queue(None, str(error))
 
 
-def states(
-    root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep], problems: list[str] | None = None
-) -> dict[str, State]:
-    """The state of every run that has a manifest or is part of a plan; `problems` gets what hides one."""
+def states(root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep], queue: Queue) -> dict[str, State]:
+    """The state of every run that has a manifest or is part of a plan."""
     sweeps = list(sweeps)
-    alive = alive_jobs(rows.values(), sweeps, [] if problems is None else problems)
-    queued = {name for job_id, names in jobs_of(sweeps) if job_id in (alive or {}) for name in names}
+    in_jobs: set[str] = set()
+    if queue.silence:
+        in_jobs = {name for _, names in jobs_of(sweeps) for name in names}
+        in_jobs |= {name for name, row in rows.items() if row.slurm_id}
+    queued = {name for job_id, names in jobs_of(sweeps) if job_id in (queue.alive or {}) for name in names}
     found: dict[str, State] = {}
     for name in dict.fromkeys([*(name for sweep in sweeps for name in sweep.runs), *rows]):
         state: State = "missing"
         if name in rows:
-            state = given_state(root / name, rows[name].status, rows[name].slurm_id, alive)
+            state = given_state(root / name, rows[name].status, rows[name].slurm_id, queue.alive)
         if state in ("missing", "killed") and name in queued:
             state = "queued"
+        elif state in ("missing", "killed") and name in in_jobs:
+            state = "unknown"
         found[name] = state
     return found

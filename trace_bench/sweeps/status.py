@@ -19,14 +19,16 @@ from pathlib import Path
 from trace_bench.run_folder.index import Index, read_index
 from trace_bench.run_folder.manifest import ManifestError, changed_files, read_manifest
 from trace_bench.run_folder.states import STATES, State
-from trace_bench.sweeps.run_states import Row, rows_of, states
+from trace_bench.sweeps.run_states import Row, ask_slurm, rows_of, states
 from trace_bench.sweeps.sweep_plan import read_sweeps
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.output import forgive_closed_output
 
 _RECENT_S = 3600.0  # throughput is measured over the last hour
 _LISTED = 5
 _FAILURES_LISTED = 20
-_OPEN = ("running", "queued", "preempted", "killed", "missing", "unreadable")
+_AT_WORK: tuple[State, ...] = ("running", "queued", "preempted", "unknown")
+_OPEN = ("running", "queued", "preempted", "killed", "missing", "unreadable", "unknown")
 
 
 def report(root: Path, now: float) -> tuple[str, bool]:
@@ -35,16 +37,19 @@ def report(root: Path, now: float) -> tuple[str, bool]:
     sweeps = read_sweeps(root, problems)
     index = read_index(root)
     rows = rows_of(index)
-    found = states(root, rows, sweeps, problems)
+    queue = ask_slurm(rows.values(), sweeps)
+    found = states(root, rows, sweeps, queue)
     counts = Counter(found.values())
     lines = [f"{len(found)} runs under {root}: " + _counts(counts)]
     if sweeps:
         lines.append(f"Last command, {sweeps[-1].issued}: {sweeps[-1].command}")
+    if queue.silence:
+        lines.append(f"Slurm did not answer, so the state of its jobs is unknown: {queue.silence}")
     lines += ["", *_table(rows, found), "", *_pace(rows, found, now), *_slowest(rows, found, now)]
     lines += _failures(rows, found)
     lines += ["", *(f"Problem: {problem}" for problem in problems)] if problems else []
     lines += _set_aside(index)
-    return "\n".join(lines), counts["running"] + counts["queued"] + counts["preempted"] > 0
+    return "\n".join(lines), any(counts[state] for state in _AT_WORK)
 
 
 def _set_aside(index: Index) -> list[str]:
@@ -170,6 +175,7 @@ def duration(seconds: float) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
+    forgive_closed_output()
     parser = argparse.ArgumentParser(
         prog="python -m trace_bench.status", description="Show the progress of sweeps."
     )

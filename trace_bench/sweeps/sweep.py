@@ -1,153 +1,174 @@
-"""The command: plan and check the requested runs, hand them to Hydra, report the result.
+"""The command: plan and check the requested runs, make them, report the result.
 
-The plan is made from the configs only, and the result is read from the run folders. Both therefore work for
-any launcher, on whichever machine the jobs ran.
+The plan is made from the configs only, and the result is read from the run folders. Both therefore work on
+whichever machine the runs are made. Hydra composes the plan's settings; it does not start the runs, because
+it would compose them again, with a prompt as part of the configuration.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from trace_bench.run_folder.index import failure
-from trace_bench.runs.identity import RunSpec, runs_of
+from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
-from trace_bench.sweeps.interrupt import listening, passing_on
-from trace_bench.sweeps.planning import (
-    check_jobs,
-    compose_config,
-    launcher_of,
-    make_plan,
-    readable_overrides,
-)
+from trace_bench.settings.typed_text import as_data, readable_overrides
+from trace_bench.sweeps.estimate import estimate
+from trace_bench.sweeps.interrupt import listening
+from trace_bench.sweeps.local import Ended, make_in_turn, make_in_workers, workers_of
+from trace_bench.sweeps.planning import check_jobs, compose_run, launcher_of, make_plan, one_value_each
+from trace_bench.sweeps.preflight import check_roots, preflight
 from trace_bench.sweeps.slurm.submission import is_slurm, name_of, status_of, submit, wait
-from trace_bench.sweeps.slurm.worker import make_assets
 from trace_bench.sweeps.sweep_plan import write_plan
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
-
-if TYPE_CHECKING:  # imports torch
-    from trace_bench.runs.run import Outcome
+from trace_bench.system.output import forgive_closed_output
 
 EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED, EXIT_INTERRUPTED = 1, 2, 75, 130  # 75: sysexits' "try again"
-log = logging.getLogger(__name__)
 PICTURES = ("preview.png", "turntable.mp4", "renders")
 _LISTED = 12
-_ended: dict[Path, Outcome] = {}  # runs made by this process
-_slurm_reasons: dict[Path, str] = {}  # why a Slurm job did not finish a run
+_ended: dict[Path, Ended] = {}  # runs made by this process
+_reasons: dict[Path, str] = {}  # why a job or worker did not finish a run
 _NOT_RUNS = ("help", "hydra_help", "version", "shell_completion", "info", "cfg", "experimental_rerun")
-
-
-def run_job(cfg: DictConfig) -> None:
-    """Hydra's task: make the assets of one job, one after the other, with one loaded prior.
-
-    An error in an asset is not raised, because Hydra would end the sweep. A signal and on_error=stop raise
-    SystemExit, which does end it.
-    """
-    try:
-        job = Job.from_config(cfg, HydraConfig.get())
-        runs = runs_of(job)
-    except TraceBenchError as error:  # on another machine than the planning one, for example a missing file
-        log.error("%s", error)
-        raise SystemExit(EXIT_MISTAKE) from error
-    with listening() as stop:
-        for outcome in make_assets(runs, stop):
-            _ended[outcome.folder] = outcome
-    if stop():
-        raise SystemExit(stop.exit_code)
-    if job.on_error == "stop" and outcome.status == "failed":
-        raise SystemExit(EXIT_FAILED)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code, 0 if all requested assets exist."""
+    forgive_closed_output()
     args = get_args_parser().parse_intermixed_args(list(argv))  # flags may appear between overrides
     _ended.clear()
-    _slurm_reasons.clear()
+    _reasons.clear()
     try:
         overrides = readable_overrides(args.overrides, args.multirun)
         if any(getattr(args, name, None) for name in _NOT_RUNS):
-            if args.cfg:
-                compose_config(overrides, args.config_dir)
-            _hand_over(args, argv, overrides)
+            _show(args, argv, overrides)
             return 0
         plan = make_plan(overrides, args.multirun, args.config_dir)
         before = {run.folder for run in plan if not run.job.force and status_of(run) == "done"}
-        check_jobs(run.job for run in plan if run.folder not in before)
+        missing = [run for run in plan if run.folder not in before]
+        check_jobs(run.job for run in missing)
+        launcher = _launcher(plan[0].job, overrides, args)
+        if args.multirun:
+            _say_prompts(plan, overrides)
+        if plan[0].job.dry_run:
+            check_roots(missing)
+            print(estimate(plan, missing, launcher))
+        preflight(missing, launcher)
+        if plan[0].job.dry_run:
+            return 0
+        command = ["python", "-m", "trace_bench", *argv]
+        code = _make(plan, missing, launcher, command) if missing else 0
     except TraceBenchError as error:
         print(f"trace_bench: {error}", file=sys.stderr)
         return EXIT_MISTAKE
-    code = 0
-    if len(before) < len(plan):
-        try:
-            missing = [run for run in plan if run.folder not in before]
-            if not _runs_on_slurm(plan, missing, overrides, args, argv):
-                _hand_over(args, argv, overrides)
-            elif plan[0].job.detach:
-                return 0
-        except TraceBenchError as error:
-            print(f"trace_bench: {error}", file=sys.stderr)
-            return EXIT_MISTAKE
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else EXIT_FAILED
-        except KeyboardInterrupt:  # a second Ctrl-C, or one between two runs
-            code = EXIT_INTERRUPTED
+    if code is None:
+        return 0
     verdict = _verdict(plan, before)
     return code or verdict
 
 
-def _runs_on_slurm(
-    plan: Sequence[RunSpec],
-    missing: Sequence[RunSpec],
-    overrides: Sequence[str],
-    args: argparse.Namespace,
-    argv: Sequence[str],
-) -> bool:
-    """Submit the missing runs, and wait for them unless detach=true; False if the launcher is not Slurm's."""
-    job = plan[0].job
+def _launcher(job: Job, overrides: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the launcher; {} without -m."""
     launcher = launcher_of(overrides, args.config_dir) if args.multirun else {}
-    if not is_slurm(launcher):
-        if job.detach:
-            raise TraceBenchError("detach=true needs -m and a Slurm launcher (hydra/launcher=slurm_a100).")
-        if not args.multirun and any(item.startswith("hydra/launcher=") for item in overrides):
-            raise TraceBenchError("hydra/launcher=... applies to sweeps only; add -m.")
-        if args.multirun:
-            with contextlib.suppress(OSError):  # the runs will report it themselves
-                write_plan(job.root, ["python", "-m", "trace_bench", *argv], [name_of(run) for run in plan])
-        return False
-    if job.detach and job.on_error == "stop":
-        raise TraceBenchError("on_error=stop needs a waiting command; drop detach=true.")
-    submission = submit(plan, missing, launcher, ["python", "-m", "trace_bench", *argv])
+    if is_slurm(launcher):
+        if job.detach and job.on_error == "stop":
+            raise TraceBenchError("on_error=stop needs a waiting command; drop detach=true.")
+        return launcher
+    if job.detach:
+        raise TraceBenchError("detach=true needs -m and a Slurm launcher (hydra/launcher=slurm_a100).")
+    if not args.multirun and any(item.startswith("hydra/launcher=") for item in overrides):
+        raise TraceBenchError("hydra/launcher=... applies to sweeps only; add -m.")
+    if launcher:
+        workers_of(launcher)
+    return launcher
+
+
+def _make(
+    plan: Sequence[RunSpec], missing: Sequence[RunSpec], launcher: Mapping[str, Any], command: Sequence[str]
+) -> int | None:
+    """Make the missing runs; returns an exit code that a signal calls for, 0 without one, None if the command
+    does not wait.
+    """
+    if is_slurm(launcher):
+        return _make_on_slurm(plan, missing, launcher, command)
+    workers = workers_of(launcher) if launcher else 0
+    if launcher:
+        with contextlib.suppress(OSError):  # the runs will report it themselves
+            write_plan(plan[0].job.root, command, [name_of(run) for run in plan])
+    with listening() as stop:
+        try:
+            if workers > 1:
+                _reasons.update(make_in_workers(missing, workers, stop, _note))
+            else:
+                make_in_turn(missing, stop, _note)
+        except KeyboardInterrupt:  # a second Ctrl-C
+            return EXIT_INTERRUPTED
+    return stop.exit_code if stop() else 0
+
+
+def _note(ended: Ended) -> None:
+    _ended[ended.folder] = ended
+
+
+def _make_on_slurm(
+    plan: Sequence[RunSpec], missing: Sequence[RunSpec], launcher: Mapping[str, Any], command: Sequence[str]
+) -> int | None:
+    """Submit the missing runs, and wait for them unless detach=true."""
+    job = plan[0].job
+    submission = submit(plan, missing, launcher, command)
     follow = f"python -m trace_bench.status output_root={shlex.quote(job.output_root)}"
     print(f"Follow it with: {follow} --watch", flush=True)
     if job.detach:
-        return True
+        return None
     try:
         wait(submission)
     except KeyboardInterrupt:
         print("\nThe jobs continue without this command; use scancel to end them.", file=sys.stderr)
-        raise
-    _slurm_reasons.update(submission.reasons)
-    return True
+        return EXIT_INTERRUPTED
+    _reasons.update(submission.reasons)
+    return 0
 
 
-def _hand_over(args: argparse.Namespace, argv: Sequence[str], overrides: list[str]) -> None:
-    """Run Hydra with the rewritten overrides."""
+def _say_prompts(plan: Sequence[RunSpec], overrides: Sequence[str]) -> None:
+    """Say which prompts were understood, if the command names them."""
+    if any(item.startswith("prompt=") for item in overrides):
+        texts = list(dict.fromkeys(run.prompt.text for run in plan))
+        shown = ", ".join(f'"{text}"' for text in texts[:_LISTED])
+        more = f" and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
+        print(f"{len(texts)} prompt{'s' if len(texts) > 1 else ''}: {shown}{more}", flush=True)
+
+
+def _show(args: argparse.Namespace, argv: Sequence[str], overrides: Sequence[str]) -> None:
+    """--help, --cfg and the like: what Hydra prints about the configuration."""
+    if args.experimental_rerun:
+        raise TraceBenchError(
+            "--experimental-rerun is not supported; repeat the command, which resumes its runs."
+        )
+    if args.cfg or args.info:
+        if args.multirun:
+            flag = f"--cfg {args.cfg}" if args.cfg else f"--info {args.info}"
+            raise TraceBenchError(
+                f"{flag} shows the configuration of one run; leave out -m and choose one value a key."
+            )
+        one_value_each(overrides)
+        compose_run(overrides, args.config_dir)
     flags = [arg for arg in argv if arg not in args.overrides]
-    sys.argv = [sys.argv[0], *flags, *overrides]
-    with passing_on():
-        hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(run_job)()
+    sys.argv = [sys.argv[0], *flags, *map(as_data, overrides)]
+    hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(_never)()
+
+
+def _never(cfg: DictConfig) -> None:
+    raise AssertionError("Hydra only shows the configuration here; the runs are made from the plan")
 
 
 def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
@@ -170,7 +191,7 @@ def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
         print(f"Failed: {folder}\n  {_reason(folder)}", file=sys.stderr)
     for folder in rest:
         outcome = _ended.get(folder)
-        why = outcome.message if outcome else _slurm_reasons.get(folder, "")
+        why = outcome.message if outcome else _reasons.get(folder, "")
         print(f"Not finished: {folder}\n  {why}".rstrip(), file=sys.stderr)
     if failed:
         return EXIT_FAILED

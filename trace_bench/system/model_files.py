@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import shlex
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -28,8 +30,11 @@ def is_folder(repo: str) -> bool:
     return repo.startswith((PACKAGED, ".", "/", "~")) or Path(repo).is_dir()
 
 
-def resolve(repo: str, revision: str | None, patterns: list[str]) -> Path:
-    """The local folder of a model: a folder, `pkg://package/sub/folder`, or a hub repository."""
+def resolve(repo: str, revision: str | None, patterns: list[str], download: bool = True) -> Path:
+    """The local folder of a model: a folder, `pkg://package/sub/folder`, or a hub repository.
+
+    download: fetch what is missing from the hub; False only looks into the local cache.
+    """
     if repo.startswith(PACKAGED):
         package, _, rest = repo.removeprefix(PACKAGED).partition("/")
         folder = Path(str(files(package))) / rest
@@ -40,24 +45,38 @@ def resolve(repo: str, revision: str | None, patterns: list[str]) -> Path:
         return Path(repo)
     if repo.startswith((".", "/", "~")):
         raise TraceBenchError(f"There is no model folder {repo!r}; use an existing folder or a hub name.")
-    return _from_hub(repo, revision, patterns)
+    return _from_hub(repo, revision, patterns, download)
 
 
-def _from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
+def _from_hub(repo: str, revision: str | None, patterns: list[str], download: bool) -> Path:
     from huggingface_hub import snapshot_download
 
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # it would print two lines for every retry without a network
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        return Path(
+            snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=not download)
+        )
     except Exception as error:  # a download that breaks off raises whatever the HTTP library has
         mirror = MIRRORS.get(repo)
         others = (
             f" (the original was withdrawn; {mirror} has the same files)" if mirror else _mirror_note(repo)
         )
+        tried = f" and could not be downloaded from the hub ({type(error).__name__})" if download else ""
         raise TraceBenchError(
-            f"The model {repo} at revision {revision or 'main'} is not in the local cache and could not be "
-            f"downloaded from the hub ({type(error).__name__}){others}; on a machine with network access run "
-            f"`python -m trace_bench.prefetch repo={repo} revision={revision or 'main'}`, then run again."
+            f"The model {repo} at revision {revision or 'main'} is not in the local cache{tried}{others}; "
+            f"on a machine with network access run `{_prefetch(repo, revision)}`, then run again."
         ) from error
+    finally:
+        hub.setLevel(level)
+
+
+def _prefetch(repo: str, revision: str | None) -> str:
+    """The command that downloads a model."""
+    return (
+        f"python -m trace_bench.prefetch repo={shlex.quote(repo)} revision={shlex.quote(revision or 'main')}"
+    )
 
 
 def _mirror_note(repo: str) -> str:
@@ -95,13 +114,38 @@ def missing_file(folder: Path, components: Iterable[str]) -> Path | None:
 
 
 def check_complete(folder: Path, components: Iterable[str], repo: str, revision: str | None) -> None:
-    """Raise an error that names a missing file, if the hub's cache has only part of the repository."""
-    lacking = missing_file(folder, components) if folder.parent.name == "snapshots" else None
-    if lacking is not None:
+    """Raise an error that names a file of these parts which is missing, in a folder or in the hub's cache."""
+    lacking = missing_file(folder, components)
+    if lacking is None:
+        return
+    if is_folder(repo):
         raise TraceBenchError(
-            f"{lacking} is missing, so the model {repo} is incomplete; on a machine with network access run "
-            f"`python -m trace_bench.prefetch repo={repo} revision={revision or 'main'}`, then run again."
+            f"{lacking} is missing, so {repo} is not a complete model in diffusers' format; correct the "
+            "folder, or name another one."
         )
+    raise TraceBenchError(
+        f"{lacking} is missing, so the model {repo} is incomplete; on a machine with network access run "
+        f"`{_prefetch(repo, revision)}`, then run again."
+    )
+
+
+def check_whole(paths: Iterable[Path]) -> None:
+    """Raise an error that names a .safetensors file which is damaged or cut off; reads only its header."""
+    for path in paths:
+        total = path.stat().st_size
+        try:
+            with path.open("rb") as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                header = json.loads(stream.read(length if length < total else 0))
+            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+            is_whole = 8 + length + max(ends, default=0) == total
+        except (OSError, ValueError, AttributeError, KeyError, TypeError, IndexError):
+            is_whole = False
+        if not is_whole:
+            raise TraceBenchError(
+                f"{path} is damaged or cut off ({total} bytes); replace it, or remove {path.resolve()} and "
+                "download it again."
+            )
 
 
 def scheduler_config(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from trace_bench.system.annotations import annotations_of, fits, in_words
 from trace_bench.system.errors import TraceBenchError
 
 #: Arguments that the run gives, by config group; they are no settings.
@@ -76,11 +77,12 @@ def parameters(target: Callable[..., Any]) -> list[str] | None:
     return names
 
 
-def check_target(group: str, spec: Mapping[str, Any], settings: Iterable[str]) -> Callable[..., Any]:
-    """A group's `_target_`, after making sure that it is complete and takes the settings of these names.
+def check_target(group: str, spec: Mapping[str, Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
+    """A group's `_target_`, after making sure that it is complete and takes these settings.
 
     Raises:
-        TraceBenchError: as `locate`; an abstract method is not defined; a setting is not taken.
+        TraceBenchError: as `locate`; an abstract method is not defined; a setting is not taken, or its value
+            does not fit the annotation.
     """
     target = locate(group, spec)
     missing = sorted(getattr(target, "__abstractmethods__", ()))
@@ -90,10 +92,13 @@ def check_target(group: str, spec: Mapping[str, Any], settings: Iterable[str]) -
             f"{spec['_target_']} does not define {' and '.join(missing)}, which {base.__name__} requires."
         )
     known = parameters(target)
-    for key in settings:
+    annotations = annotations_of(target)
+    for key, value in settings.items():
         if known is not None and key not in known:
             taken = [name for name in known if name not in GIVEN.get(group, ())]
             raise TraceBenchError(
                 f"{group}.{key} is not a setting of {spec['_target_']}{did_you_mean(key, taken)}"
             )
+        if key in annotations and not fits(value, annotations[key]):
+            raise TraceBenchError(f"{group}.{key} must be {in_words(annotations[key])}, but is {value!r}.")
     return target

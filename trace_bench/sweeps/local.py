@@ -1,0 +1,203 @@
+"""Makes runs on this machine: one after the other in this process, or in parallel in worker processes.
+
+A worker makes one run at a time, with the prior that it loaded once. If a worker is killed, only its run is
+lost: another worker takes its place, and the run resumes from its checkpoint the next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trace_bench.runs.identity import RunSpec
+from trace_bench.sweeps.interrupt import StopRequest, listening
+from trace_bench.sweeps.slurm.worker import make_assets
+from trace_bench.system.errors import TraceBenchError
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+_POLL_S = 0.5  # how often the parent looks for a signal
+_END_S = 5.0  # time for a worker to end after its last run
+#: Libraries that would otherwise start a thread per core in every worker.
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: `Outcome` without its module, which imports torch."""
+
+    folder: Path
+    status: str
+    message: str
+
+
+def workers_of(launcher: Mapping[str, Any]) -> int:
+    """Number of worker processes of a launcher: hydra/launcher=basic has none, local and joblib `n_jobs`.
+
+    Raises:
+        TraceBenchError: it is another launcher, or n_jobs is not a number of workers.
+    """
+    kind = str(launcher.get("_target_", "")).rpartition(".")[2]
+    if kind == "BasicLauncher":
+        return 0
+    if kind != "JoblibLauncher":
+        raise TraceBenchError(
+            f"trace_bench does not support the launcher {launcher.get('_target_')}; use hydra/launcher=local "
+            "or one of the Slurm launchers."
+        )
+    n_jobs = launcher.get("n_jobs", -1)
+    if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs == 0:
+        raise TraceBenchError(
+            f"hydra.launcher.n_jobs must be a number of workers, or -1 for one per core, but is {n_jobs!r}."
+        )
+    from joblib import effective_n_jobs
+
+    return int(effective_n_jobs(n_jobs))
+
+
+def say_to_terminal() -> None:
+    """Print log messages on standard output, as they are."""
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
+
+
+def make_in_turn(runs: Iterable[RunSpec], stop: StopRequest, ended: Callable[[Ended], None]) -> None:
+    """Make runs in this process; each outcome goes to `ended` as soon as it is there."""
+    say_to_terminal()
+    for outcome in make_assets(runs, stop):
+        ended(Ended(outcome.folder, outcome.status, outcome.message))
+
+
+def make_in_workers(
+    runs: Sequence[RunSpec], workers: int, stop: StopRequest, ended: Callable[[Ended], None]
+) -> dict[Path, str]:
+    """Make runs in `workers` processes; returns the runs whose worker was killed, and how.
+
+    After a signal, or a failure with on_error=stop, no further run starts, and the others stop after their
+    current step, with a checkpoint. KeyboardInterrupt ends the workers at once.
+    """
+    todo = list(reversed(runs))
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    lost: dict[Path, str] = {}
+    staff: list[_Worker] = []
+    try:
+        while todo or any(worker.run for worker in staff):
+            if stop():
+                todo.clear()
+                for worker in staff:
+                    worker.ask_to_stop()
+            staff = [worker for worker in staff if worker.run or worker.process.is_alive()]
+            while todo and (idle := _idle(staff, workers, threads)):
+                idle.start(todo.pop())
+            for worker in _ready([worker for worker in staff if worker.run]):
+                run, outcome = worker.finished()
+                if outcome is None:
+                    lost[run.folder] = worker.why_it_ended()
+                    staff.remove(worker)
+                    continue
+                ended(outcome)
+                if outcome.status == "failed" and run.job.on_error == "stop":
+                    todo.clear()
+                    for other in staff:
+                        other.ask_to_stop()
+        return lost
+    finally:
+        for worker in staff:
+            worker.end()
+
+
+def _idle(staff: list[_Worker], workers: int, threads: int) -> _Worker | None:
+    """A worker without a run, perhaps a new one; None if all are busy."""
+    if len(staff) < workers and all(worker.run for worker in staff):
+        staff.append(_Worker(threads))
+    return next((worker for worker in staff if worker.run is None), None)
+
+
+def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
+    """The workers that have something to say, or have ended; waits for one, but not for long."""
+    heard = wait([worker.line for worker in busy], _POLL_S) if busy else []
+    return [worker for worker in busy if worker.line in heard]
+
+
+class _Worker:
+    """A process that makes runs, and the line to it."""
+
+    def __init__(self, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")  # torch and CUDA do not survive a fork
+        self.line, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_work, args=(theirs, threads))
+        self.run: RunSpec | None = None
+        self._asked = False
+        self.process.start()
+        theirs.close()
+
+    def start(self, run: RunSpec) -> None:
+        """Send the next run."""
+        self.run = run
+        with contextlib.suppress(OSError):  # killed just now; `finished` notices
+            self.line.send(RunSpec(run.job, run.prompt, run.prompt_set.only([run.prompt])))
+
+    def ask_to_stop(self) -> None:
+        """Tell a worker, once, to stop its run after the current step."""
+        if self.run is not None and not self._asked:
+            self._asked = True
+            with contextlib.suppress(OSError):
+                self.line.send(None)
+
+    def finished(self) -> tuple[RunSpec, Ended | None]:
+        """The run that has ended, and its outcome; None if the process ended first."""
+        assert self.run is not None
+        run, self.run = self.run, None
+        try:
+            return run, self.line.recv()
+        except (EOFError, OSError):
+            return run, None
+
+    def why_it_ended(self) -> str:
+        """Why the process ended, in one sentence."""
+        self.process.join(_END_S)
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            hint = ", perhaps because memory ran out" if -code == signal.SIGKILL else ""
+            how = f"was killed by {signal.Signals(-code).name}{hint}"
+        else:
+            how = f"ended with exit code {code}"
+        return f"its worker process {self.process.pid} {how}; the same command resumes the run."
+
+    def end(self) -> None:
+        """Let the process end; if it is still at work, end it."""
+        self.line.close()
+        if self.run is None:
+            self.process.join(_END_S)
+        for stop in (self.process.terminate, self.process.kill):
+            if self.process.is_alive():
+                stop()
+                self.process.join(_END_S)
+
+
+def _work(line: Connection, threads: int) -> None:
+    """The worker: make the runs that come down the line, until it closes."""
+    for name in _THREADS:
+        os.environ.setdefault(name, str(threads))
+    say_to_terminal()
+    from trace_bench.runs.run import make_asset  # torch reads the number of threads
+
+    with listening() as stop:
+        try:
+            while (run := line.recv()) is not None:
+                # A message before the end of a run says stop; so does a parent that is gone.
+                outcome = make_asset(run, lambda: stop() or line.poll())
+                line.send(Ended(outcome.folder, outcome.status, outcome.message))
+        except (EOFError, OSError):  # the parent has closed the line, or is gone
+            return
+        except KeyboardInterrupt:  # a second Ctrl-C
+            raise SystemExit(128 + signal.SIGINT) from None
