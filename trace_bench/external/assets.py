@@ -217,7 +217,7 @@ def _over_white(path: Path, size: int) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             rgba = picture.convert("RGBA")
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise TraceBenchError(f"{path} is not a readable image ({error}).") from error
     if rgba.size != (size, size):
         raise TraceBenchError(

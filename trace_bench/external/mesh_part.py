@@ -104,15 +104,16 @@ def own_colors(mesh: Any) -> np.ndarray:
 
 
 def opened(path: Path) -> np.ndarray:
+    """The image in a file as RGBA [H, W, 4] uint8."""
     try:
         with Image.open(path) as picture:
             return decoded(picture, str(path))
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise TraceBenchError(f"{path} is not a readable image ({first_line(error)}).") from error
 
 
 def decoded(picture: Image.Image, what: str) -> np.ndarray:
-    """RGBA [H, W, 4] uint8."""
+    """An image as RGBA [H, W, 4] uint8; `what` names it in errors."""
     try:
         return np.asarray(picture.convert("RGBA"))
     except (OSError, SyntaxError, ValueError) as error:

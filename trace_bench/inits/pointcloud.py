@@ -60,12 +60,12 @@ def read_cloud(path: Path, placement: Placement, keep_splats: bool) -> PointClou
     vertices = read_vertices(path)
     if keep_splats and is_splat(vertices):
         splats = placement.place_splats(read_splat_ply(path))
-        return PointCloud(splats["means"], torch.from_numpy(read_colors(path, vertices)), splats)
+        return PointCloud(splats["means"], torch.from_numpy(read_colors(vertices, path)), splats)
     positions, _ = placement(torch.from_numpy(finite_table(path, vertices, PLY_COLUMNS["means"])))
-    return PointCloud(positions, torch.from_numpy(read_colors(path, vertices)))
+    return PointCloud(positions, torch.from_numpy(read_colors(vertices, path)))
 
 
-def read_colors(path: Path, vertices: np.ndarray) -> np.ndarray:
+def read_colors(vertices: np.ndarray, path: Path = Path("The .ply")) -> np.ndarray:
     """RGB in [0, 1] of the vertex table of `path`: float32 [N, 3]; grey without colours."""
     names = vertices.dtype.names or ()
     if columns := color_columns(names):

@@ -13,11 +13,20 @@ _NUMBER = re.compile(r"(\d+)")
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The images of a folder in the order of the number that varies in their names.
+    """`images_in` a folder as views in one order: that of the number that varies in their names.
 
-    Normal and depth maps are skipped. A name that fits no order, and names that allow two, are refused.
+    A name that fits no order, and names that allow two, are refused.
     """
     return [path for _, path in _ordered(folder)]
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder by the numbers in their names, whatever they mean; no normal and depth maps."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
+    colours = [path for path in found if not path.name.startswith(("normal", "depth", "."))]
+    if not colours:
+        raise TraceBenchError(f"{folder} contains no images ({', '.join(PICTURES)}).")
+    return sorted(colours, key=lambda path: ([int(n) for n in _NUMBER.findall(path.stem)], path.name))
 
 
 def normals_in(folder: Path) -> list[Path]:
@@ -42,10 +51,7 @@ def _is_normal(path: Path) -> bool:
 
 def _ordered(folder: Path) -> list[tuple[int, Path]]:
     """(number, image) of a folder, in ascending order."""
-    found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
-    colours = sorted(path for path in found if not path.name.startswith(("normal", "depth", ".")))
-    if not colours:
-        raise TraceBenchError(f"{folder} contains no images ({', '.join(PICTURES)}).")
+    colours = images_in(folder)
     parts = [_NUMBER.split(path.stem) for path in colours]  # text, number, text, number, ..., text
     for path, part in zip(colours, parts, strict=True):
         if part[::2] != parts[0][::2]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trace_bench.run_folder.manifest import is_done, read_manifest
-from trace_bench.run_folder.pictures import pictures_in
+from trace_bench.run_folder.pictures import images_in
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.mesh_files import mesh_files
 from trace_bench.system.model_files import file_sha256, is_folder, model_files, resolve, weights_sha256
@@ -81,7 +81,7 @@ def _identify(name: str, kind: str, value: str) -> str:
     if kind == "model":
         return weights_sha256(model_files(resolve(value, None, []))) if is_folder(value) else value
     if kind == "asset" and path.is_dir():
-        return _sha256([*pictures_in(path), *sorted(path.glob("normal_*.png"))], path)
+        return _sha256([*images_in(path), *sorted(path.glob("normal_*.png"))], path)
     if not path.is_file():
         wanted = "an existing file or folder" if kind == "asset" else "an existing file"
         raise TraceBenchError(f"The file {path} does not exist; set {name} to the path of {wanted}.")
