@@ -246,15 +246,20 @@ def changed_files(folder: Path, manifest: Manifest) -> dict[str, str]:
     """`differing_files` and those whose content is not as recorded; reads every file."""
     found = differing_files(folder, manifest)
     for name in file_names(manifest):
-        recorded = manifest.contents.get(name)
-        if recorded is None or name in found:
-            continue
-        try:
-            if sha256_of(folder / name) != recorded.sha256:
-                found[name] = "its content has changed"
-        except OSError as error:
-            found[name] = f"cannot be read ({error.strerror})"
+        if name not in found and (why := changed_content(folder, manifest, name)):
+            found[name] = why
     return found
+
+
+def changed_content(folder: Path, manifest: Manifest, name: str) -> str | None:
+    """Why the content of a file is not as recorded; None if it is, or if nothing is recorded of it."""
+    recorded = manifest.contents.get(name)
+    try:
+        if recorded is None or sha256_of(folder / name) == recorded.sha256:
+            return None
+        return "its content has changed"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def record_files(folder: Path, manifest: Manifest) -> None:
