@@ -13,6 +13,10 @@ def flip(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
 
 
+def tensors(embedding):
+    return [(name, value) for name, value in vars(embedding).items() if value is not None]
+
+
 @pytest.mark.parametrize(
     "damage", [flip, lambda data: b"", lambda data: data[:100], lambda data: b"{}"],
     ids=["flipped bit", "empty", "cut", "another format"],
@@ -28,6 +32,6 @@ def test_it_is_computed_again(prior, tmp_path, monkeypatch, damage):
     encode = prior._encode_text
     monkeypatch.setattr(prior, "_encode_text", lambda texts: asked.append(list(texts)) or encode(texts))
     for _ in range(2):
-        for name, value in vars(prior.embed(texts)).items():
-            assert torch.equal(value, getattr(right, name))
+        again = prior.embed(texts)
+        assert all(torch.equal(value, getattr(right, name)) for name, value in tensors(again))
     assert [len(texts) for texts in asked] == [1]
