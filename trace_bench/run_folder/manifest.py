@@ -168,9 +168,12 @@ class Manifest:
                 )
             if found < SCHEMA_VERSION:
                 raise ManifestError(f"schema_version {found} is not {SCHEMA_VERSION}")
-            return parse(_manifests(), text)
+            manifest = parse(_manifests(), text)
         except FormatError as error:
             raise ManifestError(f"it is not a manifest ({error})") from error
+        if manifest.status == "done" and not manifest.files:
+            raise ManifestError("it says done, but names no files")
+        return manifest
 
 
 @dataclass(frozen=True)
@@ -303,5 +306,4 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 def is_done(folder: Path, manifest: Manifest | None) -> bool:
     """Whether the run is finished: the manifest says so, and all its files are there with their sizes."""
-    is_marked = manifest is not None and manifest.status == "done" and bool(manifest.files)
-    return is_marked and manifest is not None and not differing_files(folder, manifest)
+    return manifest is not None and manifest.status == "done" and not differing_files(folder, manifest)
