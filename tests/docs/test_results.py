@@ -148,7 +148,7 @@ def invent(shop, *sweeps):
             seconds={"load": 0.0, "init": 1.0, "distill": seconds - 3.0, "render": 2.0, "total": seconds},
             cost={"unet_fwd": 17 * who.steps, "unet_bwd": 0, "tflop": 1.0}, prompt_source={"count": 8},
             rig={"n_views": 120, "resolution": 128}, environment={"cpus": 4, "gpu": None},
-            finished="2026-01-01T00:00:00+00:00",
+            finished="2026-01-01T00:00:00+00:00", files=["config.yaml"],
         )  # fmt: skip
         write_manifest(run.folder, manifest)
         iou = IOU.get(who.method, 0.6) + 0.01 * int(who.prompt_id)

@@ -12,7 +12,7 @@ import trimesh
 from trace_bench.inits.mesh import MeshSurface
 from trace_bench.inits.previous_run import PreviousRun
 from trace_bench.representations.gaussians.ply import write_splat_ply
-from trace_bench.run_folder.manifest import Manifest, RunIdentity, write_manifest
+from trace_bench.run_folder.manifest import FileRecord, Manifest, RunIdentity, write_manifest
 from trace_bench.seeding import Rng
 from trace_bench.system.errors import TraceBenchError
 
@@ -116,5 +116,9 @@ def test_only_a_finished_run_with_a_shape_will_do(tmp_path, splats):
         PreviousRun(make_run(tmp_path / "run", "preempted"))(RNG)
     with pytest.raises(TraceBenchError, match="There is no finished run"):
         PreviousRun(make_run(tmp_path / "run", files=["asset.ply", "gone.png"]))(RNG)
+    (tmp_path / "run/other").write_text("a file of this run")
     with pytest.raises(TraceBenchError, match=r"has no asset\.ply: representation=gaussians"):
-        PreviousRun(make_run(tmp_path / "run", files=[]))(RNG)
+        PreviousRun(make_run(tmp_path / "run", files=["other"]))(RNG)
+    changed = {"asset.ply": FileRecord((tmp_path / "run/asset.ply").stat().st_size, "0" * 64)}
+    with pytest.raises(TraceBenchError, match=r"asset\.ply .*its content has changed"):
+        PreviousRun(make_run(tmp_path / "run", contents=changed))(RNG)

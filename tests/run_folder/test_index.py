@@ -19,7 +19,7 @@ def write(root, prompt_id, method="sds", prompt_set="toy"):
     name = f"runs/{method}/gaussians/{prompt_set}/{prompt_id}-a-prompt/cfg7.5-seed0-00000000"
     (root / name).mkdir(parents=True)
     identity = dataclasses.replace(IDENTITY, method=method, prompt_set=prompt_set, prompt_id=prompt_id)
-    write_manifest(root / name, Manifest("done", "f" * 64, identity))
+    write_manifest(root / name, Manifest("done", "f" * 64, identity, files=["config.yaml"]))
     return name
 
 

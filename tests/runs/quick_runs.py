@@ -51,7 +51,7 @@ def statuses(out):
 
 
 def asset(folder):
-    """The tensors of the asset as bytes, by name; the order of safetensors metadata varies."""
+    """The tensors of the asset as bytes, by name."""
     return {
         name: tensor.numpy().tobytes() for name, tensor in load_file(folder / "asset.safetensors").items()
     }

@@ -37,6 +37,7 @@ def contents(folder):
 DAMAGE = {
     "another run's fingerprint": lambda folder: edit(folder, fingerprint="0" * 64),
     "not a manifest": lambda folder: (folder / MANIFEST).write_text('{"half'),
+    "no files": lambda folder: edit(folder, files=[], views=0),
     "an odd type": lambda folder: edit(folder, seconds=None),
     "an empty picture": lambda folder: (folder / "renders/rgb_0.png").write_bytes(b""),
     "a longer picture": lambda folder: (folder / "renders/rgb_0.png").open("ab").write(b"x"),

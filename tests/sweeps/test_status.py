@@ -38,7 +38,7 @@ def write(root, index, status="done", method="sds", seconds=60.0, **more):
     folder = root / name
     folder.mkdir(parents=True)
     identity = dataclasses.replace(IDENTITY, method=method, prompt_id=str(index))
-    manifest = Manifest(status, f"{index:064x}", identity, started=stamp(NOW - 1800), **more)
+    manifest = Manifest(status, f"{index:064x}", identity, started=stamp(NOW - 1800), files=["a"], **more)
     manifest.seconds["total"] = seconds
     manifest.finished = stamp(NOW - 60) if status != "running" else None
     write_manifest(folder, manifest)
@@ -181,6 +181,7 @@ def test_ten_thousand_runs_in_two_seconds(tmp_path):
         folder.mkdir(parents=True)
         identity = dataclasses.replace(IDENTITY, method=METHODS[i % 6])
         manifest = Manifest("done" if i % 9 else "failed", f"{i:064x}", identity, finished=stamp(NOW))
+        manifest.files = ["config.yaml"]
         (folder / "manifest.json").write_text(manifest.to_json())
     names = list(rows_of(read_index(tmp_path)))
     sweep_plan.write_plan(tmp_path, ["python"], names)

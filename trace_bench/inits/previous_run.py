@@ -14,7 +14,7 @@ from trace_bench.external.placement import Placement
 from trace_bench.inits.mesh import surface_points
 from trace_bench.inits.pointcloud import read_cloud
 from trace_bench.representations.points import PointCloud
-from trace_bench.run_folder.manifest import Manifest, is_done, read_manifest
+from trace_bench.run_folder.manifest import Manifest, changed_content, is_done, read_manifest
 from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
@@ -59,5 +59,9 @@ class PreviousRun:
             raise TraceBenchError(
                 f"The run in {folder} has no {ASSET}: "
                 f"representation={manifest.run.representation} does not write one."
+            )
+        if why := changed_content(folder, manifest, ASSET):
+            raise TraceBenchError(
+                f"{folder / ASSET} is not the file that its run made ({why}); repeat it with force=true."
             )
         return manifest

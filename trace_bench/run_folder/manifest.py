@@ -168,9 +168,12 @@ class Manifest:
                 )
             if found < SCHEMA_VERSION:
                 raise ManifestError(f"schema_version {found} is not {SCHEMA_VERSION}")
-            return parse(_manifests(), text)
+            manifest = parse(_manifests(), text)
         except FormatError as error:
             raise ManifestError(f"it is not a manifest ({error})") from error
+        if manifest.status == "done" and not manifest.files:
+            raise ManifestError("it says done, but names no files")
+        return manifest
 
 
 @dataclass(frozen=True)
@@ -246,15 +249,20 @@ def changed_files(folder: Path, manifest: Manifest) -> dict[str, str]:
     """`differing_files` and those whose content is not as recorded; reads every file."""
     found = differing_files(folder, manifest)
     for name in file_names(manifest):
-        recorded = manifest.contents.get(name)
-        if recorded is None or name in found:
-            continue
-        try:
-            if sha256_of(folder / name) != recorded.sha256:
-                found[name] = "its content has changed"
-        except OSError as error:
-            found[name] = f"cannot be read ({error.strerror})"
+        if name not in found and (why := changed_content(folder, manifest, name)):
+            found[name] = why
     return found
+
+
+def changed_content(folder: Path, manifest: Manifest, name: str) -> str | None:
+    """Why the content of a file is not as recorded; None if it is, or if nothing is recorded of it."""
+    recorded = manifest.contents.get(name)
+    try:
+        if recorded is None or sha256_of(folder / name) == recorded.sha256:
+            return None
+        return "its content has changed"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def record_files(folder: Path, manifest: Manifest) -> None:
@@ -298,5 +306,4 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 def is_done(folder: Path, manifest: Manifest | None) -> bool:
     """Whether the run is finished: the manifest says so, and all its files are there with their sizes."""
-    is_marked = manifest is not None and manifest.status == "done" and bool(manifest.files)
-    return is_marked and manifest is not None and not differing_files(folder, manifest)
+    return manifest is not None and manifest.status == "done" and not differing_files(folder, manifest)

@@ -24,7 +24,6 @@ from trace_bench.run_folder.manifest import (
     NewerManifestError,
     Status,
     differing_files,
-    is_done,
     read_manifest,
     record_files,
     utc_now,
@@ -108,8 +107,7 @@ class OpenRun:
             if force:
                 clear(self.folder)
                 return False
-            if not is_done(self.folder, earlier):
-                wrong = differing_files(self.folder, earlier) or {MANIFEST: "it names no files"}
+            if wrong := differing_files(self.folder, earlier):
                 self._set_aside(f"is marked done, but {in_words(wrong)}")
                 return False
             (self.folder / CHECKPOINT).unlink(missing_ok=True)

@@ -153,7 +153,8 @@ def test_a_requeued_job_does_not_force_what_it_has_made(tmp_path):
         ("2026-01-01T12:00:01+00:00", "done", False),
         ("2026-01-01T12:00:01+00:00", "preempted", True),  # resumes anyway
     ):
-        write_manifest(run.folder, Manifest(status, run.fingerprint, run.identity, started=started))
+        manifest = Manifest(status, run.fingerprint, run.identity, started=started, files=["config.yaml"])
+        write_manifest(run.folder, manifest)
         assert work.as_left(run).job.force is is_forced
 
 

@@ -184,7 +184,8 @@ def test_330_jobs_are_submitted_in_a_minute_and_a_finished_sweep_submits_none(cl
         cluster.ask("scancel", f"--user={os.environ.get('USER', 'root')}", "--quiet")
     for run in make_plan([*command[1:], "prior._target_=faulty_prior.FaultyPrior"], multirun=True):
         run.folder.mkdir(parents=True)
-        write_manifest(run.folder, Manifest("done", run.fingerprint, run.identity))
+        (run.folder / "config.yaml").write_text("a file of this run")
+        write_manifest(run.folder, Manifest("done", run.fingerprint, run.identity, files=["config.yaml"]))
     began = time.monotonic()
     code, said = cluster.run("trace_bench", *command, cwd=tmp_path)
     assert code == 0, said
