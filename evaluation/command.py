@@ -1,7 +1,8 @@
-"""Shared by the evaluation commands: the output root and error handling."""
+"""Shared by the evaluation commands: the output root, the terminal and error handling."""
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 from collections.abc import Callable
@@ -10,17 +11,38 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.text import printable, tolerate_terminal
+
+_NO_ROOM = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.EEXIST,
+    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 
 def command(run: Callable[[DictConfig], int]) -> Callable[[DictConfig], None]:
-    """Turn a function that returns an exit code into a Hydra task; print user errors as one sentence."""
+    """Turn a function that returns an exit code into a Hydra task; print user errors as one sentence.
+
+    A disk that is full or read-only is one of them.
+    """
 
     @functools.wraps(run)
     def task(config: DictConfig) -> None:
+        tolerate_terminal()
         try:
             code = run(config)
         except TraceBenchError as error:
-            print(error, file=sys.stderr)
+            print(printable(str(error)), file=sys.stderr)
+            code = 2
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            where = error.filename or f"A file under {config.output_root}"
+            print(
+                f"{where} cannot be written ({error.strerror}): make room, or get the right to write "
+                "there, then "
+                "run the command again.",
+                file=sys.stderr,
+            )
             code = 2
         if code:
             sys.exit(code)

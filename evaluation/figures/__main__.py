@@ -15,9 +15,11 @@ from evaluation.figures import style
 from evaluation.figures.base import Data, Drawing, NothingToDraw
 from evaluation.metrics.load import load_metrics
 from evaluation.results.collect import collect, save
+from evaluation.results.csv_text import csv_text
 from evaluation.results.names import display_names
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_atomic
 
 
 def draw(name: str, settings: dict[str, Any], data: Data) -> Drawing:
@@ -57,7 +59,7 @@ def main(config: DictConfig) -> int:
         paths = style.save(drawing.figure, root / "figures", name)
         if drawing.numbers is not None:
             paths.append(paths[0].with_suffix(".csv"))
-            drawing.numbers.to_csv(paths[-1], index=False, lineterminator="\n")
+            write_atomic(paths[-1], csv_text(drawing.numbers))
         print(f"{name}: {', '.join(str(path) for path in paths)}\n  {drawing.caption}")
         for note in drawing.notes:
             print(f"  {note}")

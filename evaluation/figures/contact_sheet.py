@@ -7,6 +7,7 @@ several seeds the lowest is shown.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ from trace_bench.run_folder.manifest import read_manifest
 from trace_bench.run_folder.reading import Run, natural
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_atomic
+from trace_bench.system.text import one_line, printable
 
 #: Numbers below a picture: column of the frame -> format.
 FIGURES = {"iou": "IoU {:.2f}", "delta_e": "ΔE {:.0f}", "clip_score": "CLIP {:.0f}"}
@@ -62,7 +65,7 @@ def make_sheet(panel: Panel, root: Path, views: Mapping[str, float], prompts: in
     """Collect the pictures of a panel."""
     by_id = panel.frame.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
     ids = sorted(by_id.index, key=natural)[:prompts]
-    sheet = Sheet([str(by_id[i]) for i in ids])
+    sheet = Sheet([one_line(str(by_id[i])) for i in ids])
     settings, names = split_settings(panel.frame), display_names(panel.frame)
     several = panel.frame["representation"].nunique() > 1
     rigs: dict[str, Run] = {}
@@ -71,7 +74,7 @@ def make_sheet(panel: Panel, root: Path, views: Mapping[str, float], prompts: in
         details = [labels["representation"]] if several else []
         details += [f"{SETTINGS_SHORT.get(name, name)} {labels[name]}".strip() for name in settings]
         cells = [_run_cell(runs[runs["prompt_id"] == i], root, views, sheet.problems, rigs, i) for i in ids]
-        sheet.columns.append(Column(labels["method"], ", ".join(details), cells))
+        sheet.columns.append(Column(one_line(labels["method"]), one_line(", ".join(details)), cells))
     truths = [_true_cell(by_id[i], rigs.get(i), views) for i in ids]
     if any(cell.views for cell in truths):
         sheet.columns.insert(0, Column("Truth", "", truths))
@@ -140,10 +143,12 @@ def make_sheets(
     for i, panel in enumerate(sorted(panels(frame), key=size)):
         sheet = make_sheet(panel, root, config["views"], config["prompts"], config["columns"])
         problems += sheet.problems
-        title = f"Prompt set {panel.title}, prior {panel.prior}"
+        title = one_line(f"Prompt set {panel.title}, prior {panel.prior}")
         image = draw_sheet(title, sheet.prompts, sheet.columns, list(config["views"]), int(config["tile_px"]))
         path = root / ("contact_sheet.png" if i == 0 else f"contact_sheet-{panel.slug}.png")
-        image.save(path, optimize=True)
+        content = io.BytesIO()
+        image.save(content, "PNG", optimize=True)
+        write_atomic(path, content.getvalue())
         paths.append(path)
     return paths, problems
 
@@ -160,7 +165,7 @@ def main(config: DictConfig) -> int:
     if not paths:
         print("No finished runs: start some with `python -m trace_bench`.")
     for problem in [*results.problems, *problems]:
-        print(f"Problem: {problem}")
+        print(f"Problem: {printable(problem)}")
     return 1 if problems or results.problems else 0
 
 

@@ -3,9 +3,11 @@
 Errors are handled in this order:
 - the server rejects the request (other 4xx, an empty account): the run stops with a message;
 - it declines this one question (content policy): stored as refused;
-- 408, 409, 425, 429, 5xx, no connection, a timeout, a body that is not a chat completion: retried after an
-  exponential delay with full jitter, and not before the server's Retry-After; after `retries` retries the
-  question stays unanswered until the command runs again.
+- it sends something else than chat completions (an error or a web page with status 200) and never sent one:
+  the run stops with what it said;
+- 408, 409, 425, 429, 5xx, no connection, a timeout, a body that is cut off: retried after an exponential
+  delay with full jitter, and not before the server's Retry-After; after `retries` retries the question stays
+  unanswered until the command runs again.
 Each answer is on disk before its worker sends the next request.
 """
 
@@ -13,16 +15,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
-from evaluation.gpteval3d.completion import read_completion
+from evaluation.gpteval3d.completion import error_of, is_whole, read_completion, said
 from evaluation.gpteval3d.cost import Budget, Price, counted, input_tokens, most_usd
 from evaluation.gpteval3d.keys import OPENAI
 from evaluation.gpteval3d.limits import RateLimit, retry_after, sleep_unless
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 _AGAIN = {408, 409, 425, 429}
 _DECLINED = {"content_filter", "content_policy_violation", "invalid_prompt"}
 _HOPELESS = {"insufficient_quota", "billing_hard_limit_reached"}
+_N = re.compile(r"(?<!\w)n(?![\w-])|\bbest_of\b")  # the parameter
 _LONGEST_WAIT_S = 600.0
 _FAILED_IN_A_ROW = 8
 
@@ -107,7 +111,8 @@ class Asker:
 
     def _needed(self, question: Question) -> int:
         answers = self.store.answers.get(question.key, [])
-        return readings(answers, self.settings.choices, len(question.ensemble.criteria))[1]
+        criteria, limit = len(question.ensemble.criteria), self.settings.max_output_tokens
+        return readings(answers, self.settings.choices, criteria, limit)[1]
 
     def interrupt(self, number: int) -> bool:
         """Start no more requests; returns whether an interrupt came before."""
@@ -194,7 +199,7 @@ class Asker:
         self.budget.settle(most, paid)
         known = self.store.models
         self.store.write(record | {"event": "answer", "usd": round(paid, 8)} | answer)
-        self._check_model(self.store.redact(answer["model"] or ""), known)
+        self._check_model(self.store.safe(answer["model"] or ""), known)
 
     def _check_model(self, model: str, known: Sequence[str]) -> None:
         """Stop if the answering model changes."""
@@ -229,8 +234,22 @@ class Asker:
             return self._on_status(error, choices)
         answer = read_completion(raw.content, choices, self.settings.model)
         if answer is None:
-            raise _Failed("malformed answer", perhaps_paid=True)
-        return answer | {"request_id": raw.request_id, "seconds": round(time.monotonic() - began, 3)}
+            return self._on_no_completion(raw.content)
+        return answer | {
+            "max_output_tokens": self.settings.max_output_tokens,
+            "request_id": raw.request_id,
+            "seconds": round(time.monotonic() - began, 3),
+        }
+
+    def _on_no_completion(self, content: bytes) -> NoReturn:
+        """Handle a body with status 200 that is not a chat completion."""
+        error = error_of(content)
+        code = error.get("code") if isinstance(error, dict) else None
+        passing = isinstance(code, int) and (code in _AGAIN or code >= 500)
+        if not is_whole(content) or passing or self.store.answers:
+            what = f"HTTP 200 with an error: {self._words(content)}" if error else "malformed answer"
+            raise _Failed(what, perhaps_paid=True)
+        raise _Stop(f"the server sends no chat completion, but: {self._words(content)}{self._where()}")
 
     def _on_status(self, error: Any, choices: int) -> dict[str, Any]:
         """Handle an error status; returns only if the question itself was declined."""
@@ -248,10 +267,30 @@ class Asker:
         raise _Stop(f"the server rejects the request (HTTP {status}): {self._said(error)}")
 
     def _said(self, error: Any) -> str:
-        """The server's message, shortened and without the key."""
-        if int(error.status_code) in {401, 403}:
+        """The server's message, shortened and without the key, and what may help."""
+        status = int(error.status_code)
+        if status in {401, 403}:
             return "the key was rejected; check the variable named by judge.api_key_env"
-        return self.store.redact(" ".join(str(error.message).split()))[:300]
+        message = self._words(error.response.content)
+        if status == 404:
+            return message + self._where()
+        if status in {400, 422} and self.settings.choices > 1 and _N.search(message):
+            return f"{message}; this server gives one answer per request: set judge.choices=1"
+        if status in {400, 422} and self.settings.max_output_tokens_field in message:
+            other = {"max_tokens", "max_completion_tokens"} - {self.settings.max_output_tokens_field}
+            return f"{message}; if it does not know that key, set judge.max_output_tokens_field={min(other)}"
+        return message
+
+    def _words(self, content: bytes) -> str:
+        """What a body says, printable and without the key."""
+        return said(content, self.store.redact)
+
+    def _where(self) -> str:
+        """A hint at the part of the address that is most often missing."""
+        url = self.settings.base_url
+        if url is None or url.rstrip("/").endswith("/v1"):
+            return "; check judge.base_url and judge.model"
+        return f"; judge.base_url usually ends in /v1, as in {url.rstrip('/')}/v1"
 
 
 class _Signals:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation.gpteval3d.criteria import criterion_name
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import UNREADABLE, TraceBenchError
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ def read_comparisons(path: Path) -> Games:
     lists = dict(enumerate(content)) if isinstance(content, list) else content
     if not isinstance(lists, Mapping) or not lists:
         raise TraceBenchError(f"{path} holds no comparisons: it needs one list per criterion.")
+    _each_once(lists, path)
     games, judges = {}, set()
     for key, items in lists.items():
         rows = list(items.values()) if isinstance(items, Mapping) else items
@@ -62,6 +63,19 @@ def read_comparisons(path: Path) -> Games:
             "needs one judge: split the file by its key 'judge'."
         )
     return games
+
+
+def _each_once(keys: Iterable[str | int], path: Path) -> None:
+    """Raise if two keys name one criterion."""
+    known: dict[str, str | int] = {}
+    for key in keys:
+        name = criterion_name(key)
+        if name in known:
+            raise TraceBenchError(
+                f"{path} has the criterion {name} twice, as {str(known[name])!r} and {str(key)!r}: keep "
+                "one of them."
+            )
+        known[name] = key
 
 
 def _is_game(item: Any) -> bool:
@@ -96,6 +110,7 @@ def read_scores(path: Path) -> Scores:
     tables = dict(enumerate(content)) if isinstance(content, list) else content
     if not isinstance(tables, Mapping) or not tables:
         raise TraceBenchError(f"{path} holds no scores: it needs one {{method: Elo}} per criterion.")
+    _each_once(tables, path)
     return {criterion_name(key): _elos(table, f"{path}: criterion {key!r}") for key, table in tables.items()}
 
 
@@ -114,8 +129,19 @@ def _elos(table: Any, where: str) -> dict[str, float]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
     except FileNotFoundError:
         raise TraceBenchError(f"There is no file {path}.") from None
-    except (OSError, ValueError) as error:
-        raise TraceBenchError(f"{path} cannot be read as JSON ({error}).") from error
+    except (OSError, *UNREADABLE) as error:
+        raise TraceBenchError(
+            f"{path} cannot be read as JSON ({str(error) or type(error).__name__})."
+        ) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys are there once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
+        raise ValueError(f"the key {twice!r} is there twice in one object")
+    return found

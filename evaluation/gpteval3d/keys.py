@@ -11,6 +11,9 @@ from trace_bench.system.errors import TraceBenchError
 
 OPENAI = "https://api.openai.com/v1"
 _DEFAULT, _NO_KEY = "OPENAI_API_KEY", "no-key"
+_SECRET = (
+    8  # characters; a shorter "key" (EMPTY, none, 1) is a placeholder, and its letters are in every answer
+)
 
 
 def api_key(name: str | None, base_url: str | None) -> str:
@@ -32,15 +35,21 @@ def api_key(name: str | None, base_url: str | None) -> str:
             f"The environment variable {name} with the judge's key is not set: export it, or use "
             "another variable with judge.api_key_env=NAME; judge=clip needs no key."
         )
+    if not re.fullmatch(r"[!-~]+", value):
+        raise TraceBenchError(
+            f"The environment variable {name} does not hold a key: a key has only ASCII letters, digits "
+            "and signs, "
+            "without blanks; export it again."
+        )
     return value
 
 
 def redactor(key: str) -> Callable[[str], str]:
-    """A function that removes the key from plain text and JSON."""
-    forms = {key, json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1]} - {_NO_KEY}
+    """A function that removes the key from a text, also where the text quotes it as JSON."""
+    forms = {key, json.dumps(key)[1:-1]} if len(key) >= _SECRET else set()
 
     def redact(text: str) -> str:
-        for form in forms:
+        for form in sorted(forms, key=len, reverse=True):
             text = text.replace(form, "[key]")
         return text
 

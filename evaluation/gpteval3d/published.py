@@ -7,16 +7,17 @@ We cannot ship any of it: the repository has no licence.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation.gpteval3d.comparisons import Scores, read_scores
+from trace_bench.run_folder.reading import read_json
 from trace_bench.system.cache import fetch
 from trace_bench.system.errors import TraceBenchError
 
+_RESTORE = "get the published file again, or set published.folder=... to a folder that holds it"
 MADE_BY = "gpt-4-vision-preview"  # the judge of the published scores
 
 
@@ -49,7 +50,11 @@ class Published:
             path = self.cache / name
             if not path.is_file():
                 self._fetch(name, path)
-        found, expected = hashlib.sha256(path.read_bytes()).hexdigest(), self.sha256.get(name)
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise TraceBenchError(f"{path} cannot be read ({error.strerror}).") from error
+        expected = self.sha256.get(name)
         if expected and found != expected:
             raise TraceBenchError(
                 f"{path} is not the published file: its sha256 is {found}, expected {expected}; delete it, "
@@ -68,17 +73,25 @@ class Published:
                 "folder that holds it, or use instructions=own."
             ) from error
         except ValueError as error:
-            raise TraceBenchError(f"{url} does not hold the published file ({error}).") from error
+            raise TraceBenchError(
+                f"{url} cannot be used as the published file ({error}): set published.sha256 for it, or "
+                "published.folder=... to a folder that holds the file."
+            ) from error
 
     def instruction(self, name: str) -> str:
         """A published instruction text."""
-        return self.path(f"gpt_prompts/{name}.txt").read_text(encoding="utf-8")
+        path = self.path(f"gpt_prompts/{name}.txt")
+        try:
+            return path.read_text(encoding="utf-8")
+        except ValueError as error:
+            raise TraceBenchError(f"{path} is not a text in UTF-8: {_RESTORE}.") from error
 
     def prompts(self) -> list[str]:
         """The text prompts by id."""
-        return [
-            str(text).strip() for text in json.loads(self.path("prompts.json").read_text(encoding="utf-8"))
-        ]
+        texts = read_json(self.path("prompts.json"), _RESTORE)
+        if not isinstance(texts, list):
+            raise TraceBenchError(f"{self.path('prompts.json')} is not a list of prompts: {_RESTORE}.")
+        return [str(text).strip() for text in texts]
 
     def scores(self) -> Scores:
         """The published Elo by criterion and method."""

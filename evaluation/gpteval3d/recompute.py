@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from evaluation.gpteval3d.rating import Rating, Rules, pick_anchor, rate
 from trace_bench.system.errors import TraceBenchError
 
 SCHEMA_VERSION = 1
+_ALIKE = 0.8  # of difflib's ratio
 
 
 def recompute(
@@ -71,7 +74,39 @@ def _frozen(games: Games, scores: Scores, path: Path) -> Scores:
         raise TraceBenchError(
             f"{path} already has a score for every compared method: remove the ones to compute."
         )
+    _check_names(games, scores, path)
     return {criterion: table for criterion, table in held.items() if table}
+
+
+def _check_names(games: Games, scores: Scores, path: Path) -> None:
+    """Raise if a contestant without a frozen score is probably a misspelt one with a score.
+
+    It is one if the two names differ only in case and punctuation; or if they are similar, and it either
+    meets no contestant with a score, as only an opponent does, or is not just the other name with something
+    added.
+    """
+    known = list(dict.fromkeys(name for table in scores.values() for name in table))
+    rivals: dict[str, set[str]] = {name: set() for name in _names(games)}
+    for game in (game for items in games.values() for game in items):
+        rivals[game.left].add(game.right)
+        rivals[game.right].add(game.left)
+    for name in sorted(set(rivals) - set(known)):
+        alike = [other for other in known if _letters(other) == _letters(name)]
+        for near in difflib.get_close_matches(name, known, n=3, cutoff=_ALIKE):
+            extends = near in name or name in near
+            if near not in alike and not (extends and rivals[name] & set(known)):
+                alike.append(near)
+        if alike:
+            raise TraceBenchError(
+                f"{path} has no score of {name!r}; did you mean {' or '.join(map(repr, alike))}? Write the "
+                "same name in "
+                "both files, or, if it is a new contestant, give it a name that is less similar."
+            )
+
+
+def _letters(name: str) -> str:
+    """A name without case and punctuation."""
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _describe(path: Path) -> dict[str, str]:

@@ -7,27 +7,47 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.gpteval3d.criteria import CRITERIA, LABELS
+from evaluation.results.markdown import plain, sentence
 from trace_bench.run_folder.reading import read_json
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_json
 
 SCHEMA_VERSION = 1
 ELO = "elo.json"
+_REMAKE = "remove it and run its tournaments again; their answers are kept in answers.jsonl"
 
 
 def save(folder: Path, judge: Mapping[str, Any], tournament: Mapping[str, Any]) -> Path:
     """Write a tournament to the judge's elo.json; it replaces an earlier one of the same name."""
     path = folder / ELO
-    others: list[Any] = []
-    if path.exists():
-        content = read_json(path)
-        if content.get("schema_version") != SCHEMA_VERSION or content["judge"]["id"] != judge["id"]:
-            raise TraceBenchError(f"{path} belongs to another judge or version: move it elsewhere.")
-        if content["judge"]["name"] == judge["name"]:  # otherwise another model's answers count now
-            others = [entry for entry in content["tournaments"] if entry["name"] != tournament["name"]]
+    name, others = read(folder)
+    if name is not None and name != judge["name"]:
+        others = []  # another model's answers count now
+    others = [entry for entry in others if entry["name"] != tournament["name"]]
     entries = sorted([*others, tournament], key=lambda entry: entry["name"])
     write_json(path, {"schema_version": SCHEMA_VERSION, "judge": dict(judge), "tournaments": entries})
     return path
+
+
+def read(folder: Path) -> tuple[str | None, list[dict[str, Any]]]:
+    """The judge's name and the tournaments in its elo.json; (None, []) if there is none.
+
+    Raises:
+        TraceBenchError: it is damaged, or of another judge or version.
+    """
+    path = folder / ELO
+    if not path.exists():
+        return None, []
+    content = read_json(path, _REMAKE)
+    try:
+        if content["schema_version"] != SCHEMA_VERSION or content["judge"]["id"] != folder.name:
+            raise TraceBenchError(f"{path} belongs to another judge or version: move it elsewhere.")
+        name, tournaments = str(content["judge"]["name"]), list(content["tournaments"])
+        if not all(isinstance(entry["name"], str) for entry in tournaments):
+            raise TypeError("a tournament without a name")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TraceBenchError(f"{path} is damaged ({type(error).__name__}: {error}): {_REMAKE}.") from error
+    return name, tournaments
 
 
 def markdown(tournament: Mapping[str, Any]) -> str:
@@ -43,11 +63,17 @@ def markdown(tournament: Mapping[str, Any]) -> str:
 
     names.sort(key=score, reverse=True)
     head = ["Contestant", *(LABELS[name] for name in criteria)]
-    body = [[name, *(_cell(cells.get((name, c))) for c in criteria)] for name in names]
+    body = [[plain(name), *(_cell(cells.get((name, c))) for c in criteria)] for name in names]
     table = _aligned(head, body)
     remarks = [*tournament["notes"], *dict.fromkeys(row["note"] for row in rows if row["note"])]
     return "\n".join(
-        [tournament["caption"], "", *table, *([""] if remarks else []), *(f"- {r}." for r in remarks)]
+        [
+            sentence(tournament["caption"]),
+            "",
+            *table,
+            *([""] if remarks else []),
+            *(f"- {sentence(r)}." for r in remarks),
+        ]
     )
 
 

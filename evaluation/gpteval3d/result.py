@@ -11,6 +11,7 @@ from evaluation.gpteval3d.rating import Rules, rate
 from evaluation.gpteval3d.session import Judged
 from evaluation.gpteval3d.tournament import Tournament
 from trace_bench.system.files import write_json
+from trace_bench.system.text import printable
 
 
 def finish(config: Mapping[str, Any], tournament: Tournament, judged: Judged) -> int:
@@ -20,16 +21,20 @@ def finish(config: Mapping[str, Any], tournament: Tournament, judged: Judged) ->
     records = outcomes.records(found, str(judged.judge["id"]))
     write_json(judged.folder / tournament.name / "comparisons.json", records)
     path = report.save(judged.folder, judged.judge, entry)
-    print(report.markdown(entry) if entry["rows"] else "There are no answers yet.")
+    print(report.markdown(entry) if entry["rows"] else "There are no valid answers yet.")
     print(f"\n{report.of_answers(entry['statistics'])}.\n\nWritten: {path}")
     session = judged.session
     if session.failures:
         failed = ", ".join(f"{why} ({n})" for why, n in session.failures.most_common())
-        print(f"Retried requests: {failed}.")
+        print(f"Retried requests: {printable(failed)}.")
     if session.why_stopped:
-        print(f"Stopped: {session.why_stopped}.")
+        print(f"Stopped: {printable(session.why_stopped)}.")
+    if judged.unusable:
+        print(judged.unusable)
     if session.signal is not None:
         return 128 + session.signal
+    if judged.unusable:
+        return 1
     return 0 if entry["complete"] else 1
 
 

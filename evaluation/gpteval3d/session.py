@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from evaluation.gpteval3d import report
 from evaluation.gpteval3d.client import Asker, Session
 from evaluation.gpteval3d.clip_judge import ClipJudge
 from evaluation.gpteval3d.cost import ANSWER_TOKENS, Budget, Price, counted, input_tokens
@@ -17,8 +18,9 @@ from evaluation.gpteval3d.plan import Plan
 from evaluation.gpteval3d.published import MADE_BY, Published
 from evaluation.gpteval3d.questions import Question, make_questions
 from evaluation.gpteval3d.settings import JudgeSettings, folder_name, identity_hash
-from evaluation.gpteval3d.store import AnswerStore, readings
+from evaluation.gpteval3d.store import AnswerStore, claimed, readings
 from evaluation.gpteval3d.tournament import Tournament, instruction_texts, plan
+from evaluation.gpteval3d.unusable import explain
 from evaluation.metrics.base import Metric
 from trace_bench.system.errors import TraceBenchError
 
@@ -35,6 +37,7 @@ class Judged:
     answered: Sequence[Answered]
     plan: Plan
     session: Session = field(default_factory=Session)
+    unusable: str | None = None  # if no answer is valid: one of them, and what helps
 
 
 def judge_by_clip(config: Mapping[str, Any], tournament: Tournament, root: Path, metric: Metric) -> Judged:
@@ -68,18 +71,19 @@ def judge_by_model(
     key = "" if dry else api_key(settings.api_key_env, settings.base_url)
     made = plan(tournament, int(config["seed"]), folder / tournament.name, write=not dry)
     questions = _questions(tournament, made, texts, identity_hash(identity), both=config["orders"] == "both")
-    store = AnswerStore(folder / ANSWERS, redactor(key) if key else str, settings.returned)
+    report.read(folder)  # a damaged file is said before anything is paid
     if dry:
+        store = AnswerStore(folder / ANSWERS, returned=settings.returned)
         print(estimate(questions, store, settings, config["judge"]["prices"], made))
         return None
-    with store.claimed():
+    with claimed(folder / ANSWERS):
         store = AnswerStore(folder / ANSWERS, redactor(key), settings.returned)
         _one_model(store, settings)
         budget = Budget(_number(config["budget_usd"]), price, store.spent, settings.model)
         session = Asker(settings, key, store, budget, price).run(questions)
     if len(store.models) > 1:  # the session stopped when another model answered
         store = AnswerStore(folder / ANSWERS, returned=store.models[0])
-    answered = [_read(question, store, settings.choices) for question in questions]
+    answered = [_read(question, store, settings) for question in questions]
     tokens_in, tokens_out, _ = counted(store.usage, price)
     judge = {
         "id": folder.name,
@@ -94,7 +98,9 @@ def judge_by_model(
             "usd": round(store.spent, 4) if price.known else None,
         },
     }
-    return Judged(folder, judge, answered, made, session)
+    asked = {question.key: len(question.ensemble.criteria) for question in questions}
+    choices = [(c, n) for key, n in asked.items() for a in store.answers.get(key, []) for c in a["choices"]]
+    return Judged(folder, judge, answered, made, session, explain(choices, settings))
 
 
 def _number(value: Any) -> float | None:
@@ -124,8 +130,9 @@ def _questions(
     )
 
 
-def _read(question: Question, store: AnswerStore, choices: int) -> Answered:
-    found, missing = readings(store.answers.get(question.key, []), choices, len(question.ensemble.criteria))
+def _read(question: Question, store: AnswerStore, settings: JudgeSettings) -> Answered:
+    answers, criteria = store.answers.get(question.key, []), len(question.ensemble.criteria)
+    found, missing = readings(answers, settings.choices, criteria, settings.max_output_tokens)
     return Answered(question, found, missing)
 
 
@@ -138,7 +145,7 @@ def estimate(
 ) -> str:
     """Estimate requests, tokens and money without sending anything."""
     price = Price.of(settings.model, prices)
-    left = [q for q in questions if _read(q, store, settings.choices).missing]
+    left = [q for q in questions if _read(q, store, settings).missing]
     tokens_in = sum(input_tokens(q, settings.tile_px, settings.detail, price) for q in left)
     tokens_out = len(left) * settings.choices * ANSWER_TOKENS
     usd = f"about {price.usd(tokens_in, tokens_out):.2f} USD, at the prices of {prices['as_of']}"

@@ -5,7 +5,8 @@
     {"event": "failed", "key", "attempt", "reason", "perhaps_paid", "utc"}
 
 `key` is the question's hash. A request without an answer or failure (the program was killed) may have been
-billed, so it counts against the budget at its estimated price. Answers are stored raw and parsed on reading.
+billed, so it counts against the budget at its estimated price. Answers are stored as they came, without the
+key and without what UTF-8 cannot hold, and parsed on reading.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -20,14 +22,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evaluation.gpteval3d.parsing import Status, read_choice
+from evaluation.gpteval3d.parsing import Status, is_cut, read_choice
 from trace_bench.run_folder.manifest import utc_now
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import UNREADABLE, TraceBenchError
+from trace_bench.system.text import without_surrogates
 
 log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 Reading = tuple[Status, tuple[int, ...] | None]
+
+
+_OURS = {"event", "key", "attempt", "utc"}  # never a server's words
 
 
 class AnswerStore:
@@ -42,17 +48,21 @@ class AnswerStore:
         self.overrun = 1.0  # largest ratio of actual to reserved cost
         self.usage: list[dict[str, Any]] = []  # of all answers
         self.attempts: dict[str, int] = defaultdict(int)  # requests sent, by key
+        self._seen: set[tuple[str, int]] = set()  # answered requests; an event counts once
         for event in _events(path):
             self._take(event)
 
     def _take(self, event: Event) -> None:
         key, attempt = str(event["key"]), int(event["attempt"])
+        self.attempts[key] = max(self.attempts[key], attempt + 1)
         if event["event"] == "sent":
             self.open[key, attempt] = float(event["usd"])
-            self.attempts[key] = max(self.attempts[key], attempt + 1)
             return
         estimate = self.open.pop((key, attempt), 0.0)
         if event["event"] == "answer":
+            if (key, attempt) in self._seen:
+                return
+            self._seen.add((key, attempt))
             self.usage.append(event.get("usage") or {})
             self.paid += float(event["usd"])
             if estimate > 0:
@@ -74,42 +84,104 @@ class AnswerStore:
         return list(dict.fromkeys(str(model) for model in found if model is not None))
 
     def write(self, event: Event) -> None:
-        """Append one event; except for "sent", it is on disk when this returns."""
-        line = self.redact(json.dumps(event | {"utc": utc_now()}, ensure_ascii=False))
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            if event["event"] != "sent":
-                os.fsync(file.fileno())
-        self._take(json.loads(line))
+        """Append one event; except for "sent", it is on disk when this returns.
 
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Raise if another process is asking this judge: both would pay for the same answers."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise TraceBenchError(
-                    f"Another process is asking this judge ({self.path.parent}): wait for it, or stop it."
-                ) from None
-            _end_line(self.path)
-            yield
+        Raises:
+            TraceBenchError: it cannot be written; the file is as it was before.
+        """
+        event = {name: value if name in _OURS else self.safe(value) for name, value in event.items()}
+        event["utc"] = utc_now()
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                before = file.tell()
+                try:
+                    _write_all(file, (json.dumps(event) + "\n").encode())
+                    if event["event"] != "sent":
+                        os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(before)
+                    raise
+        except OSError as error:
+            raise TraceBenchError(
+                f"{self.path} cannot be written ({error.strerror}): make room for it, then run the command "
+                "again."
+            ) from error
+        self._take(event)
+
+    def safe(self, value: Any) -> Any:
+        """The value with safe texts, at any depth."""
+        if isinstance(value, str):
+            return self.redact(without_surrogates(value))
+        if isinstance(value, dict):
+            return {key: self.safe(item) for key, item in value.items()}
+        return [self.safe(item) for item in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Raise if another process is asking the judge of this file: both would pay for the same answers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TraceBenchError(
+                f"Another process is asking this judge ({path.parent}): wait for it, or stop it."
+            ) from None
+        _end_line(path)
+        yield
 
 
 def _events(path: Path) -> Iterator[Event]:
-    """The stored events. An unfinished line (killed process) is skipped, so its question is asked again."""
+    """The stored events. An unfinished line (killed process) or a damaged one is skipped with a warning."""
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            event = json.loads(line) if line else None
-            if event is not None:
-                _ = event["event"], event["key"], int(event["attempt"])
-                yield event
-        except (ValueError, KeyError, TypeError):
-            log.warning("%s has an unfinished line, which is skipped.", path)
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise TraceBenchError(f"{path} cannot be read ({error.strerror}).") from error
+    broken = []
+    for number, line in enumerate(lines, start=1):
+        if event := _event(line):
+            yield event
+        elif line:
+            broken.append(number)
+    if broken:
+        which = f"{broken[0]} is" if len(broken) == 1 else f"{broken[0]} and {len(broken) - 1} more are"
+        log.warning(
+            "%s: line %s unfinished or damaged (the program was killed?); if it was an answer, its question "
+            "is asked again.", path, which,
+        )  # fmt: skip
+
+
+def _event(line: bytes) -> Event | None:
+    """The event of a line; None if it is not one."""
+    try:
+        event = json.loads(line.decode("utf-8", "replace"))
+        known = {"sent", "answer", "failed"}
+        right = event["event"] in known and isinstance(event["key"], str) and event["attempt"] >= 0
+        right &= isinstance(event["attempt"], int) and (event["event"] == "failed" or _is_price(event["usd"]))
+        if event["event"] == "answer":
+            right &= isinstance(event["model"], str | None) and isinstance(
+                event.get("usage", {}), dict | None
+            )
+            right &= isinstance(event.get("max_output_tokens", 0), int)
+            right &= isinstance(event["choices"], list) and all(isinstance(c, dict) for c in event["choices"])
+            for count in (event.get("usage") or {}).values():
+                right &= count is None or isinstance(count, int)
+    except (*UNREADABLE, KeyError, TypeError, AttributeError):
+        return None
+    return event if right else None
+
+
+def _is_price(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < math.inf
+
+
+def _write_all(file: Any, data: bytes) -> None:
+    """Write to an unbuffered file, which may take only a part at once."""
+    while data:
+        data = data[file.write(data) :]
 
 
 def _end_line(path: Path) -> None:
@@ -121,12 +193,18 @@ def _end_line(path: Path) -> None:
                 file.write(b"\n")
 
 
-def readings(answers: list[Event], wanted: int, criteria: int) -> tuple[list[Reading], int]:
+def readings(answers: list[Event], wanted: int, criteria: int, limit: int = 0) -> tuple[list[Reading], int]:
     """The choices of a question so far (at most `wanted`), and the number still to request.
 
-    An unusable choice is requested once more; the second result is final.
+    An unusable choice is requested once more; the second result is final, except that a choice cut off at
+    fewer output tokens than `limit` does not count: it is asked for anew.
     """
-    found = [read_choice(choice, criteria) for answer in answers for choice in answer["choices"]]
+    found = [
+        read_choice(choice, criteria)
+        for answer in answers
+        for choice in answer["choices"]
+        if not (is_cut(choice) and 0 < answer.get("max_output_tokens", 0) < limit)
+    ]
     first, again = found[:wanted], found[wanted:]
     bad = [i for i, (status, _) in enumerate(first) if status != "valid"]
     for i, reading in zip(bad, again, strict=False):

@@ -129,10 +129,9 @@ def plan(tournament: Tournament, seed: int, folder: Path, write: bool = True) ->
     """
     path = folder / "plan.json"
     asked = _inputs(tournament, seed)
-    old = read_json(path) if path.exists() else {}
-    comparisons = [Comparison(**entry) for entry in old.get("comparisons", [])]
-    if old.get("schema_version") == _PLAN_VERSION and old.get("inputs") == asked:
-        return Plan(comparisons, list(old["notes"]))
+    inputs, comparisons, notes = _stored_plan(path)
+    if inputs == asked and all(_is_known(comparison, tournament) for comparison in comparisons):
+        return Plan(comparisons, notes)
     known = {c.seen(tournament.ensembles) for c in comparisons if c.ensemble < len(tournament.ensembles)}
     parts = [tournament.prompts]
     if tournament.new:  # the published counts are per new method
@@ -145,6 +144,40 @@ def plan(tournament: Tournament, seed: int, folder: Path, write: bool = True) ->
         content = {"comparisons": [asdict(c) for c in made.comparisons], "notes": notes}
         write_json(path, {"schema_version": _PLAN_VERSION, "inputs": asked} | content)
     return made
+
+
+def _stored_plan(path: Path) -> tuple[str | None, list[Comparison], list[str]]:
+    """The inputs, comparisons and notes of plan.json; nothing if it is not there.
+
+    Raises:
+        TraceBenchError: it is damaged.
+    """
+    if not path.exists():
+        return None, [], []
+    advice = (
+        "restore it, or remove it and run the command again; that makes a new plan, in which paid answers "
+        "count "
+        "where it asks the same"
+    )
+    old = read_json(path, advice)
+    try:
+        comparisons = [Comparison(**entry) for entry in old["comparisons"]]
+        texts = [text for c in comparisons for text in (c.left, c.right, c.prompt_id)] + list(old["notes"])
+        numbers = [c.ensemble for c in comparisons]
+        if not all(isinstance(text, str) for text in texts) or not all(
+            type(n) is int and n >= 0 for n in numbers
+        ):
+            raise TypeError("a field of the wrong type")
+        inputs = old["inputs"] if old["schema_version"] == _PLAN_VERSION else None
+        return inputs, comparisons, list(old["notes"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TraceBenchError(f"{path} is damaged ({type(error).__name__}: {error}): {advice}.") from error
+
+
+def _is_known(comparison: Comparison, tournament: Tournament) -> bool:
+    sides = [tournament.contestants.get(name) for name in (comparison.left, comparison.right)]
+    known = all(side is not None and comparison.prompt_id in side.assets for side in sides)
+    return known and comparison.ensemble < len(tournament.ensembles)
 
 
 def _inputs(tournament: Tournament, seed: int) -> str:

@@ -59,6 +59,8 @@ class Metric(ABC):
     version: ClassVar[str]  # raise it when the definition changes; scores are then recomputed
     citation: ClassVar[str]
     quantities: ClassVar[tuple[Quantity, ...]]  # what tables show of `Score.values`
+    #: what `applies` leaves out and why, to end "8 runs left out: ..."; for messages
+    left_out: str = "it does not apply to them"
     #: the settings of the YAML and the command line, if a command created the metric
     configured: Mapping[str, Any] = MappingProxyType({})
 

@@ -71,6 +71,8 @@ class ClipScore(Metric):
         self._loaded: dict[str, ClipModel] = {}
         self._missing: dict[str, str] = {}
 
+    left_out = "metrics.clip_score.by_prior has no model for their prior"
+
     def applies(self, run: Run) -> bool:
         return self.concerns(run.identity.prior)
 

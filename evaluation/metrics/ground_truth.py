@@ -77,6 +77,8 @@ class GroundTruth(Metric):
         self.turns = np.array(sorted((turns + 180.0) % 360.0 - 180.0, key=lambda a: (abs(a), -a)))
         self.azimuth_step_deg = azimuth_step_deg
 
+    left_out = "only toy prompts with several views have a known truth"
+
     def applies(self, run: Run) -> bool:
         """Toy prompts with several views; an external asset also needs geometry, not only pictures."""
         is_shape = run.geometry.is_file() or not run.manifest.declared

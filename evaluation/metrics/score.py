@@ -26,6 +26,7 @@ from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.text import printable
 
 
 @dataclass
@@ -34,6 +35,7 @@ class ScoringOutcome:
 
     computed: Counter[str] = field(default_factory=Counter)
     cached: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)  # the metric does not apply
     unavailable: Counter[str] = field(default_factory=Counter)  # by reason
     problems: list[str] = field(default_factory=list)
 
@@ -47,6 +49,8 @@ def score_all(runs: list[Run], metrics: dict[str, Metric], force: bool = False) 
                 if metric.applies(run):
                     done = outcome.computed if score_run(metric, run, force) else outcome.cached
                     done[name] += 1
+                else:
+                    outcome.left_out[name] += 1
             except MetricUnavailable as error:
                 outcome.unavailable[str(error)] += 1
             except TraceBenchError as error:
@@ -79,15 +83,16 @@ def report(
     if not runs:
         make = "start some with `python -m trace_bench`" if shard is None else f"none is in shard {shard}"
         print(f"No finished runs: {make}.")
-    for name in metrics if runs else ():
-        new, old = outcome.computed[name], outcome.cached[name]
-        print(f"{name}: {new} scored, {old} up to date, of {len(runs)} finished runs")
+    for name, metric in metrics.items() if runs else ():
+        new, old, none = outcome.computed[name], outcome.cached[name], outcome.left_out[name]
+        why = f"; {none} left out, because {metric.left_out}" if none else ""
+        print(f"{name}: {new} scored, {old} up to date, of {len(runs)} finished runs{why}")
     if not_done:
         print(f"{not_done} unfinished runs were skipped.")
     for reason, count in outcome.unavailable.items():
         print(f"{count} runs without a score: {reason}")
     for problem in dict.fromkeys(outcome.problems):
-        print(f"Problem: {problem}", file=sys.stderr)
+        print(f"Problem: {printable(problem)}", file=sys.stderr)
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")

@@ -68,9 +68,9 @@ class Cell:
     std: float = math.nan  # over prompts, ddof 1
     count: int = 0  # the k of a count
     rank: int = 0  # 1 best, 2 second, 0 neither
-    by_prompt: Values = field(
-        default_factory=lambda: np.empty(0), compare=False, repr=False
-    )  # in a fixed order
+    by_prompt: Mapping[tuple[str, str], float] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # (prompt id, prompt) -> mean over seeds
 
     @property
     def complete(self) -> bool:
@@ -216,8 +216,9 @@ class _Lines:
     ) -> Row:  # fmt: skip
         """The table row of these lines."""
         runs, key = int(self.runs[at].sum()), self.keys[self.group[at[0]]]
+        prompts = [self.prompts[k] for k in at]
         cells = [
-            _cell(quantity, self.means[at, q], self.sums[at, q], runs, int(expected[q]))
+            _cell(quantity, self.means[at, q], self.sums[at, q], runs, int(expected[q]), prompts)
             for q, quantity in enumerate(quantities)
         ]
         labels = row_labels(key, self.columns, names)
@@ -284,10 +285,13 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _cell(quantity: Quantity, means: Values, sums: Values, runs: int, expected: int) -> Cell:
+def _cell(
+    quantity: Quantity, means: Values, sums: Values, runs: int, expected: int, prompts: list[tuple[str, str]]
+) -> Cell:
     """Aggregate over prompts; `means` [P] and `sums` [P] are over seeds, nan for incomplete prompts."""
     known = np.isfinite(means)
-    cell = Cell(quantity, int(known.sum()), expected, by_prompt=means)
+    by_prompt = {prompt: float(mean) for prompt, mean in zip(prompts, means, strict=True)}
+    cell = Cell(quantity, int(known.sum()), expected, by_prompt=by_prompt)
     if not cell.complete:
         return cell
     means, sums = means[known], sums[known]
@@ -296,6 +300,12 @@ def _cell(quantity: Quantity, means: Values, sums: Values, runs: int, expected: 
         return replace(cell, n=runs, expected=runs, count=count, mean=count / runs)
     std = float(means.std(ddof=1)) if quantity.kind == "mean" and len(means) > 1 else math.nan
     return replace(cell, mean=float(means.mean()), std=std)
+
+
+def on_same_prompts(a: Cell, b: Cell) -> tuple[Values, Values]:
+    """The values of two cells on the prompts that both have, in the same order."""
+    shared = [prompt for prompt in a.by_prompt if prompt in b.by_prompt]
+    return np.array([a.by_prompt[p] for p in shared]), np.array([b.by_prompt[p] for p in shared])
 
 
 def _ranked(rows: list[Row]) -> list[Row]:

@@ -7,6 +7,7 @@ criterion, or the `preference` of a user study for one baseline and aspect. Colu
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,8 @@ from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import Manifest
 from trace_bench.run_folder.reading import Run, of_asset, one_per_asset
 from trace_bench.system.config_path import conf_dir
+from trace_bench.system.files import write_atomic
+from trace_bench.system.text import printable
 
 TEXTS = (
     "kind", "method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
@@ -77,7 +80,7 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
         for metric in metrics.values():
             row |= _score(row, scores[name], metric, results)
         rows.append(row)
-    results.frame = add_variants(_typed(pd.DataFrame(rows), metrics), root)
+    results.frame = add_variants(_typed(pd.DataFrame(rows), metrics), root, results.problems)
     results.judgements, broken = read_judgements(root)
     results.problems += broken
     return results
@@ -157,11 +160,11 @@ def _typed(frame: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
 def save(results: Results, root: Path) -> Path:
     """Write the frame to `results.parquet` atomically; `attrs` holds the judges' descriptions."""
     path = root / "results.parquet"
-    partial = path.with_suffix(".partial")
     frame = pd.concat([part for part in (results.frame, results.judgements) if len(part)] or [results.frame])
     frame.attrs = {"judges": results.judges}
-    frame.to_parquet(partial, index=False)
-    partial.replace(path)
+    content = io.BytesIO()
+    frame.to_parquet(content, index=False)
+    write_atomic(path, content.getvalue())
     return path
 
 
@@ -173,7 +176,7 @@ def main(config: DictConfig) -> int:
     path = save(results, root)
     print(f"{len(results.frame)} finished runs: {path}")
     for problem in results.problems:
-        print(f"Problem: {problem}")
+        print(f"Problem: {printable(problem)}")
     return 1 if results.problems else 0
 
 

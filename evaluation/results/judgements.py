@@ -20,31 +20,35 @@ TEXTS = (
     "kind", "judge", "judge_name", "judge_kind", "tournament", "mode", "caption", "notes", "prompt_set",
     "prior", "method", "representation", "settings", "criterion", "note", "study", "baseline", "aspect",
 )  # fmt: skip
+_JUDGE_AGAIN = (
+    "remove it and run `python -m evaluation.gpteval3d` again; paid answers are kept in answers.jsonl"
+)
+_STUDY_AGAIN = (
+    "write it again with `python -m evaluation.user_study mode=results`; the raters' answers are kept"
+)
 FLAGS = ("complete", "frozen", "regularised")
 
 
 def read_judgements(root: Path) -> tuple[pd.DataFrame, list[str]]:
     """All rows, and error messages about unreadable files."""
     rows, problems = [], []
-    sources: tuple[tuple[str, int, Callable[[Any], list[dict[str, Any]]]], ...] = (
-        ("gpteval3d/*/elo.json", ELO_SCHEMA_VERSION, _elo_rows),
-        ("user_study/*/preferences.json", PREFERENCES_SCHEMA_VERSION, _preference_rows),
+    sources: tuple[tuple[str, int, Callable[[Any], list[dict[str, Any]]], str], ...] = (
+        ("gpteval3d/*/elo.json", ELO_SCHEMA_VERSION, _elo_rows, _JUDGE_AGAIN),
+        ("user_study/*/preferences.json", PREFERENCES_SCHEMA_VERSION, _preference_rows, _STUDY_AGAIN),
     )
-    for pattern, version, read in sources:
+    for pattern, version, read, again in sources:
         for path in sorted(root.glob(pattern)):
             try:
-                content = read_json(path)
+                content = read_json(path, again)
                 found = content["schema_version"]
                 if found != version:
-                    problems.append(
-                        f"{path} has schema_version {found}, but {version} is required: write it again."
-                    )
+                    problems.append(f"{path} has schema_version {found}, but {version} is required: {again}.")
                     continue
                 rows += read(content)
             except TraceBenchError as error:
                 problems.append(str(error))
             except (KeyError, TypeError, AttributeError) as error:
-                problems.append(f"{path} has an unknown format ({error}): write it again.")
+                problems.append(f"{path} has an unknown format ({error}): {again}.")
     return _typed(pd.DataFrame(rows)), problems
 
 

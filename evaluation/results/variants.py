@@ -14,7 +14,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from trace_bench.system.errors import UNREADABLE
+from trace_bench.system.text import one_line
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # config.yaml is resolved: no interpolations
+_LARGEST = 1_000_000  # bytes; ours have some thousand
+_DEEPEST = 50
 SAME = [
     "prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps",
     "views_per_step", "resolution",
@@ -26,8 +31,11 @@ SKIPPED = (
 )  # fmt: skip
 
 
-def add_variants(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """Add the column `variant`: empty, or the differing settings as "key=value, ..."."""
+def add_variants(frame: pd.DataFrame, root: Path, problems: list[str] | None = None) -> pd.DataFrame:
+    """Add the column `variant`: empty, or the differing settings as "key=value, ...".
+
+    A config.yaml that cannot be read is told in `problems`; its run is told apart by its fingerprint.
+    """
     frame = frame.assign(variant="")
     if frame.empty:
         return frame
@@ -36,7 +44,8 @@ def add_variants(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
         SAME, dropna=False
     ):
         configs = {
-            index: _flat_config(root / folder / "config.yaml") for index, folder in part["folder"].items()
+            index: _flat_config(root / folder / "config.yaml", problems)
+            for index, folder in part["folder"].items()
         }
         differing = _differing(part, configs)
         texts = {
@@ -66,13 +75,36 @@ def _differing(part: pd.DataFrame, configs: dict[Hashable, dict[str, str]]) -> l
     return sorted(keys)
 
 
-def _flat_config(path: Path) -> dict[str, str]:
+def _flat_config(path: Path, problems: list[str] | None) -> dict[str, str]:
     """config.yaml as dotted keys; empty if it cannot be read."""
     try:
-        content = yaml.load(path.read_bytes(), Loader=_LOADER)
-    except (OSError, yaml.YAMLError):
+        if path.stat().st_size > _LARGEST:
+            raise ValueError("it is too large")
+        text = path.read_bytes()
+        _check_shape(text)
+        content = yaml.load(text, Loader=_LOADER)
+        return {key: value for key, value in _flat(content or {}, "") if not key.startswith(SKIPPED)}
+    except FileNotFoundError:
         return {}
-    return {key: value for key, value in _flat(content or {}, "") if not key.startswith(SKIPPED)}
+    except (OSError, yaml.YAMLError, *UNREADABLE) as error:
+        if problems is not None:
+            said = one_line(str(error) or type(error).__name__, 200)
+            problems.append(
+                f"{path} cannot be read ({said}); tables tell its run apart by its fingerprint instead."
+            )
+        return {}
+
+
+def _check_shape(text: bytes) -> None:
+    """Raise ValueError for aliases, which can grow to gigabytes, and for nesting that exhausts the C stack.
+
+    trace_bench writes neither.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
+            raise ValueError("it has YAML aliases or is nested too deep")
 
 
 def _flat(node: Any, prefix: str) -> list[tuple[str, str]]:

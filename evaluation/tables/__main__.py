@@ -20,6 +20,7 @@ from evaluation.command import command, output_root
 from evaluation.metrics.base import Metric
 from evaluation.metrics.load import load_metrics
 from evaluation.results.collect import Results, collect, save
+from evaluation.results.markdown import sentence
 from evaluation.results.names import display_names
 from evaluation.tables import formats
 from evaluation.tables.formats import Grid
@@ -28,6 +29,8 @@ from evaluation.tables.paper import paper_tables
 from evaluation.tables.paper_tables import Source, paper_grid
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_atomic
+from trace_bench.system.text import printable
 
 OWN = ("methods", "prompts", "cost")
 _MANY = 12  # folders with more files are listed as one line
@@ -67,7 +70,7 @@ def write_grids(grids: Sequence[Grid], folder: Path) -> list[Path]:
     for grid in grids:
         for suffix, write in (("md", formats.markdown), ("csv", formats.csv), ("tex", formats.latex)):
             path = folder / f"{grid.name}.{suffix}"
-            path.write_text(write(grid), encoding="utf-8")
+            write_atomic(path, write(grid))
             paths.append(path)
     return paths
 
@@ -77,7 +80,7 @@ def report(grids: Sequence[Grid], results: Results, prompt_rows: int) -> None:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for grid in grids:
         if grid.name.startswith("prompts-") and len(grid.body) > prompt_rows:
-            print(f"{grid.caption} {len(grid.body)} rows, in {grid.name}.md.\n")
+            print(f"{sentence(grid.caption)} {len(grid.body)} rows, in {grid.name}.md.\n")
         else:
             print(formats.markdown(grid, width))
     if results.frame.empty:
@@ -85,7 +88,7 @@ def report(grids: Sequence[Grid], results: Results, prompt_rows: int) -> None:
     for status, count in sorted(results.unfinished.items()):
         print(f"{count} {status} {'run is' if count == 1 else 'runs are'} left out.")
     for problem in results.problems:
-        print(f"Problem: {problem}")
+        print(f"Problem: {printable(problem)}")
 
 
 def _listed(paths: Sequence[Path]) -> list[str]:
@@ -103,8 +106,10 @@ def main(config: DictConfig) -> int:
     metrics = load_metrics(config)
     results = collect(root, metrics)
     grids = make_grids(wanted(config.table, results), results, metrics, config.tables)
-    report(grids, results, int(config.tables.prompt_rows))
-    written = [*write_grids(grids, root / "tables"), save(results, root)] if grids else []
+    try:
+        written = [*write_grids(grids, root / "tables"), save(results, root)] if grids else []
+    finally:  # a full disk costs only the files
+        report(grids, results, int(config.tables.prompt_rows))
     pictures = sorted(root.glob("contact_sheet*.png"))
     print("\n".join(["Written:", *_listed([*written, *pictures])]) if written else "")
     return 1 if results.problems else 0

@@ -15,6 +15,9 @@ import pandas as pd
 
 from evaluation.metrics.base import Quantity
 from evaluation.results.aggregate import Cell, Table
+from evaluation.results.csv_text import csv_text
+from evaluation.results.markdown import plain, sentence
+from trace_bench.system.text import one_line
 
 ARROWS = {True: " ↑", False: " ↓", None: ""}
 _RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
@@ -98,9 +101,6 @@ def markdown(table: Grid, width: int | None = None) -> str:
     """
     marks: dict[int, Callable[[str], str]] = {0: str, 1: "**{}**".format, 2: "_{}_".format}
 
-    def plain(text: str) -> str:
-        return text.replace("|", "\\|")
-
     names = [h.group if h.group and h.group != before else h.text for h, before in _with_group_before(table)]
     head = [plain(n) + h.marks.translate(_RAISED) for n, h in zip(names, table.head, strict=True)]
     body = [[marks[e.rank](plain(e.text)) + e.marks.translate(_RAISED) for e in row] for row in table.body]
@@ -111,11 +111,11 @@ def markdown(table: Grid, width: int | None = None) -> str:
         return f"| {' | '.join(padded)} |"
 
     rule = ["-" * w if i < table.labels else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    parts = [table.caption]
+    parts = [sentence(table.caption)]
     for columns in _pieces(table, widths, width):
         parts += ["", line(head, columns), line(rule, columns), *(line(row, columns) for row in body)]
     if table.notes:
-        parts += ["", *(f"- {_raise_mark(note)}" for note in table.notes)]
+        parts += ["", *(f"- {_raise_mark(sentence(note))}" for note in table.notes)]
     return "\n".join(parts) + "\n"
 
 
@@ -166,7 +166,7 @@ def latex(table: Grid) -> str:
         "\\begin{table}",
         "\\centering",
         f"\\caption{{{escape(' '.join([table.caption, *table.notes]))}}}",
-        f"\\label{{tab:{table.name}}}",
+        f"\\label{{tab:{re.sub(r'[^A-Za-z0-9.:-]', '-', table.name)}}}",
         f"\\begin{{tabular}}{{{columns}}}",
         "\\toprule",
         *_group_lines(table),
@@ -202,7 +202,7 @@ def _group_lines(table: Grid) -> list[str]:
 
 def csv(table: Grid) -> str:
     """The rows at full precision."""
-    return pd.DataFrame(table.records).to_csv(index=False, lineterminator="\n")
+    return csv_text(pd.DataFrame(table.records))
 
 
 _LATEX = {
@@ -215,5 +215,5 @@ _LATEX = {
 
 
 def escape(text: str) -> str:
-    """Plain text for LaTeX."""
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match.group()], text)
+    """Plain text for LaTeX, on one line."""
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match.group()], one_line(text))

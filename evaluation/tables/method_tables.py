@@ -15,6 +15,7 @@ from evaluation.results.aggregate import (
     Row,
     Table,
     method_table,
+    on_same_prompts,
     one_judge,
     order_methods,
     panels,
@@ -43,7 +44,11 @@ def make_tables(
         by_method = method_table(panel, quantities, names)
         by_prompt = prompt_table(panel, quantities, names)
         tables += [
-            replace(by_method, caption=_caption(panel, True), notes=[*_lead(by_method), *notes]),
+            replace(
+                by_method,
+                caption=_caption(panel, True),
+                notes=[*_lead(by_method), *_partial(by_method), *notes],
+            ),
             replace(by_prompt, caption=_caption(panel, False)),
             _cost_table(panel, metrics, names),
         ]
@@ -97,6 +102,7 @@ def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names) -> Ta
         best = [q.label for q in quality if fronts[q.name][i]]
         rows.append(replace(row, labels=row.labels | {"front": ", ".join(best) or "—"}))
     notes = [
+        *_partial(table),
         f"Pareto-optimal: no other row is as good for less {price.label}, or better for as much.",
         *(f"{q.label}: {q.note}." for q in (*COST, *MORE_COST, ONCE)),
     ]
@@ -130,7 +136,7 @@ def _lead(table: Table) -> list[str]:
         ranked = {rank: [row for row in table.rows if row.cells[i].rank == rank] for rank in (1, 2)}
         if quantity.kind == "count" or any(len(rows) != 1 for rows in ranked.values()):
             continue
-        gap = paired_difference(ranked[1][0].cells[i].by_prompt, ranked[2][0].cells[i].by_prompt)
+        gap = paired_difference(*on_same_prompts(ranked[1][0].cells[i], ranked[2][0].cells[i]))
         if gap.prompts > 1:
             words.append(
                 f"{quantity.label} {gap.text(quantity.decimals)}{'' if gap.decided else ' (not significant)'}"
@@ -138,6 +144,16 @@ def _lead(table: Table) -> list[str]:
     if not words:
         return []
     return [f"Best − second, 95 % interval of the paired bootstrap over prompts: {'; '.join(words)}."]
+
+
+def _partial(table: Table) -> list[str]:
+    """What a dash with a count means, if the table has one."""
+    if all(cell.complete or not cell.expected for row in table.rows for cell in row.cells):
+        return []
+    single = table.name.replace("methods", "prompts", 1)
+    return [
+        f"— (n/N): only n of N prompts have a value, so no mean is shown; {single} has the numbers so far."
+    ]
 
 
 def _judge_notes(panel: Panel, metrics: Mapping[str, Metric], results: Results) -> list[str]:

@@ -20,6 +20,7 @@ from evaluation.results.aggregate import (
     Panel,
     Row,
     method_table,
+    on_same_prompts,
     one_judge,
     order_methods,
     panels,
@@ -151,7 +152,7 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
                 "n": cell.n,
             }
             if reference is not None and reference.complete and method != OURS:
-                gap = paired_difference(reference.by_prompt, cell.by_prompt)
+                gap = paired_difference(*on_same_prompts(reference, cell))
                 one.texts["difference"] = gap.text(2)
                 one.record |= dict(zip(("gap", "gap_low", "gap_high"), gap[:3], strict=True))
         ours[method] = one

@@ -10,7 +10,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation.command import command, output_root
-from evaluation.user_study.answers import import_answers, load_answers
+from evaluation.results.csv_text import csv_text
+from evaluation.user_study.answers import Answers, import_answers, load_answers
 from evaluation.user_study.make import make
 from evaluation.user_study.report import markdown, summary
 from evaluation.user_study.results import (
@@ -47,15 +48,16 @@ def run_import(config: dict[str, Any], root: Path, folder: Path) -> int:
     print(f"{len(done.added)} raters added, {len(done.renewed)} updated, {len(done.known)} unchanged.")
     for problem in done.problems:
         print(f"Problem: {problem}", file=sys.stderr)
-    if load_answers(study, folder):
-        run_results(config | {"votes": None}, root, folder)
-    return 1 if done.problems else 0
+    code = 0
+    if load_answers(study, folder)[0]:
+        code = run_results(config | {"votes": None}, root, folder)
+    return 1 if done.problems else code
 
 
 def run_results(config: dict[str, Any], root: Path, folder: Path) -> int:
-    settings = config["bootstrap"]
+    settings, problems = config["bootstrap"], list[str]()
     if config["votes"]:
-        path, answers = Path(str(config["votes"])).expanduser(), []
+        path, answers = Path(str(config["votes"])).expanduser(), list[Answers]()
         votes = read_votes(path)
         if votes.empty:
             raise TraceBenchError(f"{path} holds no judgements.")
@@ -63,13 +65,15 @@ def run_results(config: dict[str, Any], root: Path, folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     else:
         study, path = load_study(folder), folder / VOTES
-        answers = load_answers(study, folder)
+        answers, problems = load_answers(study, folder)
+        for problem in problems:
+            print(f"Problem: {problem}", file=sys.stderr)
         if not any(file.answers for file in answers):
             raise TraceBenchError(
                 f"No answers have been imported into {folder}: use mode=import answers=FILE_OR_FOLDER first."
             )
         made = votes_of(study, answers)
-        write_atomic(path, made.to_csv(index=False, lineterminator="\n"))
+        write_atomic(path, csv_text(made))
         votes, about, dropped = read_votes(path), describe(study, folder.name), dropped_of(study, answers)
     result = preferences(
         votes,
@@ -84,7 +88,7 @@ def run_results(config: dict[str, Any], root: Path, folder: Path) -> int:
     for line in summary(result):
         print(line)
     print(f"\nWritten: {folder / PREFERENCES}")
-    return 0
+    return 1 if problems else 0
 
 
 MODES = {"make": run_make, "import": run_import, "results": run_results}

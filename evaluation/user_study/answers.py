@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,13 +11,16 @@ from typing import Any
 from evaluation.user_study.aspects import ASPECT_IDS, CHOICES
 from evaluation.user_study.page import FORMAT
 from evaluation.user_study.study import Study
-from trace_bench.system.errors import TraceBenchError
+from evaluation.user_study.tokens import is_signed
+from trace_bench.system.errors import UNREADABLE, TraceBenchError
 from trace_bench.system.files import write_atomic
+from trace_bench.system.text import one_line
 
 ANSWERS = "answers"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 HEAD = ("format", "schema_version", "study", "rater", "session", "started", "saved", "finished")
 MAX_BYTES = 8_000_000
+_LONGEST_MS = 10**10
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Imported:
     problems: list[str] = field(default_factory=list)
 
 
-def checksum(content: Mapping[str, Any]) -> str:
-    """SHA-256 over head and answers, the same as on the page (assets/session.js)."""
+def signed_text(content: Mapping[str, Any]) -> str:
+    """Head and answers as the text that is signed, the same as on the page (assets/session.js)."""
     head = [
         ("true" if content[name] else "false") if name == "finished" else str(content[name]) for name in HEAD
     ]
@@ -66,14 +68,14 @@ def checksum(content: Mapping[str, Any]) -> str:
     for a in content["answers"]:
         choices = [str(a["choices"][aspect]) for aspect in ASPECT_IDS]
         lines.append("|".join([str(a["trial"]), str(a["left"]), str(a["right"]), *choices, str(a["ms"])]))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return "\n".join(lines)
 
 
 def parse(path: Path, study: Study) -> Answers:
     """Read an answer file.
 
-    Raises: TraceBenchError if it is not an answer file, belongs to another study, was changed after it was
-        saved, or answers screens that the rater was not given.
+    Raises: TraceBenchError if it is not an answer file, belongs to another study, is not signed with the
+        rater's token, or answers screens that the rater was not given.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -83,11 +85,13 @@ def parse(path: Path, study: Study) -> Answers:
         if content["format"] != FORMAT or content["schema_version"] != SCHEMA_VERSION:
             raise ValueError("unknown format or schema_version")
         answers = [_answer(entry) for entry in content["answers"]]
-        right = content["checksum"] == checksum(content)
+        text_signed, signature = signed_text(content), content["signature"]
         head = [content[name] for name in ("study", "rater", "session", "saved")]
         if not all(isinstance(value, str) and value for value in head):
             raise ValueError("study, rater, session and saved must be non-empty strings")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if not isinstance(signature, str):
+            raise ValueError("signature must be a string")
+    except (OSError, *UNREADABLE, KeyError, TypeError, AttributeError) as error:
         said = str(error).rstrip(".")
         raise TraceBenchError(
             f"{path} is not a valid answer file ({said}): ask the rater to send it again."
@@ -96,9 +100,16 @@ def parse(path: Path, study: Study) -> Answers:
         raise TraceBenchError(
             f"{path} belongs to study {content['study']}, not {study.study_id}: choose it with study=NAME."
         )
-    if not right:
+    rater = content["rater"]
+    if rater not in study.tokens:
         raise TraceBenchError(
-            f"{path} was changed after it was saved (wrong checksum): ask the rater to download it again."
+            f"{path} is by {one_line(rater, 40)}, who is not a rater of this study: see raters.csv."
+        )
+    if not is_signed(study.tokens[rater], text_signed, signature):
+        raise TraceBenchError(
+            f"{path} is not signed with the token of rater {rater}: it was changed after it was saved, or "
+            "is by "
+            "somebody else; ask the rater to send the downloaded file."
         )
     _check_against(path, study, content["rater"], answers)
     finished = len(answers) == len(study.trials[content["rater"]])
@@ -112,13 +123,13 @@ def _answer(entry: Mapping[str, Any]) -> Answer:
     for name in ("trial", "ms"):
         if not isinstance(entry[name], int) or isinstance(entry[name], bool) or entry[name] < 0:
             raise ValueError(f"{name} must be an integer of at least 0")
+    if entry["ms"] > _LONGEST_MS:
+        raise ValueError("ms is too large")
     return Answer(entry["trial"], str(entry["left"]), str(entry["right"]), choices, entry["ms"])
 
 
 def _check_against(path: Path, study: Study, rater: str, answers: list[Answer]) -> None:
     """Check that the rater was given these screens, each once."""
-    if rater not in study.trials:
-        raise TraceBenchError(f"{path} is by {rater}, who is not a rater of this study: see raters.csv.")
     trials, seen = study.trials[rater], set()
     for answer in answers:
         if answer.trial in seen:
@@ -168,7 +179,12 @@ def _take(new: Answers, file: Path, target: Path, study: Study, imported: Import
         imported.added.append(new.rater)
         write_atomic(path, new.text)
         return
-    old = parse(path, study)
+    try:
+        old = parse(path, study)
+    except TraceBenchError:  # not the rater's: whoever put it there must not keep the rater out
+        imported.renewed.append(new.rater)
+        write_atomic(path, new.text)
+        return
     if old.session != new.session:
         raise TraceBenchError(
             f"{file} is a second session of rater {new.rater}, who has already answered: "
@@ -181,6 +197,15 @@ def _take(new: Answers, file: Path, target: Path, study: Study, imported: Import
         imported.known.append(new.rater)
 
 
-def load_answers(study: Study, folder: Path) -> list[Answers]:
-    """The imported answers, sorted by rater and checked again."""
-    return [parse(path, study) for path in sorted((folder / ANSWERS).glob("*.json"))]
+def load_answers(study: Study, folder: Path) -> tuple[list[Answers], list[str]]:
+    """The imported answers, sorted by rater and checked again; and what is wrong with the others."""
+    answers, problems = [], []
+    for path in sorted((folder / ANSWERS).glob("*.json")):
+        try:
+            found = parse(path, study)
+            if path.stem != found.rater:
+                raise TraceBenchError(f"{path} is by rater {found.rater}: import it with mode=import.")
+            answers.append(found)
+        except TraceBenchError as error:
+            problems.append(str(error))
+    return answers, problems

@@ -27,6 +27,7 @@ from evaluation.user_study.study import (
     load_study,
     save_study,
 )
+from evaluation.user_study.tokens import new_token
 from trace_bench import __version__
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.errors import TraceBenchError
@@ -55,7 +56,7 @@ def make(runs: Sequence[Run], root: Path, folder: Path, config: Mapping[str, Any
     study = _existing(folder, key, bool(config["force"]))
     if study is None:
         study = _new(settings, prompts, left_out, methods, films, key, root)
-        _assign(study, add_scrambled(study, prompts, folder))
+        _assign(study, add_scrambled(study, prompts, folder), _tokens(folder, key))
         save_study(study, folder)
     copy_clips(study, root, folder)
     write_page(study, folder / PAGE, config["page"])
@@ -158,14 +159,24 @@ def _new(
     )
 
 
-def _assign(study: Study, scrambled: Sequence[tuple[int, str]]) -> None:
-    """Give every rater a code and a session."""
+def _tokens(folder: Path, key: str) -> dict[str, str]:
+    """The tokens of the same study, if it is made once more: raters may have their links already."""
+    try:
+        study = load_study(folder)
+    except TraceBenchError:  # there is none, or it is damaged
+        return {}
+    return study.tokens if study.key == key else {}
+
+
+def _assign(study: Study, scrambled: Sequence[tuple[int, str]], tokens: Mapping[str, str]) -> None:
+    """Give every rater a code, a token and a session."""
     settings, key = study.settings, study.key
     shape = len(study.prompts), len(study.baselines), settings["raters"], settings["per_rater"]
     for rater, comparisons in enumerate(plan(*shape, key)):
         trials = screens(comparisons, study.methods, scrambled, settings["attention"], key, rater)
         study.trials[code_of(key, rater)] = trials
     study.raters = list(study.trials)
+    study.tokens = {rater: tokens.get(rater) or new_token() for rater in study.raters}
     if len(study.raters) < settings["raters"]:
         raise TraceBenchError("Two raters would get the same code: use another seed.")
 
@@ -179,5 +190,8 @@ def _tell(study: Study, folder: Path, config: Mapping[str, Any], say: Say) -> No
     say(f"Study {study.study_id}: {study.ours} against {', '.join(study.baselines)}.")
     say(f"{len(study.prompts)} prompts, {len(study.raters)} raters, {screens_each} screens for each.")
     say(f"For the raters: {folder / PAGE} (the whole folder; open index.html, or put it on any web server)")
-    say(f"Their codes and links: {folder / RATERS}")
-    say(f"Keep secret, they reveal the methods: {folder / STUDY}, {folder / ASSIGNMENT}")
+    say(f"Their links, one a rater; send each to its rater alone: {folder / RATERS}")
+    say(
+        f"Keep secret, they reveal methods and tokens: {folder / STUDY}, {folder / ASSIGNMENT}, "
+        f"{folder / RATERS}"
+    )

@@ -1,6 +1,7 @@
 """The raters' page: a self-contained index.html; only the clips are separate files.
 
-It holds prompts, opaque clip names and the screens of each rater's code, but nothing that reveals a method.
+It holds prompts, opaque clip names and the raters' sealed sessions, but nothing that reveals a method, a
+rater's code or, without the rater's token, a screen.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from evaluation.user_study.aspects import ASPECTS, CHOICES
 from evaluation.user_study.study import INSTRUCTED, Study
+from evaluation.user_study.tokens import name_of, seal
 from trace_bench.system.files import write_atomic
 
 ASSETS = Path(__file__).with_name("assets")
@@ -27,10 +29,21 @@ FORMAT = "trace_bench user study answers"
 def page_data(study: Study, return_to: str | None) -> dict[str, Any]:
     """The data for the page's script.
 
-    A screen is [prompt, left, right] as list indices; an instructed check adds the side.
+    A session holds the rater's code and screens. A screen is [prompt, left, right] as list indices; an
+    instructed check adds the side.
     """
     clips = sorted(clip.file for clip in study.clips.values())
     place = {name: i for i, name in enumerate(clips)}
+    sessions = {}
+    for rater, trials in study.trials.items():
+        screens = [
+            [t.prompt, place[study.clip(t.prompt, t.left)], place[study.clip(t.prompt, t.right)]]
+            + ([t.expected] if t.kind == INSTRUCTED else [])
+            for t in trials
+        ]
+        token = study.tokens[rater]
+        name = name_of(study.study_id, token)
+        sessions[name] = seal(study.study_id, token, {"rater": rater, "screens": screens})
     return {
         "format": FORMAT,
         "study": study.study_id,
@@ -39,14 +52,7 @@ def page_data(study: Study, return_to: str | None) -> dict[str, Any]:
         "choices": CHOICES,
         "prompts": [prompt["text"] for prompt in study.prompts],
         "clips": clips,
-        "raters": {
-            rater: [
-                [t.prompt, place[study.clip(t.prompt, t.left)], place[study.clip(t.prompt, t.right)]]
-                + ([t.expected] if t.kind == INSTRUCTED else [])
-                for t in trials
-            ]
-            for rater, trials in study.trials.items()
-        },
+        "sessions": dict(sorted(sessions.items())),  # in an order that says nothing
     }
 
 

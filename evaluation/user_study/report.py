@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from evaluation.results.markdown import plain
 from evaluation.results.names import display_names
 from evaluation.user_study.aspects import ASPECTS
+from trace_bench.system.text import one_line
 
 
 def markdown(result: Mapping[str, Any]) -> str:
     """One table per aspect."""
     names = display_names()["method"]
     ours = names.get(result["ours"], result["ours"])
-    head = ["Baseline", f"{ours} preferred", "Tie", "Baseline preferred", "Votes"]
+    head = ["Baseline", f"{plain(ours)} preferred", "Tie", "Baseline preferred", "Votes"]
     lines = []
     for aspect, agreed in zip(ASPECTS, result["agreement"], strict=True):
         alpha = agreed["alpha"]["value"]
@@ -42,6 +44,7 @@ def _cell(estimate: Mapping[str, float | None]) -> str:
 
 def _grid(head: list[str], body: list[list[str]]) -> list[str]:
     """Aligned Markdown; numbers right-aligned."""
+    body = [[plain(row[0]), *row[1:]] for row in body]
     widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = []
@@ -66,4 +69,4 @@ def summary(result: Mapping[str, Any]) -> list[str]:
         ]
     if raters["dropped"]:
         lines += [result["attention_rule"]]
-    return lines + [f"Dropped: {entry['rater']}, {entry['reason']}." for entry in raters["dropped"]]
+    return lines + [f"Dropped: {one_line(entry['rater'])}, {entry['reason']}." for entry in raters["dropped"]]

@@ -1,6 +1,7 @@
 """The study's key: what was shown to whom, under which name. It stays with the people who run the study.
 
-`study.json` holds settings, prompts, clips and rater codes; `assignment.csv` has a row per rater and screen.
+`study.json` holds settings, prompts, clips, and raters with their tokens; `assignment.csv` has a row per
+rater and screen.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ from typing import Any
 
 import pandas as pd
 
+from evaluation.results.csv_text import csv_text, read_csv
 from evaluation.user_study.ordering import digest
+from evaluation.user_study.tokens import ALPHABET
 from trace_bench.run_folder.reading import read_json
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic, write_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 STUDY, ASSIGNMENT, PAGE, CLIPS, RATERS = "study.json", "assignment.csv", "page", "clips", "raters.csv"
+_RESTORE = (
+    f"restore {STUDY} and {ASSIGNMENT}, which belong together, from a copy, or make another with study=NAME"
+)
 COMPARISON, INSTRUCTED, SCRAMBLED = "comparison", "instructed", "scrambled"
 COLUMNS = ["rater", "trial", "kind", "prompt", "left", "right", "expected"]
 
@@ -59,7 +65,8 @@ class Study:
     left_out: list[str]  # ids of prompts that lack a turntable of some method
     clips: dict[str, Clip]  # "<prompt index>/<method>"
     max_failed_checks: int
-    raters: list[str] = field(default_factory=list)  # codes
+    raters: list[str] = field(default_factory=list)  # codes, which name the raters in all files
+    tokens: dict[str, str] = field(default_factory=dict)  # rater -> secret
     trace_bench: str = ""
     assignment_sha256: str = ""
     schema_version: int = SCHEMA_VERSION
@@ -85,10 +92,9 @@ class Study:
 
 
 def code_of(key: str, rater: int, length: int = 6) -> str:
-    """A rater's code, without letters and digits that look alike."""
-    letters = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+    """A rater's code."""
     number = int(digest(key, "rater", rater), 16)
-    return "".join(letters[number // len(letters) ** i % len(letters)] for i in range(length))
+    return "".join(ALPHABET[number // len(ALPHABET) ** i % len(ALPHABET)] for i in range(length))
 
 
 def assignment_csv(study: Study) -> str:
@@ -97,7 +103,7 @@ def assignment_csv(study: Study) -> str:
         for rater, trials in study.trials.items()
         for i, t in enumerate(trials)
     ]
-    return pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n")
+    return csv_text(pd.DataFrame(rows, columns=COLUMNS))
 
 
 def save_study(study: Study, folder: Path) -> None:
@@ -107,8 +113,9 @@ def save_study(study: Study, folder: Path) -> None:
     write_atomic(folder / ASSIGNMENT, text)
     links = pd.DataFrame({"rater": study.raters})
     links["screens"] = [len(study.trials[rater]) for rater in study.raters]
-    links["link"] = [f"{PAGE}/index.html?rater={rater}" for rater in study.raters]
-    write_atomic(folder / RATERS, links.to_csv(index=False, lineterminator="\n"))
+    links["token"] = [study.tokens[rater] for rater in study.raters]
+    links["link"] = [f"{PAGE}/index.html#{study.tokens[rater]}" for rater in study.raters]
+    write_atomic(folder / RATERS, csv_text(links))
     content = asdict(study)
     del content["trials"]
     write_json(folder / STUDY, content)
@@ -125,7 +132,7 @@ def load_study(folder: Path) -> Study:
             f"There is no study in {folder}: make one with `python -m evaluation.user_study`, "
             "or choose an existing one with study=NAME."
         )
-    content = read_json(path)
+    content = read_json(path, _RESTORE)
     try:
         if content["schema_version"] != SCHEMA_VERSION:
             raise TraceBenchError(
@@ -134,10 +141,13 @@ def load_study(folder: Path) -> Study:
             )
         known = {f.name: content[f.name] for f in fields(Study) if f.name != "trials"}
         study = Study(**{**known, "clips": {name: Clip(**clip) for name, clip in known["clips"].items()}})
+        if set(study.tokens) != set(study.raters) or not all(
+            isinstance(t, str) for t in study.tokens.values()
+        ):
+            raise ValueError("not every rater has a token")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TraceBenchError(
-            f"{path} is not a valid study file ({type(error).__name__}: {error}): "
-            "make the study again with force=true."
+            f"{path} is not a valid study file ({type(error).__name__}: {error}): {_RESTORE}."
         ) from error
     study.trials = _load_trials(folder / ASSIGNMENT, study.assignment_sha256)
     return study
@@ -150,7 +160,7 @@ def _load_trials(path: Path, sha256: str) -> dict[str, list[Trial]]:
             f"{path} does not belong to the {STUDY} next to it: "
             "restore the two files that were written together."
         )
-    frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    frame = read_csv(io.StringIO(text))
     trials: dict[str, list[Trial]] = {}
     for row in frame.itertuples(index=False):
         trials.setdefault(row.rater, []).append(

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from evaluation.results.csv_text import read_csv
 from evaluation.user_study.answers import Answers
 from evaluation.user_study.aspects import ASPECT_IDS, CHOICES, SIDES
 from evaluation.user_study.attention import EMPTY, FAILED, PASSED, verdict
 from evaluation.user_study.study import COMPARISON, Study
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import UNREADABLE, TraceBenchError
 
 VOTES = "user_study.csv"
 COLUMNS = [
@@ -48,10 +49,10 @@ def read_votes(path: Path) -> pd.DataFrame:
     Raises: TraceBenchError for an invalid file or invalid rows; the message names the first such row.
     """
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame = read_csv(path)
     except FileNotFoundError:
         raise TraceBenchError(f"There is no file {path}: set votes=FILE to a CSV of judgements.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise TraceBenchError(
             f"{path} cannot be read as CSV ({error}): see docs/user_study.md for its columns."
         ) from error

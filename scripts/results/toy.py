@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from evaluation.results.aggregate import COST, Cell, Panel, Row, method_table, order_methods, panels
+from evaluation.results.aggregate import (
+    COST,
+    Cell,
+    Panel,
+    Row,
+    method_table,
+    on_same_prompts,
+    order_methods,
+    panels,
+)
 from evaluation.results.bootstrap import paired_difference
 from evaluation.results.collect import Results
 from evaluation.results.names import display_names
@@ -205,12 +214,12 @@ def _differences(rows: Mapping[str, Row]) -> str:
     """How many pairs of methods the prompts tell apart by IoU, and whether the best is one."""
     iou = {method: _cell(row, "iou") for method, row in rows.items()}
     gaps = {
-        frozenset(pair): paired_difference(iou[pair[0]].by_prompt, iou[pair[1]].by_prompt)
+        frozenset(pair): paired_difference(*on_same_prompts(iou[pair[0]], iou[pair[1]]))
         for pair in combinations(iou, 2)
     }
     undecided = sum(not gap.decided for gap in gaps.values())
     best, second = sorted(iou, key=lambda method: -iou[method].mean)[:2]
-    lead = paired_difference(iou[best].by_prompt, iou[second].by_prompt)
+    lead = paired_difference(*on_same_prompts(iou[best], iou[second]))
     names = [LABELS[method].partition(" (")[0] for method in (best, second)]
     verdict = "excludes" if lead.decided else "includes"
     return paragraph(

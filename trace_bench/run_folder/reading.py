@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trace_bench.run_folder.manifest import Manifest, RunIdentity
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import UNREADABLE, TraceBenchError
 
 CAMERA_KEYS = ("elevation_deg", "azimuth_deg", "distance", "fovy_deg", "width", "height", "c2w")
 AGAIN = "repeat the run with force=true"
@@ -76,14 +76,15 @@ def of_asset(run: Run) -> tuple[RunIdentity, str]:
     return run.identity, run.manifest.asset
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; if it is missing or broken, an error that names it."""
+def read_json(path: Path, advice: str = AGAIN) -> Any:
+    """The content of a JSON file; if it is missing or broken, an error that names it and gives the advice."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise TraceBenchError(f"{path} is missing: {AGAIN}.") from None
-    except (OSError, ValueError) as error:
-        raise TraceBenchError(f"{path} cannot be read as JSON ({error}): {AGAIN}.") from error
+        raise TraceBenchError(f"{path} is missing: {advice}.") from None
+    except (OSError, *UNREADABLE) as error:
+        said = str(error) or type(error).__name__
+        raise TraceBenchError(f"{path} cannot be read as JSON ({said}): {advice}.") from error
 
 
 def natural(text: str) -> tuple[int, int, str]:

@@ -142,6 +142,12 @@ def _read(name: str, spec: Mapping[str, Any]) -> tuple[bytes, str]:
     folder, url = spec.get("folder"), spec.get("url")
     path = Path(folder or ".", spec["file"]).expanduser()
     if url and not folder:
+        if not isinstance(spec.get("sha256"), str):
+            raise TraceBenchError(
+                f"prompt_set={name} has a url, but no sha256: add prompt_set.sha256=..., as `sha256sum` "
+                "prints it for "
+                "the file, or download the file and set prompt_set.folder=... to its folder."
+            )
         path = cache_dir() / "prompts" / f"{spec['sha256'][:16]}-{Path(spec['file']).name}"
         if not path.is_file():
             _fetch(name, url, spec["sha256"], path)

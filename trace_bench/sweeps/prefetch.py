@@ -28,6 +28,7 @@ from trace_bench.system.cache import cache_dir
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.model_files import PACKAGED, file_sha256, missing_file, resolve
+from trace_bench.system.text import one_line
 
 CONFIGS = ["*/*.json", "*/*.txt", "model_index.json"]
 NOT_LOADED = ("feature_extractor", "image_encoder", "image_processor", "safety_checker")
@@ -109,6 +110,17 @@ def fetch_judge(name: str) -> str:
         )
         raise TraceBenchError(f"There is no metric {name!r}; use one of {known}.")
     spec: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        return _download(spec)
+    except Exception as error:
+        raise TraceBenchError(
+            f"The weights of the metric {name} could not be downloaded ({type(error).__name__}: "
+            f"{one_line(str(error), 200)}); run the command again, on a machine with network access."
+        ) from error
+
+
+def _download(spec: Mapping[str, Any]) -> str:
+    """Download what a metric's YAML names; its paths."""
     models = (spec.get("models") or {}).values()
     fetched = [_open_clip(m["model"], m["pretrained"]) for m in models if m.get("pretrained")]
     if spec.get("repo") and spec.get("file"):

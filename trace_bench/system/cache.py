@@ -1,6 +1,7 @@
 """The cache for everything that is computed or downloaded once."""
 
 import hashlib
+import http.client
 import json
 import os
 import urllib.request
@@ -49,11 +50,16 @@ def fetch(url: str, sha256: str | None, path: Path) -> None:
     """Download `url` to `path`; the URL comes from our own YAML.
 
     Raises:
-        OSError: the download failed; includes URLError and TimeoutError.
-        ValueError: its content has a different SHA-256; nothing is written.
+        OSError: the download failed or was cut off; includes URLError and TimeoutError.
+        ValueError: there is no SHA-256, or its content has a different one; nothing is written.
     """
-    with urllib.request.urlopen(url, timeout=30) as response:
-        data = response.read()
+    if not sha256:
+        raise ValueError("a download needs its sha256, and none is given")
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            data = response.read()
+    except http.client.HTTPException as error:  # IncompleteRead and others are no OSError
+        raise OSError(f"the download broke off: {type(error).__name__}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError("sha256 differs")
     path.parent.mkdir(parents=True, exist_ok=True)

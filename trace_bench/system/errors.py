@@ -3,3 +3,7 @@
 
 class TraceBenchError(Exception):
     """A user error; its message says in one sentence what is wrong, where, and how to fix it."""
+
+
+#: What parsing a damaged or hostile file raises besides OSError: wrong syntax, too deep, too large.
+UNREADABLE = (ValueError, RecursionError, MemoryError, OverflowError)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trace_bench.system.cache import cache_dir, keep
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import UNREADABLE, TraceBenchError
 
 PACKAGED = "pkg://"
 
@@ -44,11 +44,10 @@ def resolve(repo: str, revision: str | None, patterns: list[str]) -> Path:
 
 def _from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+    except Exception as error:  # a download that breaks off raises whatever the HTTP library has
         mirror = MIRRORS.get(repo)
         others = (
             f" (the original was withdrawn; {mirror} has the same files)" if mirror else _mirror_note(repo)
@@ -109,7 +108,15 @@ def scheduler_config(folder: Path) -> dict[str, Any]:
     path = folder / "scheduler_config.json"
     if not path.is_file():
         raise TraceBenchError(f"{path} is missing; use a folder in Stable Diffusion's format.")
-    return json.loads(path.read_text())
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, *UNREADABLE) as error:
+        raise TraceBenchError(
+            f"{path} cannot be read as JSON ({error}); download the model again."
+        ) from error
+    if not isinstance(config, dict):
+        raise TraceBenchError(f"{path} is not a scheduler's config; download the model again.")
+    return config
 
 
 def model_files(folder: Path) -> list[Path]:

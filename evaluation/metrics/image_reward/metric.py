@@ -57,6 +57,7 @@ class ImageReward(Metric):
         self.repo, self.file, self.revision, self.download = repo, file, revision, download
         self.views, self.batch_size, self.device = views, batch_size, device
         self.skip_priors, self.official_python = tuple(skip_priors), official_python
+        self.left_out = f"metrics.image_reward.skip_priors has their prior ({', '.join(self.skip_priors)})"
         self._missing: MetricUnavailable | None = None
 
     def applies(self, run: Run) -> bool:

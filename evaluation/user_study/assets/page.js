@@ -158,14 +158,15 @@ function build() {
 }
 
 function start(code) {
-  const rater = code.trim().toUpperCase();
-  if (!Object.hasOwn(data.raters, rater)) {
-    $("code-error").textContent = rater ? `${rater} is not a code of this study: please check it.` : "Please enter your code.";
+  const token = tokenOf(code);
+  if (!unseal(data, token)) {
+    $("code-row").hidden = false;
+    $("code-error").textContent = token ? `${token} is not a code of this study: please check it.` : "Please enter your code.";
     $("code").setAttribute("aria-invalid", "true");
     $("code").focus();
     return;
   }
-  session = new Session(data, rater);
+  session = new Session(data, token);
   session.keep();
   if (session.finished) finish();
   else drawScreen();
@@ -197,7 +198,8 @@ addEventListener("storage", onStorage);
 addEventListener("beforeunload", (event) => {
   if (session && !session.keeps && session.count) event.preventDefault();
 });
-const given = new URLSearchParams(location.search).get("rater");
-$("code").value = given ?? "";
-$("code-row").hidden = !!given && Object.hasOwn(data.raters, given.trim().toUpperCase());
+addEventListener("hashchange", () => location.reload()); // another rater's link
+const given = location.hash.slice(1); // never sent to a server
+$("code").value = given;
+$("code-row").hidden = !!unseal(data, tokenOf(given));
 show("intro");

@@ -1,9 +1,28 @@
-// A rater's answers: stored in localStorage, downloaded as a file.
+// The session of a rater's token, unsealed; null if the page has none (evaluation/user_study/tokens.py seals them).
+function unseal(data, token) {
+  const box = data.sessions[sha256(["name", data.study, token].join("\n")).slice(0, 24)];
+  if (!box) return null;
+  const bytes = box.match(/../g).map((pair) => parseInt(pair, 16));
+  for (let at = 0; at < bytes.length; at += 32) {
+    const key = sha256(["box", data.study, token, at / 32].join("\n"));
+    for (let i = 0; i < 32 && at + i < bytes.length; i++) bytes[at + i] ^= parseInt(key.slice(2 * i, 2 * i + 2), 16);
+  }
+  return JSON.parse(new TextDecoder().decode(new Uint8Array(bytes)));
+}
+
+// The token that somebody typed or pasted, in whatever case and grouping.
+function tokenOf(text) {
+  return text.toUpperCase().replace(/[^0-9A-Z]/g, "").match(/.{1,5}/g)?.join("-") ?? "";
+}
+
+// A rater's answers: stored in localStorage, downloaded as a file that is signed with the rater's token.
 class Session {
-  constructor(data, rater) {
+  constructor(data, token) {
+    const { rater, screens } = unseal(data, token);
     this.data = data;
+    this.token = token;
     this.rater = rater;
-    this.trials = data.raters[rater];
+    this.trials = screens;
     this.key = `trace_bench/user_study/${data.study}/${rater}`;
     this.keeps = true;
     const random = crypto.getRandomValues(new Uint8Array(8));
@@ -50,8 +69,8 @@ class Session {
     return this.count === this.trials.length;
   }
 
-  // The file's content. The checksum reveals damaged or edited files; evaluation/user_study/answers.py computes
-  // the same one.
+  // The file's content. The signature shows that it is this rater's and was not edited;
+  // evaluation/user_study/answers.py computes the same one.
   file() {
     const ids = this.data.aspects.map((aspect) => aspect.id);
     const answers = this.trials.flatMap(([, left, right], trial) => this.answered(trial) ? [{
@@ -63,7 +82,7 @@ class Session {
     }] : []);
     const head = {
       format: this.data.format,
-      schema_version: 1,
+      schema_version: 2,
       study: this.data.study,
       rater: this.rater,
       session: this.state.session,
@@ -75,7 +94,8 @@ class Session {
       Object.values(head).join("|"),
       ...answers.map((a) => [a.trial, a.left, a.right, ...ids.map((id) => a.choices[id]), a.ms].join("|")),
     ];
-    return { ...head, answers, checksum: sha256(lines.join("\n")) };
+    const signature = sha256(["signature", this.token, sha256(lines.join("\n"))].join("\n"));
+    return { ...head, answers, signature };
   }
 
   download() {

@@ -170,3 +170,72 @@ def test_a_missing_file_and_a_missing_argument(command, tmp_path):
     assert "There is no file" in command(COMMAND, "mode=elo", f"comparisons={tmp_path / 'no.json'}")[2]
     assert "add comparisons=FILE" in command(COMMAND, "mode=elo")[2]
     assert "mode=else is unknown" in command(COMMAND, "mode=else")[2]
+
+
+# --- names that are not what they seem -------------------------------------------------------------------
+
+FROZEN = {"dreamfusion": 1000.0, "magic3d": 1100.0, "prolific_dreamer": 1200.0}
+
+
+def against(*opponents, name="mine"):
+    return [
+        {"m1": name, "m2": opponent, "result": (-1, 1)[i % 2]} for opponent in opponents for i in range(4)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("dreamfusoin", "dreamfusion"), ("dreamfusio", "dreamfusion"), ("DreamFusion", "dreamfusion"),
+        ("magic-3d", "magic3d"), ("prolificdreamer", "prolific_dreamer"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_opponent_is_refused_with_the_nearest_name(elo, wrong, meant):
+    for opponents in ([wrong, *FROZEN], [wrong, "magic3d"]):
+        code, _, err = elo({"0": against(*opponents)}, {"0": FROZEN})
+        assert code == 2
+        assert f"no score of {wrong!r}; did you mean {meant!r}" in err
+        assert err.count("\n") == 1
+
+
+def test_a_misspelt_opponent_among_games_of_the_others_is_refused(elo):
+    records = against("magic3d") + against("dreamfusoin", name="magic3d")
+    assert "did you mean 'dreamfusion'" in elo({"0": records}, {"0": FROZEN})[2]
+
+
+@pytest.mark.parametrize("name", ["mine", "magic3d_v2", "dreamfusion2", "trace"])
+def test_a_new_contestant_may_be_called_like_an_old_one(elo, name):
+    code, found, err = elo({"0": against("magic3d", "dreamfusion", name=name)}, {"0": FROZEN})
+    assert code == 0, err
+    assert found["scores"]["0"][name] is not None
+
+
+@pytest.mark.parametrize(
+    ("games", "scores"),
+    [
+        (["0", "[0] Text-Asset Alignment"], ["0"]),
+        (["text_asset_alignment", "0"], ["0"]),
+        (["0"], ["0", "[0] Text-Asset Alignment"]),
+    ],
+)
+def test_a_criterion_under_two_keys_is_refused(elo, games, scores):
+    files = dict.fromkeys(games, against("magic3d")), dict.fromkeys(scores, FROZEN)
+    code, _, err = elo(*files)
+    assert code == 2
+    assert "has the criterion text_asset_alignment twice, as " in err
+
+
+def test_a_key_that_is_there_twice_is_refused(elo):
+    records = json.dumps(against("magic3d"))
+    assert "the key '0' is there twice" in elo(f'{{"0": {records}, "0": {records}}}', {"0": FROZEN})[2]
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 20000, '{"0": ' * 20000, "1" * 5000, '{"0": [{"m1": "a", "m2": "b", "result": 1e999}]}']
+)
+def test_hostile_files_are_refused_in_one_sentence(elo, text):
+    for files in ((text, None), ({"0": against("magic3d")}, text)):
+        code, _, err = elo(*files)
+        assert code == 2
+        assert err.count("\n") == 1
+        assert ".json" in err

@@ -36,7 +36,7 @@ def test_what_is_read(text, expected):
     "text",
     [
         "", "   \n", "1 2", "1 2 3 1", "1 2 4", "0 1 2", "123", "1 2 three", "I say 1 2 3", "1 2 3 (left)",
-        "1 2 3\nThank you!", "1. 2. 3.", "1-2-3", "１ ２ ３", "1 2 3 or 3 2 1", "Final answer: unclear",
+        "1. 2. 3.", "1-2-3", "１ ２ ３", "1 2 3 or 3 2 1", "Final answer: unclear",
         "1\n2\n3", '"1 2 3"', "-1 2 3", "Final answer: 1 2 3 Final answer: 3 2 1", "x: 1 2 3", "-1 2 3 4",
     ],
 )  # fmt: skip

@@ -151,3 +151,13 @@ def test_a_shard_that_is_none_is_refused(outputs, command, shard):
     code, _, err = command("score", f"shard={shard}")
     assert code == 2
     assert err == f"shard={shard} is invalid: use i/n with 1 <= i <= n, such as shard=2/4.\n"
+
+
+def test_why_a_metric_left_runs_out_is_told(outputs, command):
+    draw(write_run(outputs[0], prompt="a corgi", prior="sd21"), "a red cube", views=4)
+    _, out, _ = command("score", "metric=[ground_truth,image_reward]")
+    assert (
+        "image_reward: 0 scored, 0 up to date, of 4 finished runs; 3 left out, because "
+        "metrics.image_reward.skip_priors has their prior (tiny)" in out
+    )
+    assert "1 left out, because only toy prompts with several views have a known truth" in out

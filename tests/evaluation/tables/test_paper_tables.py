@@ -138,10 +138,23 @@ def test_a_file_of_another_version_is_named(tmp_path):
     preferences(tmp_path)
     study = tmp_path / "user_study" / "s1" / "preferences.json"
     study.write_text('{"schema_version": 1}')
-    assert collect(tmp_path, {}).problems == [
-        f"{elo} has schema_version 2, but 1 is required: write it again.",
-        f"{study} has schema_version 1, but 2 is required: write it again.",
+    problems = collect(tmp_path, {}).problems
+    assert [problem.partition(": ")[0] for problem in problems] == [
+        f"{elo} has schema_version 2, but 1 is required",
+        f"{study} has schema_version 1, but 2 is required",
     ]
+    assert "paid answers are kept" in problems[0]
+    assert "the raters' answers are kept" in problems[1]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 99999, "[1]", '{"schema_version": 1, "judge": null}'])
+def test_a_damaged_file_is_named_with_what_helps(tmp_path, text):
+    elo = elo_file(tmp_path, [])
+    elo.write_text(text)
+    (problem,) = collect(tmp_path, {}).problems
+    assert problem.startswith(str(elo))
+    assert "run `python -m evaluation.gpteval3d` again" in problem
+    assert "force=true" not in problem
 
 
 def test_preferences_stand_beside_the_printed_ones(tmp_path):

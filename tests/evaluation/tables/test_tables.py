@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,9 @@ def test_a_mean_over_an_incomplete_set_is_a_dash(tmp_path, count, expected):
     assert column(methods, "iou")[0] == ("— (3/110)" if count == 110 else "0.500 ± 0.000")
     assert ranks(methods, "iou") == [0, 0]  # nobody wins against a dash
     assert column(prompts, "iou") == ["0.500", "0.900", "0.500", "0.900", "0.500"]
+    why = "— (n/N): only n of N prompts have a value, so no mean is shown; prompts-toy-tiny has"
+    for table in (methods, all_tables(tmp_path)[2]):  # the cost table too
+        assert sum(note.startswith(why) for note in table.notes) == 1
     frame = pd.read_csv(pd.io.common.StringIO(formats.csv(formats.grid(methods))))
     assert pd.isna(frame["iou_mean"][1])
     assert frame["iou_n"][1] == 2
@@ -309,3 +313,40 @@ def test_tables_need_neither_torch_nor_the_toy_world():
     program = f"import sys, {modules}; print({heavy} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
+
+
+def janus_runs(root, methods=("sds", "vsd"), prompts=8):
+    """The Janus number of prompt i is 0.1 i for the first method and 0.1 i + 0.2 for the second.
+
+    The first lacks the run of prompt 2, the second of prompt 5. Neither object has a front, so both means are
+    complete.
+    """
+    for m, method in enumerate(methods):
+        for i in range(prompts):
+            if i == (2, 5)[m]:
+                continue
+            folder = write_run(root, method=method, prompt_id=str(i), prompt=f"prompt {i}", count=prompts)
+            has_front = i not in (2, 5)
+            write_score(folder, TRUTH, iou=0.5, janus=0.1 * i + 0.2 * m if has_front else None)
+            if not has_front:
+                path = folder / "scores" / "ground_truth.json"
+                path.write_text(json.dumps(json.loads(path.read_text()) | {"inapplicable": ["janus"]}))
+
+
+def test_differences_pair_by_prompt(tmp_path):
+    """By position, prompt 3 of one row would meet prompt 2 of the other."""
+    janus_runs(tmp_path)
+    methods, _ = tables(tmp_path)
+    assert column(methods, "janus") == ["0.35 ± 0.27", "0.55 ± 0.27"]
+    assert any("Janus −0.20 [−0.20, −0.20]" in note for note in methods.notes)
+
+
+def test_rows_of_different_length_are_no_error(tmp_path):
+    """One row has a run of the prompt without a front, the other has none: 8 and 7 values."""
+    janus_runs(tmp_path)
+    folder = write_run(tmp_path, method="sds", prompt_id="2", prompt="prompt 2", count=8)
+    write_score(folder, TRUTH, iou=0.5, janus=None)
+    path = folder / "scores" / "ground_truth.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"inapplicable": ["janus"]}))
+    methods, _ = tables(tmp_path)
+    assert any("Janus −0.20 [−0.20, −0.20]" in note for note in methods.notes)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from run_folders import write_run
 
-from evaluation.user_study.answers import checksum
+from evaluation.user_study.answers import signed_text
 from evaluation.user_study.aspects import ASPECT_IDS
 from evaluation.user_study.page import FORMAT
 from evaluation.user_study.scramble import write_film
 from evaluation.user_study.study import INSTRUCTED, SCRAMBLED, Study, Trial
+from evaluation.user_study.tokens import sign
 
 PROMPTS = ("a red cube", "a blue torus", "a <!-- <script> & '<b>duck", "a green cone")
 METHODS = ("trace", "sds", "vsd")
@@ -68,6 +69,7 @@ def answer_file(
     upto: int | None = None,
     session: str = "ab12",
     head: Mapping[str, Any] | None = None,
+    token: str | None = None,
 ) -> Path:
     """What the page downloads."""
     answers = [
@@ -82,7 +84,7 @@ def answer_file(
     ]
     content = {
         "format": FORMAT,
-        "schema_version": 1,
+        "schema_version": 2,
         "study": study.study_id,
         "rater": rater,
         "session": session,
@@ -92,5 +94,6 @@ def answer_file(
         "answers": answers,
     } | dict(head or {})
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content | {"checksum": checksum(content)}))
+    signature = sign(token or study.tokens.get(content["rater"], ""), signed_text(content))
+    path.write_text(json.dumps(content | {"signature": signature}))
     return path

@@ -12,6 +12,7 @@ from study_folders import answer_file, attentive
 
 from evaluation.user_study.aspects import ASPECT_IDS
 from evaluation.user_study.study import COMPARISON, INSTRUCTED, SCRAMBLED
+from evaluation.user_study.tokens import new_token
 from evaluation.user_study.votes import COLUMNS
 from trace_bench import __version__
 
@@ -262,13 +263,28 @@ def negative_time(content):
     content["answers"][0]["ms"] = -5
 
 
+def endless_time(content):
+    content["answers"][0]["ms"] = 10**400
+
+
+def no_signature(content):
+    content["signature"] = None
+
+
+def old_checksum(content):
+    content["checksum"] = content.pop("signature")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (foreign, "belongs to study 0123456789ab, not "),
-        (flip, "was changed after it was saved"),
-        (fewer, "was changed after it was saved"),
-        (other_rater, "was changed after it was saved"),
+        (flip, "is not signed with the token of rater"),
+        (fewer, "is not signed with the token of rater"),
+        (other_rater, "is by AAAAAA, who is not a rater"),
+        (no_signature, "is not a valid answer file"),
+        (old_checksum, "is not a valid answer file"),
+        (endless_time, "is not a valid answer file"),
         (other_choice, "is not a valid answer file"),
         (no_answers, "is not a valid answer file"),
         (negative_time, "is not a valid answer file"),
@@ -285,8 +301,8 @@ def test_foreign_and_tampered_files_are_refused_in_one_sentence(made, sent, take
     assert preferences(folder)["raters"]["answered"] == 1  # the good one was taken
 
 
-def test_a_forged_checksum_does_not_help(made, sent, take):
-    """Screens, clips and codes are checked against the key, even with a valid checksum."""
+def test_a_signature_is_not_enough(made, sent, take):
+    """Screens, clips and codes are checked against the key, even with a valid signature."""
     folder, study = made
     other = study.raters[3]
     answer_file(sent / "code.json", study, study.raters[0], attentive(), head={"rater": "AAAAAA"})
@@ -305,6 +321,47 @@ def test_a_forged_checksum_does_not_help(made, sent, take):
     assert re.search(rf"swap\.json answers a screen \d+ that rater {other} was not given", err)
     assert "twice.json answers screen 0 twice" in err
     assert not (folder / "preferences.json").exists()
+
+
+def forged(path, study, rater, token, **more):
+    """What somebody sends who knows the page and a rater's code, but not the token."""
+    return answer_file(path, study, rater, attentive("sds"), session="evil", token=token, **more)
+
+
+@pytest.mark.parametrize("order", ["before", "after", "same"])
+def test_a_forged_file_is_refused_and_does_not_block_the_real_one(made, sent, take, order):
+    folder, study = made
+    rater, other = study.raters[:2]
+    token = study.tokens[other]  # a rater who plays another one
+    forged(sent / "a.json", study, rater, token)
+    if order != "same":
+        code, out, err = take()
+        assert code == 1
+        assert "0 raters added" in out
+        assert f"a.json is not signed with the token of rater {rater}" in err
+    if order == "after":
+        (sent / "a.json").unlink()
+    answer_file(sent / "b.json", study, rater, attentive())
+    _, out, _ = take()
+    assert "1 raters added" in out
+    assert json.loads((folder / "answers" / f"{rater}.json").read_text())["session"] == "ab12"
+    if order == "after":
+        forged(sent / "c.json", study, rater, new_token(), head={"saved": "2099-01-01T00:00:00.000Z"})
+        assert "0 raters added, 0 updated, 1 unchanged" in take()[1]
+    assert {row["percent"]["ours"]["value"] for row in preferences(folder)["rows"]} == {100.0}
+
+
+def test_a_forged_file_among_the_imported_ones_is_named_and_counts_for_nothing(made, sent, take, call):
+    folder, study = made
+    answer_file(sent / "b.json", study, study.raters[1], attentive())
+    forged(folder / "answers" / f"{study.raters[0]}.json", study, study.raters[0], new_token())
+    code, _, err = take()
+    assert code == 1
+    assert err.count(f"{study.raters[0]}.json is not signed") == 1
+    assert preferences(folder)["raters"]["answered"] == 1
+    answer_file(sent / "a.json", study, study.raters[0], attentive())
+    assert take()[0] == 0  # the real one takes its place
+    assert preferences(folder)["raters"]["answered"] == 2
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", '{"format": "other"}', "\x00\x01", '"a"', "[" * 5000])

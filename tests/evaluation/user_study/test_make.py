@@ -17,6 +17,7 @@ from study_folders import METHODS, PROMPTS, film, write_runs
 
 from evaluation.user_study.scramble import read_film, scramble, write_film, write_scrambled
 from evaluation.user_study.study import load_study
+from evaluation.user_study.tokens import name_of, unseal
 
 INLINE = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 
@@ -53,7 +54,10 @@ def test_clips_are_the_turntables_of_the_prompts_that_the_page_shows(made, tmp_p
     data = page_data(folder)
     assert data["prompts"] == list(PROMPTS)
     for rater, trials in study.trials.items():
-        for screen, trial in zip(data["raters"][rater], trials, strict=True):
+        token = study.tokens[rater]
+        session = unseal(study.study_id, token, data["sessions"][name_of(study.study_id, token)])
+        assert session["rater"] == rater
+        for screen, trial in zip(session["screens"], trials, strict=True):
             assert screen[0] == trial.prompt
             for place, name in zip(screen[1:3], (trial.left, trial.right), strict=True):
                 clip = folder / "page" / "clips" / data["clips"][place]
@@ -84,6 +88,41 @@ def test_the_page_does_not_tell_the_methods(made):
     assert page_data(folder)["clips"] == sorted(names)
 
 
+def test_the_page_tells_no_rater_anything_about_another(made):
+    """Neither codes nor tokens nor screens; and a token opens one session."""
+    folder, study = made
+    text = (folder / "page" / "index.html").read_text(encoding="utf-8")
+    data = page_data(folder)
+    assert set(study.tokens) == set(study.raters)
+    assert len(set(study.tokens.values())) == 6
+    for rater, token in study.tokens.items():
+        assert re.fullmatch(r"([2-9A-HJ-NP-Z]{5}-){3}[2-9A-HJ-NP-Z]{5}", token)
+        assert rater not in text
+        assert token not in text
+        assert token.replace("-", "") not in text
+    assert '"screens"' not in text
+    assert set(data) == {"format", "study", "return_to", "aspects", "choices", "prompts", "clips", "sessions"}
+    mine, other = (study.tokens[rater] for rater in study.raters[:2])
+    box = data["sessions"][name_of(study.study_id, other)]
+    with pytest.raises(ValueError):  # noqa: PT011  whatever of JSON or UTF-8 is wrong with noise
+        unseal(study.study_id, mine, box)
+    assert list(data["sessions"]) == sorted(data["sessions"])  # not in the order of raters.csv
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 9999, '{"schema_version": 3}', '{"schema_version": 3, "clips": 5}']
+)
+def test_a_damaged_study_is_to_be_restored(made, call, text):
+    folder, _ = made
+    (folder / "study.json").write_text(text)
+    for overrides in (["mode=results"], ["mode=import", f"answers={folder}"], []):
+        code, _, err = call(*overrides)
+        assert code == 2
+        assert "study.json" in err
+        assert "restore study.json and assignment.csv" in err
+        assert "force" not in err
+
+
 def test_the_page_loads_nothing_from_elsewhere(made):
     folder, _ = made
     text = (folder / "page" / "index.html").read_text(encoding="utf-8")
@@ -104,9 +143,16 @@ def test_the_same_study_from_the_same_runs(made, call):
     before = tree(folder)
     assert call()[0] == 0  # once more: nothing changes
     assert tree(folder) == before
-    shutil.rmtree(folder)
-    assert call()[0] == 0  # and anew
+    assert call("force=true")[0] == 0  # made once more: links that were sent stay valid
     assert tree(folder) == before
+    shutil.rmtree(folder)
+    assert call()[0] == 0  # and anew: only the tokens are others, since they are random
+    again = tree(folder)
+    changed = {"study.json", "raters.csv", "page/index.html"}
+    assert {name for name in before if before[name] != again[name]} == changed
+    first, second = (json.loads(files["study.json"]) for files in (before, again))
+    assert first | {"tokens": None} == second | {"tokens": None}
+    assert not set(first["tokens"].values()) & set(second["tokens"].values())
 
 
 def test_another_seed_is_another_study(made, call, tmp_path):
@@ -122,7 +168,7 @@ def test_raters_csv_gives_each_a_link(made):
     folder, study = made
     links = pd.read_csv(folder / "raters.csv")
     assert list(links["rater"]) == study.raters
-    assert list(links["link"]) == [f"page/index.html?rater={rater}" for rater in study.raters]
+    assert list(links["link"]) == [f"page/index.html#{study.tokens[rater]}" for rater in study.raters]
     assert set(links["screens"]) == {8}
 
 
@@ -273,10 +319,10 @@ def test_the_two_halves_of_the_key_belong_together(made, call):
 def test_a_study_of_an_older_schema_is_refused(made, call):
     folder, _ = made
     path = folder / "study.json"
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 2'))
     code, _, err = call("mode=results")
     assert code == 2
-    assert "study.json has schema_version 1, but 2 is required" in err
+    assert "study.json has schema_version 2, but 3 is required" in err
 
 
 # --- the scrambled clip ----------------------------------------------------------------------------------

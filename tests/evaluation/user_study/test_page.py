@@ -88,13 +88,18 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 def study(made):
     folder, study = made
     return SimpleNamespace(
-        url=(folder / "page" / "index.html").as_uri(), key=study, rater=study.raters[0], folder=folder
+        url=(folder / "page" / "index.html").as_uri(),
+        key=study,
+        rater=study.raters[0],
+        token=study.tokens[study.raters[0]],
+        folder=folder,
     )
 
 
-def begin(context, url, rater):
+def begin(context, url, token):
     page = context.new_page()
-    page.goto(f"{url}?rater={rater}")
+    page.goto(f"{url}#{token}")
+    assert page.locator("#code-row").is_hidden()
     page.get_by_role("button", name="Start").click()
     page.locator("#task").wait_for()
     return page
@@ -135,7 +140,7 @@ def test_a_session_by_keyboard_ends_in_a_file_that_is_imported(context, study, s
     page = context.new_page()
     page.goto(study.url if how == "file" else served)
     page.keyboard.press("Tab")
-    page.keyboard.type(study.rater.lower())
+    page.keyboard.type(study.token.lower().replace("-", " "))
     page.keyboard.press("Enter")
     page.locator("#task").wait_for()
     trials = study.key.trials[study.rater]
@@ -162,7 +167,7 @@ def test_a_session_by_keyboard_ends_in_a_file_that_is_imported(context, study, s
 
 
 def test_answers_survive_a_reload_and_can_be_had_at_any_time(context, study, tmp_path):
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     answer(page, "left")
     answer(page, "right")
     page.keyboard.press("4")  # one question of the third screen
@@ -192,32 +197,41 @@ def test_a_browser_that_keeps_nothing_says_so(context, study):
     context.add_init_script(
         "Object.defineProperty(window, 'localStorage', {get() { throw new Error('no'); }})"
     )
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     assert page.locator("#storage").is_visible()
     answer(page, "left")
     assert page.locator("#count").inner_text() == "Screen 2 of 8"
 
 
 def test_raters_do_not_share_answers(context, study):
-    answer(begin(context, study.url, study.rater), "left")
-    page = begin(context, study.url, study.key.raters[1])
+    answer(begin(context, study.url, study.token), "left")
+    page = begin(context, study.url, study.key.tokens[study.key.raters[1]])
+    assert page.locator("#count").inner_text() == "Screen 1 of 8"
+
+
+def test_a_link_to_another_rater_opens_that_session(context, study):
+    page = begin(context, study.url, study.token)
+    answer(page, "left")
+    other = study.key.raters[1]
+    page.evaluate(f"location.hash = '{study.key.tokens[other]}'")
+    page.get_by_role("button", name="Start").click()
     assert page.locator("#count").inner_text() == "Screen 1 of 8"
 
 
 def test_a_wrong_code_is_said_and_can_be_mended(context, study):
     page = context.new_page()
-    page.goto(f"{study.url}?rater=WRONG")
+    page.goto(f"{study.url}#WRONG")
     page.get_by_role("button", name="Start").click()
     assert "WRONG is not a code of this study" in page.get_by_role("alert").first.inner_text()
     assert page.evaluate("document.activeElement.id") == "code"
     assert page.locator("#code").get_attribute("aria-invalid") == "true"
-    page.get_by_label("Your code").fill(f" {study.rater.lower()} ")
+    page.get_by_label("Your code").fill(f" {study.token.lower()} ")
     page.keyboard.press("Enter")
     assert page.locator("#task").is_visible()
 
 
 def test_next_waits_for_all_three_and_leads_to_what_is_missing(context, study):
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     page.locator("#consistency-left").check()
     assert page.locator("#next").get_attribute("aria-disabled") == "true"
     assert page.locator("#hint").inner_text() == "2 questions to answer"
@@ -230,7 +244,7 @@ def test_next_waits_for_all_three_and_leads_to_what_is_missing(context, study):
 
 
 def test_turntables_play_in_step_over_several_turns(context, study):
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     wait_playing(page)
     worst = page.evaluate(
         """() => new Promise((resolve) => {
@@ -252,7 +266,7 @@ def test_turntables_play_in_step_over_several_turns(context, study):
 
 
 def test_pause_turn_and_go_on(context, study):
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     wait_playing(page)
     page.keyboard.press("p")
     assert page.get_by_role("button", name="Play").is_visible()
@@ -277,7 +291,7 @@ def test_films_of_different_lengths_turn_together(context, study):
     film(
         study.folder / "page" / "clips" / study.key.clip(trial.prompt, trial.right), (0, 0, 0), 0, seconds=2.0
     )
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     wait_playing(page)
     page.keyboard.press("p")
     (left, left_length, _), (right, right_length, _) = page.evaluate(TIMES)
@@ -288,7 +302,7 @@ def test_films_of_different_lengths_turn_together(context, study):
 
 def test_nothing_moves_for_who_asked_for_that(browser, study):
     context = browser.new_context(reduced_motion="reduce")
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     wait_until(page, "document.querySelector('#video-left').readyState >= 3")
     assert page.get_by_role("button", name="Play").is_visible()
     assert all(paused and time == 0 for time, _, paused in page.evaluate(TIMES))
@@ -299,7 +313,7 @@ def test_a_clip_that_is_missing_is_said_and_can_be_loaded_again(context, study, 
     trial = study.key.trials[study.rater][0]
     clip = study.folder / "page" / "clips" / study.key.clip(trial.prompt, trial.left)
     clip.rename(clip.with_suffix(".away"))
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     page.get_by_text("A clip cannot be played").wait_for()
     clip.with_suffix(".away").rename(clip)
     complaints.clear()  # the missing file was the test's doing
@@ -312,7 +326,7 @@ def test_a_clip_that_is_missing_is_said_and_can_be_loaded_again(context, study, 
 
 
 def test_everything_has_a_name_a_role_and_a_place_in_the_tab_order(context, study):
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     assert page.evaluate("document.activeElement.id") == "prompt"  # a new screen starts at its heading
     for question in (
         "Which has the better 3D shape?",
@@ -336,7 +350,7 @@ def test_everything_has_a_name_a_role_and_a_place_in_the_tab_order(context, stud
 
 
 def test_arrows_move_within_a_question_and_keys_can_be_switched_off(context, study):
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     page.locator("#consistency-left").focus()
     page.keyboard.press("ArrowRight")
     assert page.locator("#consistency-tie").is_checked()
@@ -349,7 +363,7 @@ def test_arrows_move_within_a_question_and_keys_can_be_switched_off(context, stu
 
 @pytest.mark.parametrize("kind", [COMPARISON, INSTRUCTED])
 def test_a_screen_fits_a_laptop_without_scrolling(context, study, kind):
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     for trial in study.key.trials[study.rater]:
         if trial.kind == kind:
             break
@@ -362,7 +376,7 @@ def test_a_screen_fits_a_laptop_without_scrolling(context, study, kind):
 
 def test_the_prompt_is_text_and_no_markup(context, study):
     """A prompt with tags is shown as text and creates no elements."""
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     trials = study.key.trials[study.rater]
     for trial in trials:
         if trial.prompt == 2:
@@ -373,6 +387,6 @@ def test_the_prompt_is_text_and_no_markup(context, study):
 
 
 def test_the_checksum_is_sha256(context, study):
-    page = begin(context, study.url, study.rater)
+    page = begin(context, study.url, study.token)
     for text in ("", "abc", "ü" * 55, "x" * 56, "y" * 64, "“3D” 𝛼" * 200):
         assert page.evaluate("sha256", text) == hashlib.sha256(text.encode()).hexdigest()
