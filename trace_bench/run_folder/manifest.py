@@ -24,6 +24,8 @@ COST = ("unet_fwd", "unet_bwd", "vae_enc_fwd", "vae_enc_bwd", "vae_dec", "tflop"
 
 
 RENDERS = "renders"
+#: The representation of controls: assets whose answer is known, made to try metrics on.
+CONTROL = "control"
 
 
 class ManifestError(TraceBenchError):
@@ -47,6 +49,11 @@ class RunIdentity:
     steps: int
     views_per_step: int
     resolution: int  # side of the training renders in pixels
+
+    @property
+    def is_control(self) -> bool:
+        """Whether this is no asset of a method, but one made to try metrics on."""
+        return self.representation == CONTROL
 
 
 @dataclass
