@@ -36,8 +36,8 @@ LEFT = (
     "dash for judges that see no sides."
 )
 CONSISTENCY = (
-    "Consistency: share of the pairs of verdicts on the same two assets that are equal (both orders, repeated "
-    "choices, other raters)."
+    "Consistency: share of the pairs of verdicts on the same two assets that are equal (both orders, "
+    "repeated choices, other raters)."
 )
 HEAD = ("Judge", "Verdicts of", "Criterion", "Verdicts", "Agreement", "Draws", "Left wins", "Consistency")
 
