@@ -20,34 +20,33 @@ _NO_ROOM = {
 
 
 def command(run: Callable[[DictConfig], int]) -> Callable[[DictConfig], None]:
-    """Turn a function that returns an exit code into a Hydra task; print user errors as one sentence.
-
-    A disk that is full or read-only is one of them.
-    """
+    """Turn a function that returns an exit code into a Hydra task; print user errors as one sentence."""
 
     @functools.wraps(run)
     def task(config: DictConfig) -> None:
         tolerate_terminal()
-        try:
-            code = run(config)
-        except TraceBenchError as error:
-            print(printable(str(error)), file=sys.stderr)
-            code = 2
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            where = error.filename or f"A file under {config.output_root}"
-            print(
-                f"{where} cannot be written ({error.strerror}): make room, or get the right to write "
-                "there, then "
-                "run the command again.",
-                file=sys.stderr,
-            )
-            code = 2
-        if code:
+        if code := exit_code(run, config):
             sys.exit(code)
 
     return task
+
+
+def exit_code(run: Callable[[DictConfig], int], config: DictConfig) -> int:
+    """What `run` returns; 2 after a user's error or on a full or read-only disk, told in one sentence."""
+    try:
+        return run(config)
+    except TraceBenchError as error:
+        print(printable(str(error)), file=sys.stderr)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = error.filename or f"A file under {config.output_root}"
+        print(
+            f"{where} cannot be written ({error.strerror}): make room, or get the right to write there, "
+            "then run the command again.",
+            file=sys.stderr,
+        )
+    return 2
 
 
 def output_root(config: DictConfig) -> Path:

@@ -245,7 +245,8 @@ class Asker:
         """Handle a body with status 200 that is not a chat completion."""
         error = error_of(content)
         code = error.get("code") if isinstance(error, dict) else None
-        passing = isinstance(code, int) and (code in _AGAIN or code >= 500)
+        status = int(str(code)) if re.fullmatch(r"[0-9]{3}", str(code)) else 0
+        passing = status in _AGAIN or status >= 500
         if not is_whole(content) or passing or self.store.answers:
             what = f"HTTP 200 with an error: {self._words(content)}" if error else "malformed answer"
             raise _Failed(what, perhaps_paid=True)

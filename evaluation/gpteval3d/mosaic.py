@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import UNREADABLE, TraceBenchError
 
 LAYOUT = "gpteval3d 1"  # part of the judge's identity
 _PNG_LEVEL = 3
@@ -53,7 +53,7 @@ def _tile(path: Path, tile_px: int) -> Image.Image:
     try:
         with Image.open(path) as opened:
             image = opened.convert("RGBA") if opened.has_transparency_data else opened.convert("RGB")
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError, *UNREADABLE) as error:
         raise TraceBenchError(f"{path} is not a readable picture ({error}).") from error
     if image.mode == "RGBA":
         white = Image.new("RGBA", image.size, "white")

@@ -13,7 +13,7 @@ from PIL import Image
 from evaluation.metrics.geometry import evenly
 from evaluation.metrics.truth import Pose, Views
 from trace_bench.run_folder.reading import AGAIN, Run
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import UNREADABLE, TraceBenchError
 
 
 def pose(camera: dict[str, Any]) -> Pose:
@@ -25,7 +25,7 @@ def open_rgb(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError, *UNREADABLE) as error:
         raise TraceBenchError(f"{path} is not a readable picture ({error}): {AGAIN}.") from error
     if image.mode != "RGB":
         raise TraceBenchError(f"{path} has mode {image.mode}, not RGB on white: {AGAIN}.")

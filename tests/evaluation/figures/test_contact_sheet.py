@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 from run_folders import draw, write_run
 
 from evaluation.figures import drawing
+from trace_bench.system.errors import TraceBenchError
 
 
 @pytest.fixture
@@ -96,3 +100,25 @@ def test_nothing_to_draw(tmp_path, command):
     code, out, _ = command("contact_sheet")
     assert code == 0
     assert "No finished runs" in out
+
+
+def bomb() -> bytes:
+    """A PNG of a hundred bytes that declares 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"x") + chunk(b"IEND", b"")
+
+
+def test_a_picture_that_would_fill_the_memory_is_named(root, command):
+    from evaluation.gpteval3d.mosaic import draw as mosaic
+
+    (picture,) = root.glob("runs/vsd/*/*/*/*/renders/rgb_2.png")
+    picture.write_bytes(bomb())
+    code, out, _ = command("contact_sheet")
+    assert code == 1
+    assert f"{picture} is not a readable picture" in out
+    with pytest.raises(TraceBenchError, match="not a readable picture"):
+        mosaic([picture], [picture], 1, 8)
