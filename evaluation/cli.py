@@ -80,6 +80,13 @@ def _gpteval3d(arguments: list[str]) -> None:
     main()
 
 
+def _judge_validity(arguments: list[str]) -> None:
+    """compare the judges with the known truth of the toy world"""
+    from evaluation.judge_validity.__main__ import main
+
+    main()
+
+
 def _user_study(arguments: list[str]) -> None:
     """ask people which asset is better"""
     from evaluation.user_study.__main__ import main
@@ -106,6 +113,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "figures": _figures,
     "contact-sheet": _contact_sheet,
     "gpteval3d": _gpteval3d,
+    "judge-validity": _judge_validity,
     "user-study": _user_study,
     "check": _check,
 }

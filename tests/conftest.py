@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MPLBACKEND": "Agg",
+    "HYDRA_FULL_ERROR": "1",
+}
 # Set before torch, transformers or matplotlib is imported, and inherited by the processes that tests start.
-os.environ.update(
-    HF_HUB_OFFLINE="1",
-    TRANSFORMERS_OFFLINE="1",
-    HF_HUB_DISABLE_TELEMETRY="1",
-    MPLBACKEND="Agg",
-    HYDRA_FULL_ERROR="1",
-)
+os.environ.update(ENVIRONMENT)
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # pytest-xdist's workers share the cores
 
@@ -45,6 +46,13 @@ def _is_local(family: int, address: Any) -> bool:
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the package's caches (embeddings, downloads) out of the user's home."""
     os.environ["TRACE_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore what a command changes for its process: `prefetch` goes online."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(autouse=True)

@@ -15,16 +15,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from evaluation.command import command, output_root
 from evaluation.gpteval3d import session
+from evaluation.gpteval3d.clip_judge import ClipJudge
 from evaluation.gpteval3d.published import Published
 from evaluation.gpteval3d.rating import Rules
 from evaluation.gpteval3d.recompute import recompute
 from evaluation.gpteval3d.result import finish
+from evaluation.gpteval3d.score_judge import ScoreJudge
 from evaluation.gpteval3d.tournament import assemble
+from evaluation.gpteval3d.truth_judge import TruthJudge
 from evaluation.metrics.load import load_metrics
 from trace_bench.run_folder.index import read_index
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_json
 
+SCORE_JUDGES: Mapping[str, type[ScoreJudge]] = {judge.kind: judge for judge in (ClipJudge, TruthJudge)}
 MODES = ("tournament", "new_method", "elo")
 
 
@@ -57,9 +61,10 @@ def play(config: DictConfig, settings: Mapping[str, Any]) -> int:
     for problem in problems:
         print(f"Problem: {problem}", file=sys.stderr)
     tournament = assemble(settings, runs, root, published)
-    if settings["judge"]["kind"] == "clip":
-        metric = load_metrics(config)["clip_score"]
-        judged: session.Judged | None = session.judge_by_clip(settings, tournament, root, metric)
+    if (by_scores := SCORE_JUDGES.get(settings["judge"]["kind"])) is not None:
+        metric = load_metrics(config)[by_scores.metric]
+        judge = by_scores(metric, float(settings["judge"]["tie_margin"]))
+        judged: session.Judged | None = session.judge_by_scores(settings, tournament, root, judge)
     else:
         judged = session.judge_by_model(settings, tournament, root, published)
     if judged is None:

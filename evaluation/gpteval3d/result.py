@@ -43,7 +43,7 @@ def _entry(
 ) -> dict[str, Any]:
     """The tournament's entry in elo.json."""
     counts = outcomes.statistics(judged.answered, int(config["seed"]))
-    if judged.judge["kind"] == "clip":  # has no position bias
+    if judged.how:  # a judge without sides has no position bias
         counts |= {"left_share": None, "left_share_ci": None}
     complete = not any(item.missing for item in judged.answered)
     anchor = {"contestant": tournament.anchor, "elo": float(config["anchor_elo"])}
@@ -92,8 +92,8 @@ def _caption(config: Mapping[str, Any], tournament: Tournament, judged: Judged) 
     judge = judged.judge
     who = f"{judge['name']}, instructions {judge['instructions']}"
     how = "each in both orders" if config["orders"] == "both" else "each in one order, sides balanced"
-    if judge["kind"] == "clip":
-        who, how = str(judge["name"]), "won by the higher CLIP score (text-asset alignment only)"
+    if judged.how:
+        who, how = str(judge["name"]), judged.how
     fixed = f"{tournament.anchor} = {float(config['anchor_elo']):g}"
     if tournament.new:
         fixed = "published scores fixed"

@@ -1,4 +1,4 @@
-"""Judging a tournament by the CLIP score or by a model, or only estimating the model's cost."""
+"""Judging a tournament by scores or by a model, or only estimating the model's cost."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from urllib.parse import urlsplit
 
 from evaluation.gpteval3d import report
 from evaluation.gpteval3d.client import Asker, Session
-from evaluation.gpteval3d.clip_judge import ClipJudge
 from evaluation.gpteval3d.cost import ANSWER_TOKENS, Budget, Price, counted, input_tokens
 from evaluation.gpteval3d.keys import OPENAI, api_key, redactor
 from evaluation.gpteval3d.outcomes import Answered
 from evaluation.gpteval3d.plan import Plan
 from evaluation.gpteval3d.published import MADE_BY, Published
 from evaluation.gpteval3d.questions import Question, make_questions
+from evaluation.gpteval3d.score_judge import ScoreJudge
 from evaluation.gpteval3d.settings import JudgeSettings, folder_name, identity_hash
 from evaluation.gpteval3d.store import AnswerStore, claimed, readings
 from evaluation.gpteval3d.tournament import Tournament, instruction_texts, plan
 from evaluation.gpteval3d.unusable import explain
-from evaluation.metrics.base import Metric
 from trace_bench.system.errors import TraceBenchError
 
 FOLDER = "gpteval3d"
@@ -38,24 +37,26 @@ class Judged:
     plan: Plan
     session: Session = field(default_factory=Session)
     unusable: str | None = None  # if no answer is valid: one of them, and what helps
+    how: str = ""  # of a judge by scores: how a comparison is won
 
 
-def judge_by_clip(config: Mapping[str, Any], tournament: Tournament, root: Path, metric: Metric) -> Judged:
-    """Judge all comparisons by the CLIP score."""
+def judge_by_scores(
+    config: Mapping[str, Any], tournament: Tournament, root: Path, judge: ScoreJudge
+) -> Judged:
+    """Judge all comparisons by numbers of a metric."""
     if tournament.mode == "new_method":
         raise TraceBenchError(
-            f"judge=clip cannot extend scores by {MADE_BY}: use mode=tournament or another judge."
+            f"judge={judge.kind} cannot extend scores by {MADE_BY}: use mode=tournament or another judge."
         )
-    judge = ClipJudge(metric, float(config["judge"]["tie_margin"]))
+    for ensemble in tournament.ensembles:
+        judge.refuse(ensemble.criteria)
     judge.prepare(list(tournament.contestants.values()))
     folder = root / FOLDER / judge.folder
     made = plan(tournament, int(config["seed"]), folder / tournament.name)
-    texts = dict.fromkeys(tournament.ensembles, "CLIP score")
+    texts = dict.fromkeys(tournament.ensembles, judge.name)
     questions = _questions(tournament, made, texts, identity_hash(judge.identity), both=False)
-    answered = [
-        Answered(q, [("valid", (judge.compare(*q.assets),) * len(q.ensemble.criteria))], 0) for q in questions
-    ]
-    return Judged(folder, {"id": folder.name, **judge.describe()}, answered, made)
+    answered = [Answered(q, [("valid", judge.compare(*q.assets, q.ensemble.criteria))], 0) for q in questions]
+    return Judged(folder, {"id": folder.name, **judge.describe()}, answered, made, how=judge.how)
 
 
 def judge_by_model(

@@ -1,19 +1,23 @@
 """Distance between a toy asset and the true object of its prompt.
 
-The asset may face any direction: the true object is rotated about the vertical axis by every multiple of
-`azimuth_step_deg`, and the rotation with the best mean silhouette IoU is used (the smallest within `TIE` of
-the best, so that a round object is not rotated). All other numbers use that rotation.
+The asset may face any direction: the true object is turned about the vertical axis to fit it
+(`evaluation.metrics.turn`), and all numbers use that turn. Pictures are compared at their own resolution.
 
-    IoU          mean over views of |A and T| / |A or T|, silhouettes are alpha > 0.5
-    ΔE           mean over views of the mean CIEDE2000 difference (sRGB, D65) over A and T; delta_e_76 is the
-                 older CIE76
-    depth error  mean over views of the mean |z_A - z_T| over A and T, world units
-    Chamfer      between the points back-projected from the asset's depth maps and the points of the true
-                 surface visible in at least one view: (mean A->T + mean T->A) / 2, world units
-    Janus        share of the true front on the asset's back, if the object has a front
-                 (evaluation.metrics.janus)
+    match          the share of the silhouettes' union that has the right place and colour: look at it first
+    soft IoU, colour error, high frequency     (evaluation.metrics.likeness)
+    normal error   mean over views of the mean angle between the normals over A and T, degrees
+    depth error    mean over views of the mean |z_A - z_T| over A and T, world units
+    completeness   mean over views of the share of T where A is solid and |z_A - z_T| <= DEEP
+    Chamfer        between the points back-projected from the asset's depth maps and the points of the true
+                   surface visible in at least one view: (mean A->T + mean T->A) / 2, world units
+    Janus          share of the true front on the asset's back, if object and asset have a front
+    no front       1 if the object has a front and the asset has none (evaluation.metrics.janus)
 
-Toy objects fill a ball of radius 0.8. An empty asset has IoU 0; all other numbers are undefined.
+A and T are the silhouettes, alpha > 0.5. Two numbers of version 2 are kept in the score file: `iou` of these
+silhouettes and `delta_e`, the mean CIEDE2000 difference over both, each at the reduced resolution.
+
+Toy objects fill a ball of radius 0.8. An empty asset has a match, an IoU and a completeness of 0; depth, normals
+and Chamfer are undefined.
 """
 
 from __future__ import annotations
@@ -23,44 +27,63 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.color import deltaE_cie76, deltaE_ciede2000, rgb2lab
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from evaluation.metrics import geometry
 from evaluation.metrics.base import Metric, Quantity, Score, finite
-from evaluation.metrics.janus import janus
-from evaluation.metrics.renders import chosen_views, load_views, pose, reduced_resolution
+from evaluation.metrics.janus import A_FRONT, janus
+from evaluation.metrics.likeness import likeness
+from evaluation.metrics.renders import chosen_views, load_views, pose, reduced, reduced_resolution
 from evaluation.metrics.truth import Truth, Views, is_toy, truth, truth_hash
+from evaluation.metrics.turn import best_turn, turned
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.errors import TraceBenchError
 
 Array = NDArray[np.floating[Any]]
 
-TIE = 1e-3  # IoU
+DEEP = 0.05  # world units; a surface nearer than this to the true one is complete
 HIDDEN = 0.05  # world units; about 1.5 pixels at 64 px, for the depth range of slanted surfaces in a pixel
 SPACING = 0.02  # world units between compared points
 
 
 class GroundTruth(Metric):
     name: ClassVar[str] = "ground_truth"
-    version: ClassVar[str] = "2"  # 2: Janus
+    version: ClassVar[str] = "3"  # 3: match, soft IoU, full resolution, refined turn; 2: Janus
     citation: ClassVar[str] = (
         "trace_bench toy world; Sharma et al. 2005 (CIEDE2000); Fan et al. 2017 (Chamfer distance)"
     )
     quantities: ClassVar[tuple[Quantity, ...]] = (
-        Quantity("iou", "IoU", "silhouette IoU at the best azimuth", True, 3),
-        Quantity("delta_e", "ΔE", "mean CIEDE2000 on the common silhouette", False, 1),
+        Quantity(
+            "match", "Match", "share of the silhouettes' union with the right place and colour", True, 3
+        ),
+        Quantity("soft_iou", "IoU", "IoU of the alphas at the fitted azimuth", True, 3),
+        Quantity(
+            "colour_error", "ΔE", "CIEDE2000 over the union of the silhouettes, per pixel of the true one",
+            False, 1,
+        ),
+        Quantity(
+            "high_frequency", "HF", "energy above one pixel's blur over the true one; 1 is right", None, 2
+        ),
+        Quantity("normal_error", "Normal", "mean angle on the common silhouette, degrees", False, 1),
         Quantity("depth_error", "Depth", "mean |dz| on the common silhouette, world units", False, 3),
+        Quantity(
+            "completeness", "Complete", f"share of the true silhouette with a surface within {DEEP}", True, 2
+        ),
         Quantity(
             "chamfer", "Chamfer", "symmetric mean distance to the visible true surface, world units", False, 3
         ),
         Quantity(
-            "janus", "Janus", "share of the true front on the back, if the object has a front", False, 2,
+            "janus", "Janus", "share of the true front on the back, if object and asset have a front",
+            False, 2, partial=True,
+        ),
+        Quantity(
+            "no_front", "No front", "assets without a front, of the objects with one", False, 0, "count",
             partial=True,
         ),
     )  # fmt: skip
 
     def __init__(
-        self, views: int = 24, resolution: int = 64, azimuth_step_deg: float = 5.0, points: int = 20000
+        self, views: int = 12, resolution: int = 64, azimuth_step_deg: float = 5.0, points: int = 20000
     ) -> None:
         if views < 1 or resolution < 8 or points < 1:
             raise TraceBenchError("metrics.ground_truth needs views >= 1, resolution >= 8 and points >= 1.")
@@ -72,9 +95,6 @@ class GroundTruth(Metric):
                 f"metrics.ground_truth.azimuth_step_deg={azimuth_step_deg} must divide 360."
             )
         self.views, self.resolution, self.points = views, resolution, points
-        turns = np.arange(round(360 / azimuth_step_deg)) * azimuth_step_deg
-        # Smallest first, so that argmax prefers small turns.
-        self.turns = np.array(sorted((turns + 180.0) % 360.0 - 180.0, key=lambda a: (abs(a), -a)))
         self.azimuth_step_deg = azimuth_step_deg
 
     left_out = "only toy prompts with several views have a known truth"
@@ -88,8 +108,9 @@ class GroundTruth(Metric):
         return prior == "tiny"  # toy prompts with another prior are scored, but optional
 
     def files(self, run: Run) -> list[Path]:
-        chosen = [run.rgb(view) for view in chosen_views(run, self.views)]
-        return [*chosen, run.geometry, run.cameras_file]
+        chosen = chosen_views(run, self.views)
+        pictures = [name(view) for name in (run.rgb, run.normal) for view in chosen]
+        return [*pictures, run.geometry, run.cameras_file]
 
     def weights(self, run: Run) -> str:
         return truth_hash()
@@ -105,65 +126,70 @@ class GroundTruth(Metric):
     def score(self, run: Run) -> Score:
         views = chosen_views(run, self.views)
         cameras = [run.cameras[view] for view in views]
-        resolution = reduced_resolution(int(cameras[0]["height"]), self.resolution)
-        asset, true = load_views(run, views, resolution), truth(run.prompt, resolution)
-        turn, ious, unturned = best_turn(asset.alpha > 0.5, true, cameras, self.turns)
-        target = true.views(_turned(cameras, turn))
+        poses = [pose(camera) for camera in cameras]
+        asset = load_views(run, views)
+        size = int(cameras[0]["height"])
+        resolution = reduced_resolution(size, self.resolution)
+        small = reduced(asset, resolution)
+        fit = best_turn(small, truth(run.prompt, resolution), poses, self.azimuth_step_deg)
+        true, at = truth(run.prompt, size), turned(poses, fit.turn)
+        target = true.views(at)
+        target = target._replace(normal=geometry.rotate_z(target.normal, fit.turn))
+        small_target = reduced(target, resolution)
+        like = likeness(asset, target)
+        names = ("match", "soft_iou", "colour_error")
         rows = [
-            {"view": view, "azimuth_deg": finite(camera["azimuth_deg"], 4), "iou": finite(iou)}
-            | _compare(asset, target, i)
-            for i, (view, camera, iou) in enumerate(zip(views, cameras, ious, strict=True))
+            {"view": view, "azimuth_deg": finite(camera["azimuth_deg"], 4)}
+            | {name: finite(getattr(like, name)[i]) for name in names}
+            | _surface(asset, target, i)
+            | _version_2(small, small_target, i)
+            for i, (view, camera) in enumerate(zip(views, cameras, strict=True))
         ]
-        values = {"iou": finite(float(ious.mean()))}
-        for name in ("delta_e", "delta_e_76", "depth_error"):
+        values: dict[str, float | None] = {}
+        for name in (*names, "normal_error", "depth_error", "completeness", "iou", "delta_e"):
             found = np.array([row[name] for row in rows if row[name] is not None])
             values[name] = finite(found.mean()) if len(found) else None
-        values["chamfer"] = finite(_chamfer(asset, target, true, cameras, turn, self.points))
-        values |= {"azimuth_offset_deg": finite(turn), "iou_unturned": finite(unturned)}
-        details = {"resolution": resolution, "colour_difference": "CIEDE2000, sRGB, D65"}
+        values["high_frequency"] = finite(like.high_frequency.sum() / like.true_high_frequency.sum())
+        values["chamfer"] = finite(_chamfer(small, small_target, true, cameras, fit.turn, self.points))
+        values |= {"azimuth_offset_deg": finite(fit.turn, 4), "iou_unturned": finite(fit.iou_unturned)}
+        details = {"resolution": size, "reduced": resolution, "colour_difference": "CIEDE2000, sRGB, D65"}
         if not true.scene.has_front:
-            return Score(values, rows, details, inapplicable=("janus",))
-        shares = janus(asset.rgb, _turned(cameras, turn), true) if asset.alpha.max() > 0.5 else None
-        back, front = shares or (None, None)
-        values |= {"janus": finite(back, 4), "janus_front": finite(front, 4)}
-        return Score(values, rows, details)
+            return Score(values, rows, details, inapplicable=("janus", "no_front"))
+        back, front = janus(asset, at, true) or (None, None)
+        has_front = front is not None and front >= A_FRONT
+        values |= {
+            "janus": finite(back, 4) if has_front else None,
+            "no_front": None if front is None else int(not has_front),
+            "janus_front": finite(front, 4),
+            "janus_back": finite(back, 4),
+        }
+        no_side = front is None
+        return Score(values, rows, details, inapplicable=() if has_front or no_side else ("janus",))
 
 
-def _turned(cameras: list[dict[str, Any]], turn: float) -> list[tuple[float, float, float, float]]:
-    """Poses at which the unrotated object looks like the object rotated by `turn` seen from `cameras`."""
-    poses = [pose(camera) for camera in cameras]
-    return [(elevation, azimuth - turn, distance, fovy) for elevation, azimuth, distance, fovy in poses]
-
-
-def best_turn(
-    asset: NDArray[np.bool_], true: Truth, cameras: list[dict[str, Any]], turns: Array
-) -> tuple[float, Array, float]:
-    """(best turn in degrees, its IoU per view [V], mean IoU at turn 0) for silhouettes [V, R, R].
-
-    `turns` is sorted by absolute value and starts with 0.
-    """
-    poses = [one for turn in turns for one in _turned(cameras, float(turn))]
-    silhouettes = true.silhouettes(poses).reshape(len(turns), *asset.shape)
-    common = (silhouettes & asset).sum(axis=(2, 3))
-    either = (silhouettes | asset).sum(axis=(2, 3))
-    ious = common / np.maximum(either, 1)  # [turns, V]
-    means = ious.mean(axis=1)
-    best = int(np.argmax(means >= means.max() - TIE))
-    return float(turns[best]), ious[best], float(means[0])
-
-
-def _compare(asset: Views, target: Views, i: int) -> dict[str, float | None]:
-    """Colour and depth differences of view i on the common silhouette."""
-    common = (asset.alpha[i] > 0.5) & (target.alpha[i] > 0.5)
+def _surface(asset: Views, target: Views, i: int) -> dict[str, float | None]:
+    """Normals and depth of view i where both are solid, and the share of the true surface that is there."""
+    solid, true = asset.alpha[i] > 0.5, target.alpha[i] > 0.5
+    common = solid & true
+    dz = np.abs(asset.depth[i] - target.depth[i])
+    there = common & (dz <= DEEP)
+    found: dict[str, float | None] = {"completeness": finite(there.sum() / max(true.sum(), 1))}
     if not common.any():
-        return {"delta_e": None, "delta_e_76": None, "depth_error": None}
+        return found | {"normal_error": None, "depth_error": None}
+    cosine = (asset.normal[i][common] * target.normal[i][common]).sum(axis=-1)  # 0, so 90°, without a normal
+    angle = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
+    return found | {"normal_error": finite(angle.mean()), "depth_error": finite(dz[common].mean())}
+
+
+def _version_2(asset: Views, target: Views, i: int) -> dict[str, float | None]:
+    """IoU and colour difference of the hard silhouettes of view i, which hide fog and checkerboards."""
+    solid, true = asset.alpha[i] > 0.5, target.alpha[i] > 0.5
+    common = solid & true
+    iou = finite(common.sum() / max((solid | true).sum(), 1))
+    if not common.any():
+        return {"iou": iou, "delta_e": None}
     lab_asset, lab_true = rgb2lab(asset.rgb[i][common]), rgb2lab(target.rgb[i][common])
-    dz = np.abs(asset.depth[i][common] - target.depth[i][common])
-    return {
-        "delta_e": finite(deltaE_ciede2000(lab_asset, lab_true).mean()),
-        "delta_e_76": finite(deltaE_cie76(lab_asset, lab_true).mean()),
-        "depth_error": finite(dz.mean()),
-    }
+    return {"iou": iou, "delta_e": finite(deltaE_ciede2000(lab_asset, lab_true).mean())}
 
 
 def _chamfer(

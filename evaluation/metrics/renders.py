@@ -42,19 +42,36 @@ def reduced_resolution(size: int, wanted: int) -> int:
     return size // max(factors, default=1)
 
 
-def load_views(run: Run, views: list[int], resolution: int) -> Views:
-    """The asset's renders, box-averaged to `resolution` (a divisor of theirs); depth weighted by alpha."""
+def load_views(run: Run, views: list[int]) -> Views:
+    """The asset's renders, at their own resolution."""
     alpha, depth = _load_geometry(run)
-    rgb = np.stack([np.asarray(open_rgb(run.rgb(view)), np.float32) / 255.0 for view in views])
-    if rgb.shape[:3] != alpha[views].shape or alpha.shape[0] != len(run.cameras):
+    rgb, normal = (
+        np.stack([np.asarray(open_rgb(name(view)), np.float32) / 255.0 for view in views])
+        for name in (run.rgb, run.normal)
+    )
+    if not rgb.shape[:3] == normal.shape[:3] == alpha[views].shape or alpha.shape[0] != len(run.cameras):
         raise TraceBenchError(
             f"{run.folder / 'renders'}: pictures, geometry.npz and cameras.json differ in size: {AGAIN}."
         )
-    coverage, depth = alpha[views], depth[views]
-    total = _shrink(np.where(depth > 0, depth, 0) * coverage, resolution)
-    weight = _shrink(np.where(depth > 0, coverage, 0), resolution)
+    alpha = alpha[views]
+    return Views(rgb, alpha, depth[views], _decoded(normal, alpha))
+
+
+def _decoded(picture: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit normals from (n + 1) / 2 over white; 0 where there is none."""
+    covered = alpha[..., None]
+    normal = 2.0 * (picture - (1.0 - covered)) - covered
+    length = np.linalg.norm(normal, axis=-1, keepdims=True)
+    return np.where((covered > 0.0) & (length > 0.1 * covered), normal / np.maximum(length, 1e-6), 0.0)
+
+
+def reduced(views: Views, resolution: int) -> Views:
+    """The views box-averaged to `resolution` (a divisor of theirs); depth is weighted by alpha."""
+    total = _shrink(np.where(views.depth > 0, views.depth, 0) * views.alpha, resolution)
+    weight = _shrink(np.where(views.depth > 0, views.alpha, 0), resolution)
     depth = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
-    return Views(_shrink(rgb, resolution), _shrink(coverage, resolution), depth)
+    alpha, rgb, normal = (_shrink(x, resolution) for x in (views.alpha, views.rgb, views.normal))
+    return Views(rgb, alpha, depth, normal)
 
 
 def _load_geometry(run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

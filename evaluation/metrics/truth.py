@@ -6,10 +6,12 @@ The toy world and torch are imported lazily: the tables only read metric declara
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,13 @@ from numpy.typing import NDArray
 import trace_bench
 from trace_bench.system.errors import TraceBenchError
 
+if TYPE_CHECKING:
+    from trace_bench.cameras import Cameras
+
 Array = NDArray[np.floating[Any]]
+
+_EIGHT_BITS = np.float32(255.0)
+_CACHED_BYTES = 48 << 20
 
 #: (elevation_deg, azimuth_deg, distance, fovy_deg)
 Pose = tuple[float, float, float, float]
@@ -29,6 +37,7 @@ class Views(NamedTuple):
     rgb: Array  # [V, R, R, 3] in [0, 1]
     alpha: Array  # [V, R, R] in [0, 1]
     depth: Array  # [V, R, R] z-depth, 0 where empty
+    normal: Array  # [V, R, R, 3] unit, world; 0 where empty or unknown
 
 
 def is_toy(prompt: str) -> bool:
@@ -52,29 +61,30 @@ def truth_hash() -> str:
 
 
 class Truth:
-    """Cached renders and surface points of one scene."""
+    """Renders and surface points of one scene; the last `_CACHED_BYTES` of renders are kept."""
 
     def __init__(self, prompt: str, resolution: int) -> None:
         from trace_bench.toyworld import scene_from_prompt
 
         self.scene = scene_from_prompt(prompt)
         self.resolution = resolution
-        self._views: dict[Pose, tuple[Array, Array, Array]] = {}
+        self._views: OrderedDict[Pose, tuple[Array, ...]] = OrderedDict()
         self._surfaces: dict[int, tuple[Array, Array]] = {}
 
     def views(self, poses: list[Pose]) -> Views:
         """The object from each pose."""
-        rgbs, alphas, depths = zip(*(self._views[key] for key in self._render(poses)), strict=True)
-        return Views(np.stack(rgbs), np.stack(alphas), np.stack(depths))
-
-    def silhouettes(self, poses: list[Pose]) -> NDArray[np.bool_]:
-        """Where alpha > 0.5, [V, R, R]."""
-        return np.stack([self._views[key][1] > 0.5 for key in self._render(poses)])
-
-    def _render(self, poses: list[Pose]) -> list[Pose]:
-        """Render the missing poses; returns the keys of all."""
         keys = [_key(pose) for pose in poses]
+        self._render(keys)
+        found = Views(*map(np.stack, zip(*(self._views[key] for key in keys), strict=True)))
+        self._forget()
+        return found
+
+    def _render(self, keys: list[Pose]) -> None:
+        """Render the missing poses, on all cores."""
         missing = list(dict.fromkeys(key for key in keys if key not in self._views))
+        for key in keys:
+            if key in self._views:
+                self._views.move_to_end(key)
         if missing:
             import torch
 
@@ -82,14 +92,20 @@ class Truth:
 
             elevation, azimuth, distance, fovy = torch.tensor(missing, dtype=torch.float64).T
             cameras = make_cameras(elevation, azimuth, distance, fovy, self.resolution, self.resolution)
-            render = self.scene.render(cameras)
-            rgb, alpha, depth = (x.numpy() for x in (render.rgb, render.alpha, render.depth))
-            # 8 bits, as in run folders: alpha 0.5 becomes 128, which counts as solid.
-            rgb, alpha = (np.round(x * np.float32(255.0)) / np.float32(255.0) for x in (rgb, alpha))
-            self._views |= {
-                key: (rgb[i], alpha[i, ..., 0], depth[i, ..., 0]) for i, key in enumerate(missing)
-            }
-        return keys
+            with ThreadPoolExecutor(min(len(missing), os.cpu_count() or 1)) as pool:  # releases the GIL
+                seen = pool.map(lambda i: self._see(cameras[i : i + 1]), range(len(missing)))
+            self._views |= dict(zip(missing, seen, strict=True))
+
+    def _see(self, camera: Cameras) -> tuple[Array, ...]:
+        """One view, with 8 bits a channel as in run folders: alpha 0.5 becomes 128, which counts as solid."""
+        render = self.scene.render(camera)
+        rgb, alpha = (np.round(x[0].numpy() * _EIGHT_BITS) / _EIGHT_BITS for x in (render.rgb, render.alpha))
+        return rgb, alpha[..., 0], render.depth[0, ..., 0].numpy(), render.normal[0].numpy()
+
+    def _forget(self) -> None:
+        size = sum(array.nbytes for array in next(iter(self._views.values())))
+        while len(self._views) * size > _CACHED_BYTES:
+            self._views.popitem(last=False)
 
     def surface(self, n: int) -> tuple[Array, Array]:
         """n points on the surface and their normals, both [n, 3], the same in every process."""
@@ -105,7 +121,9 @@ def _key(pose: Pose) -> Pose:
 
 
 _RECENT: OrderedDict[tuple[str, int], Truth] = OrderedDict()
-_KEPT = 4  # prompts; runs are sorted by prompt, so all methods of a prompt share its renders
+_KEPT = (
+    6  # scenes, two resolutions each; runs are sorted by prompt, so all methods of a prompt share its renders
+)
 
 
 def truth(prompt: str, resolution: int) -> Truth:

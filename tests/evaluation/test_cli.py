@@ -81,6 +81,7 @@ HELP = {
     "figures": "evaluation scores the runs",
     "contact-sheet": "evaluation scores the runs",
     "gpteval3d": "evaluation.gpteval3d asks a judge",
+    "judge-validity": "evaluation scores the runs",
     "user-study": "evaluation.user_study asks people",
     "check": "check that a class of your own meets the conventions",
 }

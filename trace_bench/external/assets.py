@@ -77,8 +77,8 @@ class External:
             "asset": Path(self.asset).name,
         }
 
-    def open(self, device: torch.device) -> ExternalAsset:
-        """The placed asset on a device."""
+    def open(self, device: torch.device, prompt: str = "") -> ExternalAsset:
+        """The placed asset on a device; it is the same for every prompt."""
         from trace_bench.external.placement import (
             Placement,  # imports torch, which sweep planning must not load
         )

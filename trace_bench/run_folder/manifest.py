@@ -33,6 +33,8 @@ GROWING = ("log.txt",)
 #: Files that may be empty: a run that resumes after its last step may have lost its rows.
 _MAY_BE_EMPTY = ("log.txt", "metrics.jsonl")
 _MOST_VIEWS = 100_000  # a larger number is a mistake, which would take hours to check
+#: The representation of controls: assets whose answer is known, made to try metrics on.
+CONTROL = "control"
 
 
 class ManifestError(TraceBenchError):
@@ -84,6 +86,11 @@ class RunIdentity:
     steps: Integer
     views_per_step: Integer
     resolution: Integer  # side of the training renders in pixels
+
+    @property
+    def is_control(self) -> bool:
+        """Whether this is no asset of a method, but one made to try metrics on."""
+        return self.representation == CONTROL
 
 
 @dataclass

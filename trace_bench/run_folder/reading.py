@@ -45,6 +45,9 @@ class Run:
     def rgb(self, view: int) -> Path:
         return self.folder / "renders" / f"rgb_{view}.png"
 
+    def normal(self, view: int) -> Path:
+        return self.folder / "renders" / f"normal_{view}.png"
+
     @cached_property
     def cameras(self) -> list[dict[str, Any]]:
         """The cameras of the evaluation rig from cameras.json: one dict per view."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trace_bench.external.assets import external_identity
+from trace_bench.external.controls import control_identity
 from trace_bench.run_folder.manifest import SCHEMA_VERSION, RunIdentity
 from trace_bench.settings.config import Job, settings_of
 from trace_bench.settings.inputs import contents, located
@@ -51,7 +52,10 @@ class RunSpec:
             views_per_step=job.views_per_step,
             resolution=job.resolution,
         )
-        return identity if job.distils else external_identity(identity, job.method)
+        if job.distils:
+            return identity
+        own = control_identity if "control" in job.method else external_identity
+        return own(identity, job.method)
 
     @cached_property
     def asset(self) -> str:

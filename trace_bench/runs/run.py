@@ -16,6 +16,7 @@ import torch
 from trace_bench.cameras import CameraRange, EvaluationRig
 from trace_bench.distill import NonFiniteError, distill
 from trace_bench.external.assets import External
+from trace_bench.external.controls import ControlAsset
 from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText, embed_prompt
@@ -318,10 +319,10 @@ class ExternalAttempt(Attempt):
         device = resolve_device(self.job.device)
         self.open_run.begin(str(device))
         start_memory_count(device)
-        external: External = build("method", self.job.method)
+        external: External | ControlAsset = build("method", self.job.method)
         log.info("Using %s unchanged (%s)", external.asset, external.source)
         with self.watch.phase("load"):
-            asset = external.open(device)
+            asset = external.open(device, self.spec.prompt.text)
         with self.watch.phase("render"):
             exported = self._export(asset)
             rendered, views = asset.write_renders(EvaluationRig(**self.job.rig), device, self.folder)

@@ -10,13 +10,24 @@ import math
 
 import numpy as np
 
-from trace_bench.toyworld.sdf import Solids, fast, march, nearest, part_normal
+from trace_bench.toyworld.sdf import (
+    HALF,
+    WHOLE,
+    Solids,
+    fast,
+    is_copied,
+    march,
+    march_cut,
+    nearest,
+    part_normal,
+)
 
 _LIGHT = (0.62, 0.33, 0.71)  # unit, from the front left and above
 _AMBIENT, _DIFFUSE = 0.60, 0.40
 _GRID = 3  # samples a side in edge pixels
 _FOLD = 0.85  # neighbouring pixels form an edge if the cosine of their normals is below this ...
 _JUMP = 0.1  # ... or if their depths differ by more than this
+_INSIDE = -2e-3  # a hit this far inside a solid is on the plane of a cut
 
 
 @fast
@@ -27,16 +38,26 @@ def shade(nx: float, ny: float, nz: float) -> float:
 
 @fast
 def _trace(
-    s: Solids, c2w: np.ndarray, origin: np.ndarray, a: float, b: float, active: np.ndarray, hit: np.ndarray
+    s: Solids,
+    c2w: np.ndarray,
+    origin: np.ndarray,
+    a: float,
+    b: float,
+    active: np.ndarray,
+    hit: np.ndarray,
+    cut: int,
 ) -> int:
     """Trace the ray through (a, b), right and up on the image plane at distance 1; returns the part hit.
 
     Writes camera-z depth, world normal (3) and shaded colour (3) to hit [7].
     """
-    n = 1.0 / math.sqrt(a * a + b * b + 1.0)
-    dx = (a * c2w[0, 0] + b * c2w[0, 1] - c2w[0, 2]) * n
-    dy = (a * c2w[1, 0] + b * c2w[1, 1] - c2w[1, 2]) * n
-    dz = (a * c2w[2, 0] + b * c2w[2, 1] - c2w[2, 2]) * n
+    dx = a * c2w[0, 0] + b * c2w[0, 1] - c2w[0, 2]
+    dy = a * c2w[1, 0] + b * c2w[1, 1] - c2w[1, 2]
+    dz = a * c2w[2, 0] + b * c2w[2, 1] - c2w[2, 2]
+    n = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
+    dx, dy, dz = dx * n, dy * n, dz * n
+    if cut != WHOLE:
+        return _trace_cut(s, origin, dx, dy, dz, n, active, hit, cut)
     t, part = march(s, origin, dx, dy, dz, active)
     if part >= 0:
         nx, ny, nz = part_normal(part, s, origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz)
@@ -48,8 +69,47 @@ def _trace(
 
 
 @fast
+def _trace_cut(
+    s: Solids,
+    origin: np.ndarray,
+    dx: float,
+    dy: float,
+    dz: float,
+    n: float,
+    active: np.ndarray,
+    hit: np.ndarray,
+    cut: int,
+) -> int:
+    """The same for a unit ray in a scene that is cut. A copied half keeps the shading of the original."""
+    for i in range(active.shape[0]):
+        active[i] = i
+    t, part, inside = march_cut(s, origin, dx, dy, dz, cut, active)
+    if part < 0:
+        return part
+    x, y, z = origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz
+    sign = -1.0 if is_copied(cut, x) else 1.0
+    if inside < _INSIDE and cut == HALF:
+        nx, ny, nz = 0.0, -1.0, 0.0
+    elif inside < _INSIDE:
+        nx, ny, nz = (-sign if dx > 0.0 else sign), 0.0, 0.0
+    else:
+        nx, ny, nz = part_normal(part, s, sign * x, sign * y, z)
+    light = shade(nx, ny, nz)
+    hit[0], hit[1], hit[2], hit[3] = t * n, sign * nx, sign * ny, nz
+    for k in range(3):
+        hit[4 + k] = s.colors[part, k] * light
+    return part
+
+
+@fast
 def render_view(
-    s: Solids, c2w: np.ndarray, focal: float, rgba: np.ndarray, depth: np.ndarray, normal: np.ndarray
+    s: Solids,
+    c2w: np.ndarray,
+    focal: float,
+    rgba: np.ndarray,
+    depth: np.ndarray,
+    normal: np.ndarray,
+    cut: int,
 ) -> None:
     """Fill rgba [H, W, 4] (premultiplied), depth [H, W] (camera z) and normal [H, W, 3] (world) of one view.
 
@@ -62,7 +122,7 @@ def render_view(
     for i in range(height):
         for j in range(width):
             a, b = (j + 0.5 - 0.5 * width) / focal, (0.5 * height - i - 0.5) / focal
-            parts[i, j] = _trace(s, c2w, origin, a, b, active, hit)
+            parts[i, j] = _trace(s, c2w, origin, a, b, active, hit, cut)
             if parts[i, j] >= 0:
                 depth[i, j] = hit[0]
                 for k in range(3):
@@ -73,7 +133,7 @@ def render_view(
     for i in range(height):
         for j in range(width):
             if edge[i, j]:
-                _supersample(s, c2w, origin, focal, active, hit, i, j, rgba, depth, normal)
+                _supersample(s, c2w, origin, focal, active, hit, i, j, rgba, depth, normal, cut)
 
 
 @fast
@@ -111,6 +171,7 @@ def _supersample(
     rgba: np.ndarray,
     depth: np.ndarray,
     normal: np.ndarray,
+    cut: int,
 ) -> None:
     """Average colour and coverage of pixel (i, j); depth and normal too if its centre ray hit nothing."""
     height, width = depth.shape
@@ -119,7 +180,7 @@ def _supersample(
         for v in range(_GRID):
             a = (j + (v + 0.5) / _GRID - 0.5 * width) / focal
             b = (0.5 * height - i - (u + 0.5) / _GRID) / focal
-            if _trace(s, c2w, origin, a, b, active, hit) >= 0:
+            if _trace(s, c2w, origin, a, b, active, hit, cut) >= 0:
                 hits += 1.0
                 for k in range(7):
                     total[k] += hit[k]

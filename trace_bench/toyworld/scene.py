@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -99,11 +100,23 @@ class Scene:
             [sdf.nearest(self._solids, every, len(every), *p)[0] for p in np.asarray(points, float)]
         )
 
-    def render_arrays(self, c2w: np.ndarray, focal: float, height: int, width: int) -> tuple[np.ndarray, ...]:
-        """(premultiplied rgba [H, W, 4], depth [H, W], normal [H, W, 3]) of one view, float32."""
+    def with_parts(self, parts: list[Part]) -> Scene:
+        """The scene with other parts, which are neither moved nor scaled; they must fit in the ball."""
+        other = copy.copy(self)
+        other.parts, other._solids = parts, _solids(parts)
+        return other
+
+    def render_arrays(
+        self, c2w: np.ndarray, focal: float, height: int, width: int, cut: int = sdf.WHOLE
+    ) -> tuple[np.ndarray, ...]:
+        """(premultiplied rgba [H, W, 4], depth [H, W], normal [H, W, 3]) of one view, float32.
+
+        c2w [4, 4] may be any affine map: with M^-1 c2w, the view is that of the object under the map M, but
+        normals and shading are the object's own. `cut` is one of the names in `sdf`.
+        """
         rgba = np.empty((height, width, 4), np.float32)
         depth, normal = np.empty((height, width), np.float32), np.empty((height, width, 3), np.float32)
-        kernels.render_view(self._solids, np.ascontiguousarray(c2w, float), float(focal), rgba, depth, normal)
+        kernels.render_view(self._solids, np.ascontiguousarray(c2w, float), float(focal), rgba, depth, normal, cut)
         return rgba, depth, normal
 
     def render(

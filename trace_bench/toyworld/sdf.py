@@ -15,8 +15,11 @@ from numba import njit
 ELLIPSOID, BOX, CYLINDER, CONE, TORUS, CAPSULE, PYRAMID, TUBE, STAR, HEART, PRISM, DOME = range(12)
 
 BALL = 0.85  # radius of a ball that contains every scaled scene
+#: What `march_cut` shows of a scene: its back half twice, its front half twice, or only its left half.
+WHOLE, BACK_TWICE, FRONT_TWICE, HALF = range(4)
 _HIT = 5e-4
 _MAX_STEPS = 96
+_PLANE = 4e-3  # a ray may pass the plane of a cut by this much
 
 fast = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
@@ -198,3 +201,37 @@ def march(
             return t, part
         t += d
     return 0.0, -1
+
+
+@fast
+def is_copied(cut: int, x: float) -> bool:
+    """Whether a point with this x is on the side that `cut` replaces by the other half, turned by 180°."""
+    return (cut == BACK_TWICE and x > 0.0) or (cut == FRONT_TWICE and x < 0.0)
+
+
+@fast
+def march_cut(
+    s: Solids, origin: np.ndarray, dx: float, dy: float, dz: float, cut: int, every: np.ndarray
+) -> tuple[float, int, float]:
+    """(distance along the unit ray, part hit, its signed distance there) in a scene that is cut.
+
+    The third value is well below 0 where the ray enters a solid through the plane of the cut. The part is -1
+    if the ray hits nothing; every [P] are the indices of all parts.
+    """
+    along = -(origin[0] * dx + origin[1] * dy + origin[2] * dz)
+    gap = BALL * BALL - (origin[0] ** 2 + origin[1] ** 2 + origin[2] ** 2 - along * along)
+    if gap <= 0.0:
+        return 0.0, -1, 0.0
+    t, end = max(along - math.sqrt(gap), 0.0), along + math.sqrt(gap)
+    for _ in range(4 * _MAX_STEPS):
+        if t >= end:
+            break
+        x, y, z = origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz
+        sign = -1.0 if is_copied(cut, x) else 1.0
+        d, part = nearest(s, every, len(every), sign * x, sign * y, z)
+        free = max(d, -y) if cut == HALF else d
+        if free < _HIT:
+            return t, part, d
+        # Beyond the plane x = 0, the other half may be nearer than this one.
+        t += free if cut == HALF else min(free, max(abs(x), _PLANE))
+    return 0.0, -1, 0.0
