@@ -68,6 +68,7 @@ class Cell:
     std: float = math.nan  # over prompts, ddof 1
     count: int = 0  # the k of a count
     rank: int = 0  # 1 best, 2 second, 0 neither
+    marks: str = ""  # letters of the notes about it
     by_prompt: Values = field(
         default_factory=lambda: np.empty(0), compare=False, repr=False
     )  # in a fixed order
@@ -216,10 +217,10 @@ class _Lines:
     ) -> Row:  # fmt: skip
         """The table row of these lines."""
         runs, key = int(self.runs[at].sum()), self.keys[self.group[at[0]]]
-        cells = [
-            _cell(quantity, self.means[at, q], self.sums[at, q], runs, int(expected[q]))
-            for q, quantity in enumerate(quantities)
-        ]
+        cells = []
+        for q, quantity in enumerate(quantities):
+            defined = int(self.runs[at][self.applies[at, q] != 0].sum())  # runs that a count is of
+            cells.append(_cell(quantity, self.means[at, q], self.sums[at, q], defined, int(expected[q])))
         labels = row_labels(key, self.columns, names)
         return Row(labels, cells, runs, dict(zip(self.columns, key, strict=True)))
 
