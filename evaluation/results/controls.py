@@ -28,9 +28,7 @@ Shown = Literal["none", "best", "all"]
 COMMITTED = Path(__file__).parent / "controls.json"
 TRUTH = "truth"
 _ABOUT = ("control", "right", "display_name", "prompt_set", "prior", "prompt_id", "prompt", "fingerprint")
-_MISSING = (
-    "no scores of the controls by these judges: `python -m trace_bench -m experiment=controls` makes them"
-)
+_MISSING = "none has a score: `python -m trace_bench -m experiment=controls` makes them"
 
 
 @dataclass(frozen=True)

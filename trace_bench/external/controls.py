@@ -94,7 +94,7 @@ def _hue_rotated(scene: Scene) -> list[Any]:
     """All colours a third of the way round the colour wheel; white and grey stay."""
     from colorsys import hsv_to_rgb, rgb_to_hsv
 
-    def other(color: tuple[float, ...]) -> tuple[float, ...]:
+    def other(color: tuple[float, float, float]) -> tuple[float, float, float]:
         hue, saturation, value = rgb_to_hsv(*color)
         return hsv_to_rgb((hue + HUE_SHIFT) % 1.0, saturation, value)
 
