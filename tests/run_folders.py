@@ -93,9 +93,7 @@ def draw(folder: Path, prompt: str, turn: float = 0.0, views: int = 12, resoluti
     scene = scene_from_prompt(prompt).render(turned)
     c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     normal = scene.normal.numpy() @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
-    save_renders(
-        folder, scene.rgb.numpy(), scene.alpha[..., 0].numpy(), scene.depth[..., 0].numpy(), normal
-    )
+    save_renders(folder, scene.rgb.numpy(), scene.alpha[..., 0].numpy(), scene.depth[..., 0].numpy(), normal)
     write_cameras(folder, rig)
 
 

@@ -155,8 +155,8 @@ def invent(shop, *sweeps):
         write_score(
             run.folder,
             shop.metrics["ground_truth"],
-            iou=iou,
-            delta_e=9.0,
+            soft_iou=iou,
+            colour_error=9.0,
             depth_error=0.1,
             chamfer=0.1,
             janus=0.1,
