@@ -44,7 +44,7 @@ FIGURES = {"match": "Match {:.2f}", "colour_error": "ΔE {:.0f}", "clip_score": 
 #: What they mean, below the sheet.
 LEGEND = {
     "match": "Match: share of both silhouettes with the right place and colour; the truth has 1.",
-    "colour_error": "ΔE: colour difference per pixel of the true silhouette; the truth has 0, 2 is hardly seen.",
+    "colour_error": "ΔE: colour difference per pixel of the true silhouette; 2 is hardly seen.",
     "clip_score": "CLIP: 100 times the cosine of picture and prompt.",
 }
 TURNED = "Toy assets are shown at the azimuth at which they fit the truth best."

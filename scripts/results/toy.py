@@ -248,6 +248,6 @@ def _differences(rows: Mapping[str, Row]) -> str:
     verdict = "excludes" if lead.decided else "includes"
     return paragraph(
         f"With {word(match[best].expected)} prompts, the 95 % interval of the difference in Match includes "
-        f"zero for {undecided} of the {len(gaps)} pairs of methods: these are undecided. {names[0]}'s lead over "
-        f"{names[1]} is {lead.mean:.3f}, and its interval {verdict} zero."
+        f"zero for {undecided} of the {len(gaps)} pairs of methods: these are undecided. {names[0]}'s lead "
+        f"over {names[1]} is {lead.mean:.3f}, and its interval {verdict} zero."
     )
