@@ -155,6 +155,7 @@ def invent(shop, *sweeps):
         write_score(
             run.folder,
             shop.metrics["ground_truth"],
+            match=iou,
             soft_iou=iou,
             colour_error=9.0,
             depth_error=0.1,

@@ -26,9 +26,9 @@ def score(root, prompt: str, drawn: str | None = None, turn: float = 0.0, **sett
 @pytest.mark.parametrize("prompt", ["a red cube", "a duck", "a blue cone on a red sphere"])
 def test_the_true_object_is_perfect(tmp_path, prompt):
     values = score(tmp_path, prompt)
-    assert values["match"] == values["soft_iou"] == values["iou"] == 1.0
-    assert values["colour_error"] == values["delta_e"] == 0.0
-    assert values["high_frequency"] == 1.0
+    assert [values[name] for name in ("match", "soft_iou", "iou")] == pytest.approx([1.0] * 3, abs=1e-4)
+    assert [values[name] for name in ("colour_error", "delta_e")] == pytest.approx([0.0] * 2, abs=1e-2)
+    assert values["high_frequency"] == pytest.approx(1.0, abs=1e-3)
     assert values["normal_error"] < 0.6  # 8 bits
     assert values["depth_error"] < 1e-3  # float16
     assert values["completeness"] == 1.0
@@ -40,7 +40,7 @@ def test_the_true_object_is_perfect(tmp_path, prompt):
 def test_a_turned_object_is_found(tmp_path, turn):
     values = score(tmp_path, "a duck", turn=turn)
     assert (values["azimuth_offset_deg"] - turn) % 360 == 0
-    assert values["match"] == values["soft_iou"] == 1.0
+    assert [values[name] for name in ("match", "soft_iou")] == pytest.approx([1.0] * 2, abs=1e-4)
     assert values["normal_error"] < 0.6
     assert values["chamfer"] < 0.012
     assert values["iou_unturned"] < 0.95
@@ -150,7 +150,7 @@ def test_pictures_are_compared_at_their_own_resolution(tmp_path):
     assert reduced(views, 64).rgb.shape == (2, 64, 64, 3)
     found = GroundTruth().score(run)
     assert (found.details["resolution"], found.details["reduced"]) == (128, 64)
-    assert found.values["match"] == 1.0
+    assert found.values["match"] == pytest.approx(1.0, abs=1e-4)
     assert [reduced_resolution(size, 64) for size in (64, 128, 512, 100, 40)] == [64, 64, 64, 100, 40]
 
 

@@ -117,7 +117,7 @@ def test_one_frame_holds_runs_elo_and_preferences(root):
     assert frame[frame["kind"] == "preference"]["ours_value"].tolist() == [60.0] * 3
     assert sorted(frame[frame["kind"] == "run"]["soft_iou"]) == [0.5, 0.6, 0.7]
     (judge,) = frame.loc[frame["kind"] == "run", "ground_truth_judge"].unique()
-    assert frame.attrs["judges"] == {judge: "ground_truth version 2, 3 views"}
+    assert frame.attrs["judges"] == {judge: "ground_truth version 3, 3 views"}
 
 
 def test_objects_without_a_front_are_left_out_of_the_janus_number(tmp_path):

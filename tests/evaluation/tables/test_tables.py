@@ -45,7 +45,7 @@ def all_tables(root, *metrics):
 def add(root, iou: float | None, prompt_id: int = 0, **identity):
     folder = write_run(root, prompt_id=str(prompt_id), prompt=f"prompt {prompt_id}", **identity)
     rest = {"colour_error": 10.0, "depth_error": 0.1, "chamfer": 0.05}
-    write_score(folder, TRUTH, soft_iou=iou, **(rest if iou is not None else dict.fromkeys(rest)))
+    write_score(folder, TRUTH, match=iou, soft_iou=iou, **(rest if iou is not None else dict.fromkeys(rest)))
     return folder
 
 
@@ -73,8 +73,12 @@ def three_methods(root, clip) -> None:
             write_score(
                 folder,
                 TRUTH,
+                match=0.3 + 0.1 * i + 0.2 * j,
                 soft_iou=0.5 + 0.1 * i + 0.2 * j,
                 colour_error=12.0,
+                high_frequency=0.1,
+                normal_error=40.0 - j,
+                completeness=0.2,
                 depth_error=0.1 - 0.01 * j,
                 chamfer=0.05,
             )
@@ -115,8 +119,8 @@ def test_a_mean_over_an_incomplete_set_is_a_dash(tmp_path, count, expected):
     assert ranks(methods, "soft_iou") == [0, 0]  # nobody wins against a dash
     assert column(prompts, "soft_iou") == ["0.500", "0.900", "0.500", "0.900", "0.500"]
     frame = pd.read_csv(pd.io.common.StringIO(formats.csv(formats.grid(methods))))
-    assert pd.isna(frame["iou_mean"][1])
-    assert frame["iou_n"][1] == 2
+    assert pd.isna(frame["soft_iou_mean"][1])
+    assert frame["soft_iou_n"][1] == 2
 
 
 def test_an_undefined_value_makes_the_set_incomplete(tmp_path):
@@ -244,7 +248,7 @@ def test_scores_that_do_not_belong_to_the_run_are_not_shown(tmp_path, how, monke
         (folder / "scores" / "ground_truth.json").write_text("[1, 2")
     else:
         path = folder / "scores" / "ground_truth.json"
-        path.write_text(path.read_text().replace('"version": "2"', '"version": "0"'))
+        path.write_text(path.read_text().replace('"version": "3"', '"version": "0"'))
     methods, _ = tables(tmp_path)
     assert column(methods, "soft_iou") == ["— (0/1)", "0.600"]
     assert any(note.startswith("ground_truth: 1 of 2 runs have no score") for note in methods.notes)
