@@ -69,7 +69,11 @@ def readme_table(shop: Workshop, _old: str) -> str:
     grid = formats.grid(next(table for table in tables if table.name.startswith("methods-")))
     table = formats.markdown(replace(grid, caption="", notes=[])).strip("\n")
     on = machine(shop.runs(README_SWEEP))
-    return f"{table}\n\nMinutes are those of init, distilling and rendering, per run, on {on}."
+    below = paragraph(
+        "Below the methods: the true objects, and the best of the assets that are wrong in one known way "
+        "(`docs/evaluation.md`). Match is the number to look at first."
+    )
+    return f"{table}\n\n{below}\n\nMinutes are those of init, distilling and rendering, per run, on {on}."
 
 
 def controls_file(shop: Workshop) -> str:
