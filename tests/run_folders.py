@@ -91,15 +91,23 @@ def draw(folder: Path, prompt: str, turn: float = 0.0, views: int = 12, resoluti
         resolution,
     )
     scene = scene_from_prompt(prompt).render(turned)
-    save_renders(folder, scene.rgb.numpy(), scene.alpha[..., 0].numpy(), scene.depth[..., 0].numpy())
+    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    normal = scene.normal.numpy() @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+    save_renders(folder, scene.rgb.numpy(), scene.alpha[..., 0].numpy(), scene.depth[..., 0].numpy(), normal)
     write_cameras(folder, rig)
 
 
-def save_renders(folder: Path, rgb: np.ndarray, alpha: np.ndarray, depth: np.ndarray) -> None:
+def save_renders(
+    folder: Path, rgb: np.ndarray, alpha: np.ndarray, depth: np.ndarray, normal: np.ndarray | None = None
+) -> None:
+    """Pictures, silhouettes and depth as a run leaves them; without normals, white pictures of them."""
     renders = folder / "renders"
     renders.mkdir(exist_ok=True)
-    for i, image in enumerate(rgb):
-        Image.fromarray(np.round(image * 255).astype(np.uint8)).save(renders / f"rgb_{i}.png")
+    covered = alpha[..., None]
+    encoded = np.ones_like(rgb) if normal is None else covered * (0.5 * normal + 0.5) + 1.0 - covered
+    for name, images in (("rgb", rgb), ("normal", encoded)):
+        for i, image in enumerate(images):
+            Image.fromarray(np.round(image * 255).astype(np.uint8)).save(renders / f"{name}_{i}.png")
     np.savez(
         renders / "geometry.npz", alpha=np.round(alpha * 255).astype(np.uint8), depth=depth.astype(np.float16)
     )

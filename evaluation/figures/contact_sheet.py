@@ -1,8 +1,8 @@
 """`python -m evaluation.contact_sheet`: one picture of all results; rows are prompts, columns the ground
 truth and the methods.
 
-Toy prompts show the ground truth, seen from the cameras of a multi-view run. A canvas has one picture. With
-several seeds the lowest is shown.
+Toy prompts show the ground truth, seen from the cameras of a multi-view run, and their assets at the
+fitted turn. A canvas has one picture. With several seeds the lowest is shown.
 """
 
 from __future__ import annotations
@@ -41,7 +41,15 @@ from trace_bench.system.files import write_atomic
 from trace_bench.system.text import one_line, printable
 
 #: Numbers below a picture: column of the frame -> format.
-FIGURES = {"iou": "IoU {:.2f}", "delta_e": "ΔE {:.0f}", "clip_score": "CLIP {:.0f}"}
+FIGURES = {"match": "Match {:.2f}", "colour_error": "ΔE {:.0f}", "clip_score": "CLIP {:.0f}"}
+#: What they mean, below the sheet.
+LEGEND = {
+    "match": "Match: share of both silhouettes with the right place and colour; the truth has 1.",
+    "colour_error": "ΔE: colour difference per pixel of the true silhouette; 2 is hardly seen.",
+    "clip_score": "CLIP: 100 times the cosine of picture and prompt.",
+}
+TURNED = "Toy assets are shown at the azimuth at which they fit the truth best."
+TURN = "azimuth_offset_deg"
 
 
 @dataclass
@@ -51,6 +59,7 @@ class Sheet:
     prompts: list[str]
     columns: list[Column] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    note: str = ""  # what the numbers mean
 
 
 def nearest_view(run: Run, azimuth_deg: float) -> int:
@@ -76,6 +85,8 @@ def make_sheet(panel: Panel, root: Path, views: Mapping[str, float], prompts: in
     truths = [_true_cell(by_id[i], rigs.get(i), views) for i in ids]
     if any(cell.views for cell in truths):
         sheet.columns.insert(0, Column("Truth", "", truths))
+    known = [name for name in (*LEGEND, TURN) if name in panel.frame and panel.frame[name].notna().any()]
+    sheet.note = " ".join(LEGEND.get(name, TURNED) for name in known)
     return sheet
 
 
@@ -107,7 +118,8 @@ def _run_cell(
             raise TraceBenchError(f"{folder} no longer exists.")
         run = Run(folder, manifest)
         canvas = len(run.cameras) == 1
-        shown = [0] if canvas else [nearest_view(run, azimuth) for azimuth in views.values()]
+        turn = float(row[TURN]) if TURN in row and pd.notna(row[TURN]) else 0.0
+        shown = [0] if canvas else [nearest_view(run, azimuth + turn) for azimuth in views.values()]
         pictures = [open_rgb(run.rgb(view)) for view in shown]
     except TraceBenchError as error:
         problems.append(str(error))
@@ -142,7 +154,8 @@ def make_sheets(
         sheet = make_sheet(panel, root, config["views"], config["prompts"], config["columns"])
         problems += sheet.problems
         title = one_line(f"Prompt set {panel.title}, prior {panel.prior}")
-        image = draw_sheet(title, sheet.prompts, sheet.columns, list(config["views"]), int(config["tile_px"]))
+        tile, names = int(config["tile_px"]), list(config["views"])
+        image = draw_sheet(title, sheet.prompts, sheet.columns, names, tile, sheet.note)
         path = root / ("contact_sheet.png" if i == 0 else f"contact_sheet-{panel.slug}.png")
         content = io.BytesIO()
         image.save(content, "PNG", optimize=True)

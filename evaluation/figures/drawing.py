@@ -44,17 +44,25 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def draw_sheet(
-    title: str, prompts: Sequence[str], columns: Sequence[Column], views: Sequence[str], tile_px: int
+    title: str,
+    prompts: Sequence[str],
+    columns: Sequence[Column],
+    views: Sequence[str],
+    tile_px: int,
+    note: str = "",
 ) -> Image.Image:
-    """Rows are prompts, columns assets; each cell shows its views side by side."""
+    """Rows are prompts, columns assets; each cell shows its views side by side. The note is below them."""
     label_width = max(150, tile_px)
     row_height = tile_px + FIGURES
     widths = [max(tile_px * column.tiles(len(views)), _heading_width(column)) for column in columns]
     lefts = [MARGIN + label_width + GAP + sum(widths[:i]) + i * GAP for i in range(len(columns))]
     top = MARGIN + TITLE + HEADER
     width = (lefts[-1] + widths[-1] if lefts else label_width) + MARGIN
-    sheet = Image.new("RGB", (width, top + row_height * len(prompts) + MARGIN), "white")
+    bottom = top + row_height * len(prompts)
+    lines = textwrap.wrap(note, max(20, (width - 2 * MARGIN) // 8))
+    sheet = Image.new("RGB", (width, bottom + MARGIN + 18 * len(lines)), "white")
     draw = ImageDraw.Draw(sheet)
+    draw.multiline_text((MARGIN, bottom + 8), "\n".join(lines), GREY, font(12), spacing=4)
     draw.text((MARGIN, MARGIN), title, INK, font(20, bold=True), anchor="lt")
     for left, column in zip(lefts, columns, strict=True):
         shown = views if column.tiles(len(views)) == len(views) else []
@@ -62,8 +70,8 @@ def draw_sheet(
     for i, prompt in enumerate(prompts):
         y = top + i * row_height
         draw.line([(MARGIN, y), (width - MARGIN, y)], HAIR)
-        lines = textwrap.fill(prompt, max(10, label_width // 9))
-        draw.multiline_text((MARGIN, y + row_height // 2), lines, INK, font(15), anchor="lm", spacing=5)
+        label = textwrap.fill(prompt, max(10, label_width // 9))
+        draw.multiline_text((MARGIN, y + row_height // 2), label, INK, font(15), anchor="lm", spacing=5)
         for left, cell_width, column in zip(lefts, widths, columns, strict=True):
             _cell(sheet, draw, left, y, column.cells[i], tile_px, cell_width)
     return sheet

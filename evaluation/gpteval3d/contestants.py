@@ -73,8 +73,16 @@ class Field:
 
 
 def find_field(runs: Sequence[Run], root: Path, wanted: Mapping[str, Any]) -> Field:
-    """Find the contestants among finished runs; `wanted` is the config node `runs`."""
-    done = one_per_asset(run for run in runs if run.manifest.status == "done")
+    """Find the contestants among finished runs; `wanted` is the config node `runs`.
+
+    Controls play only if `runs.method` names them.
+    """
+    named = wanted.get("method") or ()
+    done = one_per_asset(
+        run
+        for run in runs
+        if run.manifest.status == "done" and (not run.identity.is_control or run.identity.method in named)
+    )
     rows = [asdict(run.identity) | {"run": run} for run in done]
     if not rows:
         raise TraceBenchError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 
-import hydra
 from omegaconf import DictConfig
 
 from evaluation.command import command, output_root
@@ -25,7 +24,6 @@ from evaluation.tables import formats
 from evaluation.tables.__main__ import write_grids
 from evaluation.tables.formats import Entry, Grid, Heading
 from trace_bench.run_folder.index import read_index
-from trace_bench.system.config_path import conf_dir
 
 AGREEMENT = (
     "Agreement: share of the verdicts with a winner that name the truth's winner, where the truth has one; "
@@ -77,8 +75,7 @@ def _share(share: Share) -> str:
     return f"{100 * share.value:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluation")
-@command
+@command("evaluation")
 def main(config: DictConfig) -> int:
     root = output_root(config)
     judge = TruthJudge(load_metrics(config)[TruthJudge.metric], float(config.judge_validity.tie_margin))

@@ -16,8 +16,8 @@ The asset may face any direction: the true object is turned about the vertical a
 A and T are the silhouettes, alpha > 0.5. Two numbers of version 2 are kept in the score file: `iou` of these
 silhouettes and `delta_e`, the mean CIEDE2000 difference over both, each at the reduced resolution.
 
-Toy objects fill a ball of radius 0.8. An empty asset has a match, an IoU and a completeness of 0; depth, normals
-and Chamfer are undefined.
+Toy objects fill a ball of radius 0.8. An empty asset has a match, an IoU and a completeness of 0; depth,
+normals and Chamfer are undefined.
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@ Let B be a view of one side of the asset, and F and T the true front and the tru
 
     share = sum <B - T, F - T> / sum |F - T|^2     over the pixels and the views of the side
 
-over the pixels in the silhouettes of all three. So it is 0 for the true back, 1 for the true front, weighted to
-where front and back differ, and insensitive to errors that resemble neither (a global hue shift, noise); it is
-clipped to [0, 1]. Of two opposite sides, the one with the larger share is the asset's front, if the share is at
-least `A_FRONT`; the share of the other is then the Janus number: 0 for a perfect asset, 1 for one with a face on
-both sides. An asset without a front has no Janus number.
+over the pixels in the silhouettes of all three. So it is 0 for the true back, 1 for the true front,
+weighted to where front and back differ, and insensitive to errors that resemble neither (a global hue
+shift, noise); it is clipped to [0, 1]. Of two opposite sides, the one with the larger share is the
+asset's front, if the share is at least `A_FRONT`; the share of the other is then the Janus number: 0 for
+a perfect asset, 1 for one with a face on both sides. An asset without a front has no Janus number.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ A is the asset's alpha, T the true one, d the CIEDE2000 difference (sRGB, D65) o
     match           sum min(A, T) max(0, 1 - d / WRONG) / sum max(A, T)
     soft IoU        sum min(A, T) / sum max(A, T)
     colour error    sum d / sum T; outside both silhouettes d is 0, so this is the sum over their union
-    high frequency  energy of the asset's pictures above the pictures blurred by one pixel, over the true energy
+    high frequency  energy of the asset's pictures minus their blur by one pixel, over the true energy
 
 The colour error is per pixel of the true silhouette, so that an asset cannot thin out its errors by covering
 more of the picture.

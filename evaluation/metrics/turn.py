@@ -1,14 +1,14 @@
 """The turn of an asset about the vertical axis, relative to the true object.
 
-Score distillation does not know where the front is, so an asset may face any direction. Among the turns of the
-grid whose silhouettes fit (nearly) equally well, the one with the least colour error counts. It is refined with
-the cost
+Score distillation does not know where the front is, so an asset may face any direction. Among the turns
+of the grid whose silhouettes fit (nearly) equally well, the one with the least colour error counts. It is
+refined with the cost
 
     1 - soft IoU + dE / 100
 
-where dE is the mean CIE76 difference over the area of the true silhouette. The cost grows linearly with a small
-error of the turn, so the costs of a turn of the grid and its two neighbours give the place of the minimum
-between them; a few views decide among this place, two beside it and the turn of the grid.
+where dE is the mean CIE76 difference over the area of the true silhouette. The cost grows linearly with a
+small error of the turn, so the costs of a turn of the grid and its two neighbours give the place of the
+minimum between them; a few views decide among this place, two beside it and the turn of the grid.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _alpha(true: Truth, poses: Sequence[Pose], turn: float) -> Array:
 
 
 def soft_iou(a: Array, b: Array) -> Array:
-    """Sum of the smaller over sum of the larger alpha, per view: [V, R, R] twice -> [V]; 0 if both are empty."""
+    """Sum of the smaller over sum of the larger alpha: [V, R, R] twice -> [V]; 0 if both are empty."""
     either = np.maximum(a, b).sum(axis=(1, 2))
     return np.minimum(a, b).sum(axis=(1, 2)) / np.maximum(either, 1e-6)
 

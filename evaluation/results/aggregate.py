@@ -68,6 +68,7 @@ class Cell:
     std: float = math.nan  # over prompts, ddof 1
     count: int = 0  # the k of a count
     rank: int = 0  # 1 best, 2 second, 0 neither
+    marks: str = ""  # letters of the notes about it
     by_prompt: Mapping[tuple[str, str], float] = field(
         default_factory=dict, compare=False, repr=False
     )  # (prompt id, prompt) -> mean over seeds
@@ -161,11 +162,13 @@ def method_table(
     """One row per method: mean ± std over prompts of the mean over seeds."""
     settings = split_settings(panel.frame)
     lines = _lines(panel.frame, settings, quantities)
-    expected = panel.prompts - lines.never_defined(np.arange(len(lines.group)))
-    rows = [
-        lines.row(np.nonzero(lines.group == i)[0], quantities, names, expected)
-        for i in range(len(lines.keys))
-    ]
+    rows = []
+    for i in range(len(lines.keys)):
+        at = np.nonzero(lines.group == i)[0]
+        there = {lines.prompts[k] for k in at}
+        absent = np.array([k for k, prompt in enumerate(lines.prompts) if prompt not in there], int)
+        undefined = lines.undefined(at) + lines.undefined(absent)
+        rows.append(lines.row(at, quantities, names, panel.prompts - undefined))
     columns = {"method": "Method", "representation": "Representation"} | {
         name: LABELS[name] for name in settings
     }
@@ -184,8 +187,7 @@ def prompt_table(
     rows: list[Row] = []
     for key in sorted(by_prompt, key=lambda prompt: natural(prompt[0])):
         at = np.array(by_prompt[key])
-        expected = 1 - lines.never_defined(at)
-        found = [lines.row(at[[k]], quantities, names, expected) for k in range(len(at))]
+        found = [lines.row(one, quantities, names, 1 - lines.undefined(one)) for one in at[:, None]]
         rows += [replace(row, labels={"prompt": key[1]} | row.labels) for row in _ranked(found)]
     columns = {"prompt": "Prompt", "method": "Method", "representation": "Representation"}
     columns |= {name: LABELS[name] for name in settings}
@@ -205,10 +207,13 @@ class _Lines:
     sums: Values  # [N, Q]
     applies: Values  # [N, Q] 0 if the quantity is undefined for the prompt
 
-    def never_defined(self, at: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-        """[Q] number of prompts in these lines for which a quantity is undefined."""
-        zeros = [np.nonzero(column == 0)[0] for column in self.applies[at].T]
-        return np.array([len({self.prompts[at[k]] for k in found}) for found in zeros], int)
+    def undefined(self, at: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """[Q] number of prompts in these lines for which every line has the quantity undefined."""
+        count = np.zeros(self.applies.shape[1], int)
+        for prompt in {self.prompts[k] for k in at}:
+            mine = at[[self.prompts[k] == prompt for k in at]]
+            count += (self.applies[mine] == 0).all(axis=0)
+        return count
 
     def row(
         self, at: NDArray[np.integer[Any]], quantities: Sequence[Quantity],
@@ -216,11 +221,12 @@ class _Lines:
     ) -> Row:  # fmt: skip
         """The table row of these lines."""
         runs, key = int(self.runs[at].sum()), self.keys[self.group[at[0]]]
-        prompts = [self.prompts[k] for k in at]
-        cells = [
-            _cell(quantity, self.means[at, q], self.sums[at, q], runs, int(expected[q]), prompts)
-            for q, quantity in enumerate(quantities)
-        ]
+        prompts, cells = [self.prompts[k] for k in at], []
+        for q, quantity in enumerate(quantities):
+            defined = int(self.runs[at][self.applies[at, q] != 0].sum())  # runs that a count is of
+            cells.append(
+                _cell(quantity, self.means[at, q], self.sums[at, q], defined, int(expected[q]), prompts)
+            )
         labels = row_labels(key, self.columns, names)
         return Row(labels, cells, runs, dict(zip(self.columns, key, strict=True)))
 

@@ -1,8 +1,9 @@
 """All results as one tidy frame: manifests, scores, Elo and preferences.
 
-`python -m evaluation.collect` writes it to `results.parquet` in the output root; every table and figure is
-made from it. The column `kind` is the kind of row: a finished `run`, the `elo` of a contestant on one
-criterion, or the `preference` of a user study for one baseline and aspect. Columns of other kinds are empty.
+`python -m evaluation.collect` writes it to `results.parquet` in the output root; every table and figure
+is made from it. The column `kind` is the kind of row: a finished `run`, a `control`, the `elo` of a
+contestant on one criterion, or the `preference` of a user study for one baseline and aspect. Columns of
+other kinds are empty.
 """
 
 from __future__ import annotations
@@ -33,9 +34,18 @@ from trace_bench.system.text import printable
 TEXTS = (
     "kind", "method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
     "folder", "snapshots", "fingerprint", "finished", "machine", "display_name", "source",
-    "method_name", "representation_name",
+    "method_name", "representation_name", "control",
 )  # fmt: skip
-_UNCHANGED = {"seed", "steps", "views_per_step", "resolution", "own_prompt", "external", "prompt_cut"}
+_UNCHANGED = {
+    "seed",
+    "steps",
+    "views_per_step",
+    "resolution",
+    "own_prompt",
+    "external",
+    "prompt_cut",
+    "right",
+}
 
 
 @dataclass
@@ -43,6 +53,7 @@ class Results:
     """The frame, and notes for its readers."""
 
     frame: pd.DataFrame  # the runs
+    controls: pd.DataFrame = field(default_factory=pd.DataFrame)  # runs of controls, never in the frame
     judgements: pd.DataFrame = field(default_factory=pd.DataFrame)  # Elo and preferences
     unfinished: Counter[str] = field(default_factory=Counter)  # state -> runs
     problems: list[str] = field(default_factory=list)
@@ -74,13 +85,18 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
     }
     scores, broken = read_scores(root, kept)
     results.problems += broken
-    rows = []
+    rows: dict[str, list[dict[str, Any]]] = {"run": [], "control": []}
     for name, run in kept.items():
-        row = {"kind": "run"} | describe(run.manifest, name) | {"snapshots": snapshots.get(of_asset(run))}
+        kind = "control" if run.identity.is_control else "run"
+        row = {"kind": kind} | describe(run.manifest, name) | {"snapshots": snapshots.get(of_asset(run))}
+        if kind == "control":
+            row |= {key: run.manifest.declared.get(key) for key in ("control", "right")}
         for metric in metrics.values():
             row |= _score(row, scores[name], metric, results)
-        rows.append(row)
-    results.frame = add_variants(_typed(pd.DataFrame(rows), metrics), root, results.problems)
+        rows[kind].append(row)
+    results.frame, results.controls = (
+        add_variants(_typed(pd.DataFrame(found), metrics), root, results.problems) for found in rows.values()
+    )
     results.judgements, broken = read_judgements(root)
     results.problems += broken
     return results
@@ -160,7 +176,8 @@ def _typed(frame: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
 def save(results: Results, root: Path) -> Path:
     """Write the frame to `results.parquet` atomically; `attrs` holds the judges' descriptions."""
     path = root / "results.parquet"
-    frame = pd.concat([part for part in (results.frame, results.judgements) if len(part)] or [results.frame])
+    parts = (results.frame, results.controls, results.judgements)
+    frame = pd.concat([part for part in parts if len(part)] or [results.frame])
     frame.attrs = {"judges": results.judges}
     content = io.BytesIO()
     frame.to_parquet(content, index=False)

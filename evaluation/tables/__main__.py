@@ -19,6 +19,7 @@ from evaluation.command import command, output_root
 from evaluation.metrics.base import Metric
 from evaluation.metrics.load import load_metrics
 from evaluation.results.collect import Results, collect, save
+from evaluation.results.controls import shown
 from evaluation.results.markdown import sentence
 from evaluation.results.names import display_names
 from evaluation.tables import formats
@@ -57,7 +58,7 @@ def make_grids(
     order = list(settings["methods"])
     source = Source(results, metrics, display, order, settings["prompt_set"], settings["prior"])
     grids = [paper_grid(table, source) for number, table in paper_tables().items() if str(number) in names]
-    own = make_tables(results, metrics, display, order)
+    own = make_tables(results, metrics, display, order, shown(settings["controls"]))
     return grids + [formats.grid(table) for table in own if table.name.partition("-")[0] in names]
 
 

@@ -75,7 +75,7 @@ def grid(table: Table) -> Grid:
         repeats = "prompt" in table.label_columns and labels[0] == above
         above = labels[0]
         entries = [Entry(label) for label in (["", *labels[1:]] if repeats else labels)]
-        entries += [Entry(cell_text(cell), cell.rank) for cell in row.cells]
+        entries += [Entry(cell_text(cell), cell.rank, cell.marks) for cell in row.cells]
         body.append([*entries, Entry(str(row.runs))])
     return Grid(table.name, table.caption, head, body, len(table.label_columns), _records(table), table.notes)
 

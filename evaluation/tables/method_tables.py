@@ -23,15 +23,23 @@ from evaluation.results.aggregate import (
 )
 from evaluation.results.bootstrap import paired_difference
 from evaluation.results.collect import Results
+from evaluation.results.controls import Shown, controls_of, with_controls
 from evaluation.results.pareto import on_front
 
 Names = Mapping[str, Mapping[str, str]]
 
 
 def make_tables(
-    results: Results, metrics: Mapping[str, Metric], names: Names, order: Sequence[str]
+    results: Results,
+    metrics: Mapping[str, Metric],
+    names: Names,
+    order: Sequence[str],
+    controls: Shown = "none",
 ) -> list[Table]:
-    """Tables of methods, prompts and costs for each prompt set and prior."""
+    """Tables of methods, prompts and costs for each prompt set and prior.
+
+    controls: which of them have a row below the methods.
+    """
     if results.frame.empty:
         return []
     tables = []
@@ -41,13 +49,14 @@ def make_tables(
         notes += _judge_notes(panel, metrics, results)
         notes += [f"{quantity.label}: {quantity.note}." for quantity in quantities]
         notes += _declared_notes(panel)
-        by_method = method_table(panel, quantities, names)
+        tried = controls_of(panel, results, metrics)
+        by_method = with_controls(method_table(panel, quantities, names), panel, tried, controls)
         by_prompt = prompt_table(panel, quantities, names)
         tables += [
             replace(
                 by_method,
                 caption=_caption(panel, True),
-                notes=[*_lead(by_method), *_partial(by_method), *notes],
+                notes=[*by_method.notes, *_lead(by_method), *_partial(by_method), *notes],
             ),
             replace(by_prompt, caption=_caption(panel, False)),
             _cost_table(panel, metrics, names),

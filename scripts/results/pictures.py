@@ -25,7 +25,7 @@ def _contact_sheet(shop: Workshop, sweep: Sweep, tile: int) -> Image.Image:
     if made.problems:
         raise TraceBenchError(made.problems[0])
     title = f"Prompt set {panel.title}, prior {panel.prior}"
-    return draw_sheet(title, made.prompts, made.columns, list(config.views), tile)
+    return draw_sheet(title, made.prompts, made.columns, list(config.views), tile, made.note)
 
 
 def readme_sheet(shop: Workshop, file: Path) -> None:

@@ -20,6 +20,7 @@ class Stage:
     )  # file in docs/images -> how it is drawn
     sweeps: tuple[Sweep, ...] = ()
     scored: bool = True  # False: no number here is a score
+    files: Mapping[str, Callable[[Workshop], str]] = field(default_factory=dict)  # other files -> content
 
 
 STAGES: Mapping[str, Stage] = {
@@ -39,6 +40,12 @@ STAGES: Mapping[str, Stage] = {
     ),
     "convergence": Stage(
         "paths of every method on known data", pictures={"convergence.png": pictures.convergence}
+    ),
+    "controls": Stage(
+        "scores of the truth and of assets wrong in one known way",
+        {("docs/evaluation.md", "controls"): toy.controls_table},
+        files={"evaluation/results/controls.json": toy.controls_file},
+        sweeps=(toy.CONTROLS_SWEEP,),
     ),
     "readme": Stage(
         "README's table and contact sheet, and the disk space of a run",
@@ -79,7 +86,8 @@ def make(stage: Stage, shop: Workshop) -> list[str]:
     """Make what is missing and write it; returns the files that changed."""
     for sweep in stage.sweeps:
         shop.make(sweep, stage.scored)
-    changed = [
+    changed = [name for name, content in stage.files.items() if shop.write_file(name, content(shop))]
+    changed += [
         f"{page}: {name}" for (page, name), block in stage.blocks.items() if _written(shop, page, name, block)
     ]
     for name, draw in stage.pictures.items():

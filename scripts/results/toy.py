@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+import pandas as pd
+
+from evaluation.metrics.base import Quantity
 from evaluation.results.aggregate import (
     COST,
     Cell,
@@ -19,6 +22,7 @@ from evaluation.results.aggregate import (
 )
 from evaluation.results.bootstrap import paired_difference
 from evaluation.results.collect import Results
+from evaluation.results.controls import TRUTH, to_json
 from evaluation.results.names import display_names
 from evaluation.tables import formats
 from evaluation.tables.method_tables import make_tables
@@ -42,6 +46,7 @@ LABELS: Mapping[str, str] = {
     "dreamer_xl": "Dreamer XL (TSM on the tiny prior)",
 }
 MUSHROOM = "a red mushroom"
+CONTROLS_SWEEP: Sweep = ("experiment=controls",)
 README_SWEEP: Sweep = ("method=sds,vsd,trace", "prompt_set=toy")
 METHODS_SWEEP: Sweep = (f"method={','.join(LABELS)}", "prompt_set=toy")
 NERF_SWEEP: Sweep = ("experiment=table7", "prior=tiny")
@@ -65,15 +70,47 @@ def panel_of(shop: Workshop, results: Results) -> Panel:
 
 
 def readme_table(shop: Workshop, _old: str) -> str:
-    """README.md: the table of methods as `python -m evaluation.tables` prints it."""
+    """README.md: the table of methods as `python -m evaluation.tables tables.controls=best` prints it."""
     results = shop.results(README_SWEEP)
     tables = make_tables(
-        results, shop.metrics, display_names(results.frame), list(shop.config.tables.methods)
+        results, shop.metrics, display_names(results.frame), list(shop.config.tables.methods), "best"
     )
     grid = formats.grid(next(table for table in tables if table.name.startswith("methods-")))
     table = formats.markdown(replace(grid, caption="", notes=[])).strip("\n")
     on = machine(shop.runs(README_SWEEP))
-    return f"{table}\n\nMinutes are those of init, distilling and rendering, per run, on {on}."
+    below = paragraph(
+        "Below the methods: the true objects, and the best of the assets that are wrong in one known way "
+        "(`docs/evaluation.md`). Match is the number to look at first."
+    )
+    return f"{table}\n\n{below}\n\nMinutes are those of init, distilling and rendering, per run, on {on}."
+
+
+def controls_file(shop: Workshop) -> str:
+    """evaluation/results/controls.json: what tables know of the controls without running them."""
+    return to_json(shop.results(CONTROLS_SWEEP).controls, shop.metrics)
+
+
+def controls_table(shop: Workshop, _old: str) -> str:
+    """docs/evaluation.md: every number of every control, as means over the prompts."""
+    controls = shop.results(CONTROLS_SWEEP).controls
+    controls = controls.sort_values("control", key=lambda names: names != TRUTH, kind="stable")
+    quantities = [q for metric in shop.metrics.values() for q in metric.quantities]
+    columns = {q.label: q for q in quantities}
+    lines = [f"| control | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    for name, runs in controls.groupby("display_name", sort=False):
+        cells = [_mean(runs[q.name], q) for q in quantities]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _mean(values: pd.Series, quantity: Quantity) -> str:
+    """Over the runs that have the number; k/n of a count."""
+    known = values.dropna()
+    if known.empty:
+        return "—"
+    if quantity.kind == "count":
+        return f"{int(known.sum())}/{len(known)}"
+    return f"{known.mean():.{quantity.decimals}f}"
 
 
 def disk_space(shop: Workshop, _old: str) -> str:
@@ -112,13 +149,13 @@ def methods_table(shop: Workshop, old: str) -> str:
 
 
 def nerf_table(shop: Workshop, old: str) -> str:
-    """docs/nerf.md: IoU of NeRF, and the seconds of the fastest and the slowest run."""
+    """docs/nerf.md: the match of NeRF, and the seconds of the fastest and the slowest run."""
     runs = shop.runs(NERF_SWEEP)
     seconds: dict[str, list[float]] = {}
     for run in runs:
         seconds.setdefault(run.identity.method, []).append(_seconds(run))
     values = _values(_rows(shop, NERF_SWEEP), seconds)
-    columns = ("IoU ↑", "recognised", "seconds")
+    columns = ("Match ↑", "recognised", "seconds")
     return fill_table(_table(old), {name: {key: row[key] for key in columns} for name, row in values.items()})
 
 
@@ -200,8 +237,8 @@ def _cell(row: Row, name: str) -> Cell:
 
 def _values(rows: Mapping[str, Row], seconds: Mapping[str, Sequence[float]]) -> dict[str, dict[str, str]]:
     """What the columns of a table of docs/ show."""
-    columns = {"IoU ↑": "iou", "ΔE ↓": "delta_e", "CLIP ↑": "clip_score", "recognised": "recognised",
-               "UNet items": "unet_items"}  # fmt: skip
+    columns = {"Match ↑": "match", "IoU ↑": "soft_iou", "ΔE ↓": "colour_error", "CLIP ↑": "clip_score",
+               "recognised": "recognised", "UNet items": "unet_items"}  # fmt: skip
     values = {}
     for method, row in rows.items():
         texts = {column: formats.cell_text(_cell(row, name)) for column, name in columns.items()}
@@ -211,19 +248,19 @@ def _values(rows: Mapping[str, Row], seconds: Mapping[str, Sequence[float]]) -> 
 
 
 def _differences(rows: Mapping[str, Row]) -> str:
-    """How many pairs of methods the prompts tell apart by IoU, and whether the best is one."""
-    iou = {method: _cell(row, "iou") for method, row in rows.items()}
+    """How many pairs of methods the prompts tell apart by the match, and whether the best is one."""
+    match = {method: _cell(row, "match") for method, row in rows.items()}
     gaps = {
-        frozenset(pair): paired_difference(*on_same_prompts(iou[pair[0]], iou[pair[1]]))
-        for pair in combinations(iou, 2)
+        frozenset(pair): paired_difference(*on_same_prompts(match[pair[0]], match[pair[1]]))
+        for pair in combinations(match, 2)
     }
     undecided = sum(not gap.decided for gap in gaps.values())
-    best, second = sorted(iou, key=lambda method: -iou[method].mean)[:2]
-    lead = paired_difference(*on_same_prompts(iou[best], iou[second]))
+    best, second = sorted(match, key=lambda method: -match[method].mean)[:2]
+    lead = paired_difference(*on_same_prompts(match[best], match[second]))
     names = [LABELS[method].partition(" (")[0] for method in (best, second)]
     verdict = "excludes" if lead.decided else "includes"
     return paragraph(
-        f"With {word(iou[best].expected)} prompts, the 95 % interval of the difference in IoU includes zero "
-        f"for {undecided} of the {len(gaps)} pairs of methods: these are undecided. {names[0]}'s lead over "
-        f"{names[1]} is {lead.mean:.3f}, and its interval {verdict} zero."
+        f"With {word(match[best].expected)} prompts, the 95 % interval of the difference in Match includes "
+        f"zero for {undecided} of the {len(gaps)} pairs of methods: these are undecided. {names[0]}'s lead "
+        f"over {names[1]} is {lead.mean:.3f}, and its interval {verdict} zero."
     )

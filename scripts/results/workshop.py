@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
+import pandas as pd
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
@@ -71,7 +72,9 @@ class Workshop:
         if missing:
             self.command("trace_bench", "-m", *sweep, *self.overrides, "hydra/launcher=local")
         judges = [f"{name}_judge" for name in self.metrics]
-        if scored and self.results(sweep).frame[judges].isna().any(axis=None):
+        found = self.results(sweep)
+        runs = [part[judges] for part in (found.frame, found.controls) if len(part)]
+        if scored and any(part.isna().any(axis=None) for part in runs):
             self.command("evaluation.score", METRICS)
 
     def runs(self, sweep: Sweep) -> list[Run]:
@@ -85,9 +88,21 @@ class Workshop:
     def results(self, sweep: Sweep) -> Results:
         """The tidy frame of a sweep alone; all its runs must be there."""
         self.runs(sweep)
-        everything = collect(self.output_root, self.metrics)
-        mine = everything.frame["folder"].isin(self._names(sweep))
-        return replace(everything, frame=everything.frame[mine].reset_index(drop=True))
+        everything, names = collect(self.output_root, self.metrics), list(self._names(sweep))
+
+        def mine(frame: pd.DataFrame) -> pd.DataFrame:
+            return frame if frame.empty else frame[frame["folder"].isin(names)].reset_index(drop=True)
+
+        return replace(everything, frame=mine(everything.frame), controls=mine(everything.controls))
+
+    def write_file(self, name: str, content: str) -> bool:
+        """Write a file of results; True if that changed it."""
+        path = self.folder / name
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if content != before:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        return content != before
 
     def write(self, page: str, block: str, make: Callable[[str], str]) -> bool:
         """Make one block of a page anew; True if that changed it."""

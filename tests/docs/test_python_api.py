@@ -49,7 +49,7 @@ def test_the_page(perform):
     names = perform(page())
     assert [asset.manifest.run.method for asset in names["assets"]] == ["sds", "trace"]
     assert names["assets"][0].folder == names["asset"].folder
-    assert names["frame"][["iou", "clip_score"]].notna().all().all()
+    assert names["frame"][["match", "clip_score"]].notna().all().all()
     assert len(names["frame"]) == 2
     assert names["canvas"].pixels.detach().abs().max() > 0.0
     assert names["gaussians"].n_primitives == 500

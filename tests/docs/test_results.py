@@ -138,7 +138,7 @@ IOU = {"sds": 0.7, "csd": 0.5, "ism": 0.8, "dreamer_xl": 0.79}
 
 
 def invent(shop, *sweeps):
-    """Finished runs with scores, without making them: IoU rises by 0.01 from prompt to prompt."""
+    """Finished runs with scores, without making them: match and IoU rise by 0.01 from prompt to prompt."""
     for run in {run.folder: run for sweep in sweeps for run in shop.plan(sweep)}.values():
         who = run.identity
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -155,8 +155,9 @@ def invent(shop, *sweeps):
         write_score(
             run.folder,
             shop.metrics["ground_truth"],
-            iou=iou,
-            delta_e=9.0,
+            match=iou,
+            soft_iou=iou,
+            colour_error=9.0,
             depth_error=0.1,
             chamfer=0.1,
             janus=0.1,
@@ -187,7 +188,7 @@ def test_blocks_are_made_from_the_runs(tmp_path, monkeypatch):
     invent(shop, toy.METHODS_SWEEP, toy.NERF_SWEEP, toy.NERF_PICTURES_SWEEP, *few.values())
 
     methods = toy.methods_table(shop, blocks(read("docs/methods.md"))["toy-methods"])
-    assert "| SDS | 0.735 ± 0.024 | 9.0 ± 0.0 | 80.0 ± 0.0 | 8/8 | 13 | 4080 |" in methods
+    assert "| SDS | 0.735 ± 0.024 | 0.735 ± 0.024 | 9.0 ± 0.0 | 80.0 ± 0.0 | 8/8 | 13 | 4080 |" in methods
     assert "| Dreamer XL (TSM on the tiny prior) | 0.825 ± 0.024 |" in methods
     assert "includes zero for 15 of the 45 pairs" in methods.replace("\n", " ")
     assert "ISM's lead over Dreamer XL is 0.010, and its interval excludes zero." in methods.replace(
@@ -209,6 +210,8 @@ def test_blocks_are_made_from_the_runs(tmp_path, monkeypatch):
 
     readme = toy.readme_table(shop, "")
     assert re.search(r"\| SDS +\| 3DGS .* \*\*0.735 ± 0.024\*\* .* 8/8 \| +0.2[23] \| +4080 \| +8 \|", readme)
+    assert re.search(r"\| Truth +\| — .* 1.000 ± 0.000 ", readme)
+    assert re.search(r"\| Control: \w+ +\| — ", readme)
     disk = toy.disk_space(shop, "").replace("\n", " ")
     assert re.fullmatch(
         r"On average, a toy run \(128 pixels\) has 0.0 MB. At 512 .* and 2,000 files for 660 runs\.", disk

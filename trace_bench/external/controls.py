@@ -1,10 +1,10 @@
 """Controls: assets whose answer is known, made from the true objects of the toy world.
 
-One is the true object itself, the others are wrong in one known way. A metric that scores a wrong one as well as
-the truth can be fooled; docs/evaluation.md says which can. A control is one entry of CONTROLS.
+One is the true object itself, the others are wrong in one known way. A metric that scores a wrong one as
+well as the truth can be fooled; docs/evaluation.md says which can. A control is one entry of CONTROLS.
 
-A control gets a run folder like an external asset: the same cameras, renders and scores. Its representation is
-`control`, by which tables, judges and figures of methods leave it out.
+A control gets a run folder like an external asset: the same cameras, renders and scores. Its
+representation is `control`, by which tables, judges and figures of methods leave it out.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Control:
     shape: the map of the object's points, [3, 3]; None: unchanged.
     cut: the half that is shown twice or alone, a name in `toyworld.sdf`.
     parts: changes the object's parts.
-    paint: changes a view in place.
+    paint: changes a view in place; takes the mean colour of the object's surface, [3].
     right: True if it is as good as the truth: no number but the fitted azimuth may move.
     """
 
@@ -61,7 +61,7 @@ class Control:
     shape: Callable[[], np.ndarray] | None = None
     cut: str = "WHOLE"
     parts: Callable[[Scene], list[Any]] | None = None
-    paint: Callable[[View, Scene], None] | None = None
+    paint: Callable[[View, np.ndarray], None] | None = None
     right: bool = False
 
 
@@ -94,7 +94,7 @@ def _hue_rotated(scene: Scene) -> list[Any]:
     """All colours a third of the way round the colour wheel; white and grey stay."""
     from colorsys import hsv_to_rgb, rgb_to_hsv
 
-    def other(color: tuple[float, ...]) -> tuple[float, ...]:
+    def other(color: tuple[float, float, float]) -> tuple[float, float, float]:
         hue, saturation, value = rgb_to_hsv(*color)
         return hsv_to_rgb((hue + HUE_SHIFT) % 1.0, saturation, value)
 
@@ -119,7 +119,7 @@ def _with_floaters(scene: Scene) -> list[Any]:
     return [*scene.parts, *floaters]
 
 
-def _checkerboard(view: View, scene: Scene) -> None:
+def _checkerboard(view: View, colour: np.ndarray) -> None:
     """Neighbouring pixels are as far above the right colour as below it, as far as colours go."""
     import numpy as np
 
@@ -128,20 +128,20 @@ def _checkerboard(view: View, scene: Scene) -> None:
     view.rgba[..., :3] += sign[..., None] * np.minimum(view.rgba[..., :3], alpha - view.rgba[..., :3])
 
 
-def _one_colour(view: View, scene: Scene) -> None:
-    view.rgba[..., :3] = view.rgba[..., 3:] * _mean_colour(scene)
+def _one_colour(view: View, colour: np.ndarray) -> None:
+    view.rgba[..., :3] = view.rgba[..., 3:] * colour
 
 
-def _black_back(view: View, scene: Scene) -> None:
+def _black_back(view: View, colour: np.ndarray) -> None:
     view.rgba[view.points[..., 0] < 0.0, :3] = 0.0
 
 
-def _white_back(view: View, scene: Scene) -> None:
+def _white_back(view: View, colour: np.ndarray) -> None:
     back = view.points[..., 0] < 0.0
     view.rgba[back, :3] = view.rgba[back, 3:]
 
 
-def _fog(view: View, scene: Scene) -> None:
+def _fog(view: View, colour: np.ndarray) -> None:
     """A ball of haze in the object's mean colour, behind the object."""
     import numpy as np
 
@@ -154,13 +154,8 @@ def _fog(view: View, scene: Scene) -> None:
     view.depth[:] = np.where(
         total > 0.0, (view.rgba[..., 3] * view.depth + share * behind) / np.maximum(total, 1e-6), 0.0
     )
-    view.rgba[..., :3] += share[..., None] * _mean_colour(scene)
+    view.rgba[..., :3] += share[..., None] * colour
     view.rgba[..., 3] = total
-
-
-def _mean_colour(scene: Scene) -> np.ndarray:
-    """Of the object's surface, shaded: [3] float32."""
-    return scene.surface_points(2000)[1].mean(dim=0).numpy()
 
 
 #: Every control by its name on the command line. To add one, add an entry and a row to docs/evaluation.md.
@@ -235,7 +230,8 @@ class VisibleControl:
 
         from trace_bench.toyworld import sdf
 
-        self.control, self.scene = control, scene
+        self.control = control
+        self.colour: np.ndarray = scene.surface_points(2000)[1].mean(dim=0).numpy()  # shaded
         self.drawn = scene if control.parts is None else scene.with_parts(control.parts(scene))
         self.shape = np.eye(3) if control.shape is None else control.shape()
         self.cut: int = getattr(sdf, control.cut)
@@ -284,7 +280,7 @@ class VisibleControl:
         unit = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
         view = View(rgba, depth, normal, points, unit, c2w[:3, 3])
         if self.control.paint is not None:
-            self.control.paint(view, self.scene)
+            self.control.paint(view, self.colour)
         return view
 
 

@@ -116,7 +116,9 @@ class Scene:
         """
         rgba = np.empty((height, width, 4), np.float32)
         depth, normal = np.empty((height, width), np.float32), np.empty((height, width, 3), np.float32)
-        kernels.render_view(self._solids, np.ascontiguousarray(c2w, float), float(focal), rgba, depth, normal, cut)
+        kernels.render_view(
+            self._solids, np.ascontiguousarray(c2w, float), float(focal), rgba, depth, normal, cut
+        )
         return rgba, depth, normal
 
     def render(

@@ -98,7 +98,9 @@ def test_any_method_and_number(root, clip, command):
 def test_quality_against_cost(root, command):
     for method, iou, unet in (("sds", 0.5, 1), ("vsd", 0.9, 3), ("trace", 0.4, 2)):
         folder = write_run(root, method=method, unet=(unet, 0))
-        write_score(folder, GroundTruth(), iou=iou, delta_e=1.0, depth_error=1.0, chamfer=1.0)
+        write_score(
+            folder, GroundTruth(), match=iou, soft_iou=iou, colour_error=1.0, depth_error=1.0, chamfer=1.0
+        )
     code, _, _ = command("figures.__main__", "figure=pareto", CLIP, "figures.pareto.cost=unet_items")
     assert code == 0
     numbers = pd.read_csv(root / "figures" / "pareto.csv").set_index("method")

@@ -14,7 +14,7 @@ from evaluation.tables.method_tables import make_tables
 from trace_bench.run_folder.manifest import read_manifest, write_manifest
 
 TRUTH = GroundTruth(views=4)
-VALUES = {"iou": 0.5, "delta_e": 10.0, "depth_error": 0.1, "chamfer": 0.05}
+VALUES = {"soft_iou": 0.5, "colour_error": 10.0, "depth_error": 0.1, "chamfer": 0.05}
 
 
 def contestant(root, minutes, **identity):
@@ -44,7 +44,7 @@ def test_it_stands_beside_ours_with_its_declared_minutes(tmp_path):
     table = methods_table(tmp_path)
     theirs = row(table, "DiffSplat (SD1.5)")
     assert theirs["minutes"] == "0.25"
-    assert theirs["iou"].startswith("0.500")
+    assert theirs["soft_iou"].startswith("0.500")
     assert "—" in theirs["unet_items"]
     assert row(table, "SDS")["minutes"] == "0.50"
     assert [item.labels["representation"] for item in table.rows] == ["3DGS", "Mesh"]

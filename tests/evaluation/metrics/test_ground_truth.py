@@ -7,9 +7,11 @@ import pytest
 from run_folders import draw, only_run, save_renders, write_cameras, write_run
 
 from evaluation.metrics import geometry
-from evaluation.metrics.ground_truth import GroundTruth, _compare
-from evaluation.metrics.renders import chosen_views, load_views, reduced_resolution
-from evaluation.metrics.truth import Views
+from evaluation.metrics.ground_truth import GroundTruth, _surface, _version_2
+from evaluation.metrics.likeness import likeness
+from evaluation.metrics.renders import chosen_views, load_views, reduced, reduced_resolution
+from evaluation.metrics.truth import Views, truth
+from evaluation.metrics.turn import _minimum, best_turn, turned
 from trace_bench.cameras import EvaluationRig
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.toyworld import scene_from_prompt
@@ -24,9 +26,12 @@ def score(root, prompt: str, drawn: str | None = None, turn: float = 0.0, **sett
 @pytest.mark.parametrize("prompt", ["a red cube", "a duck", "a blue cone on a red sphere"])
 def test_the_true_object_is_perfect(tmp_path, prompt):
     values = score(tmp_path, prompt)
-    assert values["iou"] == 1.0
-    assert values["delta_e"] < 0.01
+    assert [values[name] for name in ("match", "soft_iou", "iou")] == pytest.approx([1.0] * 3, abs=1e-4)
+    assert [values[name] for name in ("colour_error", "delta_e")] == pytest.approx([0.0] * 2, abs=1e-2)
+    assert values["high_frequency"] == pytest.approx(1.0, abs=1e-3)
+    assert values["normal_error"] < 0.6  # 8 bits
     assert values["depth_error"] < 1e-3  # float16
+    assert values["completeness"] == 1.0
     assert values["chamfer"] < 0.012  # half the spacing of the compared points
     assert values["azimuth_offset_deg"] == 0.0
 
@@ -35,54 +40,84 @@ def test_the_true_object_is_perfect(tmp_path, prompt):
 def test_a_turned_object_is_found(tmp_path, turn):
     values = score(tmp_path, "a duck", turn=turn)
     assert (values["azimuth_offset_deg"] - turn) % 360 == 0
-    assert values["iou"] == 1.0
-    assert values["delta_e"] < 0.01
+    assert [values[name] for name in ("match", "soft_iou")] == pytest.approx([1.0] * 2, abs=1e-4)
+    assert values["normal_error"] < 0.6
     assert values["chamfer"] < 0.012
     assert values["iou_unturned"] < 0.95
 
 
-def test_a_turn_between_two_candidates_is_nearly_found(tmp_path):
-    values = score(tmp_path, "a blue chair", turn=33.0)
-    assert values["azimuth_offset_deg"] == 35.0
-    assert 0.9 < values["iou"] < 1.0
+@pytest.mark.parametrize("prompt", ["a blue chair", "a red cube", "a blue sphere", "a red house"])
+def test_a_turn_between_the_steps_is_found(prompt):
+    poses = [(15.0, 30.0 * i, 2.65, 42.5) for i in range(12)]
+    for turn in (33.0, -117.6):
+        seen = truth(prompt, 64).views(turned(poses, turn))
+        fit = best_turn(seen, truth(prompt, 64), poses, 5.0)
+        assert abs((fit.turn - turn + 180.0) % 360.0 - 180.0) < 0.35
+        found = likeness(seen, truth(prompt, 64).views(turned(poses, fit.turn)))
+        assert found.soft_iou.mean() > 0.99
+        assert found.colour_error.mean() < 0.35
 
 
-def test_a_round_object_is_not_said_to_be_turned(tmp_path):
-    assert score(tmp_path, "a blue sphere", turn=90.0)["azimuth_offset_deg"] == 0.0
+def test_colours_decide_among_turns_that_fit_equally_well(tmp_path):
+    """A sphere's light tells its turn; a cube has four turns with one silhouette."""
+    assert score(tmp_path / "a", "a blue sphere", turn=90.0)["azimuth_offset_deg"] == 90.0
+    assert score(tmp_path / "b", "a red cube", turn=-90.0)["azimuth_offset_deg"] == -90.0
 
 
-def test_wrong_colour_changes_the_colour_error_alone(tmp_path):
+def test_the_minimum_of_a_bend_is_found_from_three_values():
+    for place in (-0.9, -0.2, 0.0, 0.4, 1.0):
+        before, here, after = (0.3 + 0.7 * abs(x - place) for x in (-1, 0, 1))
+        assert _minimum(before, here, after) == pytest.approx(place)
+    assert _minimum(1.0, 1.0, 1.0) == 0.0
+
+
+def test_wrong_colour_changes_match_and_colour_error_alone(tmp_path):
     values = score(tmp_path, "a red cube", drawn="a blue cube")
-    assert values["iou"] == 1.0
+    assert values["soft_iou"] == 1.0
     assert values["depth_error"] < 1e-3
-    assert values["delta_e"] > 30
+    assert values["colour_error"] > 30
+    assert values["match"] < 0.01
 
 
-def test_wrong_shape_lowers_everything_but_the_colour(tmp_path):
+def test_wrong_shape_lowers_everything(tmp_path):
     values = score(tmp_path, "a red cube", drawn="a red torus")
-    assert values["iou"] < 0.7
+    assert values["match"] <= values["soft_iou"] < 0.7
     assert values["chamfer"] > 0.05
     assert values["depth_error"] > 0.05
-    assert values["delta_e"] < 20
+    assert values["completeness"] < 0.5
+    assert values["delta_e"] < values["colour_error"]  # which also has what is only in one silhouette
+
+
+def test_covering_more_of_the_picture_does_not_thin_out_the_colour_error():
+    target = truth("a red cube", 32).views([(15.0, 30.0, 2.65, 42.5)])
+    wrong = target._replace(rgb=target.rgb * 0.8 + 0.2 * (1.0 - target.alpha[..., None]))
+    hazy = wrong._replace(alpha=np.maximum(wrong.alpha, 0.49))  # white haze on white
+    errors = [likeness(asset, target) for asset in (wrong, hazy)]
+    assert errors[0].colour_error == errors[1].colour_error
+    assert errors[1].match < 0.7 * errors[0].match
 
 
 def test_colour_difference_has_the_published_values_for_red_and_blue():
     solid = np.ones((1, 4, 4), np.float32)
     red, blue = (np.broadcast_to(np.array(c, np.float32), (1, 4, 4, 3)) for c in ((1, 0, 0), (0, 0, 1)))
-    found = _compare(Views(red, solid, solid), Views(blue, solid, solid + 0.25), 0)
-    assert found["delta_e"] == pytest.approx(52.88, abs=0.02)
-    assert found["delta_e_76"] == pytest.approx(176.3, abs=0.1)
+    asset, target = Views(red, solid, solid, red), Views(blue, solid, solid + 0.25, blue)
+    assert _version_2(asset, target, 0)["delta_e"] == pytest.approx(52.88, abs=0.02)
+    assert likeness(asset, target).colour_error == pytest.approx(52.88, abs=0.02)
+    found = _surface(asset, target, 0)
     assert found["depth_error"] == pytest.approx(0.25)
+    assert found["completeness"] == 0.0
+    assert found["normal_error"] == pytest.approx(90.0)
 
 
-def test_colour_and_depth_count_only_where_both_are_solid():
+def test_depth_counts_where_both_are_solid_and_what_is_missing_is_incomplete():
     half = np.zeros((1, 4, 4), np.float32)
     half[:, :2] = 1.0
     rgb = np.zeros((1, 4, 4, 3), np.float32)
     other = rgb.copy()
     other[:, 2:] = 1.0
-    found = _compare(Views(rgb, half, half), Views(other, np.ones_like(half), half), 0)
-    assert found == {"delta_e": 0.0, "delta_e_76": 0.0, "depth_error": 0.0}
+    up = np.broadcast_to(np.float32([0, 0, 1]), rgb.shape)
+    found = _surface(Views(rgb, half, half, up), Views(other, np.ones_like(half), half, up), 0)
+    assert found == {"depth_error": 0.0, "completeness": 0.5, "normal_error": 0.0}
 
 
 def test_an_empty_asset_has_no_overlap_and_no_other_number(tmp_path):
@@ -91,8 +126,9 @@ def test_an_empty_asset_has_no_overlap_and_no_other_number(tmp_path):
     save_renders(folder, np.ones((4, 64, 64, 3)), np.zeros((4, 64, 64)), np.zeros((4, 64, 64)))
     write_cameras(folder, rig)
     found = GroundTruth().score(only_run(tmp_path))
-    assert found.values["iou"] == 0.0
-    assert [found.values[k] for k in ("delta_e", "depth_error", "chamfer")] == [None, None, None]
+    assert [found.values[k] for k in ("match", "soft_iou", "iou", "completeness")] == [0.0] * 4
+    assert [found.values[k] for k in ("delta_e", "depth_error", "normal_error", "chamfer")] == [None] * 4
+    assert found.values["colour_error"] > 40
     assert len(found.rows) == 4
 
 
@@ -101,19 +137,20 @@ def test_rows_hold_every_view_and_average_to_the_score(tmp_path):
     draw(folder, "a red sphere", views=24)
     found = GroundTruth(views=6).score(only_run(tmp_path))
     assert [row["view"] for row in found.rows] == [0, 4, 8, 12, 16, 20]
-    for name in ("iou", "delta_e", "depth_error"):
+    for name in ("match", "soft_iou", "colour_error", "normal_error", "depth_error"):
         assert found.values[name] == pytest.approx(np.mean([row[name] for row in found.rows]), abs=1e-5)
 
 
-def test_larger_renders_are_reduced(tmp_path):
+def test_pictures_are_compared_at_their_own_resolution(tmp_path):
     folder = write_run(tmp_path, prompt="a duck")
     draw(folder, "a duck", resolution=128, views=6)
     run = only_run(tmp_path)
-    assert load_views(run, [0, 1], 64).rgb.shape == (2, 64, 64, 3)
+    views = load_views(run, [0, 1])
+    assert views.rgb.shape == (2, 128, 128, 3)
+    assert reduced(views, 64).rgb.shape == (2, 64, 64, 3)
     found = GroundTruth().score(run)
-    assert found.details["resolution"] == 64
-    assert found.values["iou"] > 0.98
-    assert found.values["delta_e"] < 1.5
+    assert (found.details["resolution"], found.details["reduced"]) == (128, 64)
+    assert found.values["match"] == pytest.approx(1.0, abs=1e-4)
     assert [reduced_resolution(size, 64) for size in (64, 128, 512, 100, 40)] == [64, 64, 64, 100, 40]
 
 

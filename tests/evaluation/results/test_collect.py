@@ -25,7 +25,7 @@ TRUTH = {"ground_truth": GroundTruth()}
 def root(tmp_path):
     for i, method in enumerate(("sds", "vsd", "trace")):
         folder = write_run(tmp_path, method=method)
-        write_score(folder, TRUTH["ground_truth"], iou=0.5 + 0.1 * i)
+        write_score(folder, TRUTH["ground_truth"], soft_iou=0.5 + 0.1 * i)
     write_run(tmp_path, method="sds", seed=9, status="failed")
     return tmp_path
 
@@ -52,12 +52,12 @@ def test_the_second_time_only_what_changed_is_read(root, read):
     pd.testing.assert_frame_equal(collect(root, TRUTH).frame, before.frame)
     assert read == []
     (changed,) = root.glob("runs/vsd/*/*/*/*")
-    write_score(changed, GroundTruth(views=3), iou=0.9)
+    write_score(changed, GroundTruth(views=3), soft_iou=0.9)
     new = write_run(root, method="ism")
     after = collect(root, TRUTH)
     paths = [changed / "scores", new, new / "scores"]
     assert sorted(read) == sorted(path.relative_to(root).as_posix() for path in paths)
-    assert after.frame.set_index("method")["iou"].to_dict()["vsd"] == 0.9
+    assert after.frame.set_index("method")["soft_iou"].to_dict()["vsd"] == 0.9
     assert after.unfinished == {"failed": 1}
 
 
@@ -103,8 +103,8 @@ def test_a_score_of_an_earlier_state_of_the_run_does_not_count(root):
     text = (folder / "manifest.json").read_text()
     (folder / "manifest.json").write_text(text.replace("2026-01-01T", "2026-05-05T"))
     frame = collect(root, TRUTH).frame.set_index("method")
-    assert pd.isna(frame.loc["vsd", "iou"])
-    assert frame.loc["sds", "iou"] == 0.5
+    assert pd.isna(frame.loc["vsd", "soft_iou"])
+    assert frame.loc["sds", "soft_iou"] == 0.5
 
 
 def test_one_frame_holds_runs_elo_and_preferences(root):
@@ -121,15 +121,15 @@ def test_one_frame_holds_runs_elo_and_preferences(root):
         "gpt-4o-abc",
     )
     assert frame[frame["kind"] == "preference"]["ours_value"].tolist() == [60.0] * 3
-    assert sorted(frame[frame["kind"] == "run"]["iou"]) == [0.5, 0.6, 0.7]
+    assert sorted(frame[frame["kind"] == "run"]["soft_iou"]) == [0.5, 0.6, 0.7]
     (judge,) = frame.loc[frame["kind"] == "run", "ground_truth_judge"].unique()
-    assert frame.attrs["judges"] == {judge: "ground_truth version 2, 3 views"}
+    assert frame.attrs["judges"] == {judge: "ground_truth version 3, 3 views"}
 
 
 def test_objects_without_a_front_are_left_out_of_the_janus_number(tmp_path):
     for i in range(3):
         folder = write_run(tmp_path, prompt_id=str(i), prompt=f"prompt {i}", count=3)
-        write_score(folder, TRUTH["ground_truth"], iou=0.5, janus=0.2 * i if i else None)
+        write_score(folder, TRUTH["ground_truth"], soft_iou=0.5, janus=0.2 * i if i else None)
         if i == 0:
             path = folder / "scores" / "ground_truth.json"
             path.write_text(json.dumps(json.loads(path.read_text()) | {"inapplicable": ["janus"]}))

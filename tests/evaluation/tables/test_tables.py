@@ -45,8 +45,8 @@ def all_tables(root, *metrics):
 
 def add(root, iou: float | None, prompt_id: int = 0, **identity):
     folder = write_run(root, prompt_id=str(prompt_id), prompt=f"prompt {prompt_id}", **identity)
-    rest = {"delta_e": 10.0, "depth_error": 0.1, "chamfer": 0.05}
-    write_score(folder, TRUTH, iou=iou, **(rest if iou is not None else dict.fromkeys(rest)))
+    rest = {"colour_error": 10.0, "depth_error": 0.1, "chamfer": 0.05}
+    write_score(folder, TRUTH, match=iou, soft_iou=iou, **(rest if iou is not None else dict.fromkeys(rest)))
     return folder
 
 
@@ -74,8 +74,12 @@ def three_methods(root, clip) -> None:
             write_score(
                 folder,
                 TRUTH,
-                iou=0.5 + 0.1 * i + 0.2 * j,
-                delta_e=12.0,
+                match=0.3 + 0.1 * i + 0.2 * j,
+                soft_iou=0.5 + 0.1 * i + 0.2 * j,
+                colour_error=12.0,
+                high_frequency=0.1,
+                normal_error=40.0 - j,
+                completeness=0.2,
                 depth_error=0.1 - 0.01 * j,
                 chamfer=0.05,
             )
@@ -98,8 +102,8 @@ def test_mean_and_spread_are_over_prompts_of_the_mean_over_seeds(tmp_path):
         for seed, iou in enumerate(ious):
             add(tmp_path, iou, prompt_id, seed=seed)
     methods, prompts = tables(tmp_path)
-    assert column(methods, "iou") == ["0.500 ± 0.283"]  # of 0.3 and 0.7, ddof 1
-    assert column(prompts, "iou") == ["0.300", "0.700"]
+    assert column(methods, "soft_iou") == ["0.500 ± 0.283"]  # of 0.3 and 0.7, ddof 1
+    assert column(prompts, "soft_iou") == ["0.300", "0.700"]
     assert [row.runs for row in methods.rows] == [4]
 
 
@@ -110,41 +114,41 @@ def test_a_mean_over_an_incomplete_set_is_a_dash(tmp_path, count, expected):
     for prompt_id in range(2):
         add(tmp_path, 0.9, prompt_id, method="vsd", count=count)
     methods, prompts = tables(tmp_path)
-    assert column(methods, "iou")[1] == expected
+    assert column(methods, "soft_iou")[1] == expected
     assert column(methods, "minutes")[1] == expected
-    assert column(methods, "iou")[0] == ("— (3/110)" if count == 110 else "0.500 ± 0.000")
-    assert ranks(methods, "iou") == [0, 0]  # nobody wins against a dash
-    assert column(prompts, "iou") == ["0.500", "0.900", "0.500", "0.900", "0.500"]
+    assert column(methods, "soft_iou")[0] == ("— (3/110)" if count == 110 else "0.500 ± 0.000")
+    assert ranks(methods, "soft_iou") == [0, 0]  # nobody wins against a dash
+    assert column(prompts, "soft_iou") == ["0.500", "0.900", "0.500", "0.900", "0.500"]
     why = "— (n/N): only n of N prompts have a value, so no mean is shown; prompts-toy-tiny has"
     for table in (methods, all_tables(tmp_path)[2]):  # the cost table too
         assert sum(note.startswith(why) for note in table.notes) == 1
     frame = pd.read_csv(pd.io.common.StringIO(formats.csv(formats.grid(methods))))
-    assert pd.isna(frame["iou_mean"][1])
-    assert frame["iou_n"][1] == 2
+    assert pd.isna(frame["soft_iou_mean"][1])
+    assert frame["soft_iou_n"][1] == 2
 
 
 def test_an_undefined_value_makes_the_set_incomplete(tmp_path):
     for prompt_id in range(2):
         for seed in range(2):
             add(tmp_path, None if (prompt_id, seed) == (1, 1) else 0.5, prompt_id, seed=seed)
-    assert column(tables(tmp_path)[0], "iou") == ["— (1/2)"]
+    assert column(tables(tmp_path)[0], "soft_iou") == ["— (1/2)"]
 
 
 def test_best_and_second_by_what_is_printed(tmp_path):
     for method, iou in {"sds": 0.8004, "vsd": 0.7996, "trace": 0.7}.items():
         add(tmp_path, iou, method=method)
     methods, _ = tables(tmp_path)
-    assert column(methods, "iou") == ["0.800", "0.800", "0.700"]
-    assert ranks(methods, "iou") == [1, 1, 2]
-    assert ranks(methods, "delta_e") == [0, 0, 0]  # all equal: no best
+    assert column(methods, "soft_iou") == ["0.800", "0.800", "0.700"]
+    assert ranks(methods, "soft_iou") == [1, 1, 2]
+    assert ranks(methods, "colour_error") == [0, 0, 0]  # all equal: no best
     assert ranks(methods, "minutes") == [0, 0, 0]
 
 
 def test_lower_is_better_where_the_metric_says_so(tmp_path):
     for method, error in {"sds": 9.0, "vsd": 4.0, "trace": 20.0}.items():
         folder = write_run(tmp_path, method=method)
-        write_score(folder, TRUTH, iou=0.5, delta_e=error, depth_error=0.1, chamfer=0.1)
-    assert ranks(tables(tmp_path)[0], "delta_e") == [2, 1, 0]
+        write_score(folder, TRUTH, soft_iou=0.5, colour_error=error, depth_error=0.1, chamfer=0.1)
+    assert ranks(tables(tmp_path)[0], "colour_error") == [2, 1, 0]
 
 
 def test_counts_are_k_of_n_runs(tmp_path, clip):
@@ -169,7 +173,7 @@ def test_settings_are_told_apart_where_they_differ(tmp_path):
     add(tmp_path, 0.5, method="vsd", guidance_scale=7.5)
     methods, prompts = tables(tmp_path)
     assert column(methods, "guidance_scale") == ["7.5", "20", "7.5"]
-    assert column(methods, "iou") == ["0.400", "0.600", "0.500"]
+    assert column(methods, "soft_iou") == ["0.400", "0.600", "0.500"]
     assert column(prompts, "guidance_scale") == ["7.5", "20", "7.5"]
     assert "steps" not in methods.label_columns
 
@@ -184,7 +188,7 @@ def test_runs_that_only_config_yaml_tells_apart_are_not_averaged(tmp_path):
     methods, _ = tables(tmp_path)
     assert "variant" in methods.label_columns
     assert {"lr=0.1", "lr=0.2"} < set(column(methods, "variant"))
-    assert not any(value.startswith("0.500") for value in column(methods, "iou"))
+    assert not any(value.startswith("0.500") for value in column(methods, "soft_iou"))
 
 
 def test_runs_that_differ_only_in_snapshots_are_one_asset(tmp_path):
@@ -207,14 +211,17 @@ def test_runs_with_one_config_and_two_assets_are_not_averaged(tmp_path):
         folder = add(tmp_path, iou, variant=str(iou))
         (folder / "config.yaml").write_text("init: {path: cloud.ply}\n")
     methods, _ = tables(tmp_path)
-    assert column(methods, "iou") == ["0.200", "0.800"] or column(methods, "iou") == ["0.800", "0.200"]
+    assert column(methods, "soft_iou") == ["0.200", "0.800"] or column(methods, "soft_iou") == [
+        "0.800",
+        "0.200",
+    ]
     assert all(len(text) == 8 for text in column(methods, "variant"))
 
 
 def test_own_prompts_and_other_priors_have_tables_of_their_own(tmp_path):
     add(tmp_path, 0.5)
     folder = write_run(tmp_path, prompt_id="x01234567", prompt="a purple ring")
-    write_score(folder, TRUTH, iou=0.1, delta_e=1.0, depth_error=1.0, chamfer=1.0)
+    write_score(folder, TRUTH, soft_iou=0.1, colour_error=1.0, depth_error=1.0, chamfer=1.0)
     add(tmp_path, 0.7, prior="sd21")
     made = tables(tmp_path)
     assert [table.name for table in made[::2]] == [
@@ -222,15 +229,15 @@ def test_own_prompts_and_other_priors_have_tables_of_their_own(tmp_path):
         "methods-toy-tiny",
         "methods-own-prompts-tiny",
     ]
-    assert [column(table, "iou") for table in made[::2]] == [["0.700"], ["0.500"], ["0.100"]]
+    assert [column(table, "soft_iou") for table in made[::2]] == [["0.700"], ["0.500"], ["0.100"]]
 
 
 def test_scores_of_several_judges_are_not_compared(tmp_path):
     add(tmp_path, 0.5)
     folder = write_run(tmp_path, method="vsd", prompt="prompt 0")
-    write_score(folder, GroundTruth(views=4), iou=0.9, delta_e=1.0, depth_error=0.1, chamfer=0.1)
+    write_score(folder, GroundTruth(views=4), soft_iou=0.9, colour_error=1.0, depth_error=0.1, chamfer=0.1)
     methods, _ = tables(tmp_path)
-    assert column(methods, "iou") == ["— (0/1)", "— (0/1)"]
+    assert column(methods, "soft_iou") == ["— (0/1)", "— (0/1)"]
     assert any("different models or settings" in note for note in methods.notes)
 
 
@@ -245,9 +252,9 @@ def test_scores_that_do_not_belong_to_the_run_are_not_shown(tmp_path, how, monke
         (folder / "scores" / "ground_truth.json").write_text("[1, 2")
     else:
         path = folder / "scores" / "ground_truth.json"
-        path.write_text(path.read_text().replace('"version": "2"', '"version": "0"'))
+        path.write_text(path.read_text().replace('"version": "3"', '"version": "0"'))
     methods, _ = tables(tmp_path)
-    assert column(methods, "iou") == ["— (0/1)", "0.600"]
+    assert column(methods, "soft_iou") == ["— (0/1)", "0.600"]
     assert any(note.startswith("ground_truth: 1 of 2 runs have no score") for note in methods.notes)
 
 
@@ -268,7 +275,7 @@ def test_the_command_writes_what_it_prints(tmp_path, command):
     assert command("tables")[1] == out
     assert {path: path.read_bytes() for path in written} == before
     frame = pd.read_parquet(root / "results.parquet")
-    assert frame.set_index("method")["iou"].to_dict() == {"sds": 0.4, "trace": 0.6}
+    assert frame.set_index("method")["soft_iou"].to_dict() == {"sds": 0.4, "trace": 0.6}
     assert frame["unet_items"].tolist() == [600.0, 600.0]
 
 
