@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 import pytest
-from gpteval3d_runs import make_runs
 from PIL import Image
+from run_folders import write_run
 
 from evaluation.judge_validity.agreement import ratio, validity
 from evaluation.judge_validity.judgements import Judged, Judgement
@@ -73,8 +73,13 @@ def test_the_interval_covers_the_share_in_95_percent_of_clustered_samples():
 @pytest.fixture
 def outputs(tmp_path, monkeypatch):
     """Runs of three methods of which the truth prefers sds to vsd to trace, and the verdicts of a judge."""
-    root = make_runs(tmp_path / "outputs", prompts=PROMPTS)
+    root = tmp_path / "outputs"
     place = {"sds": 0.9, "vsd": 0.8, "trace": 0.7}
+    for method in place:
+        for i, prompt in enumerate(PROMPTS):
+            folder = write_run(root, method=method, prompt_id=str(i), prompt=prompt, count=len(PROMPTS))
+            (folder / "renders").mkdir(exist_ok=True)
+            Image.new("RGB", (8, 8), "white").save(folder / "renders" / "rgb_0.png")
     monkeypatch.setattr(GroundTruth, "files", lambda self, run: [run.rgb(0)])
     monkeypatch.setattr(GroundTruth, "applies", lambda self, run: True)
 
