@@ -25,6 +25,7 @@ from trace_bench.toyworld.captions import HELD_OUT, parse
 
 CONF = Path(conf_dir())
 NAMES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+NAMES.remove("controls")  # not of the paper; tests/external/test_controls.py plans it
 SIX, THREE = ("sds", "vsd", "csd", "sdi", "ism", "trace"), ("sds", "vsd", "trace")
 NEW = ("consistent3d", "dreamer_xl", "trace")
 # name: methods, representation, and the runs on the paper's prior and on the tiny one
