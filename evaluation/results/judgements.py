@@ -162,9 +162,9 @@ class _Preferences:
 
     study: str
     ours: str
-    prompt_set: str
-    prior: str
-    representation: str
+    prompt_set: str | None  # None: votes collected by another tool
+    prior: str | None
+    representation: str | None
     raters: _Raters
     rows: list[_Preference]
 

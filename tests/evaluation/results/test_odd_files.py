@@ -218,4 +218,4 @@ def test_slurm_that_does_not_answer_is_said(root, monkeypatch):
     monkeypatch.setattr(slurm, "is_here", lambda: True)
     monkeypatch.setattr(slurm, "queued", fail)
     text, _ = report(root, time.time())
-    assert "Problem: squeue failed: Unable to contact slurm controller: Slurm did not answer" in text
+    assert "Slurm did not answer, so the state of its jobs is unknown: squeue failed: Unable to" in text
