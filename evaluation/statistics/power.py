@@ -38,9 +38,7 @@ def prompts_needed(difference: float, std: float, comparisons: int = 1, wanted: 
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (
-            (middle, high) if power(difference, std, middle, comparisons) < wanted else (low, middle)
-        )
+        low, high = (middle, high) if power(difference, std, middle, comparisons) < wanted else (low, middle)
     return min(high, MOST)
 
 
@@ -53,7 +51,5 @@ def smallest_difference(std: float, prompts: int, comparisons: int = 1, wanted: 
         high *= 2
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high) if power(middle, std, prompts, comparisons) < wanted else (low, middle)
-        )
+        low, high = (middle, high) if power(middle, std, prompts, comparisons) < wanted else (low, middle)
     return high
