@@ -2,8 +2,9 @@
 
 The deviance of a value r for one contestant is twice the rise of the NLL when its score is held at r and all
 other free scores follow. If games were independent, the 95 % interval would be where the deviance is below
-3.84. They are not: a method that wins a prompt wins most of its games there. So the deviance is divided by the
-contestant's design effect, and the limit is the square of Student's t with (prompts - 1) degrees of freedom:
+3.84. They are not: a method that wins a prompt wins most of its games there. So the deviance is divided by
+the contestant's design effect, and the limit is the square of Student's t with (prompts - 1) degrees of
+freedom:
 
     deviance(r) / effect <= t^2(.975, C - 1),     effect = Var_jackknife / Var_independent
 
@@ -88,7 +89,7 @@ def _profile(wins: Array, free: Flags, frozen: Mapping[int, float], clusters: in
 
 
 def _effects(matrices: Array, frozen: Mapping[int, float], free: Flags) -> Array:
-    """Design effects [M, M] of differences of scores; on the diagonal those of a score against the frozen ones."""
+    """Design effects [M, M] of differences of scores; on the diagonal those of the scores."""
     clusters, methods = matrices.shape[:2]
     wins = matrices.sum(axis=0)
     found = fit(wins[None], frozen)
@@ -135,7 +136,7 @@ def _deviances(profile: _Profile, at: NDArray[np.intp], beta: Array) -> Array:
 
 
 def _bounds(profile: _Profile, at: NDArray[np.intp], side: int, effect: Array) -> Array:
-    """Lower (side -1) or upper (1) ends [B] in Elo, by bisection; infinite if the deviance stays below its limit."""
+    """Lower (side -1) or upper (1) ends [B] in Elo; infinite if the deviance stays below its limit."""
     limit = profile.limit * effect
     inside = profile.beta[at]
     outside = inside + side * FAR / PER_BETA

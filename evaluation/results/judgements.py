@@ -18,7 +18,8 @@ from trace_bench.system.errors import TraceBenchError
 ELO_SCHEMA_VERSION, PREFERENCES_SCHEMA_VERSION = 1, 2
 TEXTS = (
     "kind", "judge", "judge_name", "judge_kind", "tournament", "mode", "caption", "notes", "prompt_set",
-    "prior", "method", "representation", "settings", "criterion", "note", "study", "baseline", "aspect",
+    "prior", "method", "representation", "settings", "criterion", "note", "beats", "contestant",
+    "study", "baseline", "aspect",
 )  # fmt: skip
 FLAGS = ("complete", "frozen", "regularised")
 
@@ -66,6 +67,7 @@ def _elo_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
         for row in tournament["rows"]:
             settings = ", ".join(f"{key} {value}" for key, value in row["settings"].items())
             kept = (
+                "contestant",
                 "method",
                 "representation",
                 "criterion",
@@ -79,7 +81,12 @@ def _elo_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
             rows.append(
                 common
                 | {key: row[key] for key in kept}
-                | {"settings": settings, "elo_low": low, "elo_high": high}
+                | {
+                    "settings": settings,
+                    "elo_low": low,
+                    "elo_high": high,
+                    "beats": "\n".join(row.get("beats", ())),
+                }
             )
     return rows
 

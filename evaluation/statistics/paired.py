@@ -45,7 +45,7 @@ class Difference(NamedTuple):
 
     @property
     def decided(self) -> bool:
-        """Whether p is at most .05, for this difference alone; for several see `evaluation.statistics.multiple`."""
+        """Whether p is at most .05, for this difference alone; several need `multiple.holm`."""
         return bool(self.prompts >= FEWEST and self.p <= ALPHA)
 
 
@@ -55,7 +55,7 @@ def signed(value: float, decimals: int) -> str:
 
 
 def smallest_p(prompts: int) -> float:
-    """The smallest p that this many prompts can give, whatever the differences are: 2 / 2^n up to 20 prompts."""
+    """The smallest p that any differences on this many prompts can give: 2 / 2^n up to 20 prompts."""
     return min(1.0, 2.0 ** (1 - prompts)) if prompts <= MOST_EXACT else 0.0
 
 
@@ -98,8 +98,8 @@ def sign_flip_p(difference: Values) -> float:
 def _subsets(d: Values) -> int:
     """Number of subsets of d [P], the empty one included, whose sum is at most zero.
 
-    Flipping the signs of a subset makes the sum larger or equal exactly if the subset's sum is at most zero. Sums of
-    the two halves are listed and matched, so 20 prompts cost 2 · 2^10 sums instead of 2^20.
+    Flipping the signs of a subset makes the sum larger or equal exactly if the subset's sum is at most zero.
+    Sums of the two halves are listed and matched, so 20 prompts cost 2 · 2^10 sums instead of 2^20.
     """
     half = len(d) // 2
     first, second = _sums(d[:half]), np.sort(_sums(d[half:]))
@@ -116,7 +116,7 @@ def _sums(d: Values) -> Values:
 
 
 def _sign_flip_interval(d: Values) -> tuple[float, float]:
-    """All means that the test does not reject at .05: from one mean of a subset to another (Hartigan 1969)."""
+    """All means that the test keeps at .05: from one mean of a subset to another (Hartigan 1969)."""
     return _lowest_kept(d), -_lowest_kept(-d)
 
 
@@ -169,7 +169,7 @@ def _hall_p(d: Values) -> float:
 
 
 def _hall_interval(d: Values) -> tuple[float, float]:
-    """The means at which the corrected t is at the limits of Student's; the correction is a cubic with an inverse."""
+    """The means at which the corrected t is at the limits of Student's t."""
     mean, error, freedom = _t(d)
     if _is_constant(d):
         return mean, mean

@@ -8,9 +8,9 @@ from dataclasses import replace
 from itertools import combinations
 
 from evaluation.results.aggregate import COST, Cell, Panel, Row, method_table, order_methods, panels
-from evaluation.results.bootstrap import paired_difference
 from evaluation.results.collect import Results
 from evaluation.results.names import display_names
+from evaluation.statistics.paired import paired_difference
 from evaluation.tables import formats
 from evaluation.tables.method_tables import make_tables
 from scripts.results.document import fill_table, paragraph
@@ -51,16 +51,14 @@ EXPERIMENT_SWEEPS: Mapping[str, Sweep] = {name: (f"experiment={name}", "prior=ti
 
 def panel_of(shop: Workshop, results: Results) -> Panel:
     """The one panel of a sweep, its methods in the order of the tables."""
-    (panel,) = panels(order_methods(results.frame, list(shop.config.tables.methods)))
+    (panel,) = panels(order_methods(results.frame, list(shop.config.tables.order)))
     return panel
 
 
 def readme_table(shop: Workshop, _old: str) -> str:
     """README.md: the table of methods as `python -m evaluation.tables` prints it."""
     results = shop.results(README_SWEEP)
-    tables = make_tables(
-        results, shop.metrics, display_names(results.frame), list(shop.config.tables.methods)
-    )
+    tables = make_tables(results, shop.metrics, display_names(results.frame), list(shop.config.tables.order))
     grid = formats.grid(next(table for table in tables if table.name.startswith("methods-")))
     table = formats.markdown(replace(grid, caption="", notes=[])).strip("\n")
     on = machine(shop.runs(README_SWEEP))

@@ -12,7 +12,7 @@ from judgement_files import elo_file, preferences
 from run_folders import write_run, write_score
 
 from evaluation.metrics.image_reward.metric import ImageReward
-from evaluation.results.bootstrap import paired_difference
+from evaluation.statistics.paired import paired_difference
 from evaluation.results.collect import collect
 from evaluation.results.names import display_names
 from evaluation.tables import formats
