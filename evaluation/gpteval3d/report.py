@@ -52,7 +52,7 @@ def markdown(tournament: Mapping[str, Any]) -> str:
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:
-    """For example 1067.5 [988, 1156]; = frozen, * regularised, ≥ never lost, ≤ never won, a dash undefined."""
+    """For example 1067.5 [988, 1156]; = frozen, * regularised, ≥ never lost, ≤ never won, — undefined."""
     if row is None or row["elo"] is None:
         return "—"
     if row["frozen"]:

@@ -36,7 +36,7 @@ def add_variants(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
         SAME, dropna=False
     ):
         configs = {
-            index: _flat_config(root / folder / "config.yaml") for index, folder in part["folder"].items()
+            index: flat_config(root / folder / "config.yaml") for index, folder in part["folder"].items()
         }
         differing = _differing(part, configs)
         texts = {
@@ -66,7 +66,7 @@ def _differing(part: pd.DataFrame, configs: dict[Hashable, dict[str, str]]) -> l
     return sorted(keys)
 
 
-def _flat_config(path: Path) -> dict[str, str]:
+def flat_config(path: Path) -> dict[str, str]:
     """config.yaml as dotted keys; empty if it cannot be read."""
     try:
         content = yaml.load(path.read_bytes(), Loader=_LOADER)

@@ -32,7 +32,7 @@ def power(difference: float, std: float, prompts: int, comparisons: int = 1) -> 
 
 
 def prompts_needed(difference: float, std: float, comparisons: int = 1, wanted: float = POWER) -> int:
-    """The smallest number of prompts that decides a true difference with the wanted chance, at most `MOST`."""
+    """The smallest number of prompts that decides a true difference with the wanted chance, or `MOST`."""
     low, high = FEWEST - 1, FEWEST
     while high < MOST and power(difference, std, high, comparisons) < wanted:
         low, high = high, 2 * high

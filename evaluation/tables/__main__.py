@@ -1,8 +1,9 @@
 """`python -m evaluation.tables`: print Markdown; write Markdown, CSV and LaTeX to `output_root`/tables.
 
 `table=4` (or `table=[4,7]`) selects tables of the paper next to our results, `table=methods`, `prompts`,
-`cost` or `pairs` our own tables, `table=all` all of them. The default, `auto`, selects our own if all runs are
-toy runs, else all. Tables use only the results frame; the mean of an incomplete set is a dash with the count.
+`cost` or `pairs` our own tables, `table=all` all of them. The default, `auto`, selects our own if all runs
+are toy runs, else all. Tables use only the results frame; the mean of an incomplete set is a dash with
+the count.
 """
 
 from __future__ import annotations
