@@ -4,8 +4,8 @@
     python -m evaluation.prompts_needed iou=0.01 --comparisons 45
 
 For each NUMBER=DIFFERENCE: the standard deviation over prompts of the paired differences between all methods
-of the largest sweep in the output root (median and largest pair), and the number of prompts that decide such a
-difference with a chance of 80 % (docs/statistics.md).
+of the largest sweep in the output root (median and largest pair), and the number of prompts that decide such
+a difference with a chance of 80 % (docs/statistics.md).
 """
 
 from __future__ import annotations

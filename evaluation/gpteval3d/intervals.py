@@ -10,8 +10,9 @@ freedom:
 
 Var_jackknife leaves out one prompt at a time, Var_independent is the inverse Hessian. A contestant that never
 lost has no finite maximum; its deviance falls to zero towards infinity, so its interval has a lower end only.
-Such games cannot say how alike those of one prompt are, and then each prompt counts as one game. Below six
-prompts there is no interval. docs/statistics.md shows how often the intervals contain the truth.
+Such games cannot say how alike those of one prompt are, and then each prompt counts as one game; so it does
+where all prompts say exactly the same. Below six prompts there is no interval. docs/statistics.md shows how
+often the intervals contain the truth.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def _effects(matrices: Array, frozen: Mapping[int, float], free: Flags) -> Array
         gradients, _ = derivatives(matrices, np.repeat(beta[None], clusters, axis=0))
         spread = inverse @ (gradients.T @ gradients) @ inverse
     actual, independent = (_of_differences(matrix) for matrix in (spread, inverse))
-    return np.divide(actual, independent, out=most, where=independent > 0)
+    return np.divide(actual, independent, out=most, where=actual > 1e-9 * independent)
 
 
 def _of_differences(covariance: Array) -> Array:
