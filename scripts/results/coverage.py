@@ -2,8 +2,8 @@
 
 The residuals are those of the toy world: toy_scores.csv has the scores of ten methods on eight prompts, from
 
-    python -m trace_bench -m method=sds,csd,vsd,sdi,ism,trace,trace_official,trace_official_trained,consistent3d,dreamer_xl \\
-        prompt_set=toy hydra/launcher=local
+    python -m trace_bench -m prompt_set=toy hydra/launcher=local \\
+        method=sds,csd,vsd,sdi,ism,trace,trace_official,trace_official_trained,consistent3d,dreamer_xl
     python -m evaluation.score
 """
 
@@ -84,7 +84,7 @@ def mean_coverage(draw: Draw, prompts: int, repeats: int = REPEATS) -> float:
 
 
 def false_families(methods: int, prompts: int, families: int = FAMILIES) -> float:
-    """Share of tables of pairs with a decided pair, when the labels of the methods are permuted in each prompt."""
+    """Share of tables with a decided pair, when the labels of the methods are permuted in each prompt."""
     rng, values = np.random.default_rng(methods * prompts), scores("iou")
     wrong = 0
     for _ in range(families):
@@ -107,7 +107,7 @@ def elo_effects() -> dict[str, Draw]:
 
 
 def tournament(draw: Draw, prompts: int, rng: np.random.Generator, games: int = 6) -> Values:
-    """Win matrices [prompts, M, M]: every pair plays six games on every prompt, three choices in both orders."""
+    """Win matrices [prompts, M, M]: on every prompt each pair plays six games, three in both orders."""
     methods = len(STRENGTHS)
     level = STRENGTHS + draw(rng, (prompts, methods))
     chance = expit(level[:, :, None] - level[:, None, :])
