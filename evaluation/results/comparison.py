@@ -139,13 +139,12 @@ def settings_apart(a: Side, b: Side, match: Match) -> list[tuple[str, str, str]]
         flat_config(side.root / _folder(frame, match) / "config.yaml")
         for side, frame in ((a, match.a), (b, match.b))
     ]
-    keys = sorted({*configs[0], *configs[1]})
-    return [
-        (key, *values)
-        for key in keys
-        if not key.startswith(_ABOUT)
-        and (values := tuple(config.get(key, "—") for config in configs))[0] != values[1]
-    ]  # fmt: skip
+    found = []
+    for key in sorted({*configs[0], *configs[1]}):
+        first, second = (config.get(key, "—") for config in configs)
+        if first != second and not key.startswith(_ABOUT):
+            found.append((key, first, second))
+    return found
 
 
 def versions_apart(a: Side, b: Side, match: Match) -> list[tuple[str, str, str]]:

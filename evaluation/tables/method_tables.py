@@ -149,12 +149,12 @@ def _marks(table: Table) -> list[str]:
     words = []
     for i, quantity in enumerate(table.quantities):
         sign = -1 if quantity.higher_is_better else 1
-        first, *others = sorted(
-            (r for r in table.rows if r.cells[i].complete), key=lambda r: sign * r.cells[i].mean
-        ) or [None]
-        if first is None or not others or not first.cells[i].rank or quantity.kind == "count":
+        order = sorted(
+            (row.cells[i] for row in table.rows if row.cells[i].complete), key=lambda c: sign * c.mean
+        )
+        if len(order) < 2 or not order[0].rank or quantity.kind == "count":
             continue
-        gap = paired_difference(first.cells[i].by_prompt, others[0].cells[i].by_prompt)
+        gap = paired_difference(order[0].by_prompt, order[1].by_prompt)
         if gap.prompts >= FEWEST:
             words.append(f"{quantity.label} {gap.text(quantity.decimals)}")
     if words:

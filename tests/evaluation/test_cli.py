@@ -82,6 +82,8 @@ HELP = {
     "contact-sheet": "evaluation scores the runs",
     "gpteval3d": "evaluation.gpteval3d asks a judge",
     "user-study": "evaluation.user_study asks people",
+    "compare": "Compare two methods, settings or output roots",
+    "prompts-needed": "How many prompts a difference needs",
     "check": "check that a class of your own meets the conventions",
 }
 
