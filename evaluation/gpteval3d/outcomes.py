@@ -146,17 +146,18 @@ def _share(part: float, whole: float) -> float | None:
 
 
 def _left_share(decided: Sequence[Verdict]) -> tuple[float | None, list[float] | None]:
-    """Share of decided answers won by the left side, with its interval over prompts (none below six).
+    """Share of decided answers won by the left side, with its interval over comparisons (none below six).
 
-    The interval is that of the jackknife's pseudo-values (Tukey 1958), one per prompt.
+    Both orders and all choices of a comparison move together; the interval is that of the jackknife's
+    pseudo-values (Tukey 1958), one per comparison.
     """
     if not decided:
         return None, None
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    counts: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     for v in decided:
-        counts[v.question.prompt_id][0] += v.game.result < 0
-        counts[v.question.prompt_id][1] += 1
-    table = np.array(list(counts.values()), float)  # [P, (left, decided)]
+        counts[v.question.comparison][0] += v.game.result < 0
+        counts[v.question.comparison][1] += 1
+    table = np.array(list(counts.values()), float)  # [C, (left, decided)]
     left, every = table.sum(axis=0)
     if len(table) < FEWEST:
         return _share(left, every), None
