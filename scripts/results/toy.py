@@ -10,7 +10,8 @@ from itertools import combinations
 from evaluation.results.aggregate import COST, Cell, Panel, Row, method_table, order_methods, panels
 from evaluation.results.collect import Results
 from evaluation.results.names import display_names
-from evaluation.statistics.paired import paired_difference
+from evaluation.statistics.multiple import can_decide, holm
+from evaluation.statistics.paired import ALPHA, paired_difference
 from evaluation.tables import formats
 from evaluation.tables.method_tables import make_tables
 from scripts.results.document import fill_table, paragraph
@@ -200,19 +201,19 @@ def _values(rows: Mapping[str, Row], seconds: Mapping[str, Sequence[float]]) -> 
 
 
 def _differences(rows: Mapping[str, Row]) -> str:
-    """How many pairs of methods the prompts tell apart by IoU, and whether the best is one."""
+    """How many pairs of methods the prompts tell apart by IoU, and the lead of the best number."""
     iou = {method: _cell(row, "iou") for method, row in rows.items()}
-    gaps = {
-        frozenset(pair): paired_difference(iou[pair[0]].by_prompt, iou[pair[1]].by_prompt)
-        for pair in combinations(iou, 2)
-    }
-    undecided = sum(not gap.decided for gap in gaps.values())
+    pairs = list(combinations(iou, 2))
+    gaps = [paired_difference(iou[a].by_prompt, iou[b].by_prompt) for a, b in pairs]
+    decided = sum(p <= ALPHA for p in holm([gap.p for gap in gaps]))
+    prompts = iou[next(iter(iou))].expected
     best, second = sorted(iou, key=lambda method: -iou[method].mean)[:2]
     lead = paired_difference(iou[best].by_prompt, iou[second].by_prompt)
     names = [LABELS[method].partition(" (")[0] for method in (best, second)]
-    verdict = "excludes" if lead.decided else "includes"
+    how = f"{decided} of the {len(pairs)} differences between methods in IoU are decided"
+    if not can_decide(prompts, len(pairs)):
+        how += f"; {word(prompts)} prompts cannot decide any among so many pairs (`docs/statistics.md`)"
     return paragraph(
-        f"With {word(iou[best].expected)} prompts, the 95 % interval of the difference in IoU includes zero "
-        f"for {undecided} of the {len(gaps)} pairs of methods: these are undecided. {names[0]}'s lead over "
-        f"{names[1]} is {lead.mean:.3f}, and its interval {verdict} zero."
+        f"With {word(prompts)} prompts, {how}. {names[0]}'s lead over {names[1]} is {lead.mean:.3f} (95 % interval "
+        f"of this difference alone: {lead.low:.3f} to {lead.high:.3f})."
     )
