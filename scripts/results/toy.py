@@ -214,6 +214,6 @@ def _differences(rows: Mapping[str, Row]) -> str:
     if not can_decide(prompts, len(pairs)):
         how += f"; {word(prompts)} prompts cannot decide any among so many pairs (`docs/statistics.md`)"
     return paragraph(
-        f"With {word(prompts)} prompts, {how}. {names[0]}'s lead over {names[1]} is {lead.mean:.3f} (95 % interval "
-        f"of this difference alone: {lead.low:.3f} to {lead.high:.3f})."
+        f"With {word(prompts)} prompts, {how}. {names[0]}'s lead over {names[1]} is {lead.mean:.3f} "
+        f"(95 % interval of this difference alone: {lead.low:.3f} to {lead.high:.3f})."
     )
