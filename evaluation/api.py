@@ -7,16 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import DictConfig
 
-from evaluation.metrics.base import Metric
-from evaluation.metrics.load import load_metrics
+from evaluation.metrics.load import configured_metrics
 from evaluation.metrics.score import score_all
 from evaluation.results.collect import collect
 from trace_bench.run_folder.index import read_index
-from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 
 
@@ -33,12 +28,12 @@ def score_runs(output_root: str | Path = "outputs", metrics: Sequence[str] | Non
     Raises:
         TraceBenchError: there is no such folder or metric.
     """
-    root, chosen = _folder(output_root), _metrics(metrics)
+    root, chosen = _folder(output_root), configured_metrics(metrics)
     index = read_index(root)
     outcome = score_all([run for run in index.runs.values() if run.manifest.status == "done"], chosen)
     reasons = [f"{count} runs without a score: {reason}" for reason, count in outcome.unavailable.items()]
     _warn([*reasons, *outcome.problems, *index.problems])
-    return collect(root, _metrics(None)).frame
+    return collect(root, configured_metrics()).frame
 
 
 def read_results(output_root: str | Path = "outputs") -> pd.DataFrame:
@@ -55,7 +50,7 @@ def read_results(output_root: str | Path = "outputs") -> pd.DataFrame:
     Raises:
         TraceBenchError: there is no such folder.
     """
-    results = collect(_folder(output_root), _metrics(None))
+    results = collect(_folder(output_root), configured_metrics())
     _warn(results.problems)
     return results.frame
 
@@ -67,17 +62,6 @@ def _folder(output_root: str | Path) -> Path:
             f"The folder {root} does not exist; make assets first, or name their output root."
         )
     return root
-
-
-def _metrics(names: Sequence[str] | None) -> dict[str, Metric]:
-    overrides = [] if names is None else [f"metric=[{','.join(names)}]"]
-    try:
-        with initialize_config_dir(conf_dir(), version_base="1.3", job_name="evaluation"):
-            config: DictConfig = compose("evaluation", overrides)
-    except HydraException as error:
-        known = ", ".join(sorted(path.stem for path in Path(conf_dir(), "metric").glob("*.yaml")))
-        raise TraceBenchError(f"metrics={names} is invalid; the metrics are {known}.") from error
-    return load_metrics(config)
 
 
 def _warn(problems: Sequence[str]) -> None:

@@ -59,6 +59,20 @@ def _tables(arguments: list[str]) -> None:
     main()
 
 
+def _compare(arguments: list[str]) -> int:
+    """compare two methods, settings or output roots, prompt by prompt"""
+    from evaluation.compare import main
+
+    return main(arguments)
+
+
+def _prompts_needed(arguments: list[str]) -> int:
+    """how many prompts a difference needs"""
+    from evaluation.prompts_needed import main
+
+    return main(arguments)
+
+
 def _figures(arguments: list[str]) -> None:
     """draw the figures"""
     from evaluation.figures.__main__ import main
@@ -110,6 +124,8 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "score": _score,
     "collect": _collect,
     "tables": _tables,
+    "compare": _compare,
+    "prompts-needed": _prompts_needed,
     "figures": _figures,
     "contact-sheet": _contact_sheet,
     "gpteval3d": _gpteval3d,

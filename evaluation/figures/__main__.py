@@ -42,7 +42,7 @@ def main(config: DictConfig) -> int:
     metrics = load_metrics(config)
     results = collect(root, metrics)
     save(results, root)
-    data = Data(results, metrics, display_names(results.frame), list(config.tables.methods), root)
+    data = Data(results, metrics, display_names(results.frame), list(config.tables.order), root)
     chosen = config.get("figures") or OmegaConf.create({})
     figures: dict[str, Any] = OmegaConf.to_container(chosen, resolve=True)  # type: ignore[assignment]
     missing = 0

@@ -169,7 +169,7 @@ def main(config: DictConfig) -> int:
     root = output_root(config)
     results = collect(root, load_metrics(config))
     settings = OmegaConf.to_container(config.contact_sheet, resolve=True)
-    paths, problems = make_sheets(results, root, settings, list(config.tables.methods))  # type: ignore[arg-type]
+    paths, problems = make_sheets(results, root, settings, list(config.tables.order))  # type: ignore[arg-type]
     for path in paths:
         print(f"Contact sheet: {path}")
     if not paths:

@@ -38,7 +38,7 @@ def elo_of_file(settings: Mapping[str, Any]) -> int:
         raise TraceBenchError("mode=elo needs a file: add comparisons=FILE to the command.")
     path = Path(str(settings["comparisons"])).expanduser()
     anchors = Path(str(settings["anchors"])).expanduser() if settings.get("anchors") else None
-    rules = Rules(float(settings["draw"]), int(settings["seed"]), int(settings["bootstrap"]))
+    rules = Rules(float(settings["draw"]))
     result = recompute(path, anchors, settings["anchor"], float(settings["anchor_elo"]), rules)
     output = (
         settings.get("output")

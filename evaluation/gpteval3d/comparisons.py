@@ -1,8 +1,8 @@
 """Files of comparisons and scores, in the formats of GPTEval3D and of this package.
 
 Comparisons: {criterion: [{"m1": left, "m2": right, "result": -1, 0 or 1}, ...]} (-1: m1 won, 1: m2 won,
-0: draw), or a list of such lists by criterion index. Optional keys: "prompt_id" or "prompt" (resampled by the
-bootstrap), "weight", "judge".
+0: draw), or a list of such lists by criterion index. Optional keys: "prompt_id" or "prompt" (games of
+one prompt are not independent), "weight", "judge".
 Scores: {"scores": [{method: Elo}, ...]} by criterion index (the published config.json), {criterion: {method:
 Elo}}, or {method: Elo} for a single criterion.
 """

@@ -3,11 +3,11 @@
     P(i beats j) = 1 / (1 + 10^((R_j - R_i) / 400)) = sigmoid(beta_i - beta_j),     beta = R ln 10 / 400
     NLL(beta)    = sum_{i != j} A_ij log(1 + exp(beta_j - beta_i)),                 A_ij: how often i beat j
 
-The NLL is convex; Newton's method with step halving minimises it for many win matrices at once (bootstrap
-replicates). Some scores are frozen: an anchor, or all but a new method. The minimum is finite and unique if
-and only if every free method reaches the frozen ones and is reached by them along "beat" (Ford 1957).
-Otherwise the data are separated (a group of methods never lost, or never won, against the rest), and half a
-win is added to both sides of every pair that met.
+The NLL is convex; Newton's method with step halving minimises it for many win matrices at once. Some scores
+are frozen: an anchor, or all but a new method. The minimum is finite and unique if and only if every free
+method reaches the frozen ones and is reached by them along "beat" (Ford 1957). Otherwise the data are
+separated (a group of methods never lost, or never won, against the rest), and half a win is added to both
+sides of every pair that met.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ PER_BETA = 400.0 / math.log(10.0)
 START = 1000.0
 PRIOR = 0.5  # wins added to both sides of a pair if the data are separated
 _GRADIENT, _ITERATIONS, _HALVINGS = 1e-10, 100, 60
+_RIDGE = 1e-12  # of the Hessian, for groups so far apart that nothing links them; moves no minimum
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def fit(wins: Array, frozen: Mapping[int, float], prior: float | None = None) ->
     wins *= linked[:, :, None] & linked[:, None, :]
     start = np.full(methods, START)
     start[list(frozen)] = list(frozen.values())
-    elo = _newton(wins, ~held & linked, np.tile(start / PER_BETA, (len(wins), 1))) * PER_BETA
+    elo = minimise(wins, ~held & linked, np.tile(start / PER_BETA, (len(wins), 1))) * PER_BETA
     elo[:, held] = start[held]  # exactly as given
     regularised = separated if prior is None else np.full(len(wins), prior > 0)
     return Fit(np.where(linked, elo, np.nan), np.asarray(regularised, bool))
@@ -78,8 +79,8 @@ def _closure(edges: Flags) -> Flags:
     return reach > 0
 
 
-def _newton(wins: Array, free: Flags, beta: Array) -> Array:
-    """Minimise the NLL over the free entries of beta [B, M]."""
+def minimise(wins: Array, free: Flags, beta: Array) -> Array:
+    """Scores [B, M] that minimise the NLL over the `free` entries [B, M], starting from `beta` [B, M]."""
     value = nll(wins, beta)
     for _ in range(_ITERATIONS):
         gradient, hessian = derivatives(wins, beta)
@@ -88,6 +89,7 @@ def _newton(wins: Array, free: Flags, beta: Array) -> Array:
             break
         both = free[:, :, None] & free[:, None, :]
         hessian = np.where(both, hessian, 0.0) + (~free)[:, :, None] * np.eye(free.shape[1])
+        hessian = hessian * (1.0 + _RIDGE * np.eye(free.shape[1])) + _RIDGE * np.eye(free.shape[1])
         step = -np.linalg.solve(hessian, gradient[..., None])[..., 0]
         beta, value, moved = _line_search(wins, beta, value, step)
         if not moved:

@@ -19,6 +19,7 @@ from evaluation.gpteval3d.comparisons import Game
 from evaluation.gpteval3d.criteria import CRITERIA
 from evaluation.gpteval3d.questions import Question
 from evaluation.gpteval3d.store import Reading
+from evaluation.statistics.paired import FEWEST, of_differences
 from trace_bench.system.errors import TraceBenchError
 
 MISSING = 0.05  # share of unusable choices above which a result is marked
@@ -118,13 +119,13 @@ def records(found: Sequence[Verdict], judge: str) -> dict[str, list[dict[str, An
     return {name: items for name, items in lists.items() if items}
 
 
-def statistics(answered: Sequence[Answered], seed: int = 0) -> dict[str, Any]:
+def statistics(answered: Sequence[Answered]) -> dict[str, Any]:
     """Statistics of the answers: unusable choices, draws, position bias, agreement."""
     status = Counter(status for item in answered for status, _ in item.readings)
     found = _each(answered, shared=False)
     choices, decided = sum(status.values()), [v for v in found if v.game.result]
     unanswered = sum(not item.valid for item in answered)
-    share, interval = _left_share(decided, seed)
+    share, interval = _left_share(decided)
     return {
         "questions": len(answered),
         "answered": len(answered) - unanswered,
@@ -144,20 +145,25 @@ def _share(part: float, whole: float) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-def _left_share(decided: Sequence[Verdict], seed: int) -> tuple[float | None, list[float] | None]:
-    """Share of decided answers won by the left side, with a bootstrap interval over prompts."""
+def _left_share(decided: Sequence[Verdict]) -> tuple[float | None, list[float] | None]:
+    """Share of decided answers won by the left side, with its interval over comparisons (none below six).
+
+    Both orders and all choices of a comparison move together; the interval is that of the jackknife's
+    pseudo-values (Tukey 1958), one per comparison.
+    """
     if not decided:
         return None, None
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    counts: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     for v in decided:
-        counts[v.question.prompt_id][0] += v.game.result < 0
-        counts[v.question.prompt_id][1] += 1
-    table = np.array(list(counts.values()), float)  # [P, (left, decided)]
-    drawn = np.random.default_rng(seed).integers(0, len(table), (1000, len(table)))
-    sums = table[drawn].sum(axis=1)
-    low, high = np.percentile(sums[:, 0] / sums[:, 1], (2.5, 97.5))
+        counts[v.question.comparison][0] += v.game.result < 0
+        counts[v.question.comparison][1] += 1
+    table = np.array(list(counts.values()), float)  # [C, (left, decided)]
     left, every = table.sum(axis=0)
-    return _share(left, every), [round(float(low), 4), round(float(high), 4)]
+    if len(table) < FEWEST:
+        return _share(left, every), None
+    others = table.sum(axis=0) - table
+    found = of_differences(len(table) * left / every - (len(table) - 1) * others[:, 0] / others[:, 1])
+    return _share(left, every), [round(max(0.0, found.low), 4), round(min(1.0, found.high), 4)]
 
 
 def _order_agreement(answered: Sequence[Answered]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from evaluation.gpteval3d.comparisons import Game
-from evaluation.gpteval3d.elo import START, cluster_matrices, fit
-from evaluation.gpteval3d.intervals import bootstrap
+from evaluation.gpteval3d.elo import START, Array, cluster_matrices, fit
+from evaluation.gpteval3d.intervals import Intervals, intervals
+from evaluation.statistics.multiple import holm
+from evaluation.statistics.paired import ALPHA, FEWEST
 from trace_bench.system.errors import TraceBenchError
-
-SHAKY = 0.025  # share of regularised or undefined replicates above which an interval is marked
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,14 @@ class Rules:
     """How games become Elo."""
 
     draw: float = 1.0  # wins per draw for both sides; 1 as in the published code, 1/2 is another convention
-    seed: int = 0  # of the bootstrap
-    replicates: int = 1000
 
 
 @dataclass(frozen=True)
 class Rating:
-    """One contestant and criterion."""
+    """One contestant and criterion.
+
+    If only one end of the interval is None, it is open there: the contestant never lost, or never won.
+    """
 
     contestant: str
     criterion: str
@@ -42,6 +44,7 @@ class Rating:
     frozen: bool
     regularised: bool
     note: str | None
+    beats: tuple[str, ...] = ()  # decided over all pairs of this criterion, by Holm's correction
 
     def row(self) -> dict[str, object]:
         return asdict(self)
@@ -66,38 +69,48 @@ def rate(
     )
     held = {index[name]: score for name, score in frozen.items()}
     found = fit(matrices.sum(axis=0)[None], held)
-    spread = bootstrap(matrices, held, rules.seed, rules.replicates) if len(order) > 1 else None
+    spread = intervals(matrices, held)
+    beaten = _beaten(names, found.elo[0], spread)
     tally = _tally(games)
-    notes = _notes(
-        bool(found.regularised[0]), spread.regularised if spread else 0.0, spread.undefined if spread else 0.0
-    )
+    notes = _notes(bool(found.regularised[0]), len(order))
     ratings = []
     for name, i in index.items():
         elo = float(found.elo[0, i])
         undefined = math.isnan(elo)
-        low, high = (spread.low[i], spread.high[i]) if spread else (math.nan, math.nan)
         held_here = name in frozen
         why = "no chain of comparisons links it to a frozen score" if undefined else None
         ratings.append(
             Rating(
-                name, criterion, None if undefined else elo, None if undefined else _number(low),
-                None if undefined else _number(high), sum(tally[name].values()), tally[name]["win"],
-                tally[name]["draw"], tally[name]["loss"], held_here,
-                bool(found.regularised[0]) and not held_here, why if undefined or held_here else notes,
+                name, criterion, None if undefined else elo, _number(spread.low[i]), _number(spread.high[i]),
+                sum(tally[name].values()), tally[name]["win"], tally[name]["draw"], tally[name]["loss"],
+                held_here, bool(found.regularised[0]) and not held_here,
+                why if undefined or held_here else notes, beaten[name],
             )
         )  # fmt: skip
     return ratings
 
 
-def _notes(regularised: bool, replicates: float, undefined: float) -> str | None:
+def _beaten(names: Sequence[str], elo: Array, spread: Intervals) -> dict[str, tuple[str, ...]]:
+    """Whom each contestant beats: pairs that Holm's correction over all pairs decides."""
+    pairs = [
+        (i, j) for i, j in itertools.combinations(range(len(names)), 2) if not math.isnan(spread.p[i, j])
+    ]
+    adjusted = holm([float(spread.p[pair]) for pair in pairs])
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for (i, j), p in zip(pairs, adjusted, strict=True):
+        if p <= ALPHA:
+            better, worse = (i, j) if elo[i] > elo[j] else (j, i)
+            found[names[better]].append(names[worse])
+    return {name: tuple(sorted(beaten)) for name, beaten in found.items()}
+
+
+def _notes(regularised: bool, clusters: int) -> str | None:
     """Notes for readers of a free score."""
     notes = []
     if regularised:
         notes.append("some contestants never lost or never won, so every pair got half a win for both sides")
-    elif replicates > SHAKY:
-        notes.append(f"{replicates:.0%} of the bootstrap replicates needed half a win for both sides")
-    if undefined > SHAKY:
-        notes.append(f"up to {undefined:.0%} of the bootstrap replicates leave a score undefined")
+    if clusters < FEWEST:
+        notes.append(f"no interval from fewer than {FEWEST} prompts")
     return "; ".join(notes) or None
 
 
@@ -112,7 +125,7 @@ def _tally(games: Sequence[Game]) -> dict[str, Counter[str]]:
 
 
 def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return float(value) if math.isfinite(value) else None
 
 
 def pick_anchor(names: Sequence[str], wanted: str | None) -> str:

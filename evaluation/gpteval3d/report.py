@@ -78,13 +78,16 @@ def markdown(tournament: Mapping[str, Any]) -> str:
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:
-    """For example 1067.5 [988.0, 1155.5]; = frozen, * regularised, a dash undefined."""
+    """For example 1067.5 [988, 1156]; = frozen, * regularised, ≥ never lost, ≤ never won, — undefined."""
     if row is None or row["elo"] is None:
         return "—"
     if row["frozen"]:
         return f"= {row['elo']:.1f}"
     mark = " *" if row["regularised"] else ""
-    interval = "" if row["ci_low"] is None else f" [{row['ci_low']:.0f}, {row['ci_high']:.0f}]"
+    low, high = row["ci_low"], row["ci_high"]
+    if (low is None) != (high is None):
+        return f"≤ {high:.0f}{mark}" if low is None else f"≥ {low:.0f}{mark}"
+    interval = "" if low is None else f" [{low:.0f}, {high:.0f}]"
     return f"{row['elo']:.1f}{interval}{mark}"
 
 

@@ -42,7 +42,7 @@ def _entry(
     config: Mapping[str, Any], tournament: Tournament, judged: Judged, found: Sequence[outcomes.Verdict]
 ) -> dict[str, Any]:
     """The tournament's entry in elo.json."""
-    counts = outcomes.statistics(judged.answered, int(config["seed"]))
+    counts = outcomes.statistics(judged.answered)
     if judged.how:  # a judge without sides has no position bias
         counts |= {"left_share": None, "left_share_ci": None}
     complete = not any(item.missing for item in judged.answered)
@@ -67,7 +67,7 @@ def _rows(
     config: Mapping[str, Any], tournament: Tournament, found: Sequence[outcomes.Verdict]
 ) -> list[dict[str, Any]]:
     """Ratings of all contestants on all judged criteria."""
-    rules = Rules(float(config["draw"]), int(config["seed"]), int(config["bootstrap"]))
+    rules = Rules(float(config["draw"]))
     ratings = []
     for criterion, games in outcomes.games(found).items():
         if tournament.new:
@@ -102,7 +102,7 @@ def _caption(config: Mapping[str, Any], tournament: Tournament, judged: Judged) 
     draw = f"a draw counts as {float(config['draw']):g} wins for both sides"
     return (
         f"Elo (Bradley-Terry, {fixed}) by {who}: {asked}; {where}; {draw}; aggregation "
-        f"{config['aggregate']}; 95 % intervals by bootstrap over prompts."
+        f"{config['aggregate']}; 95 % intervals by profile likelihood, corrected for prompts."
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation.metrics.base import Metric
+from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.targets import check_target
 
@@ -48,3 +52,15 @@ def _make(name: str, entry: Mapping[str, Any]) -> Metric:
         )
     metric.configured = settings
     return metric
+
+
+def configured_metrics(names: Sequence[str] | None = None) -> dict[str, Metric]:
+    """The metrics of conf/metric/ with these names, outside Hydra's commands; None: the default ones."""
+    overrides = [] if names is None else [f"metric=[{','.join(names)}]"]
+    try:
+        with initialize_config_dir(conf_dir(), version_base="1.3", job_name="evaluation"):
+            config: DictConfig = compose("evaluation", overrides)
+    except HydraException as error:
+        known = ", ".join(sorted(path.stem for path in Path(conf_dir(), "metric").glob("*.yaml")))
+        raise TraceBenchError(f"metrics={names} is invalid; the metrics are {known}.") from error
+    return load_metrics(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluation.metrics.base import Metric, Quantity
+from evaluation.statistics.multiple import can_decide, holm
+from evaluation.statistics.paired import ALPHA, FEWEST, p_value
 from trace_bench.run_folder.reading import natural
 
 Values = NDArray[np.floating[Any]]
@@ -67,7 +70,7 @@ class Cell:
     mean: float = math.nan  # for a count: k / n
     std: float = math.nan  # over prompts, ddof 1
     count: int = 0  # the k of a count
-    rank: int = 0  # 1 best, 2 second, 0 neither
+    rank: int = 0  # 1 decided best, 2 best number but not decided, 0 neither
     marks: str = ""  # letters of the notes about it
     by_prompt: Mapping[tuple[str, str], float] = field(
         default_factory=dict, compare=False, repr=False
@@ -111,6 +114,7 @@ class Panel:
     prior: str
     own: bool  # custom prompts, which belong to no set
     frame: pd.DataFrame
+    common: bool = False  # only the prompts that all rows have
 
     @property
     def title(self) -> str:
@@ -125,7 +129,14 @@ class Panel:
         """Number of prompts of a complete row: the size of the set, or of all rows' prompts together."""
         declared = self.frame["prompts_in_set"].max()
         present = len(self.frame[["prompt_id", "prompt"]].drop_duplicates())
-        return present if self.own or math.isnan(declared) else max(present, int(declared))
+        if self.common or self.own or math.isnan(declared):
+            return present
+        return max(present, int(declared))
+
+    @property
+    def prompts_in_set(self) -> int:
+        """Size of the set, also where the table is over fewer prompts."""
+        return replace(self, common=False).prompts
 
 
 def panels(frame: pd.DataFrame) -> list[Panel]:
@@ -135,6 +146,28 @@ def panels(frame: pd.DataFrame) -> list[Panel]:
     return [
         Panel(str(s), str(p), bool(own), part.copy()) for (s, p, own), part in frame.groupby(keys, sort=True)
     ]
+
+
+def on_common_prompts(panel: Panel) -> Panel:
+    """The panel on the prompts that all its rows have; no runs if there is no such prompt."""
+    frame = panel.frame
+    rows = frame.groupby([*ROW, *split_settings(frame)], dropna=False, observed=True).ngroup()
+    rows_of = rows.groupby([frame["prompt_id"], frame["prompt"]]).transform("nunique")
+    return replace(panel, frame=frame[rows_of == rows.nunique()].copy(), common=True)
+
+
+def choose_prompts(panel: Panel, over: str) -> Panel:
+    """The panel over its set (`all_prompts`), or over the prompts that all its rows have (`common_prompts`).
+
+    `auto` takes the common prompts if no row has the whole set, so that a sweep of some prompts gives means.
+    """
+    common = on_common_prompts(panel)
+    if over == "common_prompts":
+        return common
+    counts = panel.frame.drop_duplicates([*ROW, *split_settings(panel.frame), "prompt_id", "prompt"])
+    most = counts.groupby([*ROW, *split_settings(panel.frame)], dropna=False, observed=True).size().max()
+    is_incomplete = over == "auto" and most < panel.prompts
+    return common if is_incomplete and len(common.frame) else panel
 
 
 def split_settings(frame: pd.DataFrame) -> list[str]:
@@ -315,14 +348,32 @@ def on_same_prompts(a: Cell, b: Cell) -> tuple[Values, Values]:
 
 
 def _ranked(rows: list[Row]) -> list[Row]:
-    """Mark best and second of each column among complete cells; no marks if all are equal."""
+    """Mark the best complete cell of each column: 1 if it is decidedly better than every other, else 2.
+
+    Decided: p <= .05 by Holm's correction over all pairs of the column. No mark if all numbers are equal.
+    """
     marked = [list(row.cells) for row in rows]
     for i, first in enumerate(rows[0].cells if rows else ()):
         complete = [cells for cells in marked if cells[i].complete]
         order = sorted({cells[i].shown for cells in complete}, reverse=bool(first.quantity.higher_is_better))
         if first.quantity.higher_is_better is None or len(order) < 2:
             continue
-        ranks = {order[0]: 1, order[1]: 2}
-        for cells in complete:
-            cells[i] = replace(cells[i], rank=ranks.get(cells[i].shown, 0))
+        best = [cells for cells in complete if cells[i].shown == order[0]]
+        rank = 1 if len(best) == 1 and _beats_all([cells[i] for cells in complete], best[0][i]) else 2
+        for cells in best:
+            cells[i] = replace(cells[i], rank=rank)
     return [replace(row, cells=cells) for row, cells in zip(rows, marked, strict=True)]
+
+
+def _beats_all(cells: Sequence[Cell], best: Cell) -> bool:
+    pairs = list(combinations(cells, 2))
+    differences = [np.subtract(*on_same_prompts(a, b)) for a, b in pairs]
+    known = [difference[np.isfinite(difference)] for difference in differences]
+    if not can_decide(max(map(len, known)), len(pairs)):
+        return False
+    adjusted = holm([p_value(difference) for difference in known])
+    return all(
+        p <= ALPHA and len(difference) >= FEWEST
+        for pair, difference, p in zip(pairs, known, adjusted, strict=True)
+        if any(cell is best for cell in pair)
+    )

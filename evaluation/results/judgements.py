@@ -7,7 +7,7 @@ Reads `gpteval3d/<judge>/elo.json` (docs/gpteval3d.md) and `user_study/<name>/pr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from trace_bench.system.typed import Finite, FormatError, Integer, read_typed
 ELO_SCHEMA_VERSION, PREFERENCES_SCHEMA_VERSION = 1, 2
 TEXTS = (
     "kind", "judge", "judge_name", "judge_kind", "tournament", "mode", "caption", "notes", "prompt_set",
-    "prior", "method", "representation", "settings", "criterion", "note", "study", "baseline", "aspect",
+    "prior", "method", "representation", "settings", "criterion", "note", "beats", "contestant",
+    "study", "baseline", "aspect",
 )  # fmt: skip
 _JUDGE_AGAIN = (
     "remove it and run `python -m evaluation.gpteval3d` again; paid answers are kept in answers.jsonl"
@@ -70,6 +71,7 @@ class _Judge:
 class _Rating:
     """One contestant on one criterion."""
 
+    contestant: str
     method: str
     representation: str | None
     settings: dict[str, Any]
@@ -81,6 +83,7 @@ class _Rating:
     frozen: bool
     regularised: bool
     note: str | None
+    beats: list[str] = field(default_factory=list)  # contestants that it is decidedly better than
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,13 @@ def _elo_rows(content: _Elo) -> list[dict[str, Any]]:
         common |= {name: getattr(tournament, name) for name in names}
         for row in tournament.rows:
             kept = asdict(row)
-            low, high, settings = (kept.pop(key) for key in ("ci_low", "ci_high", "settings"))
+            low, high, settings, beats = (kept.pop(key) for key in ("ci_low", "ci_high", "settings", "beats"))
             text = ", ".join(f"{key} {value}" for key, value in settings.items())
-            rows.append(common | kept | {"settings": text, "elo_low": low, "elo_high": high})
+            rows.append(
+                common
+                | kept
+                | {"settings": text, "elo_low": low, "elo_high": high, "beats": "\n".join(beats)}
+            )
     return rows
 
 

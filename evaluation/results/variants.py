@@ -44,7 +44,7 @@ def add_variants(frame: pd.DataFrame, root: Path, problems: list[str] | None = N
         SAME, dropna=False
     ):
         configs = {
-            index: _flat_config(root / folder / "config.yaml", problems)
+            index: flat_config(root / folder / "config.yaml", problems)
             for index, folder in part["folder"].items()
         }
         differing = _differing(part, configs)
@@ -75,7 +75,7 @@ def _differing(part: pd.DataFrame, configs: dict[Hashable, dict[str, str]]) -> l
     return sorted(keys)
 
 
-def _flat_config(path: Path, problems: list[str] | None) -> dict[str, str]:
+def flat_config(path: Path, problems: list[str] | None = None) -> dict[str, str]:
     """config.yaml as dotted keys; empty if it cannot be read."""
     try:
         if path.stat().st_size > _LARGEST:

@@ -1,8 +1,9 @@
 """`python -m evaluation.tables`: print Markdown; write Markdown, CSV and LaTeX to `output_root`/tables.
 
-`table=4` (or `table=[4,7]`) selects tables of the paper next to our results, `table=methods`, `prompts` or
-`cost` our own tables, `table=all` all of them. The default, `auto`, selects our own if all runs are toy runs,
-else all. Tables use only the results frame; the mean of an incomplete set is a dash with the count.
+`table=4` (or `table=[4,7]`) selects tables of the paper next to our results, `table=methods`, `prompts`,
+`cost` or `pairs` our own tables, `table=all` all of them. The default, `auto`, selects our own if all runs
+are toy runs, else all. Tables use only the results frame; the mean of an incomplete set is a dash with
+the count.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,17 @@ from evaluation.results.names import display_names
 from evaluation.tables import formats
 from evaluation.tables.formats import Grid
 from evaluation.tables.method_tables import make_tables
+from evaluation.tables.pairs_table import pairs_grids
 from evaluation.tables.paper import paper_tables
 from evaluation.tables.paper_tables import Source, paper_grid
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
 from trace_bench.system.text import printable
 
-OWN = ("methods", "prompts", "cost")
+OWN = ("methods", "prompts", "cost", "pairs")
+OVER = ("auto", "all_prompts", "common_prompts")
+#: Long tables, which go to files only.
+_LONG = ("prompts-", "pairs-")
 _MANY = 12  # folders with more files are listed as one line
 
 
@@ -54,12 +60,37 @@ def make_grids(
     names: Sequence[str], results: Results, metrics: Mapping[str, Metric], settings: Mapping[str, Any]
 ) -> list[Grid]:
     """The paper's tables by number, then our own by prompt set."""
+    over = str(settings["over"])
+    if over not in OVER:
+        raise TraceBenchError(f"tables.over={over} is invalid: use {', '.join(OVER[:-1])} or {OVER[-1]}.")
     display = display_names(results.frame)
-    order = list(settings["methods"])
+    order = list(settings["order"])
+    results = select_methods(results, settings["methods"])
     source = Source(results, metrics, display, order, settings["prompt_set"], settings["prior"])
     grids = [paper_grid(table, source) for number, table in paper_tables().items() if str(number) in names]
-    own = make_tables(results, metrics, display, order, shown(settings["controls"]))
-    return grids + [formats.grid(table) for table in own if table.name.partition("-")[0] in names]
+    if set(OWN) & set(names):
+        own = make_tables(results, metrics, display, order, over, shown(settings["controls"]))
+        grids += [formats.grid(table) for table in own if table.name.partition("-")[0] in names]
+    return grids + (list(pairs_grids(results, metrics, display, order, over)) if "pairs" in names else [])
+
+
+def select_methods(results: Results, chosen: Sequence[str] | None) -> Results:
+    """The results of the methods in `tables.methods`; None: all."""
+    if chosen is None:
+        return results
+    judged = set(results.judgements["method"]) if len(results.judgements) else set()
+    known = {*results.frame["method"], *judged} if len(results.frame) else judged
+    wrong = [name for name in chosen if name not in known]
+    if wrong or not list(chosen):
+        raise TraceBenchError(
+            f"tables.methods={list(chosen)} is invalid: use some of those with results here, "
+            f"{', '.join(sorted(map(str, known)))}."
+        )
+    kept = {
+        name: part[part["method"].isin(list(chosen))].reset_index(drop=True) if len(part) else part
+        for name, part in (("frame", results.frame), ("judgements", results.judgements))
+    }
+    return replace(results, **kept)
 
 
 def write_grids(grids: Sequence[Grid], folder: Path) -> list[Path]:
@@ -78,8 +109,10 @@ def report(grids: Sequence[Grid], results: Results, prompt_rows: int) -> None:
     """Print the tables, split to the terminal width, and what they leave out."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for grid in grids:
-        if grid.name.startswith("prompts-") and len(grid.body) > prompt_rows:
-            print(f"{sentence(grid.caption)} {len(grid.body)} rows, in {grid.name}.md.\n")
+        if grid.name.startswith(_LONG) and len(grid.body) > prompt_rows:
+            print(f"{sentence(grid.caption)} {len(grid.body)} rows, in {grid.name}.md.")
+            notes = [f"- {sentence(note)}" for note in grid.notes]
+            print("\n".join(["", *notes, ""] if notes else [""]))
         else:
             print(formats.markdown(grid, width))
     if results.frame.empty:

@@ -28,7 +28,7 @@ class Entry:
     """A cell of the table's body."""
 
     text: str
-    rank: int = 0  # 1 best, 2 second
+    rank: int = 0  # 1 decided best, 2 best number but not decided
     marks: str = ""  # letters of the footnotes about it
 
 
@@ -95,7 +95,7 @@ def _records(table: Table) -> list[dict[str, object]]:
 
 
 def markdown(table: Grid, width: int | None = None) -> str:
-    """A Markdown table with aligned columns, caption and notes; **best**, _second_.
+    """A Markdown table with aligned columns, caption and notes; **decided best**, _best but undecided_.
 
     A table wider than `width` is split into several, each starting with the labels.
     """
@@ -151,7 +151,7 @@ def _pieces(table: Grid, widths: Sequence[int], width: int | None) -> list[list[
 
 
 def latex(table: Grid) -> str:
-    """A booktabs table; best bold, second underlined."""
+    """A booktabs table; the decided best is bold, a best number that is not decided underlined."""
     marks: dict[int, Callable[[str], str]] = {
         0: str,
         1: r"\textbf{{{}}}".format,

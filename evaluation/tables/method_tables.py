@@ -14,6 +14,7 @@ from evaluation.results.aggregate import (
     Panel,
     Row,
     Table,
+    choose_prompts,
     method_table,
     on_same_prompts,
     one_judge,
@@ -21,10 +22,11 @@ from evaluation.results.aggregate import (
     panels,
     prompt_table,
 )
-from evaluation.results.bootstrap import paired_difference
 from evaluation.results.collect import Results
 from evaluation.results.controls import Shown, controls_of, with_controls
 from evaluation.results.pareto import on_front
+from evaluation.statistics.paired import FEWEST, paired_difference
+from trace_bench.system.errors import TraceBenchError
 
 Names = Mapping[str, Mapping[str, str]]
 
@@ -34,16 +36,17 @@ def make_tables(
     metrics: Mapping[str, Metric],
     names: Names,
     order: Sequence[str],
+    over: str = "auto",
     controls: Shown = "none",
 ) -> list[Table]:
     """Tables of methods, prompts and costs for each prompt set and prior.
 
-    controls: which of them have a row below the methods.
+    Args:
+        over: which prompts, see `choose_prompts`.
+        controls: which of them have a row below the methods.
     """
-    if results.frame.empty:
-        return []
     tables = []
-    for found in panels(order_methods(results.frame, order)):
+    for found in chosen_panels(results, order, over):
         panel, notes = one_judge(found, metrics)
         quantities = [*shown_quantities(panel, metrics), *COST]
         notes += _judge_notes(panel, metrics, results)
@@ -56,12 +59,26 @@ def make_tables(
             replace(
                 by_method,
                 caption=_caption(panel, True),
-                notes=[*by_method.notes, *_lead(by_method), *_partial(by_method), *notes],
+                notes=[*by_method.notes, *_marks(by_method), *_partial(by_method), *notes],
             ),
             replace(by_prompt, caption=_caption(panel, False)),
             _cost_table(panel, metrics, names),
         ]
     return tables
+
+
+def chosen_panels(results: Results, order: Sequence[str], over: str) -> list[Panel]:
+    """The panels on the prompts that the tables are over; raises if rows share no prompt but must."""
+    if results.frame.empty:
+        return []
+    found = [choose_prompts(panel, over) for panel in panels(order_methods(results.frame, order))]
+    for panel in found:
+        if panel.frame.empty:
+            raise TraceBenchError(
+                f"tables.over=common_prompts: no prompt of {panel.title} has an asset of every row; leave "
+                "rows out with tables.methods=[...], or use tables.over=all_prompts."
+            )
+    return found
 
 
 def shown_quantities(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:
@@ -115,7 +132,7 @@ def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names) -> Ta
         f"Pareto-optimal: no other row is as good for less {price.label}, or better for as much.",
         *(f"{q.label}: {q.note}." for q in (*COST, *MORE_COST, ONCE)),
     ]
-    caption = f"{_what(panel)}: quality against cost per run, means over prompts."
+    caption = f"{what(panel)}: quality against cost per run, means over prompts."
     columns = table.label_columns | {"front": "Pareto-optimal in"}
     name = table.name.replace("methods", "cost", 1)
     return replace(table, name=name, caption=caption, rows=rows, label_columns=columns, notes=notes)
@@ -126,33 +143,41 @@ def _column(rows: Sequence[Row], quantity: Quantity) -> list[float]:
     return [cell.mean if cell.complete else float("nan") for cell in found]
 
 
-def _what(panel: Panel) -> str:
+def what(panel: Panel) -> str:
+    """Prompt set, number of prompts, prior."""
     prompts = f"{panel.prompts} prompt{'s' if panel.prompts != 1 else ''}"
+    if panel.prompts < panel.prompts_in_set:
+        prompts = f"the {panel.prompts} of {panel.prompts_in_set} prompts that all rows have"
     return f"Prompt set {panel.title} ({prompts}), prior {panel.prior}"
 
 
 def _caption(panel: Panel, over_prompts: bool) -> str:
     if not over_prompts:
-        return f"{_what(panel)}, per prompt (mean over seeds)."
+        return f"{what(panel)}, per prompt (mean over seeds)."
     spread = "mean ± std over prompts (ddof 1) of the mean over seeds"
-    return f"{_what(panel)}: {spread}; a dash if prompts are missing."
+    return f"{what(panel)}: {spread}; a dash if prompts are missing."
 
 
-def _lead(table: Table) -> list[str]:
-    """The difference between best and second row on the same prompts, with its interval."""
+def _marks(table: Table) -> list[str]:
+    """What bold and italic mean, and the difference between the best and the second number."""
+    if not any(cell.rank for row in table.rows for cell in row.cells):
+        return []
+    legend = "Bold: better than every other row, decided by Holm's correction over all pairs (`table=pairs`)."
+    notes = [f"{legend} Italic: the best number, not decided."]
     words = []
     for i, quantity in enumerate(table.quantities):
-        ranked = {rank: [row for row in table.rows if row.cells[i].rank == rank] for rank in (1, 2)}
-        if quantity.kind == "count" or any(len(rows) != 1 for rows in ranked.values()):
+        sign = -1 if quantity.higher_is_better else 1
+        order = sorted(
+            (row.cells[i] for row in table.rows if row.cells[i].complete), key=lambda c: sign * c.mean
+        )
+        if len(order) < 2 or not order[0].rank or quantity.kind == "count":
             continue
-        gap = paired_difference(*on_same_prompts(ranked[1][0].cells[i], ranked[2][0].cells[i]))
-        if gap.prompts > 1:
-            words.append(
-                f"{quantity.label} {gap.text(quantity.decimals)}{'' if gap.decided else ' (not significant)'}"
-            )
-    if not words:
-        return []
-    return [f"Best − second, 95 % interval of the paired bootstrap over prompts: {'; '.join(words)}."]
+        gap = paired_difference(*on_same_prompts(order[0], order[1]))
+        if gap.prompts >= FEWEST:
+            words.append(f"{quantity.label} {gap.text(quantity.decimals)}")
+    if words:
+        notes.append(f"Best − second, 95 % interval of this difference alone: {'; '.join(words)}.")
+    return notes
 
 
 def _partial(table: Table) -> list[str]:

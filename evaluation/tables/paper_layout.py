@@ -27,6 +27,9 @@ class Ours:
     row: Row | None = None  # means over prompts of the runs
     texts: dict[str, str] = field(default_factory=dict)  # column -> cell text
     values: dict[str, float] = field(default_factory=dict)  # column -> number, if any
+    rank: dict[str, int] = field(default_factory=dict)  # column -> 1 decided best, 2 best but not decided
+    contestant: str = ""  # its name in the tournament
+    beats: dict[str, set[str]] = field(default_factory=dict)  # column -> contestants that it decidedly beats
     record: dict[str, object] = field(default_factory=dict)  # for CSV
 
 
@@ -47,7 +50,7 @@ def lay_out(
         head += [Heading("ours", group), Heading("paper", group, table.marks(column=column))]
     head += [Heading("TraCe − row")] if differences else []
     head += [Heading("ours", "Minutes"), Heading("paper", "Minutes")] if timed else []
-    best_ours = {c: _ranks({m: o.values[c] for m, o in ours.items() if c in o.values}) for c in table.columns}
+    best_ours = {c: _ranks_of_ours(ours, c) for c in table.columns}
     printed = {c: {m: row.values[c] for m, row in table.rows.items()} for c in table.columns}
     best_paper = {c: _ranks(values) for c, values in printed.items()}
     body, records = [], []
@@ -81,11 +84,21 @@ def lay_out(
 
 
 def _ranks(values: Mapping[str, float]) -> dict[str, int]:
-    """1 for the highest, 2 for the second; empty if all are equal."""
-    order = sorted(set(values.values()), reverse=True)
-    if len(order) < 2:
+    """2 for the highest, which nothing decides; empty if all are equal."""
+    if len(set(values.values())) < 2:
         return {}
-    return {m: order.index(value) + 1 for m, value in values.items() if value in order[:2]}
+    return {m: 2 for m, value in values.items() if value == max(values.values())}
+
+
+def _ranks_of_ours(ours: Mapping[str, Ours], column: str) -> dict[str, int]:
+    """The same, with 1 for a row that is decidedly better than every other."""
+    shown = {m: one for m, one in ours.items() if column in one.values}
+    ranks = _ranks({m: one.values[column] for m, one in shown.items()})
+    for method in ranks:
+        others = {one.contestant for m, one in shown.items() if m != method}
+        is_decided = others <= shown[method].beats.get(column, set()) or shown[method].rank.get(column) == 1
+        ranks[method] = 1 if is_decided else 2
+    return ranks
 
 
 def _printed(table: PaperTable, method: str, column: str) -> str:

@@ -6,7 +6,6 @@ table; the caption names them. A missing number is a dash with the reason; the n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,8 +24,8 @@ from evaluation.results.aggregate import (
     order_methods,
     panels,
 )
-from evaluation.results.bootstrap import paired_difference
 from evaluation.results.collect import Results
+from evaluation.statistics.paired import paired_difference
 from evaluation.tables.formats import Grid, cell_text
 from evaluation.tables.paper import PaperTable
 from evaluation.tables.paper_layout import Ours, cell_of, lay_out
@@ -101,7 +100,7 @@ def _elo(table: PaperTable, source: Source) -> Grid:
     notes = []
     if len(scores):
         first = scores.iloc[0]
-        about = f"Ours: {_set(first)}, judge {first['judge_name']}; ± half the 95 % interval, * regularised."
+        about = f"Ours: {_set(first)}, judge {first['judge_name']}; [95 % interval]; * regularised."
         notes = [str(first["caption"]), *str(first.get("notes", "") or "").splitlines()]
         if not first["complete"]:
             notes.append("The tournament is incomplete: continue it with `python -m evaluation.gpteval3d`.")
@@ -121,13 +120,24 @@ def _elo_row(method: str, scores: pd.DataFrame, table: PaperTable, row: Row | No
             ours.texts[criterion] = "— no Elo" if criterion in asked else "— not asked"
             continue
         one = of.iloc[0]
-        half = (one.get("elo_high", math.nan) - one.get("elo_low", math.nan)) / 2
-        star = "*" if one["regularised"] else ""
-        ours.texts[criterion] = f"{one['elo']:.0f}{star}" + ("" if pd.isna(half) else f" ± {half:.0f}")
+        ours.texts[criterion] = _elo_text(one)
         ours.values[criterion] = round(float(one["elo"]))
+        ours.beats[criterion] = set(str(one.get("beats") or "").splitlines())
+        ours.contestant = str(one.get("contestant", method))
         for key in ("elo", "elo_low", "elo_high", "comparisons", "frozen", "regularised"):
             ours.record[f"{criterion}_ours_{key.removeprefix('elo_')}"] = one.get(key)
     return ours
+
+
+def _elo_text(row: pd.Series) -> str:
+    """1068 [988, 1156]; at least or at most, where the contestant never lost or never won."""
+    star = "*" if row["regularised"] else ""
+    low, high = row.get("elo_low"), row.get("elo_high")
+    if pd.isna(low) and pd.isna(high):
+        return f"{row['elo']:.0f}{star}"
+    if pd.isna(low) or pd.isna(high):
+        return f"≤ {high:.0f}{star}" if pd.isna(low) else f"≥ {low:.0f}{star}"
+    return f"{row['elo']:.0f}{star} [{low:.0f}, {high:.0f}]"
 
 
 def _image_reward(table: PaperTable, source: Source) -> Grid:
@@ -146,6 +156,7 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
         one.texts["difference"] = "—"
         if cell is not None and cell.complete and asked:
             one.values["image_reward"] = cell.shown
+            one.rank["image_reward"] = cell.rank
             one.record = {
                 "image_reward_ours": cell.mean,
                 "image_reward_ours_std_prompts": cell.std,
@@ -156,6 +167,9 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
                 one.texts["difference"] = gap.text(2)
                 one.record |= dict(zip(("gap", "gap_low", "gap_high"), gap[:3], strict=True))
         ours[method] = one
+    if any(one.row is not None and "prior" in one.row.labels for one in ours.values()):
+        for one in ours.values():
+            one.rank.clear()  # rows of several priors are no paired comparison
     about = (
         "Ours: no runs yet."
         if panel is None
@@ -163,7 +177,7 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
     )
     if panel is not None:
         about += "; mean ± std over prompts (ddof 1) of the mean over views and seeds; TraCe − row: paired "
-        about += "bootstrap over prompts, 95 %, if both means exist."
+        about += "over prompts, 95 % interval from six prompts on, if both means exist."
     return lay_out(table, source.names, ours, f"{about} {_paper(panel)}", differences=True)
 
 

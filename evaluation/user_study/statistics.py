@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evaluation.statistics.paired import ALPHA, FEWEST
 from evaluation.user_study.agreement import alpha, coincidences
 from evaluation.user_study.votes import OUTCOMES
 
 Floats = NDArray[np.float64]
-LEVEL = 0.95
+LEVEL = 1 - ALPHA
 OURS, TIE, UNKNOWN, BASELINE = range(len(OUTCOMES))
 
 
@@ -60,7 +61,7 @@ def tensor(frame: pd.DataFrame, raters: list[str], prompts: list[str]) -> Floats
 def estimate(counts: Floats, drawn: Floats, top: Floats, bottom: Floats) -> dict[str, float | None]:
     """100 · (votes · top) / (votes · bottom) with its percentile interval, for outcome weights [4].
 
-    No value without votes; no interval with fewer than two raters or prompts.
+    No value without votes; no interval with fewer than six raters or prompts (`FEWEST`).
 
     Args:
         counts: [R, P, 4].
@@ -71,7 +72,7 @@ def estimate(counts: Floats, drawn: Floats, top: Floats, bottom: Floats) -> dict
         return {"value": None, "low": None, "high": None}
     value = 100.0 * float(total @ top / (total @ bottom))
     weighed = counts @ bottom
-    if (weighed.sum(1) > 0).sum() < 2 or (weighed.sum(0) > 0).sum() < 2:
+    if (weighed.sum(1) > 0).sum() < FEWEST or (weighed.sum(0) > 0).sum() < FEWEST:
         return {"value": value, "low": None, "high": None}
     votes = drawn @ bottom
     return {"value": value, **percentiles(100.0 * (drawn @ top)[votes > 0] / votes[votes > 0])}
@@ -137,7 +138,7 @@ def agreement(counts: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
     value = float(alpha(units.sum(0)))
     by_prompt = units.reshape(prompts, baselines, 9).sum(1)
     interval: dict[str, float | None] = {"low": None, "high": None}
-    if np.isfinite(value) and (by_prompt.sum(1) > 0).sum() > 1:
+    if np.isfinite(value) and (by_prompt.sum(1) > 0).sum() >= FEWEST:
         interval = percentiles(alpha((bootstrap.prompts @ by_prompt).reshape(-1, 3, 3)))
     rated = kept.sum(1) > 1
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from scripts.results import costs, pictures, toy
+from scripts.results import costs, coverage, pictures, toy
 from scripts.results.workshop import Sweep, Workshop
 
 Make = Callable[[Workshop, str], str]  # a block from its old text
@@ -37,6 +37,15 @@ STAGES: Mapping[str, Stage] = {
         "the picture of the toy world, and how many captions were held out",
         {("docs/tiny_world.md", "captions"): toy.captions},
         {"toyworld.png": pictures.toyworld},
+    ),
+    "statistics": Stage(
+        "how often intervals contain the truth, simulated",
+        {
+            ("docs/statistics.md", "mean-coverage"): coverage.mean_block,
+            ("docs/statistics.md", "false-families"): coverage.families_block,
+            ("docs/statistics.md", "prompts-needed"): coverage.prompts_block,
+            ("docs/statistics.md", "elo-coverage"): coverage.elo_block,
+        },
     ),
     "convergence": Stage(
         "paths of every method on known data", pictures={"convergence.png": pictures.convergence}

@@ -20,10 +20,11 @@ from evaluation.results.aggregate import (
     order_methods,
     panels,
 )
-from evaluation.results.bootstrap import paired_difference
 from evaluation.results.collect import Results
 from evaluation.results.controls import TRUTH, to_json
 from evaluation.results.names import display_names
+from evaluation.statistics.multiple import can_decide, holm
+from evaluation.statistics.paired import ALPHA, paired_difference
 from evaluation.tables import formats
 from evaluation.tables.method_tables import make_tables
 from scripts.results.document import fill_table, paragraph
@@ -65,7 +66,7 @@ EXPERIMENT_SWEEPS: Mapping[str, Sweep] = {name: (f"experiment={name}", "prior=ti
 
 def panel_of(shop: Workshop, results: Results) -> Panel:
     """The one panel of a sweep, its methods in the order of the tables."""
-    (panel,) = panels(order_methods(results.frame, list(shop.config.tables.methods)))
+    (panel,) = panels(order_methods(results.frame, list(shop.config.tables.order)))
     return panel
 
 
@@ -73,7 +74,7 @@ def readme_table(shop: Workshop, _old: str) -> str:
     """README.md: the table of methods as `python -m evaluation.tables tables.controls=best` prints it."""
     results = shop.results(README_SWEEP)
     tables = make_tables(
-        results, shop.metrics, display_names(results.frame), list(shop.config.tables.methods), "best"
+        results, shop.metrics, display_names(results.frame), list(shop.config.tables.order), controls="best"
     )
     grid = formats.grid(next(table for table in tables if table.name.startswith("methods-")))
     table = formats.markdown(replace(grid, caption="", notes=[])).strip("\n")
@@ -248,19 +249,19 @@ def _values(rows: Mapping[str, Row], seconds: Mapping[str, Sequence[float]]) -> 
 
 
 def _differences(rows: Mapping[str, Row]) -> str:
-    """How many pairs of methods the prompts tell apart by the match, and whether the best is one."""
+    """How many pairs of methods the prompts tell apart by the match, and the lead of the best number."""
     match = {method: _cell(row, "match") for method, row in rows.items()}
-    gaps = {
-        frozenset(pair): paired_difference(*on_same_prompts(match[pair[0]], match[pair[1]]))
-        for pair in combinations(match, 2)
-    }
-    undecided = sum(not gap.decided for gap in gaps.values())
+    pairs = list(combinations(match, 2))
+    gaps = [paired_difference(*on_same_prompts(match[a], match[b])) for a, b in pairs]
+    decided = sum(p <= ALPHA for p in holm([gap.p for gap in gaps]))
+    prompts = match[next(iter(match))].expected
     best, second = sorted(match, key=lambda method: -match[method].mean)[:2]
     lead = paired_difference(*on_same_prompts(match[best], match[second]))
     names = [LABELS[method].partition(" (")[0] for method in (best, second)]
-    verdict = "excludes" if lead.decided else "includes"
+    how = f"{decided} of the {len(pairs)} differences between methods in Match are decided"
+    if not can_decide(prompts, len(pairs)):
+        how += f"; {word(prompts)} prompts cannot decide any among so many pairs (`docs/statistics.md`)"
     return paragraph(
-        f"With {word(match[best].expected)} prompts, the 95 % interval of the difference in Match includes "
-        f"zero for {undecided} of the {len(gaps)} pairs of methods: these are undecided. {names[0]}'s lead "
-        f"over {names[1]} is {lead.mean:.3f}, and its interval {verdict} zero."
+        f"With {word(prompts)} prompts, {how}. {names[0]}'s lead over {names[1]} is {lead.mean:.3f} "
+        f"(95 % interval of this difference alone: {lead.low:.3f} to {lead.high:.3f})."
     )

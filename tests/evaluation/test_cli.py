@@ -83,6 +83,8 @@ HELP = {
     "gpteval3d": "evaluation.gpteval3d asks a judge",
     "judge-validity": "evaluation scores the runs",
     "user-study": "evaluation.user_study asks people",
+    "compare": "Compare two methods, settings or output roots",
+    "prompts-needed": "How many prompts a difference needs",
     "check": "check that a class of your own meets the conventions",
 }
 

@@ -44,7 +44,7 @@ def arguments(url: str, *more: str, prompts: int = 1) -> list[str]:
     """Overrides for a quick judge: small pictures, short delays, one answer per question."""
     return [
         f"judge.base_url={url}", "judge.api_key_env=TEST_JUDGE_KEY", "judge.choices=1", "judge.tile_px=8",
-        f"judge.timeout_s={TIMEOUT_S}", "judge.backoff_s=0.02", "judge.backoff_max_s=0.1", "bootstrap=50",
+        f"judge.timeout_s={TIMEOUT_S}", "judge.backoff_s=0.02", "judge.backoff_max_s=0.1",
         f"runs.prompts={prompts}", *more,
     ]  # fmt: skip
 

@@ -29,7 +29,7 @@ def elo(command, tmp_path):
         for name, value in files.items():
             (tmp_path / f"{name}.json").write_text(value if isinstance(value, str) else json.dumps(value))
         given = [f"{name}={tmp_path / name}.json" for name in files]
-        code, out, err = command(COMMAND, "mode=elo", "bootstrap=100", *given, *overrides)
+        code, out, err = command(COMMAND, "mode=elo", *given, *overrides)
         return code, json.loads(out) if code == 0 else None, err
 
     return call

@@ -19,7 +19,7 @@ from evaluation.metrics.clip_score import ClipScore
 from trace_bench.run_folder.index import read_index
 
 COMMAND = "gpteval3d.__main__"
-OFFLINE = ("judge=clip", "bootstrap=50")
+OFFLINE = ("judge=clip",)
 
 
 @pytest.fixture

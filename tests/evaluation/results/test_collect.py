@@ -164,7 +164,7 @@ def test_collecting_and_all_tables_are_fast(tmp_path):
     write_grids(grids, tmp_path / "tables")
     seconds = time.process_time() - began
     assert len(results.frame) == count == 180
-    assert len(grids) == 8 + 3
+    assert len(grids) == 8 + 4
     fixed, each = (
         3.0,
         20.0 / 10_000,

@@ -12,9 +12,9 @@ from judgement_files import elo_file, preferences
 from run_folders import write_run, write_score
 
 from evaluation.metrics.image_reward.metric import ImageReward
-from evaluation.results.bootstrap import paired_difference
 from evaluation.results.collect import collect
 from evaluation.results.names import display_names
+from evaluation.statistics.paired import paired_difference
 from evaluation.tables import formats
 from evaluation.tables.paper import paper_tables
 from evaluation.tables.paper_tables import Source, paper_grid
@@ -96,27 +96,49 @@ def test_elo_stands_beside_the_printed_one(tmp_path):
     scores = {"sds": (1000.4, 0), "vsd": (1050.6, 26), "mine": (990, 10)}
     elo_file(tmp_path, [(method, "plausibility", *score) for method, score in scores.items()])
     table = grid(tmp_path, 4)
-    assert texts(table, "SDS", "Plausibility") == ["1000 ± 0", "953.43"]
-    assert texts(table, "VSD", "Plausibility") == ["1051* ± 26", "1020.81"]
+    assert texts(table, "SDS", "Plausibility") == ["1000 [1000, 1000]", "953.43"]
+    assert texts(table, "VSD", "Plausibility") == ["1051* [1025, 1077]", "1020.81"]
     assert texts(table, "VSD", "Texture") == ["— not asked", "985.59"]
     assert texts(table, "CSD", "Plausibility") == ["— no Elo", "1009.29"]
     assert "no tournament" in grid(tmp_path, 5).caption
-    assert texts(table, "mine", "Plausibility") == ["990 ± 10", "—"]
+    assert texts(table, "mine", "Plausibility") == ["990 [980, 1000]", "—"]
     ranks = {row[0].text: row[1].rank for row in table.body}
-    assert (ranks["VSD"], ranks["SDS"], ranks["mine"]) == (1, 2, 0)
+    assert (ranks["VSD"], ranks["SDS"], ranks["mine"]) == (2, 0, 0)
     assert "gpt-4o-abc as returned" in table.caption
     assert "Judged." in table.notes
     (record,) = [r for r in table.records if r["method"] == "vsd"]
     assert (record["plausibility_ours_low"], record["plausibility_paper"]) == (1024.6, 1020.81)
 
 
+def test_the_best_elo_is_bold_only_if_it_beats_every_other(tmp_path):
+    path = elo_file(
+        tmp_path, [(m, "plausibility", e, 9) for m, e in (("sds", 900), ("csd", 950), ("vsd", 1100))]
+    )
+    for beats, rank in ((["sds"], 2), (["sds", "csd"], 1)):
+        content = json.loads(path.read_text())
+        content["tournaments"][0]["rows"][2]["beats"] = beats
+        path.write_text(json.dumps(content))
+        ranks = {row[0].text: row[1].rank for row in grid(tmp_path, 4).body}
+        assert (ranks["VSD"], ranks["CSD"], ranks["SDS"]) == (rank, 0, 0)
+
+
+def test_an_open_interval_is_a_bound(tmp_path):
+    path = elo_file(tmp_path, [("sds", "plausibility", 900, 9), ("vsd", "plausibility", 1492, 0)])
+    content = json.loads(path.read_text())
+    first, second = content["tournaments"][0]["rows"]
+    first["ci_low"], second["ci_low"], second["ci_high"] = None, 1210.4, None
+    path.write_text(json.dumps(content))
+    assert texts(grid(tmp_path, 4), "VSD", "Plausibility")[0] == "≥ 1210*"
+    assert texts(grid(tmp_path, 4), "SDS", "Plausibility")[0] == "≤ 909"
+
+
 def test_of_several_tournaments_the_one_that_covers_most_is_shown(tmp_path):
     elo_file(tmp_path, [("sds", "plausibility", 1, 0)], judge="clip-1", kind="clip")
     elo_file(tmp_path, [("sds", "plausibility", 2, 0)], judge="seen")
-    assert texts(grid(tmp_path, 4), "SDS", "Plausibility")[0] == "2 ± 0"
+    assert texts(grid(tmp_path, 4), "SDS", "Plausibility")[0] == "2 [2, 2]"
     elo_file(tmp_path, [(m, "plausibility", 3, 0) for m in ("sds", "vsd")], judge="more", kind="clip")
     table = grid(tmp_path, 4)
-    assert texts(table, "SDS", "Plausibility")[0] == "3 ± 0"
+    assert texts(table, "SDS", "Plausibility")[0] == "3 [3, 3]"
     assert "judge more as returned" in table.caption
     assert "— no Elo" in texts(grid(tmp_path, 4, prior="sd21"), "SDS", "Plausibility")
 
@@ -179,7 +201,7 @@ def test_a_study_that_can_say_little_is_still_shown(tmp_path):
             share |= {"low": None, "high": None}
     path.write_text(json.dumps(content))
     assert texts(grid(tmp_path, 3), "SDS", "Ours preferred")[0] == "60.00"
-    assert texts(grid(tmp_path, 4), "SDS", "Plausibility")[0] == "1000 ± 5"
+    assert texts(grid(tmp_path, 4), "SDS", "Plausibility")[0] == "1000 [995, 1005]"
 
 
 def test_image_reward_with_its_paired_difference(tmp_path, reward):
@@ -192,7 +214,7 @@ def test_image_reward_with_its_paired_difference(tmp_path, reward):
     gap = paired_difference(np.array([0.5, 0.6, 1.3]), np.array([0.1, 0.2, 0.6]))
     (cell,) = [row[3].text for row in table.body if row[0].text == "SDS"]
     assert cell == gap.text(2)
-    assert cell.startswith("+0.50 [+0.40, ")
+    assert cell == "+0.50"  # three prompts have no interval
 
 
 @pytest.mark.parametrize(("scores", "count", "expected"), [
@@ -234,8 +256,8 @@ def test_latex_has_groups_marks_and_ranks(tmp_path):
     written = formats.latex(grid(tmp_path, 7))
     assert r"\multicolumn{2}{c}{Text–asset $\uparrow$}" in written
     assert r"\cmidrule(lr){2-3}" in written
-    assert r"\textbf{1289.89}" in written
-    assert r"\underline{1152.00}\textsuperscript{c}" in written
+    assert r"\underline{1289.89}" in written
+    assert r"1152.00\textsuperscript{c}" in written
     assert r"SDS\textsuperscript{b}" in written
     lines = [line for line in written.splitlines() if line.endswith(r"\\")]
     assert {line.count(" & ") for line in lines[1:]} == {14}
@@ -268,16 +290,3 @@ def test_the_command_chooses_tables_by_name(tmp_path, command):
     code, _, err = command("tables", "table=nine")
     assert code == 2
     assert err.startswith("table=nine is invalid: use auto, all, or some of 1, 2,")
-
-
-def test_paired_differences_by_hand():
-    gap = paired_difference(np.array([1.0, 2.0, np.nan]), np.array([0.5, 1.5, 3.0]))
-    assert gap == (0.5, 0.5, 0.5, 2)
-    assert gap.decided
-    rng = np.random.default_rng(1)
-    wide = paired_difference(rng.normal(0.0, 1.0, 50), np.zeros(50))
-    assert not wide.decided
-    assert wide.high - wide.low == pytest.approx(2 * 1.96 / np.sqrt(50), rel=0.2)
-    one = paired_difference(np.array([2.0]), np.array([1.0]))
-    assert one.text(1) == "+1.0"
-    assert not one.decided

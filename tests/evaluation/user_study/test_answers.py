@@ -55,7 +55,7 @@ def test_raters_who_always_prefer_ours(made, sent, take):
     ]
     for row in result["rows"]:
         assert row["counts"] == {"ours": 12, "tie": 0, "unknown": 0, "baseline": 0}
-        assert row["percent"]["ours"] == {"value": 100.0, "low": 100.0, "high": 100.0}
+        assert row["percent"]["ours"] == {"value": 100.0, "low": None, "high": None}
     assert result["raters"] == {"assigned": 6, "answered": 6, "used": 6, "dropped": []}
     assert result["prompts"] == {"planned": 4, "used": 4}
     assert 0 < result["left"]["percent"]["value"] < 100  # sides were counterbalanced

@@ -1,0 +1,1 @@
+"""Tests and intervals of differences between methods: docs/statistics.md."""
