@@ -17,7 +17,7 @@ from evaluation.prompts_needed import main as prompts_needed
 def add(root, method: str, ious, *, rate: float = 0.1, **identity) -> None:
     for i, iou in enumerate(ious):
         folder = write_run(root, method=method, prompt_id=str(i), prompt=f"prompt {i}", **identity)
-        write_score(folder, GroundTruth(), iou=float(iou), delta_e=10.0, depth_error=0.1, chamfer=0.05)
+        write_score(folder, GroundTruth(), soft_iou=float(iou), colour_error=10.0, depth_error=0.1, chamfer=0.05)
         (folder / "config.yaml").write_text(f"method: {{lr: {rate}, same: 1}}\nprompt: x\n")
 
 
@@ -32,7 +32,7 @@ def root(tmp_path):
 
 
 def test_two_methods(root, capsys):
-    assert compare(["trace", "sds", "--output-root", str(root), "--metric", "iou"]) == 0
+    assert compare(["trace", "sds", "--output-root", str(root), "--metric", "soft_iou"]) == 0
     out = capsys.readouterr().out
     assert "| method.lr | 0.2 | 0.1 |" in " ".join(out.split())
     assert "same" not in out
@@ -54,7 +54,7 @@ def test_two_output_roots_say_what_changed_in_the_environment(root, tmp_path, ca
         content = json.loads(path.read_text())
         content["environment"] = {"trace_bench": "9.9", "packages": {"torch": "3.0"}}
         path.write_text(json.dumps(content))
-    assert compare([f"{root}:sds", str(tmp_path / "new"), "--metric", "iou"]) == 0
+    assert compare([f"{root}:sds", str(tmp_path / "new"), "--metric", "soft_iou"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "trace_bench |" in out
     assert "9.9 |" in out
@@ -101,7 +101,7 @@ def test_nothing_in_common_or_no_folder_or_metric(root, tmp_path, capsys):
     assert compare(["sds", "vsd", "--output-root", str(tmp_path / "none")]) == 2
     assert "has no runs/" in capsys.readouterr().err
     assert compare(["sds", "trace", "--output-root", str(root), "--metric", "io"]) == 2
-    assert "--metric io is unknown: use some of iou," in capsys.readouterr().err
+    assert "--metric io is unknown: use some of match," in capsys.readouterr().err
 
 
 def test_scores_that_are_missing(tmp_path, capsys):
@@ -112,7 +112,7 @@ def test_scores_that_are_missing(tmp_path, capsys):
 
 
 def test_prompts_needed(root, capsys):
-    assert prompts_needed(["iou=0.001", "--output-root", str(root)]) == 0
+    assert prompts_needed(["soft_iou=0.001", "--output-root", str(root)]) == 0
     out = capsys.readouterr().out
     std = np.std(0.001 * np.arange(8), ddof=1)
     assert f"std {std:.3g}" in out
@@ -120,10 +120,10 @@ def test_prompts_needed(root, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (["io=1"], "there is no number 'io'; use some of iou,"),
-    (["iou=zero"], "iou=zero: write a positive difference"),
-    (["iou=-1"], "iou=-1: write a positive difference"),
-    (["iou=1", "--comparisons", "0"], "--comparisons must be 1 or more"),
+    (["io=1"], "there is no number 'io'; use some of match,"),
+    (["soft_iou=zero"], "soft_iou=zero: write a positive difference"),
+    (["soft_iou=-1"], "soft_iou=-1: write a positive difference"),
+    (["soft_iou=1", "--comparisons", "0"], "--comparisons must be 1 or more"),
     (["janus=1"], "no two methods have it"),
 ])  # fmt: skip
 def test_prompts_needed_says_what_is_wrong(root, capsys, arguments, sentence):

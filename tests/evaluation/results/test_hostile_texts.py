@@ -108,7 +108,7 @@ def test_the_terminal_gets_no_escape_sequence(tmp_path, command):
 def test_a_terminal_of_another_encoding_stops_nothing(tmp_path, command, monkeypatch, encoding):
     root = tmp_path / "outputs"
     for seed in range(2):
-        write_score(write_run(root, prompt="一只鸭子", seed=seed), TRUTH["ground_truth"], iou=0.5)
+        write_score(write_run(root, prompt="一只鸭子", seed=seed), TRUTH["ground_truth"], soft_iou=0.5)
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
     code, _, err = command("tables")

@@ -19,7 +19,7 @@ def add(root, method: str, ious, count: int | None = None, first: int = 0, **ide
         folder = write_run(
             root, method=method, prompt_id=str(i), prompt=f"prompt {i}", count=count, **identity
         )
-        write_score(folder, TRUTH, iou=float(iou), delta_e=10.0, depth_error=0.1, chamfer=0.05)
+        write_score(folder, TRUTH, soft_iou=float(iou), colour_error=10.0, depth_error=0.1, chamfer=0.05)
 
 
 def read(root, name: str) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def test_pairs_say_what_is_decided_and_bold_agrees(tmp_path, command):
     code, out, _ = command("tables", "table=[methods,pairs]", ONLY)
     assert code == 0
     pairs = read(root, "pairs")
-    iou = pairs[pairs["metric"] == "iou"].set_index(["a", "b"])
+    iou = pairs[pairs["metric"] == "soft_iou"].set_index(["a", "b"])
     assert iou["decided"].to_dict() == {("SDS", "VSD"): False, ("SDS", "TraCe"): True, ("VSD", "TraCe"): True}
     assert iou["better"].dropna().tolist() == ["TraCe", "TraCe"]
     assert iou["p"].tolist()[1] == pytest.approx(2 / 2**8)
@@ -77,9 +77,9 @@ def test_a_sweep_of_some_prompts_has_means(tmp_path, command):
     add(root, "trace", [0.5, 0.9], count=110, first=1)
     _, out, _ = command("tables", "table=methods", ONLY)
     assert "the 2 of 110 prompts that all rows have" in out
-    assert read(root, "methods")["iou_mean"].tolist() == pytest.approx([0.25, 0.7])
+    assert read(root, "methods")["soft_iou_mean"].tolist() == pytest.approx([0.25, 0.7])
     command("tables", "table=methods", ONLY, "tables.over=all_prompts")
-    assert read(root, "methods")["iou_mean"].isna().all()
+    assert read(root, "methods")["soft_iou_mean"].isna().all()
 
 
 def test_common_prompts_where_one_row_is_complete(tmp_path, command):
@@ -87,9 +87,9 @@ def test_common_prompts_where_one_row_is_complete(tmp_path, command):
     add(root, "sds", [0.1, 0.2, 0.3], count=3)
     add(root, "trace", [0.5, 0.9], count=3)
     command("tables", "table=methods", ONLY)
-    assert read(root, "methods")["iou_mean"].isna().tolist() == [False, True]
+    assert read(root, "methods")["soft_iou_mean"].isna().tolist() == [False, True]
     command("tables", "table=methods", ONLY, "tables.over=common_prompts")
-    assert read(root, "methods")["iou_mean"].tolist() == pytest.approx([0.15, 0.7])
+    assert read(root, "methods")["soft_iou_mean"].tolist() == pytest.approx([0.15, 0.7])
 
 
 @pytest.mark.parametrize(("setting", "sentence"), [
