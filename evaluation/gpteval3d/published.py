@@ -16,6 +16,7 @@ from evaluation.gpteval3d.comparisons import Scores, read_scores
 from trace_bench.run_folder.reading import read_json
 from trace_bench.system.cache import fetch
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import sha256_of
 
 _RESTORE = "get the published file again, or set published.folder=... to a folder that holds it"
 MADE_BY = "gpt-4-vision-preview"  # the judge of the published scores
@@ -48,7 +49,7 @@ class Published:
                 raise TraceBenchError(f"published.folder={self.folder} has no file {name}.")
         else:
             path = self.cache / name
-            if not path.is_file():
+            if not self._is_whole(name, path):
                 self._fetch(name, path)
         try:
             found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -61,6 +62,11 @@ class Published:
                 "or set published.sha256 to use another tournament."
             )
         return path
+
+    def _is_whole(self, name: str, path: Path) -> bool:
+        """Whether a downloaded file is there, and not damaged."""
+        expected = self.sha256.get(name)
+        return path.is_file() and (not expected or sha256_of(path) == expected)
 
     def _fetch(self, name: str, path: Path) -> None:
         url = f"{self.url.rstrip('/')}/{name}"

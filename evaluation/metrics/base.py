@@ -18,10 +18,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from evaluation.metrics.score_file import SCHEMA_VERSION, ScoreFile, read_score_file
+from evaluation.metrics.score_file import SCHEMA_VERSION, ScoreFile, read_score_file, write_score_file
 from trace_bench.run_folder.reading import AGAIN, Run, read_json
 from trace_bench.system.errors import TraceBenchError
-from trace_bench.system.files import write_json
 from trace_bench.system.typed import FormatError
 
 
@@ -125,7 +124,7 @@ def score_run(metric: Metric, run: Run, force: bool = False) -> bool:
     stored = _stored(path)
     if stored is not None and not force and asdict(stored.inputs) == inputs:
         if stored.run != of_run:  # the run was repeated with identical results
-            write_json(path, read_json(path) | {"run": of_run})
+            write_score_file(path, read_json(path) | {"run": of_run})
         return False
     score = metric.score(run)
     content = {
@@ -140,7 +139,7 @@ def score_run(metric: Metric, run: Run, force: bool = False) -> bool:
         "details": score.details,
         "rows": score.rows,
     }
-    write_json(path, content)
+    write_score_file(path, content)
     return True
 
 

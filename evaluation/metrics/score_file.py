@@ -1,7 +1,10 @@
-"""A score file in a run folder, parsed strictly; written by `evaluation.metrics.base`."""
+"""A score file in a run folder: written with a checksum, parsed strictly."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -9,7 +12,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from trace_bench.system.typed import Finite, Integer, read_typed
+from trace_bench.run_folder.reading import read_json
+from trace_bench.system.files import write_json
+from trace_bench.system.typed import Finite, FormatError, Integer, read_typed
 
 SCHEMA_VERSION = 1
 _AGAIN = "run `python -m evaluation.score`, which writes it again"
@@ -36,6 +41,7 @@ class ScoreFile:
     rows: list[dict[str, Any]]  # one per view
     details: dict[str, Any]
     inapplicable: list[str] = field(default_factory=list)
+    checksum: str | None = None  # of everything else; None in a file of an earlier version
 
 
 @dataclass(frozen=True)
@@ -61,4 +67,18 @@ def read_score_file(path: Path) -> ScoreFile | None:
     """
     if read_typed(_versions(), path, _AGAIN).schema_version != SCHEMA_VERSION:
         return None
-    return read_typed(_files(), path, _AGAIN)
+    file = read_typed(_files(), path, _AGAIN)
+    if file.checksum is not None and file.checksum != _checksum(read_json(path)):
+        raise FormatError(f"{path} was changed after it was written (its checksum does not match): {_AGAIN}.")
+    return file
+
+
+def write_score_file(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the score file with its checksum, so that no changed number reaches a table."""
+    write_json(path, {**content, "checksum": _checksum(content)})
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of everything but the checksum, however the file is laid out."""
+    rest = json.loads(json.dumps({key: value for key, value in content.items() if key != "checksum"}))
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

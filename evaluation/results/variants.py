@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from trace_bench.system.errors import UNREADABLE
+from trace_bench.system.files import content_of
 from trace_bench.system.text import one_line
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # config.yaml is resolved: no interpolations
@@ -80,7 +81,7 @@ def flat_config(path: Path, problems: list[str] | None = None) -> dict[str, str]
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError("it is too large")
-        text = path.read_bytes()
+        text = content_of(path)
         _check_shape(text)
         content = yaml.load(text, Loader=_LOADER)
         return {key: value for key, value in _flat(content or {}, "") if not key.startswith(SKIPPED)}

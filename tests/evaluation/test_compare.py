@@ -17,7 +17,8 @@ from evaluation.prompts_needed import main as prompts_needed
 def add(root, method: str, ious, *, rate: float = 0.1, **identity) -> None:
     for i, iou in enumerate(ious):
         folder = write_run(root, method=method, prompt_id=str(i), prompt=f"prompt {i}", **identity)
-        write_score(folder, GroundTruth(), soft_iou=float(iou), colour_error=10.0, depth_error=0.1, chamfer=0.05)
+        values = {"soft_iou": float(iou), "colour_error": 10.0, "depth_error": 0.1, "chamfer": 0.05}
+        write_score(folder, GroundTruth(), **values)
         (folder / "config.yaml").write_text(f"method: {{lr: {rate}, same: 1}}\nprompt: x\n")
 
 

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter
 
 from trace_bench.system.errors import TraceBenchError
-from trace_bench.system.files import sha256_of, sync_file, sync_folder, write_atomic
-from trace_bench.system.typed import Count, Finite, FormatError, Integer, parse
+from trace_bench.system.files import content_of, sha256_of, sync_file, sync_folder, write_atomic
+from trace_bench.system.typed import Amount, Count, Finite, FormatError, Integer, parse
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -58,7 +58,6 @@ def _holds(**known: type | tuple[type, ...]) -> AfterValidator:
 
 
 _TEXT, _NUMBER = str, (int, float)
-Numbers = dict[str, Finite]
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,10 @@ class Manifest:
     run: RunIdentity
     asset: str = ""  # sha256 of everything that changes the asset; the fingerprint of a run without snapshots
     # load: the prior, compiling; init, distill, render: the asset; total: wall-clock time
-    seconds: Numbers = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
-    cost: dict[str, Finite | None] = field(default_factory=lambda: dict.fromkeys(COST, None))
+    seconds: dict[str, Amount] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
+    cost: dict[str, Amount | None] = field(default_factory=lambda: dict.fromkeys(COST, None))
     n_primitives: Integer | None = None
-    peak_memory_gb: Finite | None = None
+    peak_memory_gb: Amount | None = None
     prior: dict[str, Any] = field(default_factory=dict)  # repositories, revisions, weights' sha256
     prompt_source: dict[str, Any] = field(default_factory=dict)  # where the prompt's text came from, sha256
     prompt_cut: bool = False  # the texts of the views lack the prompt's last words (too long for the encoder)
@@ -207,7 +206,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a run folder; None if there is none; ManifestError if it cannot be read."""
     path = folder / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
+        text = content_of(path).decode()
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:

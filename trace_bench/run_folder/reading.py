@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from trace_bench.run_folder.manifest import Manifest, RunIdentity
 from trace_bench.system.errors import UNREADABLE, TraceBenchError
+from trace_bench.system.files import content_of
 from trace_bench.system.typed import Finite, read_typed
 
 AGAIN = "repeat the run with force=true"
@@ -93,7 +94,7 @@ def of_asset(run: Run) -> tuple[RunIdentity, str]:
 def read_json(path: Path, advice: str = AGAIN) -> Any:
     """The content of a JSON file; if it is missing or broken, an error that names it and gives the advice."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(content_of(path))
     except FileNotFoundError:
         raise TraceBenchError(f"{path} is missing: {advice}.") from None
     except (OSError, *UNREADABLE) as error:

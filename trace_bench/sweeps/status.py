@@ -23,6 +23,7 @@ from trace_bench.sweeps.run_states import Row, ask_slurm, rows_of, states
 from trace_bench.sweeps.sweep_plan import read_sweeps
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.output import forgive_closed_output
+from trace_bench.system.text import printable
 
 _RECENT_S = 3600.0  # throughput is measured over the last hour
 _LISTED = 5
@@ -191,13 +192,13 @@ def main(argv: Sequence[str]) -> int:
         root = _root(args.keys)
         if args.verify:
             text, is_whole = verify(root)
-            print(text)
+            print(printable(text))
             return 0 if is_whole else 1
         while True:
             text, is_open = report(root, time.time())
             if args.watch and sys.stdout.isatty():
                 print("\033[2J\033[H", end="")
-            print(text, flush=True)
+            print(printable(text), flush=True)
             if not args.watch or not is_open:
                 return 0
             time.sleep(max(args.watch, 0.5))

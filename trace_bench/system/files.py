@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+MOST_BYTES = 256 * 2**20  # of a file that is parsed as a whole; ours have a few megabytes at most
+
+
+def content_of(path: Path) -> bytes:
+    """The content of a file to parse.
+
+    Raises:
+        OSError: it cannot be read, is no regular file (a pipe would wait for ever), or would fill the memory.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    if found.st_size > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES // 2**20} MB", str(path))
+    return path.read_bytes()
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:

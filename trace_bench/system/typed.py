@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from pydantic import Field, FiniteFloat, ValidationError
 
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import content_of
+from trace_bench.system.text import one_line
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -17,6 +19,9 @@ T = TypeVar("T")
 Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Finite = FiniteFloat
+#: A number of at least 0 that a table can print: seconds, network items, gigabytes.
+Amount = Annotated[FiniteFloat, Field(ge=0.0, le=1e15)]
+_LONGEST_REASON = 300
 
 
 class FormatError(TraceBenchError):
@@ -35,7 +40,8 @@ def parse(adapter: TypeAdapter[T], text: str | bytes) -> T:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         reason = first["msg"][:1].lower() + first["msg"][1:]
-        raise FormatError(f"{place}: {reason}" if place else reason) from error
+        text = f"{place}: {reason}" if place else reason
+        raise FormatError(one_line(text, _LONGEST_REASON)) from error
 
 
 def read_typed(adapter: TypeAdapter[T], path: Path, advice: str) -> T:
@@ -45,7 +51,7 @@ def read_typed(adapter: TypeAdapter[T], path: Path, advice: str) -> T:
         FormatError: one sentence with the path, the reason and `advice`; also for a file that cannot be read.
     """
     try:
-        return parse(adapter, path.read_bytes())
+        return parse(adapter, content_of(path))
     except OSError as error:
         raise FormatError(f"{path} cannot be read ({error.strerror}): {advice}.") from error
     except FormatError as error:

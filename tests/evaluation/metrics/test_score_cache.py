@@ -56,7 +56,7 @@ def test_an_unchanged_run_is_scored_once(run):
 
 
 @pytest.mark.parametrize(
-    "change", ["version", "weights", "settings", "prompt", "image", "force", "broken file"]
+    "change", ["version", "weights", "settings", "prompt", "image", "force", "broken file", "changed digit"]
 )
 def test_whatever_a_score_depends_on_makes_it_new(run, change, monkeypatch):
     metric, force = Counting(), change == "force"
@@ -73,6 +73,9 @@ def test_whatever_a_score_depends_on_makes_it_new(run, change, monkeypatch):
         run.rgb(0).write_bytes(run.rgb(2).read_bytes())
     elif change == "broken file":
         score_path(run, "counting").write_text('{"schema_version": 1, "inputs"')
+    elif change == "changed digit":
+        text = score_path(run, "counting").read_text()
+        score_path(run, "counting").write_text(text.replace('"calls": 1', '"calls": 9'))
     assert score_run(metric, run, force)
     assert json.loads(score_path(run, "counting").read_text())["values"] == {"calls": 2}
     assert not score_run(metric, run)

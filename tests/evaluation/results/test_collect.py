@@ -12,6 +12,7 @@ from judgement_files import elo_file, preferences
 from run_folders import write_run, write_score
 
 from evaluation.metrics.ground_truth import GroundTruth
+from evaluation.metrics.score_file import write_score_file
 from evaluation.results import score_files
 from evaluation.results.collect import collect, save
 from evaluation.results.names import display_names
@@ -132,7 +133,7 @@ def test_objects_without_a_front_are_left_out_of_the_janus_number(tmp_path):
         write_score(folder, TRUTH["ground_truth"], soft_iou=0.5, janus=0.2 * i if i else None)
         if i == 0:
             path = folder / "scores" / "ground_truth.json"
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"inapplicable": ["janus"]}))
+            write_score_file(path, json.loads(path.read_text()) | {"inapplicable": ["janus"]})
     from evaluation.tables import formats
     from evaluation.tables.method_tables import make_tables
 

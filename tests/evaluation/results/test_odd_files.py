@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import time
 
 import pytest
@@ -21,6 +24,7 @@ from trace_bench.run_folder.manifest import utc_now
 from trace_bench.run_folder.states import state_of
 from trace_bench.sweeps import sweep_plan
 from trace_bench.sweeps.slurm import commands as slurm
+from trace_bench.sweeps.status import main as status
 from trace_bench.sweeps.status import report, verify
 
 TRUTH = {"ground_truth": GroundTruth()}
@@ -97,6 +101,10 @@ MANIFESTS = {
     "a million million views": (["views"], 10**12),
     "a nested list as a version": (["schema_version"], [[1]]),
     "text as seconds": (["seconds"], {"total": "12"}),
+    "negative seconds": (["seconds"], {"total": -5.0}),
+    "seconds with 300 digits": (["seconds"], {"total": 1e300}),
+    "a key that controls the terminal": (["seconds"], {"\x1b[31m\n": None}),
+    "a long value": (["environment"], {"gpu": ["x" * 5000]}),
 }
 
 
@@ -108,6 +116,8 @@ def test_an_odd_manifest_is_a_problem_and_the_others_go_on(root, what):
     assert list(results.frame["method"]) == ["sds"]
     (problem,) = problems
     assert problem.startswith(str(path))
+    assert problem.isprintable()
+    assert len(problem) < 800
     assert "\n" not in problem
     assert "1 unreadable" in text
 
@@ -219,3 +229,90 @@ def test_slurm_that_does_not_answer_is_said(root, monkeypatch):
     monkeypatch.setattr(slurm, "queued", fail)
     text, _ = report(root, time.time())
     assert "Slurm did not answer, so the state of its jobs is unknown: squeue failed: Unable to" in text
+
+
+# --- files that would hang a reader, fill the memory or control the terminal -----------------------------
+
+
+@contextlib.contextmanager
+def at_most(seconds):
+    """Fail a block that waits for longer, for example for a pipe; no reader catches this."""
+
+    def stop(*_):
+        pytest.fail(f"a reader waited for {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def as_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def as_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def with_a_terabyte(path):
+    os.truncate(path, 2**40)  # sparse: takes no space
+
+
+ODD_KINDS = {
+    as_a_pipe: "is not a regular file",
+    as_a_folder: "is a folder",
+    with_a_terabyte: "has more than 256 MB",
+}
+READ = [
+    "runs/vsd/*/*/*/*/manifest.json", "runs/vsd/*/*/*/*/scores/ground_truth.json",
+    "runs/vsd/*/*/*/*/renders/cameras.json", "sweeps/*/plan.json", "sweeps/*/jobs-7.json",
+    "gpteval3d/*/elo.json", "user_study/*/preferences.json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", READ)
+@pytest.mark.parametrize("change", ODD_KINDS)
+def test_a_file_of_another_kind_or_size_is_a_problem(root, change, pattern):
+    (path,) = root.glob(pattern)
+    change(path)
+    with at_most(20.0):
+        text, results, problems = read_everything(root)
+    said = [line for line in [*text.splitlines(), *problems] if str(path) in line]
+    assert said
+    assert ODD_KINDS[change] in said[0]
+    assert "sds" in list(results.frame["method"])
+
+
+def test_a_score_that_was_changed_reaches_no_table(root):
+    (path,) = root.glob("runs/vsd/*/*/*/*/scores/ground_truth.json")
+    path.write_text(path.read_text().replace('"iou": 0.5', '"iou": 0.9'))
+    _, results, problems = read_everything(root)
+    (problem,) = problems
+    assert problem.startswith(f"{path} was changed after it was written")
+    frame = results.frame.set_index("method")
+    assert (frame["iou"]["sds"], frame["iou"].isna()["vsd"]) == (0.5, True)
+
+
+def test_a_score_of_an_earlier_version_has_no_checksum(root):
+    (path,) = root.glob("runs/vsd/*/*/*/*/scores/ground_truth.json")
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    path.write_text(json.dumps(content))
+    _, results, problems = read_everything(root)
+    assert problems == []
+    assert list(results.frame["iou"]) == [0.5, 0.5]
+
+
+def test_a_plan_does_not_control_the_terminal(root, capsys):
+    (path,) = root.glob("sweeps/*/plan.json")
+    set_in(path, ["command"], "python \x1b[2J\u202e")
+    assert status([f"output_root={root}"]) == 0
+    said = capsys.readouterr().out
+    assert "python" in said
+    assert said.replace("\n", "").isprintable()

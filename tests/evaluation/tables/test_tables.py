@@ -13,6 +13,7 @@ from run_folders import write_run, write_score
 
 from evaluation.metrics.clip_score import ClipScore
 from evaluation.metrics.ground_truth import GroundTruth
+from evaluation.metrics.score_file import write_score_file
 from evaluation.results.collect import collect
 from evaluation.tables import formats
 from evaluation.tables.method_tables import make_tables
@@ -337,7 +338,7 @@ def janus_runs(root, methods=("sds", "vsd"), prompts=8):
             write_score(folder, TRUTH, iou=0.5, janus=0.1 * i + 0.2 * m if has_front else None)
             if not has_front:
                 path = folder / "scores" / "ground_truth.json"
-                path.write_text(json.dumps(json.loads(path.read_text()) | {"inapplicable": ["janus"]}))
+                write_score_file(path, json.loads(path.read_text()) | {"inapplicable": ["janus"]})
 
 
 def test_differences_pair_by_prompt(tmp_path):
@@ -354,6 +355,6 @@ def test_rows_of_different_length_are_no_error(tmp_path):
     folder = write_run(tmp_path, method="sds", prompt_id="2", prompt="prompt 2", count=8)
     write_score(folder, TRUTH, iou=0.5, janus=None)
     path = folder / "scores" / "ground_truth.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"inapplicable": ["janus"]}))
+    write_score_file(path, json.loads(path.read_text()) | {"inapplicable": ["janus"]})
     methods, _ = tables(tmp_path)
     assert any("Janus −0.20 [−0.20, −0.20]" in note for note in methods.notes)

@@ -49,6 +49,10 @@ def is_a_link_to_nothing(folder):
     folder.symlink_to(folder.parent / "nowhere")
 
 
+def is_a_file(folder):
+    folder.touch(mode=0o700)
+
+
 def is_somebody_elses(folder):
     if os.getuid() != 0:
         pytest.skip("only root can give a folder away")
@@ -56,7 +60,9 @@ def is_somebody_elses(folder):
     os.chown(folder, 12345, 12345)
 
 
-@pytest.mark.parametrize("how", [others_may_write, is_a_link, is_a_link_to_nothing, is_somebody_elses])
+@pytest.mark.parametrize(
+    "how", [others_may_write, is_a_link, is_a_link_to_nothing, is_a_file, is_somebody_elses]
+)
 def test_anything_else_ends_the_job_with_one_sentence(tmp_path, how):
     how(tmp_path / f"trace_bench-{os.getuid()}")
     done, folder = set_up(tmp_path)
