@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import Manifest, is_done, write_manifest
 from trace_bench.sweeps.planning import make_plan
+from trace_bench.toyworld import training_prompts
 
 pytestmark = pytest.mark.slow
 
@@ -160,7 +161,7 @@ def check_again(cluster, out, command, broken, done):
 
 
 def test_330_jobs_are_submitted_in_a_minute_and_a_finished_sweep_submits_none(cluster, sweep, tmp_path):
-    prompts = [f"{CAPTIONS[i % 32]}, number {i}" for i in range(110)]
+    prompts = training_prompts()[:110]
     out = tmp_path / "out"
     command = [*sweep(prompts), "method=sds,vsd,trace", *slurm(out, "detach=true")]
     held = "+hydra.launcher.additional_parameters.hold=true"  # they should wait, not run
