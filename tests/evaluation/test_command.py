@@ -48,7 +48,7 @@ def test_every_command_refuses_an_unknown_key(refused, module):
         ("score", ["~output_root"], "output_root could not be resolved: "),
         ("score", ["-m", "--cfg", "job"], "leave out -m."),
         ("tables.__main__", ["table=4,7"], "write 'table=[4,7]' for a list"),
-        ("gpteval3d.__main__", ["judge=foo"], "There is no judge 'foo'. Options: clip, openai."),
+        ("gpteval3d.__main__", ["judge=foo"], "There is no judge 'foo'. Options: clip, openai, truth."),
         ("gpteval3d.__main__", ["judge.mode=x"], "did you mean judge.model?"),
         ("user_study.__main__", ["nope=1"], "There is no setting 'nope'."),
     ],

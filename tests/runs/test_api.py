@@ -190,6 +190,7 @@ def test_representations_begin_as_in_a_run(prior):
         trace_bench.load_representation("image", prior, init="sphere")
 
 
+@pytest.mark.slow
 def test_types_are_known(tmp_path):
     """mypy sees through the lazy names, and misses those that are not there."""
     (tmp_path / "user.py").write_text(

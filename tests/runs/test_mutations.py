@@ -169,6 +169,7 @@ def try_many(seeds, made, tmp_path, monkeypatch):
         try_one(seed, made, tmp_path / str(seed), monkeypatch)
 
 
+@pytest.mark.slow
 def test_fifty_mutations(made, tmp_path, monkeypatch):
     try_many(range(50), made, tmp_path, monkeypatch)
 

@@ -8,7 +8,9 @@ from composed import EXTERNAL, FILE_SETS, NEEDED, job, options, toy_scale
 from trace_bench.settings.config import check_settings
 
 
-@pytest.mark.parametrize("method", [name for name in options("method") if name != "external"])
+@pytest.mark.parametrize(
+    "method", [name for name in options("method") if name not in ("external", "control")]
+)
 def test_every_method_with_every_protocol(method):
     for prior, representation in (("tiny", "gaussians"), ("sd21", "image")):
         made = job(f"method={method}", f"prior={prior}", f"representation={representation}")

@@ -375,5 +375,10 @@ def test_published_files_are_fetched_once_by_url_and_checked(tmp_path, command, 
         assert fetched.read_text() == "Published text n4_full.\n"
         (folder / "gpt_prompts").rename(tmp_path / "gone")
         assert command(COMMAND, *arguments(server.url, *origin))[0] == 0
-    fetched.write_text("tampered")
-    assert "is not the published file" in command(COMMAND, *arguments(server.url, *origin))[2]
+        fetched.write_text("damaged")
+        code, _, err = command(COMMAND, *arguments(server.url, *origin))
+        assert code == 2
+        assert "n4_full.txt of the published tournament could not be downloaded" in err
+        (tmp_path / "gone").rename(folder / "gpt_prompts")
+        assert command(COMMAND, *arguments(server.url, *origin))[0] == 0  # fetched again
+        assert fetched.read_text() == "Published text n4_full.\n"

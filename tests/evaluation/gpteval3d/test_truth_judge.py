@@ -84,7 +84,7 @@ def test_a_tournament_has_all_six_criteria_and_overall_is_the_majority(tmp_path,
         prompt
     ) in PROMPTS:  # vsd wins alignment, geometry alignment and details of the texture; sds the normals
         truth |= {("vsd", prompt): {"match": 0.88, "normal_error": 20.0}}
-    code, out, err = command("gpteval3d.__main__", "judge=truth", "bootstrap=50")
+    code, out, err = command("gpteval3d.__main__", "judge=truth")
     assert code == 0, err
     rows = {(row["contestant"], row["criterion"]): row for row in result(outputs)["rows"]}
     assert [c for c in CRITERIA if rows["vsd", c]["wins"] == 3] == [
