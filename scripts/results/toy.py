@@ -81,8 +81,8 @@ def readme_table(shop: Workshop, _old: str) -> str:
     on = machine(shop.runs(README_SWEEP))
     below = paragraph(
         "Below the methods: the true objects, and the best of the assets that are wrong in one known way "
-        "(`docs/evaluation.md`). Match is the number to look at first. Italic: the best number of the methods, "
-        "not decided; bold: decidedly better than every other method (`docs/statistics.md`)."
+        "(`docs/evaluation.md`). Match is the number to look at first. Italic: the best number of the "
+        "methods, not decided; bold: decidedly better than every other method (`docs/statistics.md`)."
     )
     return f"{table}\n\n{below}\n\nMinutes are those of init, distilling and rendering, per run, on {on}."
 

@@ -13,7 +13,8 @@ from trace_bench.external.controls import CONTROLS, VisibleControl
 from trace_bench.run_folder.manifest import is_done, read_manifest
 from trace_bench.runs.run import make_asset
 from trace_bench.settings.config import settings_of
-from trace_bench.sweeps.planning import make_plan, readable_overrides
+from trace_bench.settings.typed_text import readable_overrides
+from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.toyworld import scene_from_prompt
 
