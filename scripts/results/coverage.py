@@ -31,6 +31,7 @@ Values = NDArray[np.floating[Any]]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Values]
 SCORES = Path(__file__).with_name("toy_scores.csv")
 PROMPTS = (6, 8, 20, 50, 110)
+ELO_PROMPTS = (6, 8, 20, 50)  # of the tournaments of equals
 REPEATS, ELO_REPEATS, FAMILIES = 4000, 400, 2000
 DESIGNS = ((3, 8), (4, 8), (10, 12), (10, 20), (10, 110))  # methods, prompts
 STRENGTHS = np.linspace(-0.6, 0.6, 6)  # of the contestants, in logits; the first is the anchor
@@ -106,10 +107,12 @@ def elo_effects() -> dict[str, Draw]:
     }
 
 
-def tournament(draw: Draw, prompts: int, rng: np.random.Generator, games: int = 6) -> Values:
+def tournament(
+    draw: Draw, prompts: int, rng: np.random.Generator, games: int = 6, strengths: Values = STRENGTHS
+) -> Values:
     """Win matrices [prompts, M, M]: on every prompt each pair plays six games, three in both orders."""
-    methods = len(STRENGTHS)
-    level = STRENGTHS + draw(rng, (prompts, methods))
+    methods = len(strengths)
+    level = strengths + draw(rng, (prompts, methods))
     chance = expit(level[:, :, None] - level[:, None, :])
     won = np.triu(rng.binomial(games, chance), 1)
     return (won + np.triu(games - won, 1).swapaxes(1, 2) * np.tri(methods, k=-1)).astype(float)
@@ -125,6 +128,17 @@ def elo_coverage(draw: Draw, prompts: int, repeats: int = ELO_REPEATS) -> float:
     return float(np.mean(kept))
 
 
+def elo_false_families(draw: Draw, prompts: int, repeats: int = 2 * ELO_REPEATS) -> float:
+    """Share of tournaments with a decided pair, when all contestants are equally strong."""
+    rng, equal = np.random.default_rng(prompts), np.zeros(len(STRENGTHS))
+    pairs = np.triu_indices(len(equal), 1)
+    wrong = 0
+    for _ in range(repeats):
+        p = intervals(tournament(draw, prompts, rng, strengths=equal), _ANCHOR).p[pairs]
+        wrong += min(holm(p.tolist())) <= ALPHA
+    return wrong / repeats
+
+
 def mean_block(_shop: Workshop, _old: str) -> str:
     """docs/statistics.md: coverage of the intervals of mean differences."""
     rows = {name: [mean_coverage(draw, n) for n in PROMPTS] for name, draw in distributions().items()}
@@ -138,6 +152,15 @@ def elo_block(_shop: Workshop, _old: str) -> str:
         "Effects of prompts",
         {name: [elo_coverage(draw, n) for n in PROMPTS] for name, draw in elo_effects().items()},
     )
+
+
+def elo_families_block(_shop: Workshop, _old: str) -> str:
+    """docs/statistics.md: tournaments of equals with a false positive."""
+    rows = {
+        name: [elo_false_families(elo_effects()[name], n) for n in ELO_PROMPTS]
+        for name in ("normal", "exponential")
+    }
+    return _table("Effects of prompts", rows, ELO_PROMPTS)
 
 
 def families_block(_shop: Workshop, _old: str) -> str:
@@ -166,12 +189,11 @@ def prompts_block(_shop: Workshop, _old: str) -> str:
     return "\n".join(lines)
 
 
-def _table(first: str, rows: Mapping[str, list[float]]) -> str:
-    lines = [
-        f"| {first} | {' | '.join(f'{n} prompts' for n in PROMPTS)} |",
-        f"| --- |{' ---: |' * len(PROMPTS)}",
-    ]
+def _table(first: str, rows: Mapping[str, list[float]], prompts: tuple[int, ...] = PROMPTS) -> str:
+    heads = " | ".join(f"{n} prompts" for n in prompts)
+    lines = [f"| {first} | {heads} |", f"| --- |{' ---: |' * len(prompts)}"]
     lines += [
-        f"| {name} | {' | '.join(f'{100 * x:.1f} %' for x in shares)} |" for name, shares in rows.items()
+        f"| {name} | {' | '.join(f'{100 * share:.1f} %' for share in shares)} |"
+        for name, shares in rows.items()
     ]
     return "\n".join(lines)

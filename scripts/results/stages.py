@@ -45,6 +45,7 @@ STAGES: Mapping[str, Stage] = {
             ("docs/statistics.md", "false-families"): coverage.families_block,
             ("docs/statistics.md", "prompts-needed"): coverage.prompts_block,
             ("docs/statistics.md", "elo-coverage"): coverage.elo_block,
+            ("docs/statistics.md", "elo-families"): coverage.elo_families_block,
         },
     ),
     "convergence": Stage(

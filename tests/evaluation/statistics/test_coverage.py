@@ -12,6 +12,7 @@ from scripts.results.coverage import (
     distributions,
     elo_coverage,
     elo_effects,
+    elo_false_families,
     false_families,
     mean_coverage,
 )
@@ -69,3 +70,9 @@ def test_intervals_of_elo(name):
 @pytest.mark.parametrize(("methods", "prompts"), DESIGNS)
 def test_families_with_a_false_positive(methods, prompts):
     assert false_families(methods, prompts) <= FALSE
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["normal", "exponential"])
+def test_tournaments_of_equals_with_a_false_positive(name):
+    assert all(elo_false_families(elo_effects()[name], prompts) <= FALSE for prompts in coverage.ELO_PROMPTS)
