@@ -113,6 +113,7 @@ def _explained(pairs: Sequence[Pair]) -> list[str]:
         ways = f"use {least} prompts or more"
         ways += f", or compare at most {fewer} methods with tables.methods=[...]" if fewer else ""
         notes.append(f"{why[0].upper()}{why[1:]}; {ways}.")
+    notes = list(dict.fromkeys(notes))
     if any(pair.needed for pair in pairs):
         notes.append(
             "Prompts to decide: with so many, the pair would be decided with a chance of 80 % if the true "
