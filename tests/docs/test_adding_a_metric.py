@@ -21,6 +21,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_check_is_green(folder):
     done = run(folder, PAGE.under("3.").text)
     assert done.returncode == 0, done.stdout + done.stderr

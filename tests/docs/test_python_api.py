@@ -45,6 +45,7 @@ def perform(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_the_page(perform):
     names = perform(page())
     assert [asset.manifest.run.method for asset in names["assets"]] == ["sds", "trace"]

@@ -92,6 +92,7 @@ def test_a_setting_of_no_kind_is_named():
         as_overrides({"steps": object()})
 
 
+@pytest.mark.slow
 def test_an_asset_shows_itself(make):
     small = {"resolution": 8, "rig": {"n_views": 4, "resolution": 16}, "init": {"n": 200}}
     asset = make("a red cube", representation="gaussians", **small)

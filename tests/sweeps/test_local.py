@@ -57,6 +57,7 @@ def killer(monkeypatch):
     return start
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_run_only(tmp_path, killer):
     runs, ended = plan(tmp_path, 150), []
     thread = killer(runs[0].folder, signal.SIGKILL)

@@ -203,6 +203,7 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path, monkeypatch, caps
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_dry_run_for_slurm_counts_gpu_hours_and_finds_missing_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     overrides = ["hydra/launcher=slurm_a100", "method=sds", "prompt_set=paper", "dry_run=true"]
