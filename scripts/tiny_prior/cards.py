@@ -83,7 +83,8 @@ def prior_card(settings: Settings, result: dict[str, Any]) -> str:
 
 A text-to-image diffusion model of the toy world in the format of Stable Diffusion 2.1, small enough for a laptop's
 CPU: score distillation can be tried with it in seconds, without a download. Loads with
-`diffusers.StableDiffusionPipeline.from_pretrained`, or part by part with `subfolder=`.
+`diffusers.StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)`, or part by part with `subfolder=`.
+The weights are stored in half precision, so name the dtype.
 
 ![samples](samples.png)
 

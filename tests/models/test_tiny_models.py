@@ -35,6 +35,17 @@ def clip():
     return model.eval(), preprocess, open_clip.get_tokenizer(f"local-dir:{CLIP}")
 
 
+def test_the_call_on_the_model_card_works_as_typed():
+    from diffusers import StableDiffusionPipeline
+
+    call = "StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)"
+    assert call in (PRIOR / "README.md").read_text()
+    pipe = eval(call, {"StableDiffusionPipeline": StableDiffusionPipeline, "torch": torch, "folder": PRIOR})
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe("a duck, front view", num_inference_steps=2, output_type="np", height=64, width=64)
+    assert made.images.shape == (1, 64, 64, 3)
+
+
 def test_weights_are_half_precision_safetensors_within_the_budget():
     from safetensors import safe_open
 
