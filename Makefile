@@ -7,7 +7,7 @@ PYTEST_ARGS ?= -n 3 --dist worksteal
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench results test test-slow test-long agreement install install-dev lint style types imports format wheel-test constraints clean
+.PHONY: help bench results leaderboard test test-slow test-long agreement install install-dev lint style types imports format wheel-test constraints clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -21,6 +21,9 @@ bench: $(VENV)/.installed  ## generate 3D assets with sds, vsd and trace, score 
 
 results: $(VENV)/.installed  ## remake the numbers and pictures of README and docs; STAGES="readme costs" for a part
 	$(PY) scripts/make_results.py $(STAGES)
+
+leaderboard: $(VENV)/.installed  ## make the leaderboard of the toy world (5 hours on two cores); METHODS=mine for one method
+	$(PY) scripts/make_leaderboard.py $(if $(METHODS),--methods $(METHODS))
 
 test: $(VENV)/.installed-dev  ## run the tests (CPU, offline)
 	$(PY) -m pytest $(PYTEST_ARGS)

@@ -73,17 +73,21 @@ class PromptText:
         )
 
 
-def embed_prompt(prior: Prior, prompt: str, negative_prompt: str = "") -> PromptText:
+def embed_prompt(
+    prior: Prior, prompt: str, negative_prompt: str = "", view_phrases: bool = True
+) -> PromptText:
     """Embed `prompt` alone and as "prompt, front view" etc., and the negative and empty prompts.
+
+    Without `view_phrases`, every view gets the prompt alone.
 
     A prompt that is too long for the text encoder loses its last words before the view phrase, the same words
     for every view. A warning names them, once per prompt and process.
     """
-    phrases = [f", {view} view" for view in VIEWS]
+    phrases = [f", {view} view" if view_phrases else "" for view in VIEWS]
     beginning = min((prior.fit(prompt, phrase) for phrase in phrases), key=len)
     left_out = prompt[len(beginning) :].strip(" ,;")
     if left_out:
-        _warn("prompt with a view phrase", prompt, left_out)
+        _warn("prompt with a view phrase" if view_phrases else "prompt", prompt, left_out)
     if lost := negative_prompt[len(prior.fit(negative_prompt)) :].strip(" ,;"):
         _warn("negative prompt", negative_prompt, lost)
     rows = prior.embed([prompt, *(beginning + phrase for phrase in phrases), negative_prompt, ""])

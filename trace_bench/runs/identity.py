@@ -96,6 +96,8 @@ class RunSpec:
                 "background": job.background,
                 "cameras": job.cameras,
             }
+            if not job.view_phrases:
+                content["view_phrases"] = False
         return content
 
     @cached_property

@@ -148,7 +148,7 @@ class Attempt:
         self._account_for(points, charge=checkpoint is None)
         with self.watch.phase("load"):
             prior.check_prompt(method.negative_prompt)
-            text = embed_prompt(prior, self.spec.prompt.text, method.negative_prompt)
+            text = embed_prompt(prior, self.spec.prompt.text, method.negative_prompt, self.job.view_phrases)
         self.open_run.manifest.prompt_cut = text.cut
         try:
             is_finished = self._distil(prior, method, representation, text)

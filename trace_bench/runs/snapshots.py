@@ -101,18 +101,18 @@ def make_snapshots(job: Job, prior: Prior, prompt: str, folder: Path) -> Snapsho
         raise TraceBenchError(f"snapshots.{min(unknown)} is not a setting; use snapshots.steps and .against.")
     against: dict[str, Asked] = {}
     for name, spec in settings["against"].items() if settings["steps"] else ():
-        against[name] = _asked(name, spec, job.seed, prior, prompt)
+        against[name] = _asked(name, spec, job, prior, prompt)
     return Snapshots(folder, settings["steps"], prior, against)
 
 
-def _asked(name: str, spec: Mapping[str, Any], seed: int, prior: Prior, prompt: str) -> Asked:
-    method: Method = build("method", spec, prior, guidance_scale=spec.get("guidance_scale"), seed=seed)
+def _asked(name: str, spec: Mapping[str, Any], job: Job, prior: Prior, prompt: str) -> Asked:
+    method: Method = build("method", spec, prior, guidance_scale=spec.get("guidance_scale"), seed=job.seed)
     if method.state_dict():
         raise TraceBenchError(
             f"snapshots.against.{name} trains its own network, which would not be trained in this "
             "run; use a method without one, such as sds."
         )
-    return method, embed_prompt(prior, prompt, method.negative_prompt)
+    return method, embed_prompt(prior, prompt, method.negative_prompt, job.view_phrases)
 
 
 @contextmanager

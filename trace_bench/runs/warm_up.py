@@ -41,7 +41,7 @@ def warm_up(job: Job, prior: Prior, prompt: str, points: PointCloud | None, devi
                 prior,
                 method,
                 make_representation(job, prior, points, device),
-                embed_prompt(prior, prompt, method.negative_prompt),
+                embed_prompt(prior, prompt, method.negative_prompt, job.view_phrases),
                 CameraRange.of(job.cameras),
                 steps=job.steps,
                 views_per_step=job.views_per_step,

@@ -77,6 +77,7 @@ RULES: dict[str, Rule] = {
     "resolution": _integer(8, 8192),
     "views_per_step": _integer(1),
     "guidance_scale": _number(0.0, "a number of at least 0, or null for the method's own", optional=True),
+    "view_phrases": _FLAG,
     "background": _one_of("random", "black", "white"),
     "output_root": Rule("the name of a folder", lambda v: isinstance(v, str) and bool(v.strip())),
     "force": _FLAG,
@@ -125,6 +126,7 @@ class Job:
     prompt_set: dict[str, Any]
     prompt: Any  # index, range, text, or a list of these (prompts.PromptSet.select)
     guidance_scale: float | None
+    view_phrases: bool  # add "front view" etc. to the prompt, by camera
     seed: int
     steps: int
     views_per_step: int
