@@ -44,6 +44,13 @@ def test_v_prediction_is_converted_at_the_edge(checkpoints: tuple[Path, Path], l
     assert torch.allclose(prior.eps(latents, T, text), a * v + s * latents, atol=1e-6)
 
 
+def test_without_view_phrases_every_view_gets_the_prompt_alone(prior: StableDiffusionPrior) -> None:
+    text = embed_prompt(prior, PROMPT, view_phrases=False)
+    for name in VIEWS:
+        assert torch.equal(text.view(name, 1).tokens, text.plain.tokens)
+    assert not torch.equal(embed_prompt(prior, PROMPT).view("back", 1).tokens, text.plain.tokens)
+
+
 def test_guidance_is_one_batched_call(prior: StableDiffusionPrior, latents: torch.Tensor) -> None:
     text = embed_prompt(prior, PROMPT)
     cond, uncond = text.plain.expand(3), text.empty.expand(3)
