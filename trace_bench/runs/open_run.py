@@ -9,13 +9,14 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from trace_bench.run_folder.index import ERROR
+from trace_bench.run_folder.live import LiveFile
 from trace_bench.run_folder.manifest import (
     MANIFEST,
     SECONDS,
@@ -44,13 +45,15 @@ log = logging.getLogger(__name__)
 class Stopwatch:
     """Seconds per phase; `total` is wall-clock time, with earlier attempts up to their last checkpoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, enter: Callable[[str], None] = lambda phase: None) -> None:
+        self._enter = enter  # told of each phase as it begins
         self._seconds = dict.fromkeys(SECONDS, 0.0)
         self._began = time.monotonic()
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the block's time to a phase."""
+        self._enter(name)
         began = time.monotonic()
         try:
             yield
@@ -88,7 +91,8 @@ class OpenRun:
 
     def __init__(self, spec: RunSpec) -> None:
         self.spec, self.folder = spec, spec.folder
-        self.watch = Stopwatch()
+        self.live = LiveFile(self.folder)
+        self.watch = Stopwatch(self.live.enter)
         self.manifest = Manifest(
             "running", spec.fingerprint, spec.identity, asset=spec.asset, started=utc_now()
         )

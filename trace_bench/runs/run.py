@@ -23,6 +23,7 @@ from trace_bench.priors.text import PromptText, embed_prompt
 from trace_bench.progress import Progress
 from trace_bench.representations.base import Representation
 from trace_bench.representations.points import PointCloud
+from trace_bench.run_folder.live import Live
 from trace_bench.run_folder.rendering import write_renders
 from trace_bench.runs.build import (
     adapters_made,
@@ -104,6 +105,8 @@ def _attempt(open_run: OpenRun, should_stop: Callable[[], bool]) -> Outcome:
         if open_run.manifest.status == "running":
             open_run.close("preempted")
         raise
+    finally:
+        open_run.live.close()
     if finished:
         log.info("%s: %s", open_run.manifest.run.prompt, open_run.folder)
     return Outcome("done" if finished else "preempted", open_run.folder)
@@ -162,9 +165,12 @@ class Attempt:
         if not is_finished:
             return False
         with self.watch.phase("render"):
+            self.open_run.live.enter("export")
             exported = self._export(representation)
             rig = EvaluationRig(**self.job.rig)
-            rendered, views = write_renders(representation, rig, prior.decode, device, self.folder)
+            rendered, views = write_renders(
+                representation, rig, prior.decode, device, self.folder, self._on_views
+            )
         with self.watch.phase("load"):  # both are computed once per process
             self.open_run.manifest.prior = describe_prior(prior, adapters_made(prior) > adapters)
             self.open_run.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
@@ -241,7 +247,8 @@ class Attempt:
         """Distil from `self.step` to the end or until asked to stop, then write a checkpoint."""
         job, done_before, counted = self.job, self.cost, replace(prior.counter)
         label = f"{self.spec.identity.method}: {self.spec.prompt.text[:40]}"
-        with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"]) as reporter:
+        live = self.open_run.live
+        with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"], live) as reporter:
             kept_step, kept_time = self.step, time.monotonic()
 
             def keep() -> None:
@@ -278,6 +285,9 @@ class Attempt:
             )
             keep()
         return not result.stopped
+
+    def _on_views(self, done: int, total: int) -> None:
+        self.open_run.live.update(Live("render", done, total))
 
     def _is_due(self, steps: int, seconds: float) -> bool:
         every_steps, every_seconds = self.job.checkpoint["every_steps"], self.job.checkpoint["every_seconds"]

@@ -19,6 +19,7 @@ from trace_bench.run_folder.manifest import ManifestError, is_done, read_manifes
 from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
 from trace_bench.sweeps import sweep_plan
+from trace_bench.sweeps.budget import cost_of
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.slurm.worker import SlurmJob
 from trace_bench.system.errors import TraceBenchError
@@ -60,7 +61,7 @@ def submit(
     root = plan[0].job.root
     names = [name_of(run) for run in plan]
     try:
-        issued = sweep_plan.write_plan(root, command, names)
+        issued = sweep_plan.write_plan(root, command, {name_of(run): cost_of(run.job) for run in plan})
     except OSError as error:
         raise TraceBenchError(f"{root} is not writable ({error.strerror}).") from error
     submission = _under_way(root, missing)
