@@ -32,12 +32,12 @@ from trace_bench.run_folder.manifest import (
 )
 from trace_bench.run_folder.states import CLAIM
 from trace_bench.runs.checkpoint import CHECKPOINT, Checkpoint, CheckpointError, load_checkpoint
-from trace_bench.runs.environment import describe_environment
+from trace_bench.runs.environment import code_diff, describe_environment
 from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
 from trace_bench.system.files import sync_folder, write_atomic, write_json
 
-CONFIG, LOG = "config.yaml", "log.txt"
+CONFIG, LOG, DIFF = "config.yaml", "log.txt", "code.diff"
 _TRACEBACK_LINES = 40
 log = logging.getLogger(__name__)
 
@@ -167,12 +167,20 @@ class OpenRun:
         }
         manifest.environment = describe_environment(device)
         (self.folder / ERROR).unlink(missing_ok=True)
+        self._keep_diff()
         for leftover in self.folder.glob(".*.partial"):
             remove(leftover)
         write_manifest(self.folder, manifest)
         settings = {**vars(job), "prompt": self.spec.prompt.text, "prompt_id": self.spec.prompt.prompt_id}
         # Not through OmegaConf: it would interpolate a prompt such as "price ${5".
         write_atomic(self.folder / CONFIG, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+    def _keep_diff(self) -> None:
+        """Keep the changes of the code beside the run; the manifest has their hash only."""
+        if diff := code_diff():
+            write_atomic(self.folder / DIFF, diff)
+        else:
+            (self.folder / DIFF).unlink(missing_ok=True)
 
     def checkpoint(self) -> Checkpoint | None:
         """The checkpoint to resume from; None to start from step 0."""

@@ -106,7 +106,10 @@ def drawn(view: View, rows: int) -> RenderableType:
     if view.total == 1 and view.at_work:
         return _table(view.at_work)
     shown = view.at_work[: max(rows, 1)]
-    parts: list[RenderableType] = [head, ProgressBar(total=1.0, completed=view.fraction)]
+    whole = Table.grid(expand=True)  # a bar alone ends no line
+    whole.add_column(ratio=1)
+    whole.add_row(ProgressBar(total=1.0, completed=view.fraction))
+    parts: list[RenderableType] = [head, whole]
     parts += [_table(shown)] if shown else []
     if rest := len(view.at_work) - len(shown):
         parts.append(Text(f"... and {rest} more", style="dim"))
