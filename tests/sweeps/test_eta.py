@@ -11,8 +11,8 @@ from trace_bench.run_folder.live import Live
 from trace_bench.sweeps.board import fraction_done
 from trace_bench.sweeps.eta import Spent, Task, seconds_left
 
-#: method: declared TFLOP, then (load, distill, init and renders) of a real sweep: 24 runs of 40 steps in the toy
-#: world, 2 workers on 2 busy cores
+#: method: declared TFLOP, then (load, distill, init and renders) of a real sweep: 24 runs of 40 steps in the
+#: toy world, 2 workers on 2 busy cores
 RECORDED = {
     "sds": (0.0256, [
         (35.7, 10.6, 4.4), (37.7, 12.2, 4.9), (0.0, 15.3, 3.3), (0.0, 13.9, 3.0),
