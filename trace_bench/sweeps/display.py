@@ -11,6 +11,7 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as Block
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +30,9 @@ PHASES = {
 }
 _FRAMES_PER_S = 4
 _NAMED = 4  # running assets in a line without a terminal
+_ROOM_FOR_CTRL_C = (
+    3  # columns: the terminal prints ^C at the end of the block, which must not start a new line
+)
 _LINES_AROUND = 4  # lines of the terminal that the running assets leave free
 
 
@@ -93,7 +97,8 @@ class Display:
         return self._seen
 
     def _draw(self) -> RenderableType:
-        return drawn(self._view(self._every), self.console.height - _LINES_AROUND)
+        block = drawn(self._view(self._every), self.console.height - _LINES_AROUND)
+        return Padding(block, (0, _ROOM_FOR_CTRL_C, 0, 0))
 
     def _say_from_time_to_time(self) -> None:
         while not self._ends.wait(pause_before_line(time.monotonic() - self._began)):

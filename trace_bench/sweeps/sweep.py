@@ -24,12 +24,14 @@ from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
 from trace_bench.settings.typed_text import as_data, readable_overrides
 from trace_bench.sweeps.budget import cost_of
+from trace_bench.sweeps.display import Display
 from trace_bench.sweeps.estimate import estimate
 from trace_bench.sweeps.interrupt import listening
 from trace_bench.sweeps.local import Ended, make_in_turn, make_in_workers, workers_of
 from trace_bench.sweeps.planning import check_jobs, compose_run, launcher_of, make_plan, one_value_each
 from trace_bench.sweeps.preflight import check_roots, preflight
 from trace_bench.sweeps.slurm.submission import is_slurm, name_of, status_of, submit, wait
+from trace_bench.sweeps.status import Look
 from trace_bench.sweeps.sweep_plan import write_plan
 from trace_bench.sweeps.watching import Watching
 from trace_bench.system.config_path import conf_dir
@@ -39,6 +41,7 @@ from trace_bench.system.output import forgive_closed_output
 EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED, EXIT_INTERRUPTED = 1, 2, 75, 130  # 75: sysexits' "try again"
 PICTURES = ("preview.png", "turntable.mp4", "renders")
 _LISTED = 12
+_LOOK_S = 10.0  # between two looks at the run folders of a Slurm sweep
 _ended: dict[Path, Ended] = {}  # runs made by this process
 _reasons: dict[Path, str] = {}  # why a job did not finish a run
 _NOT_RUNS = ("help", "hydra_help", "version", "shell_completion", "info", "cfg", "experimental_rerun")
@@ -137,7 +140,8 @@ def _make_on_slurm(
     if job.detach:
         return None
     try:
-        wait(submission)
+        with Display(lambda: Look.at(job.root).view(), _LOOK_S) as display:
+            wait(submission, display.say)
     except KeyboardInterrupt:
         print("\nThe jobs continue without this command; use scancel to end them.", file=sys.stderr)
         return EXIT_INTERRUPTED

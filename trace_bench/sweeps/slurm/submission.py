@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,7 @@ def _under_way(root: Path, missing: Sequence[RunSpec]) -> Submission:
     return Submission({job_id: jobs[job_id] for job_id in alive})
 
 
-def wait(submission: Submission) -> None:
+def wait(submission: Submission, say: Callable[[str], None] = print) -> None:
     """Wait until every job has ended. Asks Slurm only, because a killed job leaves no other sign."""
     began, said = time.monotonic(), ""
     open_jobs = dict(submission.jobs)
@@ -206,7 +206,7 @@ def wait(submission: Submission) -> None:
         ended = len(submission.jobs) - len(alive)
         text = f"Slurm: {ended} of {len(submission.jobs)} jobs ended, {running} running"
         if text != said:
-            print(text, flush=True)
+            say(text)
             said = text
         if open_jobs:
             time.sleep(min(max((time.monotonic() - began) / 20, POLL_S[0]), POLL_S[1]))
