@@ -31,6 +31,13 @@ def _status(arguments: list[str]) -> int:
     return main(arguments)
 
 
+def _export(arguments: list[str]) -> int:
+    """copy assets and films for other programs: .ply, .splat, .glb, .gif, .mp4"""
+    from trace_bench.export import main
+
+    return main(arguments)
+
+
 def _prefetch(arguments: list[str]) -> int:
     """download what a sweep will load, for nodes without internet"""
     from trace_bench.sweeps.prefetch import main
@@ -120,6 +127,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "run": _run,
     "sweep": _sweep,
     "status": _status,
+    "export": _export,
     "prefetch": _prefetch,
     "score": _score,
     "collect": _collect,

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from evaluation.command import command, output_root
 from evaluation.metrics.base import Metric, MetricUnavailable, score_run
@@ -25,6 +24,7 @@ from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.text import printable
+from trace_bench.system.tracked import tracked
 
 
 @dataclass
@@ -41,7 +41,7 @@ class ScoringOutcome:
 def score_all(runs: list[Run], metrics: dict[str, Metric], force: bool = False) -> ScoringOutcome:
     """Score runs with every metric that applies to them."""
     outcome = ScoringOutcome()
-    for run in tqdm(runs, desc="scoring", unit="run", disable=None, dynamic_ncols=True):
+    for run in tracked(runs, "scoring"):
         for name, metric in metrics.items():
             try:
                 if metric.applies(run):

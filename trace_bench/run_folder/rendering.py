@@ -29,6 +29,7 @@ _PARTIAL = ".renders.partial"
 _PNG_LEVEL = 1  # zlib level: a third of the default's time for a tenth more bytes
 
 Decode = Callable[[Tensor], Tensor]
+OnViews = Callable[[int, int], None]  # told of the views that are rendered, and of all
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class RigRenders:
 
 
 def write_renders(
-    representation: Renderable, rig: EvaluationRig, decode: Decode, device: torch.device, folder: Path
+    representation: Renderable,
+    rig: EvaluationRig,
+    decode: Decode,
+    device: torch.device,
+    folder: Path,
+    on_views: OnViews = lambda done, total: None,
 ) -> tuple[list[str], int]:
     """Render the rig and write renders/, preview.png and turntable.mp4 into the run folder.
 
@@ -53,7 +59,8 @@ def write_renders(
     cameras = rig.cameras()
     turns = representation.views_matter
     cameras = cameras if turns else cameras[0:1]
-    return write_views(render_views(representation, cameras, decode, device), cameras, folder, turns)
+    views = render_views(representation, cameras, decode, device, on_views=on_views)
+    return write_views(views, cameras, folder, turns)
 
 
 def write_views(
@@ -84,7 +91,12 @@ def write_views(
 
 @torch.no_grad()
 def render_views(
-    representation: Renderable, cameras: Cameras, decode: Decode, device: torch.device, batch: int = 8
+    representation: Renderable,
+    cameras: Cameras,
+    decode: Decode,
+    device: torch.device,
+    batch: int = 8,
+    on_views: OnViews = lambda done, total: None,
 ) -> RigRenders:
     """The views of all cameras, rendered in batches.
 
@@ -106,6 +118,7 @@ def render_views(
         stored = torch.where(visible, depth, 0.0)[..., 0].half()
         _check_finite({"colour": rgb, "alpha": alpha, "depth": stored, "normal": normal}, start)
         parts.append([_bytes(rgb), _bytes(coloured), _bytes(alpha[..., 0]), stored.cpu().numpy()])
+        on_views(min(start + batch, len(cameras)), len(cameras))
     return RigRenders(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
+from PIL import Image
 
 from trace_bench.cameras import CameraRange, EvaluationRig
-from trace_bench.distill import NonFiniteError, distill
+from trace_bench.distill import NonFiniteError, Observation, distill
 from trace_bench.external.assets import External
 from trace_bench.external.controls import ControlAsset
 from trace_bench.methods.base import Method
@@ -23,7 +25,9 @@ from trace_bench.priors.text import PromptText, embed_prompt
 from trace_bench.progress import Progress
 from trace_bench.representations.base import Representation
 from trace_bench.representations.points import PointCloud
-from trace_bench.run_folder.rendering import write_renders
+from trace_bench.run_folder.live import Live
+from trace_bench.run_folder.rendering import PREVIEW, write_renders
+from trace_bench.run_folder.tracking import Tracker
 from trace_bench.runs.build import (
     adapters_made,
     describe_prior,
@@ -48,7 +52,7 @@ from trace_bench.runs.claim import BusyError, claim
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
 from trace_bench.runs.reporter import METRICS, Reporter
-from trace_bench.runs.snapshots import Snapshots, make_snapshots
+from trace_bench.runs.snapshots import Snapshots, in_bytes, make_snapshots
 from trace_bench.runs.warm_up import warm_up
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import build
@@ -104,6 +108,9 @@ def _attempt(open_run: OpenRun, should_stop: Callable[[], bool]) -> Outcome:
         if open_run.manifest.status == "running":
             open_run.close("preempted")
         raise
+    finally:
+        attempt.tracker.close()
+        open_run.live.close()
     if finished:
         log.info("%s: %s", open_run.manifest.run.prompt, open_run.folder)
     return Outcome("done" if finished else "preempted", open_run.folder)
@@ -122,6 +129,7 @@ class Attempt:
         self.open_run, self.watch, self.folder = open_run, open_run.watch, open_run.folder
         self.spec, self.job = open_run.spec, open_run.spec.job
         self.should_stop = should_stop
+        self.tracker = Tracker(self.job.tracker, self.folder, open_run.manifest)
         self.step = 0  # steps done
         self.cost = Work()  # of the steps done
         self.snapshots: Snapshots
@@ -162,9 +170,12 @@ class Attempt:
         if not is_finished:
             return False
         with self.watch.phase("render"):
+            self.open_run.live.enter("export")
             exported = self._export(representation)
             rig = EvaluationRig(**self.job.rig)
-            rendered, views = write_renders(representation, rig, prior.decode, device, self.folder)
+            rendered, views = write_renders(
+                representation, rig, prior.decode, device, self.folder, self._on_views
+            )
         with self.watch.phase("load"):  # both are computed once per process
             self.open_run.manifest.prior = describe_prior(prior, adapters_made(prior) > adapters)
             self.open_run.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
@@ -178,6 +189,11 @@ class Attempt:
         manifest.n_primitives, manifest.peak_memory_gb = n_primitives, peak_memory_gb(device)
         manifest.files = list(dict.fromkeys([CONFIG, LOG, *files]))
         manifest.views = views
+        self.tracker.picture(manifest.run.steps, "preview", self._preview)
+
+    def _preview(self) -> np.ndarray:
+        with Image.open(self.folder / PREVIEW) as picture:
+            return np.asarray(picture.convert("RGB"))
 
     def _parts(
         self, prior: Prior, points: PointCloud | None, device: torch.device
@@ -241,7 +257,8 @@ class Attempt:
         """Distil from `self.step` to the end or until asked to stop, then write a checkpoint."""
         job, done_before, counted = self.job, self.cost, replace(prior.counter)
         label = f"{self.spec.identity.method}: {self.spec.prompt.text[:40]}"
-        with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"]) as reporter:
+        live = self.open_run.live
+        with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"], live) as reporter:
             kept_step, kept_time = self.step, time.monotonic()
 
             def keep() -> None:
@@ -254,6 +271,7 @@ class Attempt:
             def on_step(k: int, values: dict[str, float]) -> None:
                 self.step = k + 1
                 reporter.step(k, values)
+                self.tracker.follow()
                 # On a GPU, steps are only checked for NaN up to the last one with a log.
                 is_checked = bool(values) or prior.device.type == "cpu"
                 if is_checked and self._is_due(self.step - kept_step, time.monotonic() - kept_time):
@@ -274,10 +292,19 @@ class Attempt:
                 log_every=job.log_every,
                 on_step=on_step,
                 should_stop=self.should_stop,
-                observe=self.snapshots,
+                observe=self._observe,
             )
             keep()
         return not result.stopped
+
+    def _observe(self, seen: Observation) -> None:
+        self.snapshots(seen)
+        rgb, step = seen.render.rgb, seen.progress.k
+        if rgb is not None and step in self.snapshots.steps:
+            self.tracker.picture(step, "render", lambda: in_bytes(rgb[0]))
+
+    def _on_views(self, done: int, total: int) -> None:
+        self.open_run.live.update(Live("render", done, total))
 
     def _is_due(self, steps: int, seconds: float) -> bool:
         every_steps, every_seconds = self.job.checkpoint["every_steps"], self.job.checkpoint["every_seconds"]

@@ -58,7 +58,7 @@ class Snapshots:
         rgb = seen.render.rgb
         picture = self.prior.decode(seen.latents).permute(0, 2, 3, 1) if rgb is None else rgb
         arrays = {
-            "rgb": _bytes(picture),
+            "rgb": in_bytes(picture),
             "azimuth_deg": seen.view.azimuth_deg.cpu().numpy(),
             "elevation_deg": seen.view.elevation_deg.cpu().numpy(),
             **self._gradients(seen, seen.distilled, ""),
@@ -74,7 +74,7 @@ class Snapshots:
         arrays = {f"latent_gradient{suffix}": (distilled.grad / n).float().cpu().numpy()}
         if distilled.target is not None:
             target = self.prior.decode(distilled.target).permute(0, 2, 3, 1)
-            arrays[f"target{suffix}"] = _bytes(target)
+            arrays[f"target{suffix}"] = in_bytes(target)
         rgb = seen.render.rgb
         if rgb is not None and rgb.requires_grad:
             (gradient,) = torch.autograd.grad(
@@ -126,5 +126,6 @@ def uncounted(counter: Work) -> Iterator[None]:
             setattr(counter, name, count)
 
 
-def _bytes(value: Tensor) -> np.ndarray:
+def in_bytes(value: Tensor) -> np.ndarray:
+    """Colours in [0, 1] as uint8, on the CPU."""
     return (value.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()

@@ -89,6 +89,7 @@ RULES: dict[str, Rule] = {
         "auto, cpu, cuda or cuda:N", lambda v: bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(v)))
     ),
     "log_every": _integer(1),
+    "tracker": _one_of("none", "tensorboard", "wandb"),
     "snapshots.steps": Rule(
         "a list of steps, 0 being the first",
         lambda v: isinstance(v, list) and all(_integer(0).holds(item) for item in v),
@@ -144,6 +145,7 @@ class Job:
     on_error: str
     prompts_per_job: int
     log_every: int
+    tracker: str
     checkpoint: dict[str, float | None]
 
     def __post_init__(self) -> None:
