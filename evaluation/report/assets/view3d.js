@@ -1,0 +1,158 @@
+// The 3D view of one asset: splats or a mesh, which the pointer turns. Where WebGL fails, the picture stays.
+const AWAKE_MS = 1500; // drawing goes on for this long after a change; sorting the splats takes some frames
+
+function canDraw3D() {
+  try {
+    const canvas = document.createElement("canvas");
+    return Boolean(canvas.getContext("webgl2"));
+  } catch {
+    return false;
+  }
+}
+
+class View3D {
+  // rig: { elevation_deg, distance, fovy_deg } of the evaluation cameras.
+  constructor(media, rig, alt) {
+    this.media = media;
+    this.rig = { elevation_deg: 15, distance: 2.65, fovy_deg: 42.5, ...rig };
+    this.alt = alt;
+    this.onMove = () => {};
+    this.closed = false;
+    this.until = 0;
+    this.note = element("span", { className: "note", role: "status" });
+    this.box = element("div", { className: "view3d" });
+    if (has(media, "p")) this.box.append(picture(media, alt));
+    this.box.append(this.note);
+  }
+
+  async open() {
+    this.note.textContent = "Loading …";
+    try {
+      if (!canDraw3D()) throw new Error("this browser has no WebGL 2");
+      await script("library/viewer.js");
+      const kind = has(this.media, "s") ? "splat" : "mesh";
+      const bytes = await assetBytes(this.media, `${kind}.js`);
+      if (this.closed) return;
+      this.stage();
+      await this.add(kind, bytes);
+      this.note.textContent = "";
+      this.wake();
+    } catch (error) {
+      this.stop();
+      this.note.textContent = `No 3D view: ${error.message}.`;
+    }
+  }
+
+  stage() {
+    const p = viewerParts;
+    this.renderer = new p.WebGLRenderer({ antialias: false, preserveDrawingBuffer: true });
+    this.renderer.setClearColor(0xffffff, 1);
+    this.renderer.setPixelRatio(Math.min(2, devicePixelRatio));
+    this.scene = new p.Scene();
+    this.scene.add(new p.AmbientLight(0xffffff, 2.2), this.light = new p.DirectionalLight(0xffffff, 1.2));
+    this.camera = new p.PerspectiveCamera(this.rig.fovy_deg, 1, 0.05, 100);
+    this.camera.up.set(0, 0, 1);
+    const azimuth = (this.media.start ?? 0) * 2 * Math.PI;
+    const elevation = (this.rig.elevation_deg * Math.PI) / 180;
+    this.camera.position.set(Math.cos(azimuth) * Math.cos(elevation), Math.sin(azimuth) * Math.cos(elevation), Math.sin(elevation))
+      .multiplyScalar(this.rig.distance);
+    const made = this.renderer.domElement;
+    made.tabIndex = 0;
+    made.setAttribute("role", "img");
+    made.setAttribute("aria-label", `3D view: ${this.alt}. Drag or use the arrow keys to turn, scroll or + and - to zoom.`);
+    this.controls = new p.OrbitControls(this.camera, made);
+    this.controls.enablePan = false;
+    this.controls.minDistance = this.rig.distance * 0.25;
+    this.controls.maxDistance = this.rig.distance * 3;
+    this.controls.addEventListener("change", () => { this.wake(); if (!this.led) this.onMove(this); });
+    made.addEventListener("keydown", (event) => this.key(event));
+    this.box.append(made);
+    this.size = new ResizeObserver(() => this.resize());
+    this.size.observe(this.box);
+    this.resize();
+  }
+
+  async add(kind, bytes) {
+    const p = viewerParts;
+    if (kind === "splat") {
+      this.scene.add(new p.SparkRenderer({ renderer: this.renderer }));
+      const splats = new p.SplatMesh({ fileBytes: bytes, fileType: "splat", fileName: "asset.splat" });
+      await splats.initialized;
+      this.scene.add(splats);
+      return;
+    }
+    const loader = new p.GLTFLoader();
+    const { scene } = await loader.parseAsync(bytes.buffer, "");
+    scene.rotation.x = Math.PI / 2; // glTF has y up, the world z
+    this.scene.add(scene);
+  }
+
+  resize() {
+    const side = Math.max(64, this.box.clientWidth);
+    this.renderer.setSize(side, side, false);
+    this.wake();
+  }
+
+  wake() {
+    this.until = performance.now() + AWAKE_MS;
+    if (this.drawing) return;
+    this.drawing = true;
+    const frame = () => {
+      if (this.closed || performance.now() > this.until) {
+        this.drawing = false;
+        return;
+      }
+      this.light.position.copy(this.camera.position);
+      this.renderer.render(this.scene, this.camera);
+      requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+  }
+
+  // Turn by angles in radians, zoom by a factor.
+  orbit(sideways, up, zoom = 1) {
+    const { position } = this.camera;
+    const distance = position.length() * zoom;
+    const azimuth = Math.atan2(position.y, position.x) + sideways;
+    const elevation = Math.min(1.5, Math.max(-1.5, Math.asin(position.z / position.length()) + up));
+    position.set(Math.cos(azimuth) * Math.cos(elevation), Math.sin(azimuth) * Math.cos(elevation), Math.sin(elevation))
+      .multiplyScalar(Math.min(this.controls.maxDistance, Math.max(this.controls.minDistance, distance)));
+    this.controls.update();
+  }
+
+  key(event) {
+    const steps = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1],
+      "+": [0, 0, 0.9], "-": [0, 0, 1.11] };
+    if (!(event.key in steps) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.orbit(...steps[event.key]);
+  }
+
+  // Take the camera of another view, relative to where each began: the sides that fit the truth match.
+  follow(other) {
+    if (!this.controls || !other.controls) return;
+    this.led = true;
+    const turn = ((this.media.start ?? 0) - (other.media.start ?? 0)) * 2 * Math.PI;
+    const { x, y, z } = other.camera.position;
+    this.camera.position.set(x * Math.cos(turn) - y * Math.sin(turn), x * Math.sin(turn) + y * Math.cos(turn), z);
+    this.controls.update();
+    this.led = false;
+    this.wake();
+  }
+
+  stop() {
+    this.size?.disconnect();
+    this.controls?.dispose();
+    this.renderer?.domElement.remove();
+    this.renderer?.dispose();
+    this.renderer?.forceContextLoss();
+    this.renderer = null;
+    this.controls = null;
+  }
+
+  close() {
+    this.closed = true;
+    this.stop();
+  }
+}
