@@ -99,9 +99,11 @@ def _views(run: Run, metrics: Mapping[str, Metric], problems: list[str]) -> dict
             continue
         if score is None or score.run != state:
             continue
+        named = {name for row in score.rows for name in row if name in labels}
         for row in score.rows:
             for name, value in row.items():
-                if name not in ("view", "azimuth_deg") and _is_number(value) and math.isfinite(value):
-                    label = labels.get(name, name.replace("_", " "))
+                is_shown = name in named or (not named and name not in ("view", "azimuth_deg"))
+                if is_shown and _is_number(value) and math.isfinite(value):
+                    label = labels.get(name, f"{name.replace('_', ' ')} ({metric.name})")
                     found.setdefault(label, {})[str(row.get("view"))] = float(f"{value:.4g}")
     return found

@@ -109,7 +109,7 @@ def _column(key: Sequence[Any], frame: pd.DataFrame, names: Mapping[str, Mapping
     labels = row_labels(key, [*ROW, *settings], names)
     details = [labels["representation"]]
     details += [f"{SETTINGS_SHORT.get(name, name)} {labels[name]}".strip() for name in settings]
-    return {"method": labels["method"], "details": ", ".join(details)}
+    return {"method": labels["method"], "representation": labels["representation"], "details": ", ".join(details)}
 
 
 def _ids(runs: Any) -> dict[Path, str]:

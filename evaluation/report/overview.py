@@ -8,18 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from evaluation.metrics.base import Metric, Quantity
 from evaluation.report.bibliography import bibtex, keys_of, links, software
 from evaluation.results.aggregate import COST, MORE_COST, Panel, method_table, one_judge
-from evaluation.results.collect import Results
+from evaluation.results.variants import flat_config
 from evaluation.tables.formats import ARROWS, Grid
 from evaluation.tables.method_tables import headlines, what
 from trace_bench.run_folder.index import Index, failure
 from trace_bench.run_folder.reading import Run, read_json
 from trace_bench.run_folder.states import state_of
-from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 
 Names = Mapping[str, Mapping[str, str]]
@@ -45,29 +42,25 @@ def priors(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 
 def parts(runs: Sequence[Run], names: Names) -> dict[str, list[dict[str, Any]]]:
-    """Methods and representations with name, citation, links and number of runs."""
+    """Methods, representations and inits with name, citation, links and number of runs.
+
+    What they cite stands in the runs' config.yaml, so also for parts of your own.
+    """
     groups: dict[str, list[dict[str, Any]]] = {}
-    for group in ("method", "representation"):
+    for group in ("method", "representation", "init"):
         counts = Counter(getattr(run.identity, group) for run in runs)
-        groups[group] = [
-            {
-                "id": name,
+        examples = {getattr(run.identity, group): run for run in runs}
+        groups[group] = []
+        for name, count in sorted(counts.items()):
+            found = flat_config(examples[name].folder / "config.yaml").get(f"{group}.citation", "None")
+            citation = None if found == "None" else found
+            groups[group].append({
                 "name": names.get(group, {}).get(name, name),
-                "citation": (citation := citation_of(group, name)),
+                "citation": citation,
                 "links": links(keys_of(citation, f"{group}/{name}")),
                 "runs": count,
-            }
-            for name, count in sorted(counts.items())
-        ]
+            })  # fmt: skip
     return groups
-
-
-def citation_of(group: str, name: str) -> str | None:
-    """What conf/<group>/<name>.yaml cites; None for parts of your own whose YAML is elsewhere."""
-    path = Path(conf_dir()) / group / f"{name}.yaml"
-    if "/" in name or not path.is_file():
-        return None
-    return OmegaConf.select(OmegaConf.load(path), "citation")
 
 
 def facts(runs: Sequence[Run]) -> dict[str, Any]:
@@ -116,7 +109,8 @@ def tradeoffs(panels: Sequence[Panel], metrics: Mapping[str, Metric], names: Nam
         panel, _ = one_judge(one, metrics)
         qualities, costs = headlines(panel, metrics), [*COST, *MORE_COST]
         rows = method_table(panel, [*qualities, *costs], names)
-        several = [c for c in rows.label_columns if len({row.labels[c] for row in rows.rows}) > 1]
+        known = [row for row in rows.rows if any(c.complete for c in row.cells[: len(qualities)])]
+        several = [c for c in rows.label_columns if len({row.labels[c] for row in known}) > 1]
         found.append({
             "title": what(panel),
             "qualities": [quantity_of(quantity) for quantity in qualities],
@@ -126,15 +120,16 @@ def tradeoffs(panels: Sequence[Panel], metrics: Mapping[str, Metric], names: Nam
                     "name": " ".join([row.labels["method"], *(row.labels[c] for c in several if c != "method")]),
                     "values": {c.quantity.name: c.mean for c in row.cells if c.complete and math.isfinite(c.mean)},
                 }
-                for row in rows.rows
+                for row in known
             ],
         })  # fmt: skip
     return [entry for entry in found if entry["qualities"] and len(entry["rows"]) > 1]
 
 
 def quantity_of(quantity: Quantity) -> dict[str, Any]:
-    """A number's name, label, definition and direction."""
+    """A number's name, label, definition and direction; a headline stands below pictures."""
     return {
+        "headline": quantity.kind == "mean" and not quantity.partial,
         "name": quantity.name,
         "label": quantity.label,
         "arrow": ARROWS[quantity.higher_is_better].strip(),
@@ -177,13 +172,19 @@ def sweeps(root: Path, problems: list[str]) -> tuple[list[str], list[str]]:
     for path in root.glob("sweeps/*/plan.json"):
         try:
             plan = read_json(path)
-            found.append((str(plan["issued"]), str(plan["command"]), [str(name) for name in plan["runs"]]))
+            command = _without_paths(str(plan["command"]))
+            found.append((str(plan["issued"]), command, [str(name) for name in plan["runs"]]))
         except TraceBenchError as error:
             problems.append(str(error))
         except (KeyError, TypeError) as error:
             problems.append(f"{path} is not a plan ({type(error).__name__}: {error}).")
     found.sort()
     return list(dict.fromkeys(command for _, command, _ in found)), [n for *_, runs in found for n in runs]
+
+
+def _without_paths(command: str) -> str:
+    """The command without the output root, which only its machine has."""
+    return " ".join(word for word in command.split(" ") if not word.startswith("output_root="))
 
 
 def citations(
@@ -193,8 +194,6 @@ def citations(
     """BibTeX of trace_bench and of everything that the report uses."""
     texts = [str(part["citation"]) for group in about.values() for part in group if part["citation"]]
     texts += [str(metric.citation) for metric in metrics]
-    inits = [citation_of("init", name) for name in {run.identity.init for run in runs}]
-    texts += [text for text in inits if text]
     keys = [key for text in texts for key in keys_of(text)]
     keys += [key for name in sorted({run.identity.prior for run in runs}) for key in keys_of(None, f"prior/{name}")]
     keys += keys_of(None, "judge") if judged else []

@@ -78,13 +78,15 @@ function plot(points, q, c) {
     for (const p of front.slice(1)) path += `H${px(p.x)}V${py(p.y)}`;
     made.append(svg("path", { class: "front", d: `${path}H${width - right}` }));
   }
-  const taken = [];
+  const taken = []; // boxes of the names: left, right, baseline
   for (const p of [...points].sort((a, b) => b.y - a.y)) {
     const [x, y] = [px(p.x), py(p.y)];
-    let at = y + 4;
-    while (taken.some(([tx, ty]) => Math.abs(tx - x) < 110 && Math.abs(ty - at) < 13)) at += 13;
-    taken.push([x, at]);
-    if (at - y > 12) made.append(svg("line", { class: "grid", x1: x, x2: x + 8, y1: y, y2: at - 4 }));
+    const [from, to] = [x + 10, x + 12 + p.name.length * 6.6];
+    const isFree = (at) => at < height - bottom && !taken.some(([l, r, b]) => l < to && r > from && Math.abs(b - at) < 13)
+      && !points.some((o) => px(o.x) + 6 > from && px(o.x) - 6 < to && Math.abs(py(o.y) - at + 4) < 9);
+    const at = [0, 12, -12, 24, -24, 36, 48, 60, 72].map((k) => y + 4 + k).find(isFree) ?? y + 4;
+    taken.push([from, to, at]);
+    if (Math.abs(at - y - 4) > 13) made.append(svg("line", { class: "grid", x1: x + 4, x2: x + 10, y1: y, y2: at - 4 }));
     made.append(svg("circle", { class: p.front ? "point on" : "point", cx: x, cy: y, r: 5 },
       svg("title", {}, `${p.name}: ${q.label} ${short(p.y)}, ${c.label} ${short(p.x)}`)),
       svg("text", { class: p.front ? "name on" : "name", x: x + 10, y: at }, p.name));

@@ -1,5 +1,5 @@
 // Prompts × methods, or all runs in the order of one number. Only the rows on the screen exist in the page.
-const CARD = { width: 158, gap: 10, head: 158, text: 50 };
+const CARD = { width: 158, gap: 10, text: 28, texts: 44 };
 const chosen = new Set(); // runs to compare
 const MOST_COMPARED = 4;
 
@@ -7,6 +7,7 @@ function galleryState(parameters) {
   return {
     q: parameters.get("q") ?? "",
     panel: Math.min(Number(parameters.get("panel") ?? 0) || 0, Math.max(0, data.panels.length - 1)),
+    as: parameters.get("as"), // representation
     off: new Set((parameters.get("off") ?? "").split(",").filter(Boolean).map(Number)),
     seed: parameters.get("seed") ?? "",
     sort: parameters.get("sort") ?? "",
@@ -18,6 +19,7 @@ function keepState(state) {
   const kept = new URLSearchParams();
   if (state.q) kept.set("q", state.q);
   if (state.panel) kept.set("panel", state.panel);
+  if (state.as !== null) kept.set("as", state.as);
   if (state.off.size) kept.set("off", [...state.off].join(","));
   if (state.seed !== "") kept.set("seed", state.seed);
   if (state.sort) kept.set("sort", state.sort);
@@ -28,8 +30,20 @@ function keepState(state) {
 function matching(state) {
   const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
   return data.runs.filter((run) => run.panel === state.panel && !state.off.has(run.column)
+    && (!representationOf(state) || columnOf(run).representation === representationOf(state))
     && (state.seed === "" || String(run.seed) === state.seed)
     && words.every((word) => promptOf(run).toLowerCase().includes(word)));
+}
+
+// The representation that is shown: if there are several, at first the one with most runs; "" is all.
+function representationOf(state) {
+  if (state.as !== null) return state.as;
+  const counts = new Map();
+  for (const run of data.runs) {
+    if (run.panel === state.panel) counts.set(columnOf(run).representation, (counts.get(columnOf(run).representation) ?? 0) + 1);
+  }
+  const [[most] = [""]] = [...counts].sort((a, b) => b[1] - a[1]);
+  return counts.size > 1 ? most : "";
 }
 
 function gallery(target, parameters) {
@@ -62,7 +76,7 @@ function filters(state, draw, rebuild, grid) {
   if (data.panels.length > 1) {
     const sets = element("select", {}, ...data.panels.map((p, i) => element("option", { value: i, textContent: p.title, selected: i === state.panel })));
     sets.addEventListener("change", () => {
-      Object.assign(state, { panel: Number(sets.value), off: new Set(), seed: "", sort: "" });
+      Object.assign(state, { panel: Number(sets.value), as: null, off: new Set(), seed: "", sort: "" });
       rebuild();
     });
     parts.push(element("label", {}, "Runs ", sets));
@@ -71,6 +85,14 @@ function filters(state, draw, rebuild, grid) {
   text.addEventListener("input", () => { state.q = text.value; draw(); });
   parts.push(element("label", {}, "Prompt ", text));
   const here = data.runs.filter((run) => run.panel === state.panel);
+  const kinds = [...new Set(panel.columns.map((column) => column.representation))];
+  if (kinds.length > 1) {
+    const kind = element("select", { id: "representation" }, element("option", { value: "", textContent: "all" }),
+      ...kinds.map((k) => element("option", { value: k, textContent: k })));
+    kind.value = representationOf(state);
+    kind.addEventListener("change", () => { state.as = kind.value; rebuild(); });
+    parts.push(element("label", {}, "Representation ", kind));
+  }
   const seeds = [...new Set(here.map((run) => run.seed))].sort((a, b) => a - b);
   if (seeds.length > 1) {
     const seed = element("select", {}, element("option", { value: "", textContent: "all" }),
@@ -96,22 +118,24 @@ function filters(state, draw, rebuild, grid) {
   parts.push(play);
   const methods = element("fieldset", { className: "chips" }, element("legend", { className: "unseen", textContent: "Methods" }));
   panel.columns.forEach((column, i) => {
+    if (representationOf(state) && column.representation !== representationOf(state)) return;
     const box = element("input", { type: "checkbox", checked: !state.off.has(i) });
     box.addEventListener("change", () => {
       if (box.checked) state.off.delete(i);
       else state.off.add(i);
       draw();
     });
-    methods.append(element("label", { title: column.details }, box, element("span", {}, columnName(panel, i))));
+    methods.append(element("label", { title: column.details }, box, element("span", {}, columnName(panel, i, representationOf(state)))));
   });
   parts.push(methods);
   return parts;
 }
 
 // The method, with its settings if several columns have that method.
-function columnName(panel, i) {
+function columnName(panel, i, representation = "") {
   const { method, details } = panel.columns[i];
-  const several = panel.columns.filter((column) => column.method === method).length > 1;
+  const several = panel.columns.filter((column) => column.method === method
+    && (!representation || column.representation === representation)).length > 1;
   return several ? `${method} (${details})` : method;
 }
 
@@ -146,7 +170,7 @@ class Grid {
     }
     this.key = key;
     this.width = width;
-    this.height = width + CARD.text + CARD.gap;
+    this.height = width + (state.sort ? CARD.texts : CARD.text) + CARD.gap;
     this.lines = state.sort ? this.ranked(perRow) : this.matrix();
     this.box.style.setProperty("--card", `${width}px`);
     this.body.style.height = `${this.lines.length * this.height}px`;
@@ -258,7 +282,7 @@ class Grid {
 
   // The first numbers that this run has.
   numbers(run) {
-    return data.quantities.map((quantity, i) => [quantity, run.scores[i]]).filter(([, value]) => value !== null).slice(0, 2)
+    return data.quantities.map((quantity, i) => [quantity, run.scores[i]]).filter(([quantity, value]) => value !== null && quantity.headline).slice(0, 2)
       .map(([quantity, value]) => `${quantity.label} ${number(value, quantity)}`).join(" · ");
   }
 

@@ -42,12 +42,14 @@ const counted = (pairs) => pairs.map(([name, count]) => `${name} (${count})`).jo
 function firstLook() {
   const row = element("div", { className: "look" });
   const seen = new Set();
-  const { columns } = data.panels[0] ?? { columns: [] };
+  const counts = new Map();
+  for (const run of data.runs) if (!run.panel) counts.set(run.column, (counts.get(run.column) ?? 0) + 1);
+  const columns = [...counts.keys()].filter((column) => counts.get(column) * 2 >= Math.max(...counts.values()));
   let next = 0;
   for (const run of data.runs) {
     if (run.panel || seen.has(run.prompt) || !has(run.media, "p") || seen.size >= 8) continue;
     const same = data.runs.filter((other) => !other.panel && other.prompt === run.prompt && has(other.media, "p"));
-    const shown = same.find((other) => other.column === next % columns.length) ?? run;
+    const shown = same.find((other) => other.column === columns[next % columns.length]) ?? run;
     next += 1;
     seen.add(run.prompt);
     const table = turntable(shown.media, `${promptOf(shown)}, by ${titleOf(shown)}`);
@@ -112,9 +114,9 @@ function tablesSection() {
   const paper = data.tables.filter((table) => table.paper);
   for (const table of own) section.append(oneTable(table));
   if (paper.length) {
-    section.append(element("h3", { textContent: "Beside the paper" }),
-      element("p", { className: "quiet", textContent: "The paper's printed numbers, and ours where they exist." }));
-    for (const table of paper) section.append(oneTable(table));
+    const isToy = data.priors.every((prior) => prior.name === "tiny");
+    section.append(element("details", { open: !isToy }, element("summary", { textContent: "Beside the paper: its printed numbers, and ours where they exist" }),
+      ...paper.map(oneTable)));
   }
   if (!data.tables.length) section.append(element("p", { textContent: "No tables yet." }));
   return section;

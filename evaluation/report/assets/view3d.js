@@ -49,7 +49,6 @@ class View3D {
     this.renderer.setClearColor(0xffffff, 1);
     this.renderer.setPixelRatio(Math.min(2, devicePixelRatio));
     this.scene = new p.Scene();
-    this.scene.add(new p.AmbientLight(0xffffff, 2.2), this.light = new p.DirectionalLight(0xffffff, 1.2));
     this.camera = new p.PerspectiveCamera(this.rig.fovy_deg, 1, 0.05, 100);
     this.camera.up.set(0, 0, 1);
     const azimuth = (this.media.start ?? 0) * 2 * Math.PI;
@@ -83,7 +82,12 @@ class View3D {
     }
     const loader = new p.GLTFLoader();
     const { scene } = await loader.parseAsync(bytes.buffer, "");
-    scene.rotation.x = Math.PI / 2; // glTF has y up, the world z
+    scene.quaternion.set(0.5, 0.5, 0.5, 0.5); // glTF has y up and the front at +z, the world z up and the front at +x
+    scene.traverse((part) => { // its colours have the light of the scene in them already
+      if (!part.isMesh) return;
+      const { map, color } = part.material;
+      part.material = new p.MeshBasicMaterial({ map, color, vertexColors: "color" in part.geometry.attributes, side: p.DoubleSide });
+    });
     this.scene.add(scene);
   }
 
@@ -102,7 +106,6 @@ class View3D {
         this.drawing = false;
         return;
       }
-      this.light.position.copy(this.camera.position);
       this.renderer.render(this.scene, this.camera);
       requestAnimationFrame(frame);
     };
