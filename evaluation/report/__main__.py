@@ -85,7 +85,10 @@ def travelling(settings: DictConfig) -> Travels:
     """What the settings say of how much travels along."""
     if settings.assets not in (ALL, CHOSEN, NONE):
         raise TraceBenchError(f"report.assets={settings.assets} is unknown: use {ALL}, {CHOSEN} or {NONE}.")
-    return Travels(str(settings.assets), int(settings.prompts))
+    prompts = settings.prompts
+    if not isinstance(prompts, int) or isinstance(prompts, bool) or prompts < 0:
+        raise TraceBenchError(f"report.prompts={prompts} is invalid: use a whole number, 0 or more.")
+    return Travels(str(settings.assets), prompts)
 
 
 def _used(results: Results, metrics: Any) -> list[Any]:

@@ -10,6 +10,17 @@ function canDraw3D() {
   }
 }
 
+function toLinear(geometry) {
+  const found = geometry.attributes.color;
+  if (!found) return;
+  const colour = new viewerParts.Color();
+  const values = new Float32Array(found.count * 3);
+  for (let i = 0; i < found.count; i += 1) {
+    colour.setRGB(found.getX(i), found.getY(i), found.getZ(i)).convertSRGBToLinear().toArray(values, 3 * i);
+  }
+  geometry.setAttribute("color", new viewerParts.Float32BufferAttribute(values, 3));
+}
+
 class View3D {
   // rig: { elevation_deg, distance, fovy_deg } of the evaluation cameras.
   constructor(media, rig, alt) {
@@ -36,6 +47,7 @@ class View3D {
       this.stage();
       await this.add(kind, bytes);
       this.note.textContent = "";
+      this.ready = true;
       this.wake();
     } catch (error) {
       this.stop();
@@ -81,19 +93,27 @@ class View3D {
       return;
     }
     const loader = new p.GLTFLoader();
-    const { scene } = await loader.parseAsync(bytes.buffer, "");
+    const { scene, asset: about } = await loader.parseAsync(bytes.buffer, "");
     scene.quaternion.set(0.5, 0.5, 0.5, 0.5); // glTF has y up and the front at +z, the world z up and the front at +x
     scene.traverse((part) => { // its colours have the light of the scene in them already
       if (!part.isMesh) return;
       const { map, color } = part.material;
+      if (/trimesh/.test(about.generator)) toLinear(part.geometry); // it writes them as in images; glTF says linear
       part.material = new p.MeshBasicMaterial({ map, color, vertexColors: "color" in part.geometry.attributes, side: p.DoubleSide });
     });
+    const box = new p.Box3().setFromObject(scene);
+    const size = box.getSize(new p.Vector3()).length() / 2;
+    if (size > 3 || size < 0.2) { // an external asset in its own units
+      scene.position.sub(box.getCenter(new p.Vector3()).multiplyScalar(1 / size));
+      scene.scale.setScalar(1 / size);
+    }
     this.scene.add(scene);
   }
 
   resize() {
     const side = Math.max(64, this.box.clientWidth);
-    this.renderer.setSize(side, side, false);
+    this.renderer.setSize(side, side, false); // which empties it
+    if (this.ready) this.renderer.render(this.scene, this.camera);
     this.wake();
   }
 
@@ -150,6 +170,7 @@ class View3D {
     this.renderer?.domElement.remove();
     this.renderer?.dispose();
     this.renderer?.forceContextLoss();
+    this.ready = false;
     this.renderer = null;
     this.controls = null;
   }
