@@ -1,7 +1,7 @@
-"""`python -m evaluation.report`: one folder with a page of all runs, `<output_root>/report`, which opens from disk.
+"""`python -m evaluation.report`: a page of all runs, `<output_root>/report`, which opens from disk.
 
-`report.assets` says how much travels along: `all`; `chosen`, a picture of every run, and turntable, views and 3D
-file of the lowest seed of the first prompts; `none`, numbers only.
+`report.assets` says how much travels along: `all`; `chosen`, a picture of every run, and turntable, views and
+3D file of the lowest seed of the first prompts; `none`, numbers only.
 """
 
 from __future__ import annotations
@@ -71,9 +71,12 @@ def make_report(config: DictConfig, root: Path) -> tuple[Path, list[str]]:
         "prompts": gallery.prompts,
         "panels": gallery.panels,
         "runs": gallery.runs,
-        "tables": [t | {"body": [], "file": files[t["name"]], "rows": len(t["body"])} if t["long"] else t for t in tables],
+        "tables": [
+            t | {"body": [], "file": files[t["name"]], "rows": len(t["body"])} if t["long"] else t
+            for t in tables
+        ],
         "tradeoffs": overview.tradeoffs(found, metrics, names),
-        "unfinished": overview.unfinished(root, index, planned),
+        "unfinished": overview.unfinished(index, planned),
         "problems": [printable(problem) for problem in dict.fromkeys(problems)],
         "commands": commands,
         "bibtex": overview.citations(about, runs, _used(results, metrics), bool(answers), __version__),
@@ -94,7 +97,9 @@ def travelling(settings: DictConfig) -> Travels:
 def _used(results: Results, metrics: Any) -> list[Any]:
     """The metrics that scored a run."""
     frame = results.frame
-    return [m for name, m in metrics.items() if f"{name}_judge" in frame and frame[f"{name}_judge"].notna().any()]
+    return [
+        m for name, m in metrics.items() if f"{name}_judge" in frame and frame[f"{name}_judge"].notna().any()
+    ]
 
 
 @command("evaluation")

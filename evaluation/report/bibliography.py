@@ -12,7 +12,16 @@ import yaml
 
 Entry = Mapping[str, Any]
 _FILE = Path(__file__).with_name("bibliography.yaml")
-_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+}
 
 
 @cache
@@ -66,6 +75,12 @@ def _block(kind: str, key: str, fields: Mapping[str, str]) -> str:
 def _tex(name: str, value: str) -> str:
     if name in ("url", "author"):
         return value
-    text = re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match.group()], " ".join(value.split()))
+    text = re.sub(
+        "|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match.group()], " ".join(value.split())
+    )
     # braces keep capitals inside a title, such as 3D and DreamFusion
-    return re.sub(r"\b\w*[A-Z0-9]\w*[A-Z]\w*\b|\b[a-z]+[A-Z]\w*\b", r"{\g<0>}", text) if name == "title" else text
+    return (
+        re.sub(r"\b\w*[A-Z0-9]\w*[A-Z]\w*\b|\b[a-z]+[A-Z]\w*\b", r"{\g<0>}", text)
+        if name == "title"
+        else text
+    )

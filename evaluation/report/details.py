@@ -1,4 +1,4 @@
-"""What only a run's own page shows, one script file a run: curves, configuration, scores per view, answers."""
+"""What only a run's own page shows, one script a run: curves, configuration, scores per view, answers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def curves(path: Path) -> dict[str, list[float | None]]:
     rows = rows[:: max(1, math.ceil(len(rows) / _POINTS))]
     names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_number(value))
     found = {name: [_rounded(row.get(name)) for row in rows] for name in names}
-    return {name: values for name, values in found.items() if name in _CLOCK or any(v is not None for v in values)}
+    return {
+        name: values for name, values in found.items() if name in _CLOCK or any(v is not None for v in values)
+    }
 
 
 def _row(line: str) -> dict[str, Any] | None:
@@ -84,7 +86,7 @@ def _rounded(value: Any) -> float | None:
 
 
 def _views(run: Run, metrics: Mapping[str, Metric], problems: list[str]) -> dict[str, dict[str, float]]:
-    """Label of a number per view -> view -> value, of the score files that belong to this state of the run."""
+    """Label of a number per view -> view -> value, of the score files of this state of the run."""
     state = {"fingerprint": run.manifest.fingerprint, "finished": run.manifest.finished}
     found: dict[str, dict[str, float]] = {}
     for metric in metrics.values():

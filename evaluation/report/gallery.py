@@ -1,4 +1,4 @@
-"""The runs as the gallery shows them: one column per method and settings, one entry per run, the truth beside them."""
+"""The runs as the gallery shows them: a column per method and settings, an entry per run, the truth."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class Gallery:
 class Travels:
     """How much of each run travels along with the page."""
 
-    assets: str = ALL  # all; chosen: pictures of all, everything of the lowest seed of the first prompts; none
+    assets: str = (
+        ALL  # all; chosen: pictures of all, everything of the lowest seed of the first prompts; none
+    )
     prompts: int = 24
 
     def kinds(self, lowest: bool, place: int) -> str:
@@ -60,7 +62,7 @@ def make_gallery(
     gallery = Gallery()
     quantities = shown(panels, metrics)
     jobs: list[tuple[dict[str, Any], Run, float, str]] = []
-    rigs: dict[tuple[int, int], Run] = {}
+    rigs: dict[tuple[int, int], list[Run]] = {}
     places: dict[str, int] = {}
     ids = _ids(runs[folder] for panel in panels for folder in panel.frame["folder"].astype(str))
     for number, panel in enumerate(panels):
@@ -74,7 +76,7 @@ def make_gallery(
             for row in part.to_dict("records"):
                 run = runs[str(row["folder"])]
                 prompt = places.setdefault(run.prompt, len(places))
-                entry = {
+                entry: dict[str, Any] = {
                     "id": ids[run.folder],
                     "panel": number,
                     "column": len(columns) - 1,
@@ -82,14 +84,16 @@ def make_gallery(
                     "place": place[row["prompt_id"]],
                     "seed": run.identity.seed,
                     "minutes": _number(row["minutes"], 3),
-                    "scores": [_number(row.get(quantity.name), quantity.decimals + 1) for quantity in quantities],
+                    "scores": [
+                        _number(row.get(quantity.name), quantity.decimals + 1) for quantity in quantities
+                    ],
                 }
                 gallery.runs.append(entry)
                 gallery.folders[str(row["folder"])] = entry["id"]
                 turn = _number(row.get(TURN), 2) or 0.0
                 is_lowest = bool(row["seed"] == lowest[row["prompt_id"]])
                 jobs.append((entry, run, turn, travels.kinds(is_lowest, entry["place"])))
-                rigs.setdefault((number, prompt), run)
+                rigs.setdefault((number, prompt), []).append(run)
         gallery.panels.append({"title": what(panel), "columns": columns, "truth": {}})
     gallery.prompts = list(places)
     keys = _add_media(gallery, jobs, folder)
@@ -101,15 +105,23 @@ def make_gallery(
 def shown(panels: Sequence[Panel], metrics: Mapping[str, Metric]) -> list[Quantity]:
     """The numbers that any run has: scores, then cost."""
     found = [quantity for metric in metrics.values() for quantity in metric.quantities]
-    return [q for q in (*found, *COST) if any(q.name in p.frame and p.frame[q.name].notna().any() for p in panels)]
+    return [
+        q for q in (*found, *COST) if any(q.name in p.frame and p.frame[q.name].notna().any() for p in panels)
+    ]
 
 
-def _column(key: Sequence[Any], frame: pd.DataFrame, names: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def _column(
+    key: Sequence[Any], frame: pd.DataFrame, names: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
     settings = split_settings(frame)
     labels = row_labels(key, [*ROW, *settings], names)
     details = [labels["representation"]]
     details += [f"{SETTINGS_SHORT.get(name, name)} {labels[name]}".strip() for name in settings]
-    return {"method": labels["method"], "representation": labels["representation"], "details": ", ".join(details)}
+    return {
+        "method": labels["method"],
+        "representation": labels["representation"],
+        "details": ", ".join(details),
+    }
 
 
 def _ids(runs: Any) -> dict[Path, str]:
@@ -130,7 +142,9 @@ def _ids(runs: Any) -> dict[Path, str]:
     return found
 
 
-def _add_media(gallery: Gallery, jobs: Sequence[tuple[dict[str, Any], Run, float, str]], folder: Path) -> set[str]:
+def _add_media(
+    gallery: Gallery, jobs: Sequence[tuple[dict[str, Any], Run, float, str]], folder: Path
+) -> set[str]:
     """Write the media of the runs and note them in their entries; what cannot be read is told."""
 
     def make(job: tuple[dict[str, Any], Run, float, str]) -> Media | str:
@@ -155,20 +169,23 @@ def _add_media(gallery: Gallery, jobs: Sequence[tuple[dict[str, Any], Run, float
     return keys - {""}
 
 
-def _add_truth(gallery: Gallery, rigs: Mapping[tuple[int, int], Run], folder: Path, travels: Travels) -> set[str]:
-    """Pictures and films of the true objects, by panel and prompt."""
-    keys = set()
+def _add_truth(
+    gallery: Gallery, rigs: Mapping[tuple[int, int], Sequence[Run]], folder: Path, travels: Travels
+) -> set[str]:
+    """Pictures and films of the true objects, by panel and prompt, from the cameras of one of its runs."""
+    keys: set[str] = set()
     if travels.assets == NONE:
         return keys
-    for (panel, prompt), rig in rigs.items():
-        try:
-            media = true_media(rig.prompt, rig, folder, "pfv")
-        except TraceBenchError as error:
-            gallery.problems.append(str(error))
-            continue
-        if media is not None:
-            gallery.panels[panel]["truth"][str(prompt)] = _short(media)
-            keys.add(media.key)
+    for (panel, prompt), found in rigs.items():
+        for rig in found:
+            try:
+                media = true_media(rig.prompt, rig, folder, "pfv")
+            except TraceBenchError:  # told where its own media are made
+                continue
+            if media is not None:
+                gallery.panels[panel]["truth"][str(prompt)] = _short(media)
+                keys.add(media.key)
+                break
     return keys
 
 

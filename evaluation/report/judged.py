@@ -24,7 +24,7 @@ Answers = dict[str, list[dict[str, Any]]]  # folder of the run -> what judges sa
 
 
 def judged(root: Path, frame: pd.DataFrame, problems: list[str]) -> Answers:
-    """What every judge decided about every run of the frame; a file that cannot be used is told in `problems`."""
+    """What every judge decided about every run; a file that cannot be used is told in `problems`."""
     found: Answers = defaultdict(list)
     if frame.empty:
         return found
@@ -62,7 +62,7 @@ def _add(
                 if folder is None:
                     continue
                 result = _sign(game["result"]) * sign  # -1: m1 is better
-                counts[folder][folders.name(str(other)), criterion][result + 1] += 1
+                counts[folder][str(other), criterion][result + 1] += 1
                 said[folder][str(game.get("key"))] = None
     for folder, games_of in counts.items():
         opponents = list(dict.fromkeys(other for other, _ in games_of))
@@ -81,11 +81,13 @@ def _sign(result: Any) -> int:
 
 
 class _Folders:
-    """Which run a contestant is, on a prompt: the one with its method, representation and settings, lowest seed."""
+    """Which run a contestant is on a prompt: that with its method, representation, settings, lowest seed."""
 
     def __init__(self, frame: pd.DataFrame, tournament: Mapping[str, Any]) -> None:
         rows = {str(row["contestant"]): row for row in tournament["rows"]}
-        same = frame[(frame["prompt_set"] == tournament["prompt_set"]) & (frame["prior"] == tournament["prior"])]
+        same = frame[
+            (frame["prompt_set"] == tournament["prompt_set"]) & (frame["prior"] == tournament["prior"])
+        ]
         self._found: dict[tuple[str, str], str] = {}
         for name, row in rows.items():
             mine = same[same["method"] == row["method"]]
@@ -99,9 +101,6 @@ class _Folders:
 
     def of(self, contestant: str, prompt_id: str) -> str | None:
         return self._found.get((contestant, prompt_id))
-
-    def name(self, contestant: str) -> str:
-        return contestant
 
 
 def _texts(path: Path) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """The pictures, films and 3D files of a run that travel with the report.
 
-Each run has a folder `media/<key>/`. The key changes with the run, so what is there is complete and up to date.
+Each run has a folder `media/<key>/`. The key changes with the run, so what is there is up to date.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def media_of(run: Run, turn: float, folder: Path, wanted: str) -> Media:
         _write(run, partial, front, views, wanted)
         if alpha is not None and depth is not None:
             _strip([_grey(image) for image in alpha], partial / "alpha.webp")
-            _strip([_coloured(d, a, near_far) for d, a in zip(depth, alpha, strict=True)], partial / "depth.webp")
+            _strip(
+                [_coloured(d, a, near_far) for d, a in zip(depth, alpha, strict=True)], partial / "depth.webp"
+            )
         partial.rename(target)
     names = {"p": "poster.webp", "f": "turntable.mp4", "v": "rgb.webp", "g": "depth.webp", "s": "splat.js",
              "m": "mesh.js"}  # fmt: skip
@@ -101,7 +103,7 @@ def _sidecar(path: Path, content: bytes) -> None:
     """A file as a classic script, because a page opened from disk can load scripts, but no other bytes."""
     if len(content) <= _LARGEST_ASSET:
         text = base64.b64encode(content).decode()
-        path.write_text(f"asset({inline_json(path.parent.name.strip('.').partition('.')[0])},\"{text}\");\n")
+        path.write_text(f'asset({inline_json(path.parent.name.strip(".").partition(".")[0])},"{text}");\n')
 
 
 def true_media(prompt: str, rig: Run, folder: Path, wanted: str) -> Media | None:
@@ -110,7 +112,8 @@ def true_media(prompt: str, rig: Run, folder: Path, wanted: str) -> Media | None
         return None
     camera = rig.cameras[0]
     elevation, _, distance, fovy = pose(camera)
-    state = f"{_VERSION} {truth_hash()} {prompt} {elevation} {distance} {fovy} {camera['height']} {sorted(wanted)}"
+    rig_of = f"{elevation} {distance} {fovy} {camera['height']}"
+    state = f"{_VERSION} {truth_hash()} {prompt} {rig_of} {sorted(wanted)}"
     key = "t" + hashlib.sha256(state.encode()).hexdigest()[:12]
     target = folder / MEDIA / key
     if not target.exists():

@@ -1,4 +1,4 @@
-"""What ran, as the first section of the report says it: parts, tables, cost against quality, what is missing."""
+"""What ran, as the overview says it: parts, tables, cost against quality, what is missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluation.metrics.base import Metric, Quantity
 from evaluation.report.bibliography import bibtex, keys_of, links, software
-from evaluation.results.aggregate import COST, MORE_COST, Panel, method_table, one_judge
+from evaluation.results.aggregate import COST, MORE_COST, Panel, Row, method_table, one_judge
 from evaluation.results.variants import flat_config
 from evaluation.tables.formats import ARROWS, Grid
 from evaluation.tables.method_tables import headlines, what
@@ -20,6 +20,11 @@ from trace_bench.run_folder.states import state_of
 from trace_bench.system.errors import TraceBenchError
 
 Names = Mapping[str, Mapping[str, str]]
+_WHY = {
+    "killed": "its process ended without a word; the same command continues it",
+    "preempted": "interrupted; the same command continues it",
+    "running": "a process is working on it",
+}
 _LONG = 60  # rows from which on a table is closed at first
 
 
@@ -75,7 +80,9 @@ def facts(runs: Sequence[Run]) -> dict[str, Any]:
         "devices": _counts(str(e.get("gpu") or e.get("cpu") or "unknown") for e in environments),
         "versions": _counts(str(e.get("trace_bench") or "unknown") for e in environments),
         "commits": _counts(
-            f"{str(e['commit'])[:10]}{' with changes' if e.get('dirty') else ''}" for e in environments if e.get("commit")
+            f"{str(e['commit'])[:10]}{' with changes' if e.get('dirty') else ''}"
+            for e in environments
+            if e.get("commit")
         ),
         "hours": round(sum(run.manifest.seconds.get("total", 0.0) for run in runs) / 3600, 3),
         "tflop": round(sum(run.manifest.cost.get("tflop") or 0.0 for run in runs), 3),
@@ -111,19 +118,22 @@ def tradeoffs(panels: Sequence[Panel], metrics: Mapping[str, Metric], names: Nam
         rows = method_table(panel, [*qualities, *costs], names)
         known = [row for row in rows.rows if any(c.complete for c in row.cells[: len(qualities)])]
         several = [c for c in rows.label_columns if len({row.labels[c] for row in known}) > 1]
+        more = [c for c in several if c != "method"]
         found.append({
             "title": what(panel),
             "qualities": [quantity_of(quantity) for quantity in qualities],
             "costs": [quantity_of(quantity) for quantity in costs],
-            "rows": [
-                {
-                    "name": " ".join([row.labels["method"], *(row.labels[c] for c in several if c != "method")]),
-                    "values": {c.quantity.name: c.mean for c in row.cells if c.complete and math.isfinite(c.mean)},
-                }
-                for row in known
-            ],
+            "rows": [{"name": _named(row, more), "values": _means(row)} for row in known],
         })  # fmt: skip
     return [entry for entry in found if entry["qualities"] and len(entry["rows"]) > 1]
+
+
+def _named(row: Row, more: Sequence[str]) -> str:
+    return " ".join([row.labels["method"], *(row.labels[column] for column in more)])
+
+
+def _means(row: Row) -> dict[str, float]:
+    return {c.quantity.name: c.mean for c in row.cells if c.complete and math.isfinite(c.mean)}
 
 
 def quantity_of(quantity: Quantity) -> dict[str, Any]:
@@ -140,29 +150,26 @@ def quantity_of(quantity: Quantity) -> dict[str, Any]:
     }
 
 
-def unfinished(root: Path, index: Index, planned: Iterable[str]) -> list[dict[str, Any]]:
+def unfinished(index: Index, planned: Iterable[str]) -> list[dict[str, Any]]:
     """Runs that are not done: failed, interrupted, running, unreadable, or planned and never begun."""
-    found = []
+    found: list[dict[str, Any]] = []
     for name, run in index.runs.items():
         if run.manifest.status == "done":
             continue
         state = state_of(run.folder, run.manifest)
-        why = {
-            "failed": lambda run=run: failure(run.folder),
-            "killed": lambda: "its process ended without a word; the same command continues it",
-            "preempted": lambda: "interrupted; the same command continues it",
-            "running": lambda: "a process is working on it",
-        }.get(state, str)()
-        found.append({"state": state, "prompt": run.prompt, "method": run.identity.method,
-                      "representation": run.identity.representation, "seed": run.identity.seed, "folder": name,
-                      "why": why})  # fmt: skip
+        why = failure(run.folder) if state == "failed" else _WHY.get(state, "")
+        one = run.identity
+        about = {"method": one.method, "representation": one.representation, "seed": one.seed}
+        found.append({"state": state, "prompt": run.prompt, **about, "folder": name, "why": why})
     for name, reason in index.unreadable.items():
         found.append({"state": "unreadable", "folder": name, "why": reason})
     missing = [n for n in dict.fromkeys(planned) if n not in index.runs and n not in index.unreadable]
     for name in missing:
         _, method, representation, *_ = [*name.split("/"), "", ""]
-        found.append({"state": "missing", "method": method, "representation": representation, "folder": name,
-                      "why": "planned, but never begun; the same command makes it"})  # fmt: skip
+        about = {"method": method, "representation": representation, "folder": name}
+        found.append(
+            {"state": "missing", **about, "why": "planned, but never begun; the same command makes it"}
+        )
     return found
 
 
@@ -188,14 +195,19 @@ def _without_paths(command: str) -> str:
 
 
 def citations(
-    about: Mapping[str, Sequence[Mapping[str, Any]]], runs: Sequence[Run], metrics: Iterable[Metric], judged: bool,
+    about: Mapping[str, Sequence[Mapping[str, Any]]],
+    runs: Sequence[Run],
+    metrics: Iterable[Metric],
+    judged: bool,
     version: str,
-) -> str:  # fmt: skip
+) -> str:
     """BibTeX of trace_bench and of everything that the report uses."""
     texts = [str(part["citation"]) for group in about.values() for part in group if part["citation"]]
     texts += [str(metric.citation) for metric in metrics]
     keys = [key for text in texts for key in keys_of(text)]
-    keys += [key for name in sorted({run.identity.prior for run in runs}) for key in keys_of(None, f"prior/{name}")]
+    keys += [
+        key for name in sorted({run.identity.prior for run in runs}) for key in keys_of(None, f"prior/{name}")
+    ]
     keys += keys_of(None, "judge") if judged else []
     known = [text for text in texts if not keys_of(text)]
     return f"{software(version)}\n\n{bibtex(keys, known)}"

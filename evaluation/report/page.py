@@ -1,4 +1,4 @@
-"""Writes the report's folder: index.html, the libraries, and a script file for each run's details and long tables."""
+"""Writes the report's folder: index.html, libraries, and scripts with details of runs and long tables."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from trace_bench.system.files import write_atomic
 
 ASSETS = Path(__file__).with_name("assets")
 VENDOR = ASSETS / "vendor"
-SCRIPTS = ("store.js", "media.js", "tables.js", "chart.js", "overview.js", "gallery.js", "view3d.js", "run.js",
-           "compare.js", "main.js")  # fmt: skip
+SCRIPTS = (
+    "store.js", "media.js", "tables.js", "chart.js", "overview.js", "gallery.js", "view3d.js", "run.js",
+    "compare.js", "main.js",
+)  # fmt: skip
 SHARED = ("dom.js", "player.js")
 LIBRARIES = ("viewer.js", "uplot.js", "uplot.css", "LICENSES")
 
@@ -46,7 +48,7 @@ def write_page(data: Mapping[str, Any], folder: Path) -> Path:
 
 
 def write_scripts(folder: Path, kind: str, contents: Mapping[str, Any]) -> None:
-    """Write `<kind>/<name>.js`, each of which gives its content to the page's function `loaded`; remove others."""
+    """Write `<kind>/<name>.js`, which gives its content to the page's function `loaded`; remove others."""
     target = folder / kind
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -56,7 +58,7 @@ def write_scripts(folder: Path, kind: str, contents: Mapping[str, Any]) -> None:
 
 
 def _policy(script: str) -> str:
-    """Load only from the page's folder; run only our scripts. Splats are decoded by inline WebAssembly in a blob."""
+    """Load only from the page's folder, run only our scripts; a blob with WebAssembly decodes splats."""
     return policy(
         script_src=f"{hashed(script)} 'self' file: blob: 'wasm-unsafe-eval'",
         style_src="'self' file: 'unsafe-inline'",

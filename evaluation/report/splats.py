@@ -1,7 +1,7 @@
 """3D Gaussians as .splat: 32 bytes each, in the layout that web viewers read.
 
-Little-endian: position (3 float32), standard deviations (3 float32), RGB and opacity (4 uint8), quaternion wxyz
-(4 uint8, 128 + 128 q).
+Little-endian: position (3 float32), standard deviations (3 float32), RGB and opacity (4 uint8), quaternion
+wxyz (4 uint8, 128 + 128 q).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 // Tables whose rows can be sorted by any column.
-function numberIn(text) {
+function readNumber(text) {
   const match = /[-−–]?\d[\d,]*(?:\.\d+)?/.exec(text);
   if (!match || /^\s*—/.test(text)) return null;
   const value = Number(match[0].replace(/[−–]/, "-").replaceAll(",", ""));
@@ -8,7 +8,7 @@ function numberIn(text) {
 }
 
 function compareCells(a, b) {
-  const [x, y] = [numberIn(a), numberIn(b)];
+  const [x, y] = [readNumber(a), readNumber(b)];
   if (x !== null && y !== null) return x - y;
   if (x !== null || y !== null) return x === null ? 1 : -1;
   return a.localeCompare(b);
@@ -27,8 +27,8 @@ function sortableTable({ caption, head, body, labels }) {
   const draw = () => {
     const order = by < 0 ? rows : [...rows].sort((a, b) => {
       const [x, y] = [a.cells[by][0], b.cells[by][0]];
-      const [emptyX, emptyY] = [numberIn(x) === null, numberIn(y) === null];
-      if (by >= labels && emptyX !== emptyY) return emptyX ? 1 : -1; // dashes stay below
+      const [noX, noY] = [readNumber(x) === null, readNumber(y) === null];
+      if (by >= labels && noX !== noY) return noX ? 1 : -1; // dashes stay below
       return (compareCells(x, y) || a.place - b.place) * (down ? -1 : 1);
     });
     tbody.replaceChildren(...order.map(({ cells }) => element("tr", {}, ...cells.map(([text, rank, marks], i) => {

@@ -1,5 +1,7 @@
 // The 3D view of one asset: splats or a mesh, which the pointer turns. Where WebGL fails, the picture stays.
-const AWAKE_MS = 1500; // drawing goes on for this long after a change; sorting the splats takes some frames
+// Drawing goes on for this long and this many pictures after a change: sorting the splats takes some.
+const AWAKE_MS = 1500;
+const AWAKE_FRAMES = 20;
 
 function canDraw3D() {
   try {
@@ -119,13 +121,15 @@ class View3D {
 
   wake() {
     this.until = performance.now() + AWAKE_MS;
+    this.frames = AWAKE_FRAMES;
     if (this.drawing) return;
     this.drawing = true;
     const frame = () => {
-      if (this.closed || performance.now() > this.until) {
+      if (this.closed || !this.renderer || (performance.now() > this.until && this.frames <= 0)) {
         this.drawing = false;
         return;
       }
+      this.frames -= 1;
       this.renderer.render(this.scene, this.camera);
       requestAnimationFrame(frame);
     };

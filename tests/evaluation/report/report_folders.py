@@ -1,4 +1,4 @@
-"""An output root for the report's tests: toy runs with pictures, films, splats and scores, and what went wrong."""
+"""An output root for the report's tests: toy runs with pictures, films, splats, scores, and failures."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from run_folders import draw, write_run, write_score
 
 from evaluation.metrics.ground_truth import GroundTruth
 from evaluation.user_study.scramble import write_film
+from trace_bench.representations.splat_values import PLY_COLUMNS
 from trace_bench.run_folder.manifest import read_manifest, write_manifest
 
-EVIL = "</script><img src=x onerror=\"window.evil=1\"><b>duck</b>"
+EVIL = '</script><img src=x onerror="window.evil=1"><b>duck</b>'
 EVIL_NAME = "<svg onload=window.evil=2>"
-EVIL_ANSWER = "<script>window.evil=3</script> The left one, because </blockquote><img src=y onerror=window.evil=4>"
+EVIL_ANSWER = (
+    "<script>window.evil=3</script> The left one, because </blockquote><img src=y onerror=window.evil=4>"
+)
 PROMPTS = ("a red cube", "a blue torus", EVIL)
 METHODS = ("sds", "vsd", "mine")
 VIEWS = 12
@@ -28,11 +31,13 @@ def write_splats(path: Path, count: int = 400, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(count, 3))
     points *= 0.5 / np.linalg.norm(points, axis=1, keepdims=True)
-    names = ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2",
-             "rot_0", "rot_1", "rot_2", "rot_3"]  # fmt: skip
+    names = [column for group in PLY_COLUMNS.values() for column in group]
     table = np.zeros(count, [(name, "<f4") for name in names])
     table["x"], table["y"], table["z"] = points.T
-    table["f_dc_0"], table["f_dc_2"] = np.where(points[:, 0] > 0, 1.5, -1.5), np.where(points[:, 0] > 0, -1.5, 1.5)
+    table["f_dc_0"], table["f_dc_2"] = (
+        np.where(points[:, 0] > 0, 1.5, -1.5),
+        np.where(points[:, 0] > 0, -1.5, 1.5),
+    )
     table["f_dc_1"] = -1.5
     table["opacity"] = 4.0
     for i in range(3):
@@ -65,9 +70,11 @@ def add_files(folder: Path, prompt: str, shape: str = "splats") -> None:
     text = "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 5'
     (folder / "metrics.jsonl").write_text(text)
     method = folder.parents[3].name
-    citation = {"sds": "Poole et al., DreamFusion: Text-to-3D using 2D Diffusion, 2022"}.get(method, f"You & {EVIL_NAME}")
+    citation = {"sds": "Poole et al., DreamFusion: Text-to-3D using 2D Diffusion, 2022"}.get(
+        method, f"You & {EVIL_NAME}"
+    )
     (folder / "config.yaml").write_text(
-        f"method:\n  citation: {json.dumps(citation)}\n  lr: 0.1\noutput_root: /secret\nprompt: {json.dumps(prompt)}\n"
+        f"method:\n  citation: {json.dumps(citation)}\n  lr: 0.1\noutput_root: /secret\n"
     )
 
 
@@ -86,8 +93,11 @@ def write_report_root(root: Path) -> Path:
                 manifest = replace(manifest, display_names={"method": EVIL_NAME, "representation": "3DGS"})
             write_manifest(folder, replace(manifest, environment={"cpu": "Test CPU", "host": "secret-host"}))
             add_files(folder, prompt, shape)
-            if prompt != EVIL:
-                values = {q.name: None for q in truth.quantities} | {"match": 0.9 - 0.2 * m - 0.05 * i, "soft_iou": 0.8}
+            if (method, prompt) != ("mine", EVIL):
+                values = {q.name: None for q in truth.quantities} | {
+                    "match": 0.9 - 0.2 * m - 0.05 * i,
+                    "soft_iou": 0.8,
+                }
                 write_score(folder, truth, **values)
     failed = write_run(root, status="failed", method="sds", prompt_id="1", prompt=PROMPTS[1], seed=1)
     (failed / "error.json").write_text(json.dumps({"type": "MemoryError", "message": EVIL, "step": 7}))
@@ -96,7 +106,9 @@ def write_report_root(root: Path) -> Path:
     plan.mkdir(parents=True)
     missing = "runs/vsd/gaussians/toy/0-a-red-cube/cfg1-seed7-00000000"
     command = "python -m trace_bench -m method=sds,vsd prompt_set=toy output_root=/secret"
-    (plan / "plan.json").write_text(json.dumps({"command": command, "issued": "2026-01-01", "runs": [missing]}))
+    (plan / "plan.json").write_text(
+        json.dumps({"command": command, "issued": "2026-01-01", "runs": [missing]})
+    )
     write_judge(root)
     return root
 
@@ -106,15 +118,21 @@ def write_judge(root: Path) -> None:
     folder = root / "gpteval3d" / "judge-1"
     (folder / "toy-tiny").mkdir(parents=True)
     rows = [
-        {"contestant": name, "method": name, "representation": "gaussians", "settings": {}, "criterion": "overall",
-         "elo": 1000.0, "ci_low": None, "ci_high": None, "comparisons": 1, "frozen": name == "sds", "regularised": False,
-         "note": None}
+        {
+            "contestant": name, "method": name, "representation": "gaussians", "settings": {},
+            "criterion": "overall", "elo": 1000.0, "ci_low": None, "ci_high": None, "comparisons": 1,
+            "frozen": name == "sds", "regularised": False, "note": None,
+        }
         for name in ("sds", "vsd")
     ]  # fmt: skip
-    tournament = {"name": "toy-tiny", "mode": "tournament", "prompt_set": "toy", "prior": "tiny", "seed": 0,
-                  "complete": True, "caption": "Elo", "notes": [], "prompts": 1, "rows": rows}  # fmt: skip
+    tournament = {
+        "name": "toy-tiny", "mode": "tournament", "prompt_set": "toy", "prior": "tiny", "seed": 0,
+        "complete": True, "caption": "Elo", "notes": [], "prompts": 1, "rows": rows,
+    }  # fmt: skip
     judge = {"id": "judge-1", "name": "a judge", "kind": "openai"}
-    (folder / "elo.json").write_text(json.dumps({"schema_version": 1, "judge": judge, "tournaments": [tournament]}))
+    (folder / "elo.json").write_text(
+        json.dumps({"schema_version": 1, "judge": judge, "tournaments": [tournament]})
+    )
     game = {"m1": "sds", "m2": "vsd", "result": -1, "prompt_id": "0", "comparison": 0, "key": "k"}
     (folder / "toy-tiny" / "comparisons.json").write_text(json.dumps({"overall": [game]}))
     answer = {"event": "answer", "key": "k", "attempt": 0, "choices": [{"text": EVIL_ANSWER}]}

@@ -100,12 +100,19 @@ def test_a_runs_file_has_curves_configuration_and_answers(finished):
 
 
 def test_nothing_of_this_machine_is_told(finished):
-    texts = [path.read_text() for path in finished.rglob("*") if path.suffix in {".html", ".js"} and path.parent.name != "library"]
+    texts = [
+        path.read_text()
+        for path in finished.rglob("*")
+        if path.suffix in {".html", ".js"} and path.parent.name != "library"
+    ]
     assert not [text for text in texts if "/secret" in text or "secret-host" in text]
 
 
 def test_no_text_of_others_can_end_the_script_that_holds_it(finished):
-    texts = [(finished / "index.html").read_text(), *(path.read_text() for path in (finished / "runs").iterdir())]
+    texts = [
+        (finished / "index.html").read_text(),
+        *(path.read_text() for path in (finished / "runs").iterdir()),
+    ]
     for text in texts:
         assert EVIL not in text
         assert EVIL_NAME not in text
@@ -114,7 +121,11 @@ def test_no_text_of_others_can_end_the_script_that_holds_it(finished):
 
 
 def test_the_page_without_media_is_small(finished):
-    size = sum(path.stat().st_size for path in finished.rglob("*") if path.is_file() and path.parent.parent.name != "media")
+    size = sum(
+        path.stat().st_size
+        for path in finished.rglob("*")
+        if path.is_file() and path.parent.parent.name != "media"
+    )
     assert size < 3e6
 
 
@@ -194,7 +205,9 @@ def test_splats_keep_positions_sizes_and_colours(tmp_path):
     assert np.array_equal(np.sort(found["position"], axis=0), np.sort(positions, axis=0))
     assert found["scale"] == pytest.approx(0.06, rel=1e-5)
     assert set(map(tuple, found["rgba"][:, :3])) == {(235, 20, 20), (20, 20, 235)} or np.all(
-        np.isin(found["rgba"][:, 0], np.round(255 * np.clip([0.5 + 0.2820948 * 1.5, 0.5 - 0.2820948 * 1.5], 0, 1)))
+        np.isin(
+            found["rgba"][:, 0], np.round(255 * np.clip([0.5 + 0.2820948 * 1.5, 0.5 - 0.2820948 * 1.5], 0, 1))
+        )
     )
     assert set(found["rgba"][:, 3]) == {250}  # 1 / (1 + e^-4)
     assert np.all(found["quaternion"] == [255, 128, 128, 128])

@@ -33,6 +33,7 @@ BROWSER = os.environ.get("CHROMIUM") or next(
 )
 SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 MANY = 2000
+VIEW = ".view3d canvas"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,11 @@ def is_own(url):
 
 def is_complaint(message):
     """Software GL is slow, and Chromium says so."""
-    return message.type in {"error", "warning"} and "GPU stall" not in message.text and "swiftshader" not in message.text.lower()
+    return (
+        message.type in {"error", "warning"}
+        and "GPU stall" not in message.text
+        and "swiftshader" not in message.text.lower()
+    )
 
 
 @pytest.fixture
@@ -126,7 +131,7 @@ def is_drawn(page, selector):
     return (pixels(page, selector) < 200).any(axis=-1).mean() > 0.02
 
 
-def wait_drawn(page, selector="canvas", seconds=30.0):
+def wait_drawn(page, selector=VIEW, seconds=30.0):
     end = time.monotonic() + seconds
     while not is_drawn(page, selector):
         assert time.monotonic() < end, "the 3D view stays empty"
@@ -156,20 +161,25 @@ def test_sorts_filters_plays_compares_and_draws(context, address, served, how):
     page.get_by_label("Order").select_option("match")
     wait_until(page, "document.querySelectorAll('.card a').length === 9")
     shown = page.locator(".card .about b").all_inner_texts()
-    assert shown[:3] == ["Match 0.900", "Match 0.850", "Match 0.700"]
+    assert shown[:3] == ["Match 0.900", "Match 0.850", "Match 0.800"]
     assert shown[-1] == "Match —"
     page.get_by_role("button", name="Play all").click()
-    wait_until(page, "[...document.querySelectorAll('.grid video')].filter((v) => v.currentTime > 0 && !v.paused).length >= 6")
+    wait_until(
+        page,
+        "[...document.querySelectorAll('.grid video')].filter((v) => v.currentTime && !v.paused).length >= 6",
+    )
     page.get_by_role("button", name="Stop all").click()
     assert page.locator(".grid video").count() == 0
     for i in range(2):
         page.locator(".card .pick input").nth(i).check(force=True)
     page.get_by_role("link", name="Compare 2").click()
-    wait_until(page, "[...document.querySelectorAll('.compare video')].filter((v) => v.currentTime > 0).length === 2")
+    wait_until(
+        page, "[...document.querySelectorAll('.compare video')].filter((v) => v.currentTime > 0).length === 2"
+    )
     page.get_by_role("button", name="Open the 3D views").click()
     wait_until(page, "current.views?.length === 2 && current.views.every((v) => v.ready)")
     for i in range(2):
-        wait_drawn(page, f"canvas >> nth={i}")
+        wait_drawn(page, f"{VIEW} >> nth={i}")
 
 
 def test_the_3d_view_changes_when_it_is_turned(context, address):
@@ -179,21 +189,21 @@ def test_the_3d_view_changes_when_it_is_turned(context, address):
     page.get_by_role("button", name="Open the 3D view").click()
     wait_drawn(page)
     page.wait_for_timeout(1800)  # drawing has come to rest
-    before = pixels(page, "canvas")
-    canvas = page.locator("canvas")
+    before = pixels(page, VIEW)
+    canvas = page.locator(VIEW)
     box = canvas.bounding_box()
     page.mouse.move(box["x"] + 60, box["y"] + 100)
     page.mouse.down()
     page.mouse.move(box["x"] + 200, box["y"] + 110, steps=5)
     page.mouse.up()
     page.wait_for_timeout(1800)
-    after = pixels(page, "canvas")
+    after = pixels(page, VIEW)
     assert np.abs(after - before).mean() > 2.0
     canvas.focus()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("+")
     page.wait_for_timeout(1800)
-    assert np.abs(pixels(page, "canvas") - after).mean() > 1.0
+    assert np.abs(pixels(page, VIEW) - after).mean() > 1.0
 
 
 def test_a_mesh_is_drawn_upright_and_in_its_colour(context, address):
@@ -205,7 +215,7 @@ def test_a_mesh_is_drawn_upright_and_in_its_colour(context, address):
     wait_drawn(page)
     page.evaluate("current.view.orbit(-(current.view.media.start ?? 0) * 2 * Math.PI, -15 * Math.PI / 180)")
     page.wait_for_timeout(1800)
-    seen = pixels(page, "canvas")
+    seen = pixels(page, VIEW)
     solid = (seen < 240).any(axis=-1)
     rows, columns = np.nonzero(solid)
     assert np.ptp(rows) == pytest.approx(np.ptp(columns), rel=0.1)
@@ -222,7 +232,9 @@ def test_compared_views_turn_together(context, address):
     positions = page.evaluate("current.views.map((v) => v.camera.position.toArray())")
     assert positions[0] == pytest.approx(positions[1], abs=1e-6)
     assert positions[2] == pytest.approx(positions[1], abs=1e-6)
-    times = page.evaluate("current.player.turn(0.5), current.player.videos.map((v) => v.currentTime / v.duration)")
+    times = page.evaluate(
+        "current.player.turn(0.5), current.player.videos.map((v) => v.currentTime / v.duration)"
+    )
     assert times == pytest.approx([0.5] * 3, abs=0.02)
 
 
@@ -232,9 +244,21 @@ def test_a_runs_page_has_everything(context, address):
     page.goto(f"{address}#run={identity}")
     page.get_by_role("heading", name="Curves").wait_for()
     wait_until(page, "document.querySelectorAll('.curves canvas').length === 2")
-    assert page.locator(".curves figcaption").all_inner_texts() == ["Gradient on the latents, root mean square", "Timestep"]
-    wait_until(page, "[...document.querySelectorAll('.strip img')].every((i) => { i.loading = 'eager'; return i.naturalWidth; })")
-    assert page.locator(".strip .label").all_inner_texts()[:5] == ["Colour", "Truth", "Normals", "Depth", "Alpha"]
+    assert page.locator(".curves figcaption").all_inner_texts() == [
+        "Gradient on the latents, root mean square",
+        "Timestep",
+    ]
+    wait_until(
+        page,
+        "[...document.querySelectorAll('.strip img')].every((i) => (i.loading = 'eager') && i.naturalWidth)",
+    )
+    assert page.locator(".strip .label").all_inner_texts()[:5] == [
+        "Colour",
+        "Truth",
+        "Normals",
+        "Depth",
+        "Alpha",
+    ]
     assert page.locator(".legend li").count() == 4
     assert page.get_by_text("Configuration, 2 values").count() == 1
     assert page.locator("img:not([alt])").count() == 0
@@ -248,7 +272,11 @@ def test_a_runs_page_has_everything(context, address):
 
 def test_what_is_not_finished_and_how_to_cite(context, address):
     page = open_page(context, address, "missing")
-    assert sorted(page.locator("tbody tr th:first-child").all_inner_texts()) == ["failed", "missing", "preempted"]
+    assert sorted(page.locator("tbody tr th:first-child").all_inner_texts()) == [
+        "failed",
+        "missing",
+        "preempted",
+    ]
     page.keyboard.press("r")
     commands = page.locator("pre").first.inner_text()
     assert commands.startswith("python -m trace_bench -m method=sds,vsd prompt_set=toy\n")
@@ -272,7 +300,14 @@ def test_a_link_to_filters_opens_them_again(context, address):
 def test_texts_of_others_are_shown_and_never_run(context, address):
     page = open_page(context, address)
     assert EVIL_NAME in page.locator("table").first.inner_text()
-    places = ["overview", "gallery", "gallery&sort=match", "missing", "cite", f"compare={','.join(run_ids(page)[:4])}"]
+    places = [
+        "overview",
+        "gallery",
+        "gallery&sort=match",
+        "missing",
+        "cite",
+        f"compare={','.join(run_ids(page)[:4])}",
+    ]
     places += [f"run={i}" for i in run_ids(page)]
     for place in places:
         page.goto(f"{address}#{place}")
@@ -302,7 +337,6 @@ def test_an_address_of_no_run_says_so(context, address):
 def test_a_picture_stays_where_webgl_fails(context, address):
     context.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
     page = open_page(context, address)
-    [identity] = run_ids(page, "SDS", "a red cube")
     page.goto(f"{address}#compare={','.join(run_ids(page, prompt='a red cube'))}")
     page.get_by_role("button", name="Open the 3D views").click()
     page.get_by_text("No 3D view: this browser has no WebGL 2.").first.wait_for()
@@ -323,10 +357,23 @@ def test_nothing_is_wider_than_the_screen(context, address, size, scheme):
     page = open_page(context, address)
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": size[0], "height": size[1]})
-    for place in ["overview", "gallery", "missing", "cite", f"run={run_ids(page)[0]}", f"compare={','.join(run_ids(page)[:2])}"]:
+    for place in [
+        "overview",
+        "gallery",
+        "missing",
+        "cite",
+        f"run={run_ids(page)[0]}",
+        f"compare={','.join(run_ids(page)[:2])}",
+    ]:
         page.goto(f"{address}#{place}")
         page.wait_for_timeout(200)
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0], place
+
+
+def resident(pid):
+    """Bytes of a process in memory, its share of the code that several use."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:  # noqa: PTH123
+        return 1024 * int(re.search(r"^Pss:\s+(\d+) kB", file.read(), re.MULTILINE)[1])
 
 
 # --- size and speed --------------------------------------------------------------------------------------
@@ -344,7 +391,10 @@ def many(finished, tmp_path_factory):
         prompt = i // 10
         run |= {"id": f"{run['id']}-{i}", "prompt": prompt, "place": prompt, "column": i % 3, "seed": i % 10}
         runs.append(run)
-    data |= {"runs": runs, "prompts": [f"prompt {i}, a rather long one with a duck" for i in range(MANY // 10)]}
+    data |= {
+        "runs": runs,
+        "prompts": [f"prompt {i}, a rather long one with a duck" for i in range(MANY // 10)],
+    }
     write_page(data, folder)
     return folder / "index.html"
 
@@ -355,35 +405,37 @@ def test_two_thousand_runs_paint_at_once_scroll_and_stay_small(context, browser,
     page.goto(f"{many.as_uri()}#gallery")
     page.locator(".card a").first.wait_for()
     painted = page.evaluate(
-        """() => new Promise((found) => new PerformanceObserver((list) => found(list.getEntries().at(-1).startTime))
-          .observe({ type: 'paint', buffered: true }))"""
+        """() => new Promise((found) => new PerformanceObserver(
+          (list) => found(list.getEntries().at(-1).startTime)).observe({ type: 'paint', buffered: true }))"""
     )
     assert painted <= 2000
-    heights = page.evaluate("[document.querySelector('.rows').offsetHeight, document.querySelectorAll('.card').length]")
+    heights = page.evaluate(
+        "[document.querySelector('.rows').offsetHeight, document.querySelectorAll('.card').length]"
+    )
     assert heights[0] > 10_000
     assert heights[1] < 200  # only the rows on the screen exist
-    longest = page.evaluate(
+    frames = page.evaluate(
         """() => new Promise((done) => {
           const box = document.querySelector('.grid');
-          let longest = 0, steps = 0, last = performance.now();
+          const frames = [];
+          let last = performance.now();
           const step = () => {
             const now = performance.now();
-            longest = Math.max(longest, now - last);
+            frames.push(now - last);
             last = now;
             box.scrollTop += 800;
-            if (++steps > 60) done(longest);
+            if (frames.length > 60) done(frames);
             else requestAnimationFrame(step);
           };
           requestAnimationFrame(step);
         })"""
     )
-    assert longest < 500
+    assert np.median(frames) < 150
     assert page.evaluate("document.querySelectorAll('.card').length") < 200
     page.get_by_label("Order").select_option("match")
     page.locator(".grid").evaluate("(box) => { box.scrollTop = box.scrollHeight; }")
     wait_until(page, "document.querySelectorAll('.card a').length > 0")
-    session = context.new_cdp_session(page)
-    session.send("HeapProfiler.collectGarbage")
-    heap = session.send("Runtime.getHeapUsage")
-    assert heap["usedSize"] + heap.get("backingStorageSize", 0) < 500e6
-    print(f"painted after {painted:.0f} ms, longest frame {longest:.0f} ms, heap {heap['usedSize'] / 1e6:.0f} MB")
+    processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    memory = max(resident(process["id"]) for process in processes if process["type"] == "renderer")
+    print(f"painted after {painted:.0f} ms, median frame {np.median(frames):.0f} ms, {memory / 1e6:.0f} MB")
+    assert memory < 500e6
