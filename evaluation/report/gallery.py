@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from evaluation.figures.contact_sheet import SETTINGS_SHORT, TURN
 from evaluation.metrics.base import Metric, Quantity
@@ -160,7 +161,10 @@ def _add_media(
 
     keys = set()
     with ThreadPoolExecutor(_THREADS) as pool:
-        for (entry, *_), media in zip(jobs, pool.map(make, jobs), strict=True):
+        made = zip(jobs, pool.map(make, jobs), strict=True)
+        for (entry, *_), media in tqdm(
+            made, "pictures", len(jobs), unit="run", disable=None, dynamic_ncols=True
+        ):
             if isinstance(media, str):
                 gallery.problems.append(media)
                 continue

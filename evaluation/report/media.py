@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +27,9 @@ from evaluation.report.splats import is_splat_ply, splat_bytes
 from evaluation.web.page import inline_json
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.files import write_json
 
-MEDIA = "media"
+MEDIA, _ABOUT = "media", "about.json"
 FRONT = 35.0  # azimuth of the picture in the gallery: front ¾, as on the contact sheet
 STRIP = 12  # views around the asset on a run's page
 _VERSION = "1"  # of what is written here; raise it to make all again
@@ -57,28 +60,52 @@ def media_of(run: Run, turn: float, folder: Path, wanted: str) -> Media:
     Raises: TraceBenchError if a file of the run cannot be read.
     """
     state = f"{_VERSION} {run.manifest.fingerprint} {run.manifest.finished} {turn} {sorted(wanted)}"
-    key = hashlib.sha256(f"{state} {run.folder.as_posix()}".encode()).hexdigest()[:12]
-    cameras, target = run.cameras, folder / MEDIA / key
-    front = nearest_view(run, FRONT + turn) if len(cameras) > 1 else 0
-    first = nearest_view(run, turn) if len(cameras) > 1 else 0
+    key = hashlib.sha256(state.encode(errors="replace")).hexdigest()[:12]
+    target = folder / MEDIA / key
+    if (known := _known(target)) is not None:
+        return known
+    cameras = run.cameras
+    front, first = (nearest_view(run, azimuth + turn) if len(cameras) > 1 else 0 for azimuth in (FRONT, 0.0))
     views = [(first + view) % len(cameras) for view in evenly(len(cameras), min(STRIP, len(cameras)))]
-    alpha, depth = _geometry(run, views) if "g" in wanted else (None, None)
-    near_far = None if depth is None or alpha is None else _range(depth, alpha)
-    if not target.exists():
-        partial = target.with_name(f".{key}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    shape = _geometry(run, views) if "g" in wanted else None
+    near_far = None if shape is None else _range(*shape)
+    with _new(target) as partial:
         _write(run, partial, front, views, wanted)
-        if alpha is not None and depth is not None:
-            _strip([_grey(image) for image in alpha], partial / "alpha.webp")
-            _strip(
-                [_coloured(d, a, near_far) for d, a in zip(depth, alpha, strict=True)], partial / "depth.webp"
-            )
-        partial.rename(target)
-    names = {"p": "poster.webp", "f": "turntable.mp4", "v": "rgb.webp", "g": "depth.webp", "s": "splat.js",
-             "m": "mesh.js"}  # fmt: skip
-    has = "".join(kind for kind, name in names.items() if kind in wanted and (target / name).exists())
-    return Media(key, has, front / len(cameras), views, near_far)
+        if shape is not None:
+            _strip([_grey(alpha) for alpha in shape[0]], partial / "alpha.webp")
+            colours = [_coloured(depth, alpha, near_far) for alpha, depth in zip(*shape, strict=True)]
+            _strip(colours, partial / "depth.webp")
+        media = Media(key, _kinds(partial), front / len(cameras), views, near_far)
+        write_json(partial / _ABOUT, asdict(media))
+    return media
+
+
+def _known(target: Path) -> Media | None:
+    """What was written at an earlier call."""
+    try:
+        return Media(**json.loads((target / _ABOUT).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@contextmanager
+def _new(target: Path) -> Iterator[Path]:
+    """A folder that gets its name once it is complete."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def _kinds(folder: Path) -> str:
+    """The kinds of media that a folder holds, as in `Media.has`."""
+    names = {
+        "p": "poster.webp", "f": "turntable.mp4", "v": "rgb.webp", "g": "depth.webp", "s": "splat.js",
+        "m": "mesh.js",
+    }  # fmt: skip
+    return "".join(kind for kind, name in names.items() if (folder / name).exists())
 
 
 def _write(run: Run, folder: Path, front: int, views: Sequence[int], wanted: str) -> None:
@@ -116,19 +143,17 @@ def true_media(prompt: str, rig: Run, folder: Path, wanted: str) -> Media | None
     state = f"{_VERSION} {truth_hash()} {prompt} {rig_of} {sorted(wanted)}"
     key = "t" + hashlib.sha256(state.encode()).hexdigest()[:12]
     target = folder / MEDIA / key
-    if not target.exists():
-        partial = target.with_name(f".{key}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        scene = truth(prompt, int(camera["height"]))
+    if (known := _known(target)) is not None:
+        return known
+    scene = truth(prompt, int(camera["height"]))
 
-        def seen(azimuths: Sequence[float]) -> list[NDArray[np.uint8]]:
-            views = scene.views([(elevation, azimuth, distance, fovy) for azimuth in azimuths])
-            return list(np.round(views.rgb * 255).astype(np.uint8))
+    def seen(azimuths: Sequence[float]) -> list[NDArray[np.uint8]]:
+        views = scene.views([(elevation, azimuth, distance, fovy) for azimuth in azimuths])
+        return list(np.round(views.rgb * 255).astype(np.uint8))
 
+    with _new(target) as partial:
         if "p" in wanted:
-            poster = Image.fromarray(seen([FRONT])[0])
-            _smaller(poster, _POSTER_PX).save(partial / "poster.webp", quality=82)
+            _smaller(Image.fromarray(seen([FRONT])[0]), _POSTER_PX).save(partial / "poster.webp", quality=82)
         if "v" in wanted:
             around = seen([360.0 / STRIP * i for i in range(STRIP)])
             _strip([Image.fromarray(image) for image in around], partial / "rgb.webp")
@@ -137,10 +162,9 @@ def true_media(prompt: str, rig: Run, folder: Path, wanted: str) -> Media | None
 
             frames = seen([360.0 / _TRUE_FRAMES * i for i in range(_TRUE_FRAMES)])
             write_film(np.stack(frames), partial / "turntable.mp4")
-        partial.rename(target)
-    names = {"p": "poster.webp", "f": "turntable.mp4", "v": "rgb.webp"}
-    has = "".join(kind for kind, name in names.items() if kind in wanted and (target / name).exists())
-    return Media(key, has, FRONT / 360.0)
+        media = Media(key, _kinds(partial), FRONT / 360.0)
+        write_json(partial / _ABOUT, asdict(media))
+    return media
 
 
 def forget_others(folder: Path, keys: set[str]) -> None:
@@ -150,10 +174,10 @@ def forget_others(folder: Path, keys: set[str]) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _geometry(run: Run, views: Sequence[int]) -> tuple[Any, Any]:
-    """alpha in [0, 1] and depth of some views, both [V, H, W]; (None, None) if the run has none."""
+def _geometry(run: Run, views: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """alpha in [0, 1] and depth of some views, both [V, H, W]; None if the run has none."""
     if not run.geometry.exists():
-        return None, None
+        return None
     try:
         with np.load(run.geometry, allow_pickle=False) as arrays:
             return (
@@ -164,7 +188,7 @@ def _geometry(run: Run, views: Sequence[int]) -> tuple[Any, Any]:
         raise TraceBenchError(f"{run.geometry} cannot be read ({error}).") from error
 
 
-def _range(depth: NDArray[np.float32], alpha: NDArray[np.float32]) -> tuple[float, float] | None:
+def _range(alpha: NDArray[np.float32], depth: NDArray[np.float32]) -> tuple[float, float] | None:
     seen = depth[(alpha > 0.5) & (depth > 0)]
     return (round(float(seen.min()), 3), round(float(seen.max()), 3)) if seen.size else None
 
