@@ -32,7 +32,7 @@ def write_page(data: Mapping[str, Any], folder: Path) -> Path:
     template = Template((ASSETS / "page.html").read_text(encoding="utf-8"))
     text = template.substitute(
         title=html.escape(str(data["title"])),
-        policy=html.escape(_policy(script)),
+        policy=html.escape(_policy(style, script)),
         style=style,
         script=script,
         data=inline_json(data),
@@ -57,11 +57,11 @@ def write_scripts(folder: Path, kind: str, contents: Mapping[str, Any]) -> None:
         (target / f"{name}.js").write_text(text, encoding="utf-8")
 
 
-def _policy(script: str) -> str:
+def _policy(style: str, script: str) -> str:
     """Load only from the page's folder, run only our scripts; a blob with WebAssembly decodes splats."""
     return policy(
         script_src=f"{hashed(script)} 'self' file: blob: 'wasm-unsafe-eval'",
-        style_src="'self' file: 'unsafe-inline'",
+        style_src=f"{hashed(style)} 'self' file:",
         img_src="'self' file: data: blob:",
         media_src="'self' file:",
         worker_src="blob: data:",
