@@ -76,8 +76,10 @@ def make_report(config: DictConfig, root: Path) -> tuple[Path, list[str]]:
             for t in tables
         ],
         "tradeoffs": overview.tradeoffs(found, metrics, names),
-        "unfinished": overview.unfinished(index, planned),
-        "problems": [printable(problem) for problem in dict.fromkeys(problems)],
+        "unfinished": [
+            run | {"why": _relative(run["why"], root)} for run in overview.unfinished(index, planned)
+        ],
+        "problems": [_relative(problem, root) for problem in dict.fromkeys(problems)],
         "commands": commands,
         "bibtex": overview.citations(about, runs, _used(results, metrics), bool(answers), __version__),
     }
@@ -92,6 +94,11 @@ def travelling(settings: DictConfig) -> Travels:
     if not isinstance(prompts, int) or isinstance(prompts, bool) or prompts < 0:
         raise TraceBenchError(f"report.prompts={prompts} is invalid: use a whole number, 0 or more.")
     return Travels(str(settings.assets), prompts)
+
+
+def _relative(text: str, root: Path) -> str:
+    """A message without the path of the output root, which is nobody else's business."""
+    return printable(text).replace(f"{root}/", "")
 
 
 def _used(results: Results, metrics: Any) -> list[Any]:

@@ -2,21 +2,19 @@
 const SECTIONS = [["overview", "Overview", "o"], ["gallery", "Gallery", "g"], ["compare", "Compare", "c"], ["missing", "Not finished", "m"], ["cite", "Cite", "r"]];
 const KEYS = [["O G C M R", "overview, gallery, compare, not finished, cite and reproduce"], ["/", "search prompts"],
   ["J K", "next and previous run"], ["P", "play and pause; in the gallery, all"], ["D", "light or dark"], ["Esc", "back to the gallery"], ["?", "these keys"]];
-const current = { close: null, name: "", id: "", player: null, view: null, views: null };
+const current = { close: null, name: "", player: null, view: null, views: null };
 
 function route() {
   const parameters = new URLSearchParams(location.hash.slice(1));
   const [name] = [...parameters.keys()];
   current.close?.();
-  Object.assign(current, { close: null, name: name || "overview", id: "", player: null, view: null, views: null });
+  Object.assign(current, { close: null, name: name || "overview", player: null, view: null, views: null });
   const target = element("div", { className: "view" });
   $("content").className = "";
   $("content").replaceChildren(target);
   const value = parameters.get(name) ?? "";
-  if (name === "run") {
-    current.id = value;
-    current.close = runPage(target, value);
-  } else if (name === "compare") {
+  if (name === "run") current.close = runPage(target, value);
+  else if (name === "compare") {
     const ids = value ? value.split(",") : [...chosen];
     current.close = comparison(target, ids);
   } else if (name === "gallery") current.close = gallery(target, parameters);
@@ -50,7 +48,7 @@ function setTheme(dark) {
 
 function neighbour(step) {
   const order = data.runs.map((run) => run.id);
-  const at = order.indexOf(current.id);
+  const at = order.indexOf(new URLSearchParams(location.hash.slice(1)).get("run"));
   if (at >= 0) location.hash = `run=${order[(at + step + order.length) % order.length]}`;
 }
 

@@ -2,6 +2,7 @@
 // Drawing goes on for this long and this many pictures after a change: sorting the splats takes some.
 const AWAKE_MS = 1500;
 const AWAKE_FRAMES = 20;
+const SHOWN_AFTER = 14; // until then the picture stays
 
 function canDraw3D() {
   try {
@@ -48,7 +49,6 @@ class View3D {
       if (this.closed) return;
       this.stage();
       await this.add(kind, bytes);
-      this.note.textContent = "";
       this.ready = true;
       this.wake();
     } catch (error) {
@@ -70,6 +70,7 @@ class View3D {
     this.camera.position.set(Math.cos(azimuth) * Math.cos(elevation), Math.sin(azimuth) * Math.cos(elevation), Math.sin(elevation))
       .multiplyScalar(this.rig.distance);
     const made = this.renderer.domElement;
+    made.style.visibility = "hidden";
     made.tabIndex = 0;
     made.setAttribute("role", "img");
     made.setAttribute("aria-label", `3D view: ${this.alt}. Drag or use the arrow keys to turn, scroll or + and - to zoom.`);
@@ -131,9 +132,16 @@ class View3D {
       }
       this.frames -= 1;
       this.renderer.render(this.scene, this.camera);
+      if (this.ready && this.frames <= AWAKE_FRAMES - SHOWN_AFTER && !this.isShown) this.show();
       requestAnimationFrame(frame);
     };
     requestAnimationFrame(frame);
+  }
+
+  show() {
+    this.isShown = true;
+    this.renderer.domElement.style.visibility = "";
+    this.note.textContent = "";
   }
 
   // Turn by angles in radians, zoom by a factor.

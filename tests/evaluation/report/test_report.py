@@ -180,6 +180,7 @@ def test_a_run_with_a_damaged_picture_costs_only_its_media(call, tmp_path):
     assert len(data["runs"]) == 9
     assert "media" not in run_of(data, "SDS", "a red cube")
     assert any("rgb_1.png" in problem for problem in data["problems"])
+    assert str(tmp_path) not in (tmp_path / "outputs/report/index.html").read_text()
 
 
 def test_no_runs_make_a_page_that_says_so(call, tmp_path):
