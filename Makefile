@@ -12,12 +12,13 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
-bench: $(VENV)/.installed  ## generate 3D assets with sds, vsd and trace, score them, make tables and a contact sheet
+bench: $(VENV)/.installed  ## generate 3D assets with sds, vsd and trace, score them, make tables, a contact sheet and a report
 	$(PY) -m trace_bench -m method=sds,vsd,trace prompt_set=toy hydra/launcher=local
 	$(PY) -m evaluation.score
 	$(PY) -m evaluation.gpteval3d judge=clip
 	$(PY) -m evaluation.contact_sheet
 	$(PY) -m evaluation.tables table=all
+	$(PY) -m evaluation.report
 
 results: $(VENV)/.installed  ## remake the numbers and pictures of README and docs; STAGES="readme costs" for a part
 	$(PY) scripts/make_results.py $(STAGES)

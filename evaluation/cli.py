@@ -94,6 +94,13 @@ def _contact_sheet(arguments: list[str]) -> None:
     main()
 
 
+def _report(arguments: list[str]) -> None:
+    """make a page of all runs that opens from disk"""
+    from evaluation.report.__main__ import main
+
+    main()
+
+
 def _gpteval3d(arguments: list[str]) -> None:
     """let a judge compare assets in pairs, and compute Elo"""
     from evaluation.gpteval3d.__main__ import main
@@ -136,6 +143,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "prompts-needed": _prompts_needed,
     "figures": _figures,
     "contact-sheet": _contact_sheet,
+    "report": _report,
     "gpteval3d": _gpteval3d,
     "judge-validity": _judge_validity,
     "user-study": _user_study,

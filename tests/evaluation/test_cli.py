@@ -82,6 +82,7 @@ HELP = {
     "contact-sheet": "evaluation scores the runs",
     "gpteval3d": "evaluation.gpteval3d asks a judge",
     "judge-validity": "evaluation scores the runs",
+    "report": "evaluation scores the runs",
     "user-study": "evaluation.user_study asks people",
     "compare": "Compare two methods, settings or output roots",
     "prompts-needed": "How many prompts a difference needs",
