@@ -19,7 +19,7 @@ from torch import Tensor
 from trace_bench.distill import Observation
 from trace_bench.methods.base import Distilled, Method
 from trace_bench.priors.base import Prior, Work
-from trace_bench.priors.text import PromptText, embed_prompt
+from trace_bench.priors.text import PromptText
 from trace_bench.settings.config import Job, build
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
@@ -112,7 +112,7 @@ def _asked(name: str, spec: Mapping[str, Any], seed: int, prior: Prior, prompt: 
             f"snapshots.against.{name} trains its own network, which would not be trained in this "
             "run; use a method without one, such as sds."
         )
-    return method, embed_prompt(prior, prompt, method.negative_prompt)
+    return method, method.embed(prompt)
 
 
 @contextmanager
