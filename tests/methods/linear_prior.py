@@ -6,6 +6,7 @@ z = 0.7, eps = -0.3; prompt 0.6 x + 0.1, negative text 0.4 x - 0.2, empty text 0
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class LinearPrior(ByName):
 class FixedRng(StepRng):
     """Every normal draw is `EPS` (offsets are 0), and a draw of an integer is that of `integers`."""
 
-    integers: dict[str, int] = {}
+    integers: ClassVar[dict[str, int]] = {}
 
     def randn(
         self,

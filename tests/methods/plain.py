@@ -388,6 +388,23 @@ def cds(nets: Nets, step: Step, fixed_noise: torch.Tensor) -> Answer:
     return Answer(torch.stack(grads))
 
 
+# --- CFD ----------------------------------------------------------------------------------------------------
+
+
+def cfd(nets: Nets, step: Step, noise: torch.Tensor) -> Answer:
+    """Scale 70 as e_p + s (e_p - e_n); t falls through 980, 692, 404 to 212. The noise of the places is given."""
+    share = step.k / step.n
+    p = float(np.interp(share, [0.0, 0.1, 0.5, 1.0], [0.0, 0.3, 0.6, 0.8]))
+    t = round(1000 * (0.96 * (1 - p) + 0.02))
+    grads = []
+    for i, z in enumerate(step.z):
+        x = a_of(t) * z + s_of(t) * noise[i]
+        cond = threshold_tokens(nets, step, i, 30.0)
+        c, n = nets.eps(x, t, cond), nets.eps(x, t, nets.tokens(nets.negative))
+        grads.append(z - (x - s_of(t) * (c + 70.0 * (c - n))) / a_of(t))
+    return Answer(torch.stack(grads))
+
+
 # --- TraCe --------------------------------------------------------------------------------------------------
 
 

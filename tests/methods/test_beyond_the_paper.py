@@ -11,7 +11,7 @@ from exact import SHAPE, cameras, exact_prior, exact_text
 from linear_prior import EPS, LINES, ByName, LinearPrior, Z, at, drawing, gradient
 
 from trace_bench.diffusion.inversion import Interval, ddim_hop, level
-from trace_bench.diffusion.schedules import add_noise, alpha_sigma, scaled_linear_alphas_cumprod
+from trace_bench.diffusion.schedules import add_noise, alpha_sigma, scaled_linear_alphas_cumprod, velocity
 from trace_bench.methods.bsd import BSD, shortest_between
 from trace_bench.methods.csd import CSD
 from trace_bench.methods.ism import ISM
@@ -198,6 +198,11 @@ def test_asd_is_four_times_vsd_at_scale_2_625(t: int) -> None:
     assert ours == exactly(4 * gradient(asd(t, "consistent", EPS, gamma=0.0, scale=2.625)))
 
 
+def velocity_target(x0: torch.Tensor, eps: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """That of an adapter that predicts v."""
+    return velocity(x0, eps, *alpha_sigma(ABAR, t))
+
+
 @pytest.mark.parametrize("target", ["consistent", "released"])
 @pytest.mark.parametrize("is_v", [False, True])
 def test_asd_loss_is_lowest_at_the_best_answer(target: Any, is_v: bool) -> None:
@@ -214,9 +219,7 @@ def test_asd_loss_is_lowest_at_the_best_answer(target: Any, is_v: bool) -> None:
         raw.requires_grad_()
         method.adapter.predict = lambda *args, raw=raw: raw  # type: ignore[method-assign,misc]
         if is_v:
-            method.adapter.target = lambda x0, eps, t: (  # type: ignore[method-assign,misc]
-                (lambda a, s: a * eps - s * x0)(*alpha_sigma(ABAR, t))
-            )
+            method.adapter.target = velocity_target  # type: ignore[method-assign]
         latents = torch.full((1, 1, 1, 1), Z, dtype=torch.float64)
         text = method.embed("y")
         method.train_adapter(latents, text.plain, text.plain, torch.zeros(1, 16), drawing(lora_t=t))

@@ -14,7 +14,7 @@ from sd_checkpoint import make_checkpoint
 from torch import Tensor
 
 from trace_bench.cameras import Cameras, make_cameras
-from trace_bench.methods.base import Method
+from trace_bench.methods.base import Geometry, Method
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.priors.text import embed_prompt
 from trace_bench.progress import Progress
@@ -28,6 +28,9 @@ STEPS: dict[str, Callable[[plain.Nets, plain.Step, Any], plain.Answer]] = {
     "gaussiandreamer": lambda nets, step, method: plain.sds(nets, step),
     "dreamer_xl": lambda nets, step, method: plain.tsm(nets, step),
     "consistent3d": lambda nets, step, method: plain.cds(nets, step, method.noise),
+    "cfd": lambda nets, step, method: plain.cfd(
+        nets, step, method.noise_of(step.z, views(len(step.z)), ball(len(step.z)), step.rng)
+    ),
     "sctd": lambda nets, step, method: plain.sctd(nets, step, method.noise),
     "trace": lambda nets, step, method: plain.trace(nets, step, "trace"),
     "trace_official": lambda nets, step, method: plain.trace(nets, step, "trace_official"),
@@ -56,6 +59,13 @@ def views(n: int) -> Cameras:
     """From the side, front, back and above."""
     elevation, azimuth = torch.tensor([10.0, 0.0, 40.0, 70.0]), torch.tensor([-75.0, 20.0, 170.0, 100.0])
     return make_cameras(elevation[:n], azimuth[:n], torch.full((n,), 2.0), torch.full((n,), 45.0), 8, 8)
+
+
+def ball(n: int) -> Geometry:
+    """Something round in the middle of each view."""
+    alpha = torch.zeros(n, 8, 8, 1)
+    alpha[:, 2:6, 2:6] = 1.0
+    return Geometry(depth=1.6 * alpha, alpha=alpha)
 
 
 def raw(unet: torch.nn.Module) -> plain.Net:
@@ -112,7 +122,7 @@ def test_step_agrees_with_the_plain_one(prior: StableDiffusionPrior, name: str, 
     text = method.embed(PROMPT)
     before = [p.detach().clone() for p in method.adapter.parameters()] if lora else []
 
-    got = method.step(latents, text, view, Progress(k, steps), rng)
+    got = method.take_step(latents, text, view, Progress(k, steps), rng, ball(n))
 
     step = plain.Step(
         z=latents,

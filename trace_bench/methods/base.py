@@ -27,6 +27,14 @@ def check_choice(setting: str, value: Choice, options: Sequence[str]) -> Choice:
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """What a render shows of the shape, without a graph. For the methods that declare `uses_geometry`."""
+
+    depth: Tensor  # [B, H, W, 1] z-depth in the camera's frame, world units; 0 where empty
+    alpha: Tensor  # [B, H, W, 1] in [0, 1]
+
+
+@dataclass(frozen=True)
 class Distilled:
     """Result of one method step. The caller applies it once: dL/dz = grad / B."""
 
@@ -51,6 +59,8 @@ class Method(ABC):
         pixel_gradient_limit: each pixel's gradient, between encoder and representation, is scaled so that its
             largest channel is at most this; None for no limit.
     """
+
+    uses_geometry: bool = False  # whether `step` takes the render's `Geometry` as its last argument
 
     def __init__(
         self,
@@ -78,6 +88,25 @@ class Method(ABC):
     def embed(self, prompt: str) -> PromptText:
         """The embeddings of all texts that this method uses for `prompt`."""
         return embed_prompt(self.prior, prompt, self.negative_prompt, self.prompt_suffixes)
+
+    def take_step(
+        self,
+        latents: Tensor,
+        text: PromptText,
+        view: Cameras,
+        progress: Progress,
+        rng: StepRng,
+        geometry: Geometry,
+    ) -> Distilled:
+        """`step`; a method that declares `uses_geometry` gets `geometry` as the last argument."""
+        if not self.uses_geometry:
+            return self.step(latents, text, view, progress, rng)
+        if self.flip_probability > 0.0:
+            raise TraceBenchError(
+                "method.flip_probability must be 0 for a method that uses the geometry of the render, "
+                "which is not mirrored."
+            )
+        return self.step(latents, text, view, progress, rng, geometry)  # type: ignore[call-arg]
 
     @abstractmethod
     def step(

@@ -22,7 +22,8 @@ class NFSD(Method):
     """g = w(t) (s (e(x_t, t, y) - e(x_t, t, "")) + d) with w(t) = s_t^2
 
     d = e(x_t, t, "") - e(x_t, t, negative) for t >= negative_from, and e(x_t, t, "") below, where the
-    prediction holds little noise. The empty text is the unconditional branch; the negative prompt is only in d.
+    prediction holds little noise. The empty text is the unconditional branch; the negative prompt is in d
+    alone.
 
     Args:
         negative_from: lowest timestep at which d uses the negative prompt.

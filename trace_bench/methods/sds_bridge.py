@@ -1,4 +1,5 @@
-"""SDS-Bridge (McAllister et al. 2024, "Rethinking score distillation as a bridge between image distributions")."""
+"""SDS-Bridge (McAllister et al. 2024, "Rethinking score distillation as a bridge between image
+distributions")."""
 
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ from trace_bench.system.errors import TraceBenchError
 
 
 class SDSBridge(Method):
-    """g = s_t^2 (e_cfg(x_t, t, target) - eps), then g = bridge_scale w (e(x_t, t, target) - e(x_t, t, source))
+    """First g = s_t^2 (e_cfg(x_t, t, target) - eps), then bridge_scale w (e(x_t, t, target) - e(x_t, t, source))
 
-    The first stage is SDS. The second goes from the distribution of the renders to that of the prompt: `source`
-    is the prompt with words for what the renders look like now, `target` the prompt with words for what they
-    should look like; both are texts of `prompt_suffixes`.
+    The first stage is SDS. The second goes from the distribution of the renders to that of the prompt:
+    `source` is the prompt with words for what the renders look like now, `target` the prompt with words for
+    what they should look like; both are texts of `prompt_suffixes`.
 
     Args:
         switch: share of the run after which the second stage begins.

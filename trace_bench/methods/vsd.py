@@ -27,8 +27,8 @@ class VSD(Method):
     e_phi is a LoRA network that learns the score of the renders. After each direction it trains for one
     step on its own t' ~ U{0..T-1} and noise eps', on x_t' = a z + s eps'.
 
-    ASD adds gamma times the loss against the prior's own prediction e(x_t', t', y): e_phi is the discriminator.
-    Its best answer is then (E[eps' | x_t'] + gamma e) / (1 + gamma), so that ASD at scale s is
+    ASD adds gamma times the loss against the prior's own prediction e(x_t', t', y): e_phi is the
+    discriminator. Its best answer is then (E[eps' | x_t'] + gamma e) / (1 + gamma), so that ASD at scale s is
     1 / (1 + gamma) times VSD at scale (1 + gamma) s - gamma.
 
     Args:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from trace_bench.distill import Observation
-from trace_bench.methods.base import Distilled, Method
+from trace_bench.methods.base import Distilled, Geometry, Method
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.settings.config import Job, build
@@ -64,7 +64,10 @@ class Snapshots:
             **self._gradients(seen, seen.distilled, ""),
         }
         for name, (method, text) in self.against.items():
-            other = method.step(seen.latents.detach(), text, seen.view, seen.progress, seen.rng)
+            geometry = Geometry(seen.render.depth.detach(), seen.render.alpha.detach())
+            other = method.take_step(
+                seen.latents.detach(), text, seen.view, seen.progress, seen.rng, geometry
+            )
             arrays |= self._gradients(seen, other, f"_{name}")
         return arrays
 
