@@ -392,7 +392,7 @@ def cds(nets: Nets, step: Step, fixed_noise: torch.Tensor) -> Answer:
 
 
 def cfd(nets: Nets, step: Step, noise: torch.Tensor) -> Answer:
-    """Scale 70 as e_p + s (e_p - e_n); t falls through 980, 692, 404 to 212. The noise of the places is given."""
+    """Scale 70 as e_p + s (e_p - e_n); t falls through 980, 692, 404 to 212; the noise is given."""
     share = step.k / step.n
     p = float(np.interp(share, [0.0, 0.1, 0.5, 1.0], [0.0, 0.3, 0.6, 0.8]))
     t = round(1000 * (0.96 * (1 - p) + 0.02))

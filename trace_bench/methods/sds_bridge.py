@@ -21,7 +21,7 @@ from trace_bench.system.errors import TraceBenchError
 
 
 class SDSBridge(Method):
-    """First g = s_t^2 (e_cfg(x_t, t, target) - eps), then bridge_scale w (e(x_t, t, target) - e(x_t, t, source))
+    """g = s_t^2 (e_cfg(x_t, t, target) - eps), then bridge_scale w (e(x_t, t, target) - e(x_t, t, source))
 
     The first stage is SDS. The second goes from the distribution of the renders to that of the prompt:
     `source` is the prompt with words for what the renders look like now, `target` the prompt with words for
