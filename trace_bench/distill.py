@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trace_bench.cameras import CameraRange, Cameras, sample_cameras
-from trace_bench.methods.base import Distilled, Method
+from trace_bench.methods.base import Distilled, Geometry, Method
 from trace_bench.methods.cost import check_cost
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText
@@ -168,7 +168,8 @@ def _step(
     habits = (method.encode_depth_probability, method.flip_probability, method.pixel_gradient_limit)
     latents = encode(prior, render, rng, *habits)
     counted = prior.counter + Work()
-    distilled = method.step(latents.detach(), text, view, progress, rng)
+    geometry = Geometry(render.depth.detach(), render.alpha.detach())
+    distilled = method.take_step(latents.detach(), text, view, progress, rng, geometry)
     if is_first:
         check_cost(method, prior.counter - counted, n, progress, rng)
     observe(Observation(progress, view, rng, render, latents, distilled))

@@ -21,7 +21,7 @@ from trace_bench.external.assets import External
 from trace_bench.external.controls import ControlAsset
 from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior, Work
-from trace_bench.priors.text import PromptText, embed_prompt
+from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
 from trace_bench.representations.base import Representation
 from trace_bench.representations.points import PointCloud
@@ -156,7 +156,9 @@ class Attempt:
         self._account_for(points, charge=checkpoint is None)
         with self.watch.phase("load"):
             prior.check_prompt(method.negative_prompt)
-            text = embed_prompt(prior, self.spec.prompt.text, method.negative_prompt, self.job.view_phrases)
+            for suffix in method.prompt_suffixes.values():
+                prior.check_prompt(suffix or "")
+            text = method.embed(self.spec.prompt.text, self.job.view_phrases)
         self.open_run.manifest.prompt_cut = text.cut
         try:
             is_finished = self._distil(prior, method, representation, text)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from trace_bench.distill import Observation
-from trace_bench.methods.base import Distilled, Method
+from trace_bench.methods.base import Distilled, Geometry, Method
 from trace_bench.priors.base import Prior, Work
-from trace_bench.priors.text import PromptText, embed_prompt
+from trace_bench.priors.text import PromptText
 from trace_bench.settings.config import Job, build
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
@@ -64,7 +64,10 @@ class Snapshots:
             **self._gradients(seen, seen.distilled, ""),
         }
         for name, (method, text) in self.against.items():
-            other = method.step(seen.latents.detach(), text, seen.view, seen.progress, seen.rng)
+            geometry = Geometry(seen.render.depth.detach(), seen.render.alpha.detach())
+            other = method.take_step(
+                seen.latents.detach(), text, seen.view, seen.progress, seen.rng, geometry
+            )
             arrays |= self._gradients(seen, other, f"_{name}")
         return arrays
 
@@ -112,7 +115,7 @@ def _asked(name: str, spec: Mapping[str, Any], job: Job, prior: Prior, prompt: s
             f"snapshots.against.{name} trains its own network, which would not be trained in this "
             "run; use a method without one, such as sds."
         )
-    return method, embed_prompt(prior, prompt, method.negative_prompt, job.view_phrases)
+    return method, method.embed(prompt, job.view_phrases)
 
 
 @contextmanager
