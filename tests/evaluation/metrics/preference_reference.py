@@ -9,6 +9,7 @@ FOLDER holds pictures 0.png, 1.png, ... and prompt.txt; scores go to expected.np
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -32,11 +33,9 @@ def hps(folder: Path) -> list[float]:
     import importlib.util
     import shutil
 
-    # The wheel lacks its vocabulary; open_clip ships the same one.
+    # The wheel lacks its vocabulary.
     place = Path(importlib.util.find_spec("hpsv2").submodule_search_locations[0]) / "src" / "open_clip"
-    found = Path(importlib.util.find_spec("open_clip").submodule_search_locations[0])
-    if not (place / "bpe_simple_vocab_16e6.txt.gz").exists():
-        shutil.copy(found / "bpe_simple_vocab_16e6.txt.gz", place)
+    shutil.copy(folder / "bpe_simple_vocab_16e6.txt.gz", place)
     from hpsv2 import img_score
     from hpsv2.src.open_clip import create_model_and_transforms
 
@@ -81,7 +80,7 @@ def aesthetic(folder: Path) -> list[float]:
     randomise(network)
     torch.save(network.state_dict(), folder / "clip.pt")
     sizes = [768, 1024, 128, 64, 16, 1]
-    linear = [torch.nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    linear = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
     head = torch.nn.Sequential(
         linear[0], torch.nn.Dropout(0.2), linear[1], torch.nn.Dropout(0.2), linear[2], torch.nn.Dropout(0.1),
         linear[3], linear[4],
