@@ -148,3 +148,11 @@ def test_scoring_says_how_far_it_is(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "scoring: 1/3, about 0 s left" in said
     assert "scoring: 2/3" in said
+
+
+def test_the_block_leaves_room_for_what_ctrl_c_prints():
+    """^C in the last column would wrap, and the next frame would leave a line behind."""
+    console = terminal()
+    lines = console.render_lines(Display(lambda: VIEW, console=console)._draw(), pad=False)
+    assert len(lines) == 5
+    assert max(sum(segment.cell_length for segment in line) for line in lines) <= 97

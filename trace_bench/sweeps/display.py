@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live as Block
-from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -98,7 +98,7 @@ class Display:
 
     def _draw(self) -> RenderableType:
         block = drawn(self._view(self._every), self.console.height - _LINES_AROUND)
-        return Padding(block, (0, _ROOM_FOR_CTRL_C, 0, 0))
+        return Constrain(block, max(self.console.width - _ROOM_FOR_CTRL_C, 1))
 
     def _say_from_time_to_time(self) -> None:
         while not self._ends.wait(pause_before_line(time.monotonic() - self._began)):
