@@ -158,7 +158,7 @@ function missing(target) {
   const section = target.lastChild;
   if (!data.unfinished.length) section.append(element("p", { textContent: "Every planned run is finished." }));
   else {
-    section.append(sortableTable({ caption: "Failed, interrupted, running and missing runs, with the reason.", labels: 2,
+    section.append(sortableTable({ caption: "Failed, interrupted, running and missing runs, with the reason.", labels: 2, className: "table texts",
       head: [["State", "", ""], ["Prompt", "", ""], ["Method", "", ""], ["Representation", "", ""], ["Seed", "", ""], ["Reason", "", ""], ["Folder", "", ""]],
       body: data.unfinished.map((run) => [run.state, run.prompt ?? "", run.method ?? "", run.representation ?? "",
         run.seed ?? "", run.why, run.folder].map((text) => [String(text), 0, ""])) }));

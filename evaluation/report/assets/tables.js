@@ -15,7 +15,7 @@ function compareCells(a, b) {
 }
 
 // heads: [text, group, marks]; body: rows of [text, rank, marks].
-function sortableTable({ caption, head, body, labels }) {
+function sortableTable({ caption, head, body, labels, className = "table" }) {
   const table = element("table");
   if (caption) table.append(element("caption", { textContent: caption }));
   const headRow = element("tr");
@@ -58,7 +58,7 @@ function sortableTable({ caption, head, body, labels }) {
   });
   table.append(element("thead", {}, headRow), tbody);
   draw();
-  return element("div", { className: "table", tabIndex: 0, role: "region", ariaLabel: caption || "Table" }, table);
+  return element("div", { className, tabIndex: 0, role: "region", ariaLabel: caption || "Table" }, table);
 }
 
 function plainTable(head, body) {

@@ -109,7 +109,7 @@ def open_page(context, address, place=""):
     return page
 
 
-def wait_until(page, expression, seconds=30.0):
+def wait_until(page, expression, seconds=60.0):
     """Playwright's own wait evaluates strings in the page, which the page's policy forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression):
@@ -131,7 +131,7 @@ def is_drawn(page, selector):
     return (pixels(page, selector) < 200).any(axis=-1).mean() > 0.02
 
 
-def wait_drawn(page, selector=VIEW, seconds=30.0):
+def wait_drawn(page, selector=VIEW, seconds=60.0):
     end = time.monotonic() + seconds
     while not is_drawn(page, selector):
         assert time.monotonic() < end, "the 3D view stays empty"
