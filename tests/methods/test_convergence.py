@@ -189,8 +189,8 @@ def test_consistent3d_ends_at_the_sample_of_its_noise(seed: int) -> None:
 
 
 def test_bsd_ends_beyond_the_data_like_csd() -> None:
-    """Where the scores of the two texts are equal: for small t at 4/3 of the data's mean, for larger t farther
-    from the empty text's mean, which is 0."""
+    """Where the scores of the two texts are equal: for small t at 4/3 of the data's mean, for larger t
+    farther from the empty text's mean, which is 0."""
     prior = wide_empty_prior()
     mean = prior.gaussians[0].mean.numpy()
     end = end_of_run(BSD(prior), steps=800)
