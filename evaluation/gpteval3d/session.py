@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from evaluation.gpteval3d import report
-from evaluation.gpteval3d.client import Asker, Session
+from evaluation.gpteval3d.asking import Session
+from evaluation.gpteval3d.client import Asker
 from evaluation.gpteval3d.cost import ANSWER_TOKENS, Budget, Price, counted, input_tokens
 from evaluation.gpteval3d.keys import OPENAI, api_key, redactor
 from evaluation.gpteval3d.outcomes import Answered
