@@ -54,6 +54,7 @@ _LOOKS = 6  # for a batch whose creation was not confirmed
 _TRIES = 3  # of a question in one session
 _LONGEST_POLL_S = 300.0
 _UPLOAD_S = 900.0
+_NO_BATCHES = "the server does not speak the batch interface: check judge.base_url, or use judge.batch=false"
 _URL: Final = "/v1/chat/completions"
 
 
@@ -197,16 +198,17 @@ class BatchAsker:
         shard = self.ledger.shards[planned.name]
         upload = self._client.with_options(timeout=max(_UPLOAD_S, self.settings.timeout_s)).files
 
-        def send() -> Any:
+        def send() -> str:
             with self._file.open("rb") as file:
-                return upload.create(file=(f"{shard.name}.jsonl", file), purpose="batch")
+                made = upload.create(file=(f"{shard.name}.jsonl", file), purpose="batch")
+            return str(self.store.safe(made.id))
 
         try:
             found = self._asked(send, interface=True)
         except Stop:
             self._drop(shard, "not uploaded")
             raise
-        self.ledger.write({"event": "uploaded", "shard": shard.name, "file": str(found and found.id)})
+        self.ledger.write({"event": "uploaded", "shard": shard.name, "file": found})
         self._create(shard)
 
     def _create(self, shard: Shard) -> None:
@@ -238,8 +240,10 @@ class BatchAsker:
                     raise Stop(f"the server rejects the batch (HTTP {status}): {message}") from None
                 reason, wait = f"HTTP {status}", max(wait, retry_after(error.response.headers))
             else:
-                self._created(shard, str(made.id))
-                return
+                if isinstance(id_ := getattr(made, "id", None), str):
+                    self._created(shard, str(self.store.safe(id_)))
+                    return
+                raise Stop(_NO_BATCHES)
             self._session.failures[reason] += 1
             if wait > LONGEST_WAIT_S:
                 raise Stop(f"the server asks to wait {wait:.0f} s; run the command again after that")
@@ -335,7 +339,7 @@ class BatchAsker:
         for shard in self.ledger.open:
             if shard.batch is None or self._session.signal is not None:
                 continue
-            batch = self._asked(partial(self._client.batches.retrieve, shard.batch), missing_ok=True)
+            batch = self._asked(partial(self._state, shard.batch), missing_ok=True)
             if batch is None:
                 raise Stop(
                     f"the server does not know batch {shard.batch}: use the key and the server that it was "
@@ -350,6 +354,11 @@ class BatchAsker:
                 why = why or stop
         if why is not None:
             raise why
+
+    def _state(self, id_: str) -> Any:
+        """A batch as it is now; an AttributeError if the server sends something else."""
+        batch = self._client.batches.retrieve(id_)
+        return batch if isinstance(batch.status, str) else None
 
     def _on_failed(self, shard: Shard, batch: Any) -> None:
         """A batch that was not accepted after all; nothing is charged."""
@@ -393,9 +402,9 @@ class BatchAsker:
             if (request.key, request.attempt) not in self.store.closed:
                 reason = "the file of answers is gone" if gone else f"batch {batch.status} without an answer"
                 self._note(request, reason, perhaps_paid=ran)
-        self.ledger.write({"event": "collected", "shard": shard.name, "status": batch.status} | hashes)
         self._delete(shard)
-        odd = f"; {strange} lines are of no question of ours" if strange else ""
+        self.ledger.write({"event": "collected", "shard": shard.name, "status": batch.status} | hashes)
+        odd = f"; lines of no question of ours: {strange}" if strange else ""
         self._say(f"Batch {shard.batch}: {batch.status}, {answered} of {len(shard.requests)} answered{odd}.")
         for model in models:
             check_model(model, known or models[:1], self.settings)
@@ -438,6 +447,8 @@ class BatchAsker:
             wait = self._delay(tried)
             try:
                 return call()
+            except (AttributeError, TypeError, ValueError):  # a web page, or another kind of JSON
+                raise Stop(_NO_BATCHES) from None
             except openai.APITimeoutError:
                 reason = "time-out"
             except openai.APIConnectionError:

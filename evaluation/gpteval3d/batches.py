@@ -115,7 +115,8 @@ class Ledger:
         return (
             f"{questions} question{'s are' if questions != 1 else ' is'} in "
             f"{batches} open batch{'es' if batches != 1 else ''} at the server, which may take up to 24 "
-            "hours. The same command with judge.batch=true collects the answers; nothing is asked or paid twice"
+            "hours. The same command with judge.batch=true collects the answers; nothing is asked or paid "
+            "twice"
         )
 
 

@@ -175,10 +175,10 @@ def estimate(
     unknown = f"the price of {settings.model} is unknown; add it to judge.prices.models"
     done = len(questions) - len(missing)
     in_batches = f", {len(missing) - len(left)} in open batches" if len(missing) > len(left) else ""
+    answered = f"{done} already answered{in_batches}"
     how = ", in batches" if settings.batch else ""
     lines = [
-        f"Comparisons: {len(made.comparisons)}, in {len(questions)} questions, {done} already "
-        f"answered{in_batches}.",
+        f"Comparisons: {len(made.comparisons)}, in {len(questions)} questions, {answered}.",
         f"Requests: {len(left)} with {settings.choices} choices each, to {settings.model}{how}.",
         f"Server: {settings.base_url or OPENAI}.",
         f"Tokens: about {tokens_in:,} in and {tokens_out:,} out.",

@@ -32,6 +32,7 @@ class BatchServer:
         self.at_once: str | None = "completed"  # how a batch ends as soon as it is made
         self.queue: int | None = None  # most lines of a batch
         self.slow_creates = 0  # so many batches are made without an answer
+        self.failed_creates = 0  # so many batches are not made, with a 500
         self.unknown_files = 0  # so many times a file is unknown after its upload
         self.change = lambda lines: lines  # of an output file
         self.answer = answer_by_content
@@ -125,6 +126,9 @@ class BatchServer:
         if self.unknown_files:
             self.unknown_files -= 1
             return 400, error_body("Cannot find file", "invalid_request"), False
+        if self.failed_creates:
+            self.failed_creates -= 1
+            return 500, error_body("later", "later"), False
         id_ = f"batch-{len(self.batches)}"
         self.batches[id_] = {
             "id": id_, "object": "batch", "endpoint": body["endpoint"], "completion_window": "24h",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import threading
+import time
 
 import pytest
 from batch_server import BatchServer
 from gpteval3d_runs import KEY, arguments, events, make_runs, only, result
-from judge_server import JudgeServer
+from judge_server import JudgeServer, error_body
 
 from evaluation.gpteval3d import batch_client
 from evaluation.gpteval3d.batches import Ledger
@@ -110,9 +114,15 @@ def test_the_same_request_as_without_batches(ask, outputs, server, command, tmp_
         assert in_order(in_batch) == in_order(direct.requests)
 
 
-@pytest.mark.parametrize("step", ["planned", "uploaded", "created", "sent", "answer", "collected"])
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+STEPS = ("planned", "uploaded", "created", "sent", "answer", "collected")
+
+
+@pytest.mark.parametrize(
+    ("step", "before"),
+    [("uploaded", True), ("created", True), ("collected", True), *((step, False) for step in STEPS)],
+)
 def test_a_kill_at_any_step_loses_and_repeats_nothing(ask, server, monkeypatch, outputs, step, before):
+    """`before`: what the event tells has happened at the server, but the event is not written."""
     from evaluation.gpteval3d.store import AnswerStore
 
     with monkeypatch.context() as patch:
@@ -146,6 +156,48 @@ def test_created_but_never_heard_of(ask, server):
     assert is_paid_once(server)
 
 
+def test_not_created_after_all(ask, server):
+    """An error that may hide a batch: it is looked for, not found, and created."""
+    server.failed_creates = 1
+    assert ask("judge.batch_wait_s=60")[0] == 0
+    assert server.calls["GET /batches"] > 1
+    assert len(server.batches) == 1
+
+
+def test_ctrl_c_ends_the_waiting_and_the_batch_stays_open(ask, server):
+    server.at_once = None
+    timer = threading.Timer(0.1, lambda: None)
+
+    def interrupt():
+        while not server.batches:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer.function = interrupt
+    timer.start()
+    code, out, _ = ask("judge.batch_wait_s=300")
+    timer.join()
+    assert code == 128 + signal.SIGINT
+    assert "questions are in 1 open batch" in out
+    server.finish_all()
+    assert ask()[0] == 0
+    assert is_paid_once(server)
+
+
+def test_answers_that_the_server_has_deleted(ask, outputs, server):
+    """They were paid, so their highest price counts, and they are asked again."""
+    server.at_once = None
+    ask("judge.max_output_tokens=100")
+    server.finish_all()
+    server.files.clear()
+    server.at_once = "completed"
+    assert ask("judge.max_output_tokens=100", "judge.batch_wait_s=60")[0] == 0
+    lost = events(outputs, "failed")
+    assert {(e["reason"], e["perhaps_paid"]) for e in lost} == {("the file of answers is gone", True)}
+    assert result(outputs)["judge"]["spent"]["usd"] > 1.5 * QUESTIONS * 0.00175
+
+
 def test_a_file_unknown_for_a_moment(ask, server):
     server.unknown_files = 1
     assert ask("judge.batch_wait_s=60")[0] == 0
@@ -168,8 +220,7 @@ def test_an_expired_batch_keeps_what_is_answered(ask, outputs, server):
 
 def test_completed_without_an_output_file(ask, outputs, server):
     server.at_once = "failing"
-    code, out, _ = ask("judge.batch_wait_s=60")
-    assert code == 1
+    assert ask("judge.batch_wait_s=60")[0] == 1
     assert len(server.batches) == 3  # not for ever
     assert {event["perhaps_paid"] for event in events(outputs, "failed")} == {True}
     assert result(outputs)["judge"]["spent"]["usd"] > 0  # reserved, in case it was billed
@@ -187,7 +238,7 @@ def test_shuffled_repeated_and_strange_lines(ask, outputs, server):
     server.change = change
     code, _, err = ask("judge.batch_wait_s=60")
     assert code == 0
-    assert "1 lines are of no question of ours" in err
+    assert "lines of no question of ours: 1" in err
     answers = events(outputs, "answer")
     assert len(answers) == QUESTIONS
     bodies = {line["custom_id"]: line["body"] for line in server.all_lines}
@@ -284,12 +335,20 @@ def test_another_model_stops_the_run_and_its_answers_are_kept(ask, outputs, serv
     assert len(batch_events(outputs, "collected")) == 2
 
 
-def test_a_server_without_batches(command, outputs):
-    with JudgeServer(lambda question, times: "404") as server:
-        server._serve = lambda handler, body: server._reply(handler, body, "404")
-        code, out, _ = command(COMMAND, *arguments(server.url, "judge.batch=true", ONE_KIND))
+def test_a_server_without_batches(ask, server):
+    server._serve = lambda *_: (404, error_body("Not Found", "not_found"), False)
+    code, out, _ = ask("judge.batch_wait_s=60")
     assert code == 1
-    assert out
+    assert "a server without a batch interface needs judge.batch=false" in out
+    assert "Open:" not in out  # nothing was uploaded
+
+
+def test_a_server_that_sends_web_pages(ask, server):
+    server._serve = lambda *_: (200, b"<html>hello</html>", False)
+    code, out, err = ask("judge.batch_wait_s=60")
+    assert code == 1
+    assert "the server does not speak the batch interface" in out
+    assert "Traceback" not in err
 
 
 def test_the_key_is_in_no_file(ask, server, tmp_path):
