@@ -57,6 +57,7 @@ class Observation:
     render: Render
     latents: Tensor  # [B, C, h, w], with the graph back to the render
     distilled: Distilled
+    background: Tensor  # [B, 3], behind the asset
 
 
 class FiniteMonitor:
@@ -163,7 +164,8 @@ def _step(
     The first step compares the declared with the counted cost of the method.
     """
     n = len(view)
-    render = representation.render(view, background_colour(background, n, rng, prior.device))
+    colour = background_colour(background, n, rng, prior.device)
+    render = representation.render(view, colour)
     representation.pre_backward(render)
     habits = (method.encode_depth_probability, method.flip_probability, method.pixel_gradient_limit)
     latents = encode(prior, render, rng, *habits)
@@ -172,7 +174,7 @@ def _step(
     distilled = method.take_step(latents.detach(), text, view, progress, rng, geometry)
     if is_first:
         check_cost(method, prior.counter - counted, n, progress, rng)
-    observe(Observation(progress, view, rng, render, latents, distilled))
+    observe(Observation(progress, view, rng, render, latents, distilled, colour))
     grad_rms = distilled.grad.square().mean().sqrt() / n
     regularisation = representation.regularisation(render, progress, grad_rms)
     loss = (latents * distilled.grad).sum() / n + regularisation

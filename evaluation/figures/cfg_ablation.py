@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from evaluation.figures.base import Data, Drawing, NothingToDraw
+from evaluation.figures.base import Data, Drawing, NothingToDraw, said_of
 from evaluation.figures.style import COLOURS, GREY, SHADE, label_lines, new_figure
 from evaluation.metrics.base import Metric, Quantity
 from evaluation.results.aggregate import SETTINGS
@@ -39,7 +39,7 @@ def draw(
     axes.set_title(f"{shown.label} over guidance, {data.method(method)}", fontweight="bold")
     figure.draw_without_rendering()
     label_lines(axes, ends, [prompt for prompt, _ in lines], colours)
-    return Drawing(figure, _caption(data, runs, lines, shown), runs[[*_COLUMNS, quantity]])
+    return Drawing(figure, _caption(data, runs, lines, shown, shade), runs[[*_COLUMNS, quantity]])
 
 
 _COLUMNS = ["method", "prompt", "guidance_scale", "seed", "representation", "prior", "folder"]
@@ -118,18 +118,20 @@ def _quantity(data: Data, name: str) -> Quantity:
     return found[0] if found else Quantity(name, name, "")
 
 
-def _caption(data: Data, runs: pd.DataFrame, lines: list[tuple[str, pd.DataFrame]], shown: Quantity) -> str:
+def _caption(
+    data: Data, runs: pd.DataFrame, lines: list[tuple[str, pd.DataFrame]], shown: Quantity,
+    shade: Sequence[float] | None,
+) -> str:  # fmt: skip
     first, seeds = runs.iloc[0], int(max(line["count"].max() for _, line in lines))
     band = (
         f"lines are means over {seeds} seeds, bands ± their standard deviation" if seeds > 1 else "one seed"
     )
-    judges = [
-        data.results.judges[judge]
-        for metric in _owners(data, shown.name)
-        for judge in sorted(runs[f"{metric.name}_judge"].dropna().unique())
-    ]
+    shaded = ""
+    if shade is not None:
+        shaded = f" Shade: guidance {shade[0]:g} to {shade[1]:g}, which the paper finds near-optimal."
     return (
         f"{shown.label} ({shown.note}) against the guidance scale: {data.method(first['method'])}, "
-        f"{data.representation(first['representation'])}, prior {first['prior']}, {first['steps']} steps; "
-        f"{band}; an open circle marks the best value of each line. Judge: {'; '.join(judges)}."
+        f"{data.representation(first['representation'])}; "
+        f"{band}; an open circle marks the best value of each line.{shaded} "
+        f"{said_of(data, runs, [shown.name])}"
     )

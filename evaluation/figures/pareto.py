@@ -7,7 +7,7 @@ import math
 import pandas as pd
 from matplotlib.axes import Axes
 
-from evaluation.figures.base import Data, Drawing, NothingToDraw
+from evaluation.figures.base import Data, Drawing, NothingToDraw, said_of
 from evaluation.figures.style import COLOURS, GREY, HAIR, INK, new_figure
 from evaluation.metrics.base import Quantity
 from evaluation.results.aggregate import COST, MORE_COST, Row, Table, method_table, one_judge
@@ -42,7 +42,8 @@ def draw(data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: 
         _panel(axes, table, quality, prices[cost])
     caption = (
         f"Quality against {prices[cost].label} per run ({prices[cost].note}): prompt set {panel.title} "
-        f"({panel.prompts} prompts), prior {panel.prior}, means over prompts; the line is the Pareto front."
+        f"({panel.prompts} prompts), prior {panel.prior}, means over prompts of means over seeds; the line is the Pareto "
+        f"front, filled points are on it. {said_of(data, panel.frame, [q.name for q in qualities])}"
     )
     numbers = [_record(table, q, prices[cost]) for q in qualities]
     return Drawing(figure, caption, pd.concat(numbers, ignore_index=True))

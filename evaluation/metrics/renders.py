@@ -74,6 +74,11 @@ def reduced(views: Views, resolution: int) -> Views:
     return Views(rgb, alpha, depth, normal)
 
 
+def open_alpha(run: Run) -> NDArray[np.uint8]:
+    """The opacity of all views, 255 is opaque: [V, H, W]."""
+    return np.round(_load_geometry(run)[0] * 255.0).astype(np.uint8)
+
+
 def _load_geometry(run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     try:
         with np.load(run.geometry, allow_pickle=False) as arrays:

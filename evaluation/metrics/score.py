@@ -38,10 +38,12 @@ class ScoringOutcome:
     problems: list[str] = field(default_factory=list)
 
 
-def score_all(runs: list[Run], metrics: dict[str, Metric], force: bool = False) -> ScoringOutcome:
-    """Score runs with every metric that applies to them."""
+def score_all(
+    runs: list[Run], metrics: dict[str, Metric], force: bool = False, what: str = "runs"
+) -> ScoringOutcome:
+    """Score runs, or the renders of their single steps, with every metric that applies to them."""
     outcome = ScoringOutcome()
-    for run in tracked(runs, "scoring"):
+    for run in tracked(runs, f"scoring {what}"):
         for name, metric in metrics.items():
             try:
                 if metric.applies(run):
@@ -93,6 +95,15 @@ def report(
         print(f"Problem: {printable(problem)}", file=sys.stderr)
 
 
+def report_steps(outcome: ScoringOutcome, steps: int) -> None:
+    """Print what was scored of the renders of single steps; nothing if there are none."""
+    if steps:
+        new, old = outcome.computed.total(), outcome.cached.total()
+        print(f"Renders of {steps} single steps: {new} scores computed, {old} up to date.")
+    for problem in dict.fromkeys(outcome.problems):
+        print(f"Problem: {printable(problem)}", file=sys.stderr)
+
+
 @command("evaluation")
 def main(config: DictConfig) -> int:
     root: Path = output_root(config)
@@ -104,7 +115,10 @@ def main(config: DictConfig) -> int:
     outcome = score_all(done, metrics, bool(config.force))
     outcome.problems[:0] = index.problems
     report(outcome, metrics, done, len(runs) - len(done), config.shard)
-    return 1 if outcome.problems else 0
+    steps = [step for run in done for step in run.steps_rendered.values()]
+    of_steps = score_all(steps, metrics, bool(config.force), "steps")
+    report_steps(of_steps, len(steps))
+    return 1 if outcome.problems or of_steps.problems else 0
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def test_every_setting_of_a_run_was_thought_of():
     """A new run-level key must be assigned to one of the two sides."""
     in_fingerprint = {
         "method", "representation", "prior", "init", "prompt", "guidance_scale", "seed", "steps",
-        "views_per_step", "resolution", "background", "cameras", "snapshots", "view_phrases",
+        "views_per_step", "resolution", "background", "cameras", "snapshots", "view_phrases", "renders_at",
     }  # fmt: skip
     left_out = {
         "choices", "prompt_set", "rig", "output_root", "device", "force", "on_error", "prompts_per_job",

@@ -68,14 +68,7 @@ def write_views(
 ) -> tuple[list[str], int]:
     """Like `write_renders` for existing views, one per camera; without geometry.npz if they have none."""
     partial = folder / _PARTIAL
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    _write_pictures(views, partial)
-    _write_cameras(cameras, partial / "cameras.json")
-    files = [f"{RENDERS}/cameras.json"]
-    if views.alpha is not None and views.depth is not None:
-        np.savez_compressed(partial / "geometry.npz", alpha=views.alpha, depth=views.depth)
-        files.append(f"{RENDERS}/geometry.npz")
+    files = _write_all(views, cameras, partial)
     _preview(views).save(partial / PREVIEW)
     if turns:
         write_film(views.rgb, partial / TURNTABLE)
@@ -87,6 +80,34 @@ def write_views(
     shutil.rmtree(folder / RENDERS, ignore_errors=True)
     partial.replace(folder / RENDERS)
     return [*files, *beside], len(views.rgb)
+
+
+def write_bare_renders(
+    representation: Renderable, rig: EvaluationRig, decode: Decode, device: torch.device, folder: Path
+) -> list[str]:
+    """Render the rig into `folder`/renders, without preview and video; returns the names of all files."""
+    cameras = rig.cameras()
+    cameras = cameras if representation.views_matter else cameras[0:1]
+    views = render_views(representation, cameras, decode, device)
+    partial = folder / _PARTIAL
+    files = _write_all(views, cameras, partial)
+    shutil.rmtree(folder / RENDERS, ignore_errors=True)
+    partial.replace(folder / RENDERS)
+    pictures = (f"{RENDERS}/{kind}_{i}.png" for kind in ("rgb", "normal") for i in range(len(views.rgb)))
+    return [*files, *pictures]
+
+
+def _write_all(views: RigRenders, cameras: Cameras, partial: Path) -> list[str]:
+    """Fill the empty folder `partial`; returns the names in renders/ of all files but the pictures."""
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    _write_pictures(views, partial)
+    _write_cameras(cameras, partial / "cameras.json")
+    files = [f"{RENDERS}/cameras.json"]
+    if views.alpha is not None and views.depth is not None:
+        np.savez_compressed(partial / "geometry.npz", alpha=views.alpha, depth=views.depth)
+        files.append(f"{RENDERS}/geometry.npz")
+    return files
 
 
 @torch.no_grad()

@@ -64,16 +64,23 @@ class RunSpec:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of the asset and its snapshots, if there are any: a run without them cannot replace one with
-        them."""
+        """sha256 of the asset, its snapshots and its renders of single steps, if there are any: a run without
+        them cannot replace one with them."""
+        more: dict[str, Any] = {}
+        if self.job.distils and self.job.renders_at:
+            more["renders_at"] = sorted(set(self.job.renders_at))
         snapshots = self.job.snapshots
-        if not snapshots["steps"]:
-            return self.asset
-        against = {
+        if snapshots["steps"]:
+            more["snapshots"] = {"steps": snapshots["steps"], "against": self._against}
+        return _sha256({**self._content, **more}) if more else self.asset
+
+    @property
+    def _against(self) -> dict[str, Any]:
+        """The methods of the snapshots."""
+        return {
             name: {**_essence("method", spec), "guidance_scale": spec.get("guidance_scale")}
-            for name, spec in snapshots["against"].items()
+            for name, spec in self.job.snapshots["against"].items()
         }
-        return _sha256({**self._content, "snapshots": {"steps": snapshots["steps"], "against": against}})
 
     @cached_property
     def _content(self) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -64,6 +66,15 @@ class Reporter:
     def seconds(self) -> float:
         """Time spent in steps, including the steps kept from earlier attempts."""
         return self._before + time.monotonic() - self._began
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Leave the block's time out of the time spent in steps."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began += time.monotonic() - began
 
     def step(self, k: int, values: dict[str, float]) -> None:
         """Report that step k (0-based) is done; `values` is empty except at logging intervals."""

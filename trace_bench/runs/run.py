@@ -53,6 +53,7 @@ from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
 from trace_bench.runs.reporter import METRICS, Reporter
 from trace_bench.runs.snapshots import Snapshots, in_bytes, make_snapshots
+from trace_bench.runs.step_renders import StepRenders
 from trace_bench.runs.warm_up import warm_up
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import build
@@ -133,6 +134,7 @@ class Attempt:
         self.step = 0  # steps done
         self.cost = Work()  # of the steps done
         self.snapshots: Snapshots
+        self.step_renders = StepRenders(self.folder, self.job)
 
     def make(self) -> bool:
         """Build, distil, render; False if asked to stop before the last step."""
@@ -181,7 +183,7 @@ class Attempt:
         with self.watch.phase("load"):  # both are computed once per process
             self.open_run.manifest.prior = describe_prior(prior, adapters_made(prior) > adapters)
             self.open_run.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
-        files = [METRICS, *self.snapshots.files(), *exported, *rendered]
+        files = [METRICS, *self.snapshots.files(), *self.step_renders.files(), *exported, *rendered]
         self._sum_up(representation.n_primitives, files, views, device)
         return True
 
@@ -263,6 +265,11 @@ class Attempt:
         with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"], live) as reporter:
             kept_step, kept_time = self.step, time.monotonic()
 
+            def render_step() -> None:
+                with reporter.pause(), self.watch.phase("render"):
+                    work = done_before + (prior.counter - counted)
+                    self.step_renders(self.step, representation, prior, work)
+
             def keep() -> None:
                 nonlocal kept_step, kept_time
                 self.cost = done_before + (prior.counter - counted)
@@ -274,11 +281,13 @@ class Attempt:
                 self.step = k + 1
                 reporter.step(k, values)
                 self.tracker.follow()
+                render_step()
                 # On a GPU, steps are only checked for NaN up to the last one with a log.
                 is_checked = bool(values) or prior.device.type == "cpu"
                 if is_checked and self._is_due(self.step - kept_step, time.monotonic() - kept_time):
                     keep()
 
+            render_step()
             result = distill(
                 prior,
                 method,

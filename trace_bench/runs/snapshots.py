@@ -31,7 +31,7 @@ Asked = tuple[Method, PromptText]
 class Snapshots:
     """Writes snapshots/<step>.npz for the requested steps; ignores steps after the end of the run.
 
-    Arrays: rgb uint8 [B, H, W, 3]; target uint8 [B, H, W, 3], the image that the gradient pulls towards, if
+    Arrays: rgb uint8 [B, H, W, 3]; plain, the same over white, if the render is over one colour; target uint8 [B, H, W, 3], the image that the gradient pulls towards, if
     the method has one; gradient float32 [B, H, W, 3], d(distillation loss) / d(rgb), if it has pixels;
     latent_gradient float32 [B, C, h, w]; azimuth_deg and elevation_deg [B]. For each method in `against` also
     target_<name>, gradient_<name> and latent_gradient_<name>.
@@ -63,6 +63,8 @@ class Snapshots:
             "elevation_deg": seen.view.elevation_deg.cpu().numpy(),
             **self._gradients(seen, seen.distilled, ""),
         }
+        if rgb is not None and (plain := _on_white(rgb, seen.render.alpha, seen.background)) is not None:
+            arrays["plain"] = in_bytes(plain)
         for name, (method, text) in self.against.items():
             geometry = Geometry(seen.render.depth.detach(), seen.render.alpha.detach())
             other = method.take_step(
@@ -127,6 +129,16 @@ def uncounted(counter: Work) -> Iterator[None]:
     finally:
         for name, count in before.items():
             setattr(counter, name, count)
+
+
+def _on_white(rgb: Tensor, alpha: Tensor, background: Tensor) -> Tensor | None:
+    """A render [B, H, W, 3] over its background [B, 3], over white instead; None if it is over something
+    else (a learned background)."""
+    colour = background[:, None, None, :]
+    empty = (alpha < 1.0 / 255.0).expand_as(rgb)
+    if alpha.shape[1:3] != rgb.shape[1:3] or ((rgb - colour).abs() > 2.0 / 255.0)[empty].any():
+        return None
+    return rgb + (1.0 - alpha) * (1.0 - colour)
 
 
 def in_bytes(value: Tensor) -> np.ndarray:

@@ -94,6 +94,10 @@ RULES: dict[str, Rule] = {
         "a list of steps, 0 being the first",
         lambda v: isinstance(v, list) and all(_integer(0).holds(item) for item in v),
     ),
+    "renders_at": Rule(
+        "a list of numbers of steps, 0 being before the first",
+        lambda v: isinstance(v, list) and all(_integer(0).holds(item) for item in v),
+    ),
     "checkpoint.every_steps": Rule(
         "null or an integer of at least 1", lambda v: v is None or _integer(1).holds(v)
     ),
@@ -137,6 +141,7 @@ class Job:
     rig: dict[str, Any]  # EvaluationRig
     budget: dict[str, Any]  # source of steps and views_per_step
     snapshots: dict[str, Any]  # steps to take snapshots of, and methods to compare on them
+    renders_at: list[int]  # numbers of steps after which the evaluation rig renders too
     output_root: str
     device: str
     force: bool
