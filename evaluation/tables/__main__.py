@@ -26,6 +26,7 @@ from evaluation.results.markdown import sentence
 from evaluation.results.names import display_names
 from evaluation.tables import formats
 from evaluation.tables.formats import Grid
+from evaluation.tables.latex import latex
 from evaluation.tables.method_tables import make_tables
 from evaluation.tables.pairs_table import pairs_grids
 from evaluation.tables.paper import paper_tables
@@ -98,7 +99,7 @@ def write_grids(grids: Sequence[Grid], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for grid in grids:
-        for suffix, write in (("md", formats.markdown), ("csv", formats.csv), ("tex", formats.latex)):
+        for suffix, write in (("md", formats.markdown), ("csv", formats.csv), ("tex", latex)):
             path = folder / f"{grid.name}.{suffix}"
             write_atomic(path, write(grid))
             paths.append(path)

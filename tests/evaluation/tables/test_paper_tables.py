@@ -16,6 +16,7 @@ from evaluation.results.collect import collect
 from evaluation.results.names import display_names
 from evaluation.statistics.paired import paired_difference
 from evaluation.tables import formats
+from evaluation.tables.latex import latex
 from evaluation.tables.paper import paper_tables
 from evaluation.tables.paper_tables import Source, paper_grid
 
@@ -253,14 +254,15 @@ def test_the_setting_with_the_most_prompts_stands_for_a_method(tmp_path, reward)
 
 
 def test_latex_has_groups_marks_and_ranks(tmp_path):
-    written = formats.latex(grid(tmp_path, 7))
+    written = latex(grid(tmp_path, 7))
     assert r"\multicolumn{2}{c}{Text–asset $\uparrow$}" in written
     assert r"\cmidrule(lr){2-3}" in written
-    assert r"\underline{1289.89}" in written
+    assert r"\textit{1289.89}" in written
     assert r"1152.00\textsuperscript{c}" in written
     assert r"SDS\textsuperscript{b}" in written
-    lines = [line for line in written.splitlines() if line.endswith(r"\\")]
-    assert {line.count(" & ") for line in lines[1:]} == {14}
+    for piece in written.split(r"\toprule")[1:]:
+        lines = [line for line in piece.splitlines() if line.endswith(r"\\")]
+        assert len({line.count(" & ") for line in lines[1:]}) == 1
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])

@@ -16,6 +16,7 @@ from evaluation.metrics.ground_truth import GroundTruth
 from evaluation.metrics.score_file import write_score_file
 from evaluation.results.collect import collect
 from evaluation.tables import formats
+from evaluation.tables.latex import latex
 from evaluation.tables.method_tables import make_tables
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -93,7 +94,7 @@ def test_golden_tables(tmp_path, clip, kind, monkeypatch):
         "evaluation.results.collect._words", lambda metric, content: [metric.name, "judged by hand"]
     )
     three_methods(tmp_path, clip)
-    write = {"md": formats.markdown, "tex": formats.latex, "csv": formats.csv}[kind]
+    write = {"md": formats.markdown, "tex": latex, "csv": formats.csv}[kind]
     made = "\n".join(write(formats.grid(table)) for table in all_tables(tmp_path, TRUTH, clip))
     assert made == (GOLDEN / f"tables.{kind}").read_text()
 
