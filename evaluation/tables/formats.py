@@ -48,6 +48,18 @@ class Grid:
     records: list[dict[str, object]]  # the rows at full precision, for CSV
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def share_filled(self) -> float:
+        """The share of our own results in the body that are no dash; 0 of a table without any."""
+        ours = [
+            i
+            for i, h in enumerate(self.head)
+            if i >= self.labels and (h.text, h.group) != ("Runs", "") and h.group != "Minutes"
+            and not (h.group and h.text == "paper")
+        ]  # fmt: skip
+        cells = [row[i].text for row in self.body for i in ours]
+        return sum(bool(text) and not text.startswith("—") for text in cells) / max(len(cells), 1)
+
 
 def heading(quantity: Quantity) -> str:
     return quantity.label + ARROWS[quantity.higher_is_better]
