@@ -256,7 +256,9 @@ def test_scores_that_do_not_belong_to_the_run_are_not_shown(tmp_path, how, monke
         (folder / "scores" / "ground_truth.json").write_text("[1, 2")
     else:
         path = folder / "scores" / "ground_truth.json"
-        path.write_text(path.read_text().replace('"version": "3"', '"version": "0"'))
+        content = json.loads(path.read_text())
+        content["inputs"]["version"] = "0"
+        write_score_file(path, {key: value for key, value in content.items() if key != "checksum"})
     methods, _ = tables(tmp_path)
     assert column(methods, "soft_iou") == ["— (0/1)", "0.600"]
     (note,) = [note for note in methods.notes if note.startswith("ground_truth: 1 of 2 run has no score")]
