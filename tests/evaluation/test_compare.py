@@ -113,7 +113,9 @@ def test_scores_that_are_missing(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "sds: ground_truth: 1 of 1 run has no score; " in err
     assert "cameras.json" in err
-    assert f"trace: clip_score: 1 of 1 run has no score; not scored yet: `{SCORE} output_root={tmp_path}`" in err
+    assert (
+        f"trace: clip_score: 1 of 1 run has no score; not scored yet: `{SCORE} output_root={tmp_path}`" in err
+    )
 
 
 def test_prompts_needed(root, capsys):
