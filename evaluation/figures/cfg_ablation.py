@@ -13,6 +13,7 @@ from evaluation.figures.base import Data, Drawing, NothingToDraw, said_of
 from evaluation.figures.style import COLOURS, GREY, SHADE, label_lines, new_figure
 from evaluation.metrics.base import Metric, Quantity
 from evaluation.results.aggregate import SETTINGS
+from evaluation.results.missing import notes_on_scores
 from trace_bench.run_folder.reading import natural
 
 FEWEST = 3  # guidance scales per line
@@ -47,22 +48,26 @@ _COLUMNS = ["method", "prompt", "guidance_scale", "seed", "representation", "pri
 
 def sweep(data: Data, method: str, quantity: str) -> pd.DataFrame:
     """The runs of the sweep; raises NothingToDraw if there are none."""
-    how = (
-        f"`python -m trace_bench -m experiment=cfg_ablation method={method}` and `python -m evaluation.score`"
-    )
     runs = data.runs
     if not runs.empty and quantity not in runs:
         raise NothingToDraw(
             f"figures.cfg_ablation.quantity={quantity} is not a quantity of the configured metrics."
         )
+    mine = runs if runs.empty else runs[(runs["method"] == method) & runs["guidance_scale"].notna()]
     if not runs.empty:
         runs = runs[(runs["method"] == method) & runs[quantity].notna() & runs["guidance_scale"].notna()]
     judges = [f"{metric.name}_judge" for metric in _owners(data, quantity)]  # never mix two judges
     groups = [] if runs.empty else [part for _, part in runs.groupby([*FIXED, *judges], dropna=False)]
     best = max(groups, key=lambda part: (part["guidance_scale"].nunique(), len(part)), default=None)
     if best is None or best["guidance_scale"].nunique() < FEWEST:
+        said = f"No {data.method(method)} runs with {FEWEST} or more guidance scales have a {quantity}"
+        if len(mine) and mine["guidance_scale"].nunique() >= FEWEST:
+            owners = {metric.name: metric for metric in _owners(data, quantity)}
+            raise NothingToDraw(f"{said}. {' '.join(notes_on_scores(mine, owners, data.results))}")
+        small = " prior=tiny" if len(mine) and set(mine["prior"]) == {"tiny"} else ""
         raise NothingToDraw(
-            f"No {data.method(method)} runs with {FEWEST} or more scales have a {quantity}: {how}."
+            f"{said}: `python -m trace_bench -m experiment=cfg_ablation method={method}{small}` makes the "
+            f"runs, {data.results.command('evaluation.score')} then scores them."
         )
     return best
 

@@ -87,7 +87,7 @@ def open_run(data: Data, row: pd.Series) -> Run:
     folder = data.root / str(row["folder"])
     manifest = read_manifest(folder)
     if manifest is None:
-        raise TraceBenchError(f"{folder} no longer exists: run `python -m evaluation.collect` again.")
+        raise TraceBenchError(f"{folder} was removed while the figures were drawn: draw them again.")
     return Run(folder, manifest)
 
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from evaluation.command import command, output_root
 from evaluation.metrics.base import Metric, MetricUnavailable, score_run
+from evaluation.metrics.failures import forget_failure, note_failure
 from evaluation.metrics.load import load_metrics
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.reading import Run
@@ -49,14 +50,19 @@ def score_all(
                 if metric.applies(run):
                     done = outcome.computed if score_run(metric, run, force) else outcome.cached
                     done[name] += 1
+                    forget_failure(run, name)
                 else:
                     outcome.left_out[name] += 1
             except MetricUnavailable as error:
                 outcome.unavailable[str(error)] += 1
+                note_failure(run, name, str(error))
             except TraceBenchError as error:
                 outcome.problems.append(str(error))
+                note_failure(run, name, str(error))
             except Exception as error:  # noqa: BLE001 - one folder must not stop the others
-                outcome.problems.append(f"{run.folder}: {name} failed ({type(error).__name__}: {error}).")
+                reason = f"{run.folder}: {name} failed ({type(error).__name__}: {error})."
+                outcome.problems.append(reason)
+                note_failure(run, name, reason)
     return outcome
 
 
@@ -88,7 +94,7 @@ def report(
         why = f"; {none} left out, because {metric.left_out}" if none else ""
         print(f"{name}: {new} scored, {old} up to date, of {len(runs)} finished runs{why}")
     if not_done:
-        print(f"{not_done} unfinished runs were skipped.")
+        print(f"{not_done} unfinished runs were skipped; `python -m trace_bench.status` says why.")
     for reason, count in outcome.unavailable.items():
         print(f"{count} runs without a score: {reason}")
     for problem in dict.fromkeys(outcome.problems):

@@ -9,6 +9,7 @@ other kinds are empty.
 from __future__ import annotations
 
 import io
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -59,9 +60,16 @@ class Results:
     controls: pd.DataFrame = field(default_factory=pd.DataFrame)  # runs of controls, never in the frame
     steps: pd.DataFrame = field(default_factory=pd.DataFrame)  # renders after single steps of the runs
     judgements: pd.DataFrame = field(default_factory=pd.DataFrame)  # Elo and preferences
+    runs: dict[str, Run] = field(default_factory=dict)  # folder in the frames -> run
+    root: Path = Path("outputs")
     unfinished: Counter[str] = field(default_factory=Counter)  # state -> runs
     problems: list[str] = field(default_factory=list)
     judges: dict[str, str] = field(default_factory=dict)  # judge id in the frame -> description
+
+    def command(self, words: str) -> str:
+        """A command to advise, about this output root."""
+        where = "" if self.root == Path("outputs") else f" output_root={shlex.quote(str(self.root))}"
+        return f"`python -m {words}{where}`"
 
     def of_kind(self, kind: str) -> pd.DataFrame:
         """The judgements of one kind."""
@@ -76,7 +84,7 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
     The column `snapshots` is the folder of the run with the asset's snapshots, if there is one.
     """
     index = read_index(root)
-    results = Results(pd.DataFrame(), problems=index.problems)
+    results = Results(pd.DataFrame(), problems=index.problems, root=root)
     results.unfinished = Counter(
         state_of(run.folder, run.manifest) for run in index.runs.values() if run.manifest.status != "done"
     )
@@ -87,6 +95,7 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
         for run in sorted(done, key=_number_of_snapshots)
         if _number_of_snapshots(run)
     }
+    results.runs = kept
     rendered = {
         of_asset(run): run
         for run in sorted(done, key=lambda run: len(run.steps_rendered))

@@ -85,7 +85,7 @@ def test_any_method_and_number(root, clip, command):
     ask = ("figures.__main__", "figure=cfg_ablation", CLIP)
     code, out, _ = command(*ask)
     assert code == 1
-    assert "No TraCe runs with 3 or more scales" in out
+    assert "No TraCe runs with 3 or more guidance scales" in out
     assert "experiment=cfg_ablation" in out
     assert command(*ask, "figures.cfg_ablation.method=vsd")[0] == 0
     assert command(*ask, "figures.cfg_ablation.method=vsd", "figures.cfg_ablation.scale=linear")[0] == 0
