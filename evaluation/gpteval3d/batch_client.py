@@ -55,6 +55,7 @@ _TRIES = 3  # of a question in one session
 _LONGEST_POLL_S = 300.0
 _UPLOAD_S = 900.0
 _NO_BATCHES = "the server does not speak the batch interface: check judge.base_url, or use judge.batch=false"
+_ODD = (AttributeError, TypeError, ValueError)  # from a web page, or another kind of JSON, with status 200
 _URL: Final = "/v1/chat/completions"
 
 
@@ -224,6 +225,8 @@ class BatchAsker:
                     completion_window="24h",
                     metadata={"trace_bench_shard": shard.name},
                 )
+            except _ODD:
+                raise Stop(_NO_BATCHES) from None
             except openai.APIConnectionError:  # also a time-out: it may have been created
                 if self._adopt(shard):
                     return
@@ -328,7 +331,7 @@ class BatchAsker:
             for file in self._client.files.list(purpose="batch", limit=100):
                 if file.filename == f"{shard.name}.jsonl":
                     self._client.files.delete(file.id)
-        except openai.OpenAIError:
+        except (openai.OpenAIError, *_ODD):
             pass
 
     # --- collecting ---------------------------------------------------------------------------------------
@@ -447,7 +450,7 @@ class BatchAsker:
             wait = self._delay(tried)
             try:
                 return call()
-            except (AttributeError, TypeError, ValueError):  # a web page, or another kind of JSON
+            except _ODD:
                 raise Stop(_NO_BATCHES) from None
             except openai.APITimeoutError:
                 reason = "time-out"

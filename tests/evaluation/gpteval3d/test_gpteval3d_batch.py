@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from batch_server import BatchServer
 from gpteval3d_runs import KEY, arguments, events, make_runs, only, result
 from judge_server import JudgeServer, error_body
+from omegaconf import OmegaConf
 
+from evaluation.command import exit_code
 from evaluation.gpteval3d import batch_client
+from evaluation.gpteval3d.__main__ import play
 from evaluation.gpteval3d.batches import Ledger
+from trace_bench.settings.composing import compose_config, parse_overrides
 
-COMMAND = "gpteval3d.__main__"
 # one kind of question: 3 pairs on one prompt, in both orders
 ONE_KIND = "ensembles=[{instruction:null,views:1,rgb:true,normal:false,criteria:[0],comparisons:3}]"
 QUESTIONS = 6
@@ -39,13 +44,24 @@ def server():
         yield running
 
 
+@pytest.fixture(scope="module")
+def composed():
+    """The command's config, composed once: that takes longer than all the rest."""
+    return compose_config([], root="gpteval3d")
+
+
 @pytest.fixture
-def ask(command, outputs, server):
+def ask(composed, outputs, server, capsys):
     """`ask("judge.batch=false")` -> (exit code, stdout, stderr)"""
 
-    def call(*overrides: str) -> tuple[int, str, str]:
-        more = ["judge.batch=true", "judge.batch_wait_s=0", ONE_KIND, *overrides]
-        return command(COMMAND, *arguments(server.url, *more))
+    def call(*overrides: str, url: str = server.url, root: Path = outputs) -> tuple[int, str, str]:
+        more = ["judge.batch=true", "judge.batch_wait_s=0", ONE_KIND, f"output_root={root}", *overrides]
+        config = copy.deepcopy(composed)
+        OmegaConf.set_struct(config, False)
+        for override in parse_overrides(arguments(url, *more)):
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
+        code = exit_code(lambda it: play(it, OmegaConf.to_container(it, resolve=True)), config)
+        return code, *capsys.readouterr()
 
     return call
 
@@ -104,14 +120,13 @@ def test_batch_and_synchronous_answers_are_of_one_judge(ask, outputs, server):
     assert server.calls == asked
 
 
-def test_the_same_request_as_without_batches(ask, outputs, server, command, tmp_path):
-    ask("judge.seed=5", "judge.extra_body={top_k:1}")
-    in_batch = [line["body"] for line in server.all_lines]
-    make_runs(tmp_path / "other", prompts=["a red cube"])
+def test_the_same_request_as_without_batches(ask, server, tmp_path):
+    more = ["judge.seed=5", "judge.extra_body={top_k:1}"]
+    ask(*more)
+    other = make_runs(tmp_path / "other", prompts=["a red cube"])
     with JudgeServer() as direct:
-        more = [ONE_KIND, "judge.seed=5", "judge.extra_body={top_k:1}", f"output_root={tmp_path / 'other'}"]
-        command(COMMAND, *arguments(direct.url, *more))
-        assert in_order(in_batch) == in_order(direct.requests)
+        ask(*more, "judge.batch=false", url=direct.url, root=other)
+        assert in_order([line["body"] for line in server.all_lines]) == in_order(direct.requests)
 
 
 STEPS = ("planned", "uploaded", "created", "sent", "answer", "collected")
@@ -144,6 +159,7 @@ def test_a_kill_at_any_step_loses_and_repeats_nothing(ask, server, monkeypatch, 
     assert len(server.batches) == 1
     assert len(events(outputs, "answer")) == QUESTIONS
     assert result(outputs)["judge"]["spent"]["usd"] == pytest.approx(QUESTIONS * 0.00175)
+    assert [sent["batch"] for sent in events(outputs, "sent")] == ["batch-0"] * QUESTIONS
     assert len(batch_events(outputs, "collected")) == 1
     assert set(server.files) == {"file-output_file_id-batch-0"}  # no input file is left
 
