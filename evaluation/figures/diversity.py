@@ -1,5 +1,6 @@
-"""The seeds of one method side by side: rows are prompts, columns seeds (Figure 5 of the paper), with a number
-for their diversity and the quality."""
+"""The seeds of one method side by side: rows are prompts, columns seeds (Figure 5 of the paper), with a
+number for their diversity and the quality.
+"""
 
 from __future__ import annotations
 
