@@ -68,7 +68,7 @@ class Drawing:
 
 
 def save(drawing: Drawing, folder: Path, name: str) -> list[Path]:
-    """Write PDF, PNG, the caption (.txt) and the plotted numbers (.csv, if there are any), each atomically."""
+    """Write PDF, PNG, the caption (.txt) and the plotted numbers (.csv), each atomically."""
     paths = style.save(drawing.figure, folder, name)
     paths.append(folder / f"{name}.txt")
     write_atomic(paths[-1], drawing.text)

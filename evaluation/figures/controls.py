@@ -30,7 +30,8 @@ def draw(data: Data, quantities: list[str] | None = None) -> Drawing:
         raise NothingToDraw(f"The controls have no score: {HOW}.")
     kinds = list(dict.fromkeys(runs["control"].astype(str)))
     right = runs.groupby("control")["right"].first()
-    kinds.sort(key=lambda kind: (kind != TRUTH, right[kind] != True, kinds.index(kind)))  # noqa: E712
+    place = {kind: i for i, kind in enumerate(kinds)}  # a list that is being sorted looks empty
+    kinds.sort(key=lambda kind: (kind != TRUTH, right[kind] != True, place[kind]))  # noqa: E712
     display = runs.drop_duplicates("control").set_index("control")["display_name"]
     figure = new_figure(1.7 + 1.75 * len(shown), 0.9 + 0.235 * len(kinds))
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]

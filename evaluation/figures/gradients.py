@@ -22,7 +22,7 @@ HOW = "`python -m trace_bench -m experiment=gradients` makes them"
 
 
 def draw(
-    data: Data, method: str = "trace", against: str = "sds", rows: int = 12, at: Sequence[float] = (0.05, 0.25, 1.0),
+    data: Data, method: str = "trace", against: str = "sds", rows: int = 12, at: Sequence[float] = (0.05, 0.25, 1.0),  # noqa: E501
     prompt_set: str | None = None, prior: str | None = None,
 ) -> Drawing:  # fmt: skip
     """Draw a row per prompt and per snapshot nearest to the fractions `at` of the run; first view only."""

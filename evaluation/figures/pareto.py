@@ -48,7 +48,7 @@ def draw(data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: 
         _panel(axes, table, quality, prices[cost])
     caption = (
         f"Quality against {prices[cost].label} per run ({prices[cost].note}): prompt set {panel.title} "
-        f"({panel.prompts} prompts), prior {panel.prior}, means over prompts of means over seeds; the line is the Pareto "
+        f"({panel.prompts} prompts), prior {panel.prior}, means over prompts of means over seeds; the line is the Pareto "  # noqa: E501
         f"front, filled points are on it. {said_of(data, panel.frame, [q.name for q in qualities])}"
     )
     numbers = [_record(table, q, prices[cost]) for q in qualities]

@@ -21,7 +21,7 @@ def draw(data: Data, study: str | None = None, paper: bool = True) -> Drawing:
         votes = votes[votes["study"] == study]
     if votes.empty and not paper:
         raise NothingToDraw("There are no votes: `python -m evaluation.user_study` makes a study.")
-    printed = {table.aspect: table for table in paper_tables().values() if table.kind == "preference"}
+    printed = {table.aspect: table for table in paper_tables().values() if table.aspect is not None}
     ours = pd.DataFrame()
     if not votes.empty:
         groups = [part for _, part in votes.groupby(["study", "method"])]
@@ -77,7 +77,7 @@ def _caption(data: Data, ours: pd.DataFrame, paper: bool) -> str:
     caption = "Which of two assets raters prefer, in % of the votes."
     if paper:
         caption += (
-            " Paper: Tables 1 to 3 as printed (60 raters, 50 prompts; docs/evaluation.md lists the doubts about "
+            " Paper: Tables 1 to 3 as printed (60 raters, 50 prompts; docs/evaluation.md lists the doubts about "  # noqa: E501
             "them; VSD's photorealism sums to 99 %)."
         )
     if len(ours):
@@ -85,7 +85,7 @@ def _caption(data: Data, ours: pd.DataFrame, paper: bool) -> str:
         caption += (
             f" Our study {first['study']}: {data.method(str(first['method']))} against each baseline, "
             f"{int(first['raters'])} raters, {int(ours['prompts'].max())} prompts, "
-            f"{int(ours['votes'].max())} votes a bar at most, prior {first['prior']}; the line below a bar is "
+            f"{int(ours['votes'].max())} votes a bar at most, prior {first['prior']}; the line below a bar is "  # noqa: E501
             "the 95 % interval of the share that prefers ours (bootstrap over raters and prompts). "
             "Can't tell counts as tie."
         )

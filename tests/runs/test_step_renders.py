@@ -66,5 +66,5 @@ def test_their_time_is_not_that_of_steps(tmp_path, monkeypatch):
 
 
 def test_a_wrong_list_is_refused():
-    with pytest.raises(TraceBenchError, match="renders_at=.* is not a list of numbers of steps|renders_at"):
+    with pytest.raises(TraceBenchError, match="renders_at"):
         planned("renders_at=[-1]")

@@ -25,8 +25,8 @@ from trace_bench.toyworld.captions import HELD_OUT, parse
 
 CONF = Path(conf_dir())
 EVERY = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-# Not of the paper; tests/external/test_control_assets.py and tests/docs/test_leaderboard.py plan them.
-NAMES = [name for name in EVERY if not name.startswith(("controls", "leaderboard", "janus"))]
+# Not of the paper; tests/external/test_control_assets.py and tests/docs/test_leaderboard.py plan some of them.
+NAMES = [name for name in EVERY if not name.startswith(("controls", "convergence", "leaderboard", "janus"))]
 SIX, THREE = ("sds", "vsd", "csd", "sdi", "ism", "trace"), ("sds", "vsd", "trace")
 NEW = ("consistent3d", "dreamer_xl", "trace")
 # name: methods, representation, and the runs on the paper's prior and on the tiny one
@@ -44,6 +44,10 @@ EXPECTED = {
     "diversity": (("trace",), "gaussians", 2 * 5, 2 * 5),
     "native3d": (("trace", "external"), "gaussians", 4 * 2, 3 * 2),
     "gaussiandreamer": (("gaussiandreamer", "trace"), "gaussians", 2 * 5, 2 * 5),
+    "versus_vsd": (("vsd", "trace"), "gaussians", 2 * 5, 2 * 5),
+    "versus_sdi": (("sdi", "trace"), "gaussians", 2 * 5, 2 * 5),
+    "versus_csd": (("csd", "trace"), "gaussians", 2 * 4, 2 * 4),
+    "versus_ism": (("ism", "trace"), "gaussians", 2 * 4, 2 * 4),
 }
 SPLATS = "ply\nformat ascii 1.0\ncomment {}\nelement vertex 0\nproperty float f_dc_0\nend_header\n"
 COUNTED = flops.unit_tflop

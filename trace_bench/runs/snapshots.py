@@ -31,7 +31,8 @@ Asked = tuple[Method, PromptText]
 class Snapshots:
     """Writes snapshots/<step>.npz for the requested steps; ignores steps after the end of the run.
 
-    Arrays: rgb uint8 [B, H, W, 3]; plain, the same over white, if the render is over one colour; target uint8 [B, H, W, 3], the image that the gradient pulls towards, if
+    Arrays: rgb uint8 [B, H, W, 3]; plain, the same over white, if the render is over one
+    colour; target uint8 [B, H, W, 3], the image that the gradient pulls towards, if
     the method has one; gradient float32 [B, H, W, 3], d(distillation loss) / d(rgb), if it has pixels;
     latent_gradient float32 [B, C, h, w]; azimuth_deg and elevation_deg [B]. For each method in `against` also
     target_<name>, gradient_<name> and latent_gradient_<name>.

@@ -60,7 +60,7 @@ def test_the_guidance_figure_is_drawn_from_the_sweep_alone(root, clip, command):
     code, out, _ = command("figures.__main__", "figure=cfg_ablation", CLIP)
     assert code == 0
     files = {path.name for path in (root / "figures").iterdir()}
-    assert files == {"cfg_ablation.pdf", "cfg_ablation.png", "cfg_ablation.csv"}
+    assert files == {"cfg_ablation.pdf", "cfg_ablation.png", "cfg_ablation.csv", "cfg_ablation.txt"}
     numbers = pd.read_csv(root / "figures" / "cfg_ablation.csv")
     assert len(numbers) == 48
     assert set(numbers["guidance_scale"]) == set(SCALES)
