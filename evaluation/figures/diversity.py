@@ -56,7 +56,7 @@ def draw(
         "" if quality is None else f" {quality.label}: {quality.note}, mean ± standard deviation over seeds."
     )
     caption = (
-        f"Seeds of {data.method(method)}, at azimuth {azimuth:g}° (0° is the front), on white. Diversity: mean "  # noqa: E501
+        f"Seeds of {data.method(method)}, at azimuth {azimuth:g}° (0° is the front), on white. Diversity: mean "
         "colour difference (CIEDE2000) over all pairs of the seeds shown and over the views at "
         f"{', '.join(f'{view:g}°' for view in VIEWS)}, per pixel that is not white in either; 0 is equal "
         f"seeds, and seeds that only face another way differ too.{cost} "
@@ -84,7 +84,7 @@ def _numbers(data: Data, by_seed: pd.DataFrame, quality: Quantity | None) -> dic
 
 
 def diversity(assets: list[list[Image]]) -> float:
-    """Mean CIEDE2000 over the pairs of assets, each the same views [H, W, 3] over white; nan for one."""  # noqa: E501
+    """Mean CIEDE2000 over the pairs of assets, each the same views [H, W, 3] over white; nan for one."""
     labs = [[rgb2lab(view) for view in views] for views in assets]
     found = []
     for first, second in combinations(labs, 2):

@@ -23,11 +23,11 @@ from evaluation.figures.contact_sheet import nearest_view
 from evaluation.metrics.geometry import evenly
 from evaluation.metrics.renders import open_rgb, pose
 from evaluation.metrics.truth import is_toy, truth, truth_hash
-from evaluation.report.splats import is_splat_ply, splat_bytes
 from evaluation.web.page import inline_json
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_json
+from trace_bench.system.splat_file import is_splat_ply, splat_of_ply
 
 MEDIA, _ABOUT = "media", "about.json"
 FRONT = 35.0  # azimuth of the picture in the gallery: front ¾, as on the contact sheet
@@ -121,7 +121,7 @@ def _write(run: Run, folder: Path, front: int, views: Sequence[int], wanted: str
             _strip([open_rgb(run.normal(view)) for view in views], folder / "normal.webp")
     splats, mesh = run.folder / "asset.ply", run.folder / "asset.glb"
     if "s" in wanted and is_splat_ply(splats):
-        _sidecar(folder / "splat.js", splat_bytes(splats))
+        _sidecar(folder / "splat.js", splat_of_ply(splats))
     elif "m" in wanted and mesh.exists():
         _sidecar(folder / "mesh.js", mesh.read_bytes())
 

@@ -25,7 +25,7 @@ from trace_bench.toyworld.captions import HELD_OUT, parse
 
 CONF = Path(conf_dir())
 EVERY = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-# Not of the paper; tests/external/test_control_assets.py and tests/docs/test_leaderboard.py plan some of them.
+# Not of the paper; tests/external/test_control_assets.py and tests/docs/test_leaderboard.py plan some.
 NAMES = [name for name in EVERY if not name.startswith(("controls", "convergence", "leaderboard", "janus"))]
 SIX, THREE = ("sds", "vsd", "csd", "sdi", "ism", "trace"), ("sds", "vsd", "trace")
 NEW = ("consistent3d", "dreamer_xl", "trace")

@@ -22,6 +22,15 @@ SPLAT = np.dtype([
 ])  # fmt: skip
 
 
+def is_splat_ply(path: Path) -> bool:
+    """Whether the header of a .ply names the columns of 3D Gaussians."""
+    try:
+        with path.open("rb") as file:
+            return b"scale_0" in file.read(4096)
+    except OSError:
+        return False
+
+
 def splat_of_ply(path: Path) -> bytes:
     """The content of a .splat with the Gaussians of a 3DGS .ply.
 

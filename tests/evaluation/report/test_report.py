@@ -19,9 +19,9 @@ from evaluation.metrics.ground_truth import GroundTruth
 from evaluation.metrics.image_reward.metric import ImageReward
 from evaluation.report.details import curves
 from evaluation.report.page import VENDOR
-from evaluation.report.splats import RECORD, splat_bytes
 from evaluation.web.page import inline_json
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.splat_file import SPLAT, splat_of_ply
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -200,8 +200,8 @@ def test_splats_keep_positions_sizes_and_colours(tmp_path):
 
     write_splats(tmp_path / "a.ply", count=50)
     vertex = PlyData.read(str(tmp_path / "a.ply"))["vertex"].data
-    found = np.frombuffer(splat_bytes(tmp_path / "a.ply"), RECORD)
-    assert RECORD.itemsize == 32
+    found = np.frombuffer(splat_of_ply(tmp_path / "a.ply"), SPLAT)
+    assert SPLAT.itemsize == 32
     assert len(found) == len(vertex) == 50
     positions = np.stack([vertex[axis] for axis in "xyz"], axis=1)
     assert np.array_equal(np.sort(found["position"], axis=0), np.sort(positions, axis=0))
@@ -212,13 +212,13 @@ def test_splats_keep_positions_sizes_and_colours(tmp_path):
         )
     )
     assert set(found["rgba"][:, 3]) == {250}  # 1 / (1 + e^-4)
-    assert np.all(found["quaternion"] == [255, 128, 128, 128])
+    assert np.all(found["rotation"] == [255, 128, 128, 128])
 
 
 def test_a_file_that_is_no_splats_is_said(tmp_path):
     (tmp_path / "a.ply").write_text("ply\n")
     with pytest.raises(TraceBenchError, match="cannot be read as 3D Gaussians"):
-        splat_bytes(tmp_path / "a.ply")
+        splat_of_ply(tmp_path / "a.ply")
 
 
 def test_long_curves_are_thinned_and_not_a_number_is_a_gap(tmp_path):
