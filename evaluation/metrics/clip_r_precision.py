@@ -16,14 +16,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import yaml
+
 from evaluation.metrics.base import Metric, MetricUnavailable, Quantity, Score, finite
 from evaluation.metrics.clip_model import ClipModel
 from evaluation.metrics.renders import chosen_views, open_rgb
 from evaluation.metrics.retrieval import AGGREGATES, r_precision
 from trace_bench.run_folder.reading import Run
-from trace_bench.settings.composing import compose_config
 from trace_bench.settings.prompts import load_prompt_set
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import UNREADABLE, TraceBenchError
 
 PROMPT_SET = "prompt_set"
 
@@ -45,7 +46,13 @@ class ClipRPrecision(Metric):
         "Jain et al. 2022, Dream Fields; Luo et al. 2023, Cap3D; Radford et al. 2021, CLIP"
     )
     quantities: ClassVar[tuple[Quantity, ...]] = (
-        Quantity("r_precision_first", "R-Prec", "views whose nearest text is the prompt, %", True, 1),
+        Quantity(
+            "r_precision_first",
+            "R-Prec",
+            "views whose nearest text is the prompt, %; chance is 100 / captions",
+            True,
+            1,
+        ),
         Quantity(
             "r_precision_second", "R-Prec L/14", "the same with CLIP ViT-L/14, %", True, 1, partial=True
         ),
@@ -84,7 +91,7 @@ class ClipRPrecision(Metric):
         self.views, self.aggregate = views, aggregate
         self.batch_size, self.device = batch_size, device
         self._loaded: dict[str, ClipModel] = {}
-        self._sets: dict[str, tuple[str, ...]] = {}
+        self._sets: dict[tuple[str, str | None], tuple[str, ...]] = {}
         self._missing: dict[str, MetricUnavailable] = {}
 
     def files(self, run: Run) -> list[Path]:
@@ -103,7 +110,7 @@ class ClipRPrecision(Metric):
         return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
     def settings(self, run: Run) -> dict[str, Any]:
-        texts = hashlib.sha256(json.dumps(self.texts(run)).encode()).hexdigest()
+        texts = hashlib.sha256(json.dumps(list(self._candidates(run))).encode()).hexdigest()
         declared = {name: self._declared(name) for name in self._names(run)}
         return {"models": declared, "views": self.views, "aggregate": self.aggregate, "texts": texts}
 
@@ -141,9 +148,10 @@ class ClipRPrecision(Metric):
         if not isinstance(self.captions, str):
             return list(self.captions)
         name = run.identity.prompt_set
-        if name not in self._sets:
-            self._sets[name] = _prompts(name, run.manifest.prompt_source.get("sha256"))
-        return self._sets[name]
+        sha256 = run.manifest.prompt_source.get("sha256")
+        if (name, sha256) not in self._sets:
+            self._sets[name, sha256] = _prompts(run, sha256)
+        return self._sets[name, sha256]
 
     @cached_property
     def _listed(self) -> list[str]:
@@ -177,18 +185,21 @@ class ClipRPrecision(Metric):
         return self._loaded[name]
 
 
-def _prompts(name: str, sha256: str | None) -> tuple[str, ...]:
-    """The texts of a prompt set; the file must be the one that the runs had."""
+def _prompts(run: Run, sha256: str | None) -> tuple[str, ...]:
+    """The texts of the run's prompt set, which its config.yaml describes; a file must be the one it had."""
+    name, path = run.identity.prompt_set, run.folder / "config.yaml"
+    otherwise = "set metrics.clip_r_precision.captions=FILE."
     try:
-        prompt_set = load_prompt_set(name, compose_config([f"prompt_set={name}"]).prompt_set)
+        declared = yaml.safe_load(path.read_text(encoding="utf-8"))["prompt_set"]
+        prompt_set = load_prompt_set(name, dict(declared))
     except TraceBenchError as error:
         raise MetricUnavailable(
-            f"The prompts of prompt_set={name} are not at hand: {error} "
-            "Or set metrics.clip_r_precision.captions=FILE."
+            f"The prompts of prompt_set={name} are not at hand: {error} Or {otherwise}"
+        ) from error
+    except (OSError, yaml.YAMLError, *UNREADABLE, TypeError, KeyError) as error:
+        raise MetricUnavailable(
+            f"{path} does not say the prompts of prompt_set={name}: {otherwise}"
         ) from error
     if sha256 is not None and prompt_set.sha256 != sha256:
-        raise MetricUnavailable(
-            f"prompt_set={name} has another file now than the runs had; "
-            "set metrics.clip_r_precision.captions=FILE."
-        )
+        raise MetricUnavailable(f"prompt_set={name} has another file now than the runs had: {otherwise}")
     return tuple(prompt.text for prompt in prompt_set.prompts)

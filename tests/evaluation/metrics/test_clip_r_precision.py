@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 from conftest import save_clip
 from run_folders import draw, only_run, write_run
 
@@ -11,14 +12,21 @@ from evaluation.metrics.base import MetricUnavailable, score_run
 from evaluation.metrics.clip_model import ClipModel
 from evaluation.metrics.clip_r_precision import ClipRPrecision
 from evaluation.metrics.load import configured_metrics
+from evaluation.results.collect import collect
+from trace_bench.run_folder.index import read_index
 from trace_bench.system.errors import TraceBenchError
 
 TINY = {"model": "pkg://trace_bench/models/tiny_clip"}
 
 
+PROMPTS = ["a red cube", "a duck", "a tree", "a blue torus"]
+
+
 @pytest.fixture
 def run(tmp_path):
-    draw(write_run(tmp_path, prompt="a duck", prompt_set="toy"), "a duck", views=6)
+    folder = write_run(tmp_path, prompt="a duck", prompt_set="mine")
+    draw(folder, "a duck", views=6)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"prompt_set": {"prompts": PROMPTS}}))
     return only_run(tmp_path)
 
 
@@ -29,9 +37,7 @@ def metric(**settings):
 
 def test_candidates_are_the_prompts_of_the_set(run):
     texts = metric().texts(run)
-    assert texts[0] == "a duck"
-    assert len(texts) == len(set(texts))
-    assert "a red cube" in texts
+    assert texts == ["a duck", "a red cube", "a tree", "a blue torus"]
     found = metric().score(run)
     assert found.details["captions"] == len(texts)
     assert found.details["chance_percent"] == pytest.approx(100 / len(texts), abs=1e-3)
@@ -54,7 +60,20 @@ def test_a_prior_with_one_model_has_no_second_number(run):
     found = judge.score(run)
     assert found.inapplicable == ("r_precision_second",)
     assert found.values["r_precision_second"] is None
-    assert found.values["r_precision_first"] > 50.0, "the truth is found among the eight toy prompts"
+    assert found.values["r_precision_first"] > 50.0, "the truth is found among its prompts"
+
+
+def test_all_prompts_of_a_set_have_one_judge(tmp_path):
+    for i, prompt in enumerate(PROMPTS[:2]):
+        folder = write_run(tmp_path, prompt=prompt, prompt_id=str(i), prompt_set="mine")
+        draw(folder, prompt, views=2)
+        (folder / "config.yaml").write_text(yaml.safe_dump({"prompt_set": {"prompts": PROMPTS}}))
+    judge = metric()
+    for run in read_index(tmp_path).runs.values():
+        score_run(judge, run)
+    frame = collect(tmp_path, {"clip_r_precision": judge}).frame
+    assert frame["clip_r_precision_judge"].nunique() == 1
+    assert frame["r_precision_first"].notna().all()
 
 
 def test_captions_from_a_file(run, tmp_path):
@@ -78,10 +97,14 @@ def test_other_captions_and_other_weights_make_the_score_new(run, tmp_path):
     assert score_run(judge, run)
 
 
-def test_an_unknown_set_is_unavailable(tmp_path):
-    draw(write_run(tmp_path, prompt="a duck", prompt_set="nowhere"), "a duck", views=2)
+@pytest.mark.parametrize(
+    "config", [None, "prompt_set: 3", "prompt_set: {file: nowhere.txt}", "prompt_set: {"]
+)
+def test_prompts_that_are_not_at_hand_are_told(run, config):
+    path = run.folder / "config.yaml"
+    path.unlink() if config is None else path.write_text(config)
     with pytest.raises(MetricUnavailable, match=r"clip_r_precision\.captions=FILE"):
-        score_run(metric(), only_run(tmp_path))
+        score_run(metric(), run)
 
 
 @pytest.mark.parametrize(
