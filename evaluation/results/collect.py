@@ -3,7 +3,8 @@
 `python -m evaluation.collect` writes it to `results.parquet` in the output root; every table and figure
 is made from it. The column `kind` is the kind of row: a finished `run`, a `control`, the renders after
 single steps of a run (`step`; the column `done_steps` is their number),
-the `elo` of a contestant on one criterion, or the `preference` of a user study for one baseline and aspect. Columns of
+the `elo` of a contestant on one criterion, or the `preference` of a user study for one baseline and aspect.
+Columns of
 other kinds are empty.
 """
 
