@@ -56,8 +56,8 @@ def draw(
         "" if quality is None else f" {quality.label}: {quality.note}, mean ± standard deviation over seeds."
     )
     caption = (
-        f"Seeds of {data.method(method)}, at azimuth {azimuth:g}° (0° is the front), on white. Diversity: mean "
-        "colour difference (CIEDE2000) over all pairs of the seeds shown and over the views at "
+        f"Seeds of {data.method(method)}, at azimuth {azimuth:g}° (0° is the front), on white. Diversity: "
+        "mean colour difference (CIEDE2000) over all pairs of the seeds shown and over the views at "
         f"{', '.join(f'{view:g}°' for view in VIEWS)}, per pixel that is not white in either; 0 is equal "
         f"seeds, and seeds that only face another way differ too.{cost} "
         f"{said_of(data, runs[runs['seed'].isin(columns)], [quality.name] if quality else [])}"

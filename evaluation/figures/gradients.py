@@ -41,7 +41,7 @@ def draw(
     caption = (
         "Gradients as the pixel change they ask for (the negative gradient; grey is no change), each scaled "
         "by the 99th percentile of its magnitude, which is written on it: this change per pixel is the full "
-        f"range. Renders over white; the target has the random background of its step. First view. "
+        f"range. Renders over white, where the snapshot has that; the target has the random background of its step. First view. "  # noqa: E501
         f"{said_of(data, runs)}"
     )
     return Drawing(figure, caption)
