@@ -55,7 +55,10 @@ def make_report(config: DictConfig, root: Path) -> tuple[Path, list[str]]:
     })  # fmt: skip
     commands, planned = overview.sweeps(root, problems)
     about = overview.parts(runs, names)
-    tables = [overview.table(grid) for grid in grids]
+    tables = [
+        table | {"notes": [_relative(note, root) for note in table["notes"]]}
+        for table in map(overview.table, grids)
+    ]
     files = file_names([table["name"] for table in tables if table["long"]])
     write_scripts(folder, "tables", {files[t["name"]]: t["body"] for t in tables if t["long"]})
     problems += gallery.problems
@@ -98,7 +101,7 @@ def travelling(settings: DictConfig) -> Travels:
 
 def _relative(text: str, root: Path) -> str:
     """A message without the path of the output root, which is nobody else's business."""
-    return printable(text).replace(f"{root}/", "")
+    return printable(text).replace(f"{root}/", "").replace(str(root), root.name)
 
 
 def _used(results: Results, metrics: Any) -> list[Any]:

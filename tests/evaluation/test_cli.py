@@ -73,6 +73,7 @@ def test_an_unknown_command_takes_one_sentence(script, typed, meant):
 HELP = {
     "run": "trace_bench makes 3D assets",
     "sweep": "trace_bench makes 3D assets",
+    "export": "Copy assets and films",
     "status": "Show the progress of sweeps.",
     "prefetch": "download and verify",
     "score": "evaluation scores the runs",

@@ -84,6 +84,7 @@ def test_every_setting_of_a_run_was_thought_of():
     left_out = {
         "choices", "prompt_set", "rig", "output_root", "device", "force", "on_error", "prompts_per_job",
         "log_every", "checkpoint", "budget", "detach", "dry_run",
+        "tracker",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(Job)} == in_fingerprint | left_out
 
