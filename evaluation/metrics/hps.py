@@ -3,7 +3,8 @@
     hps = mean over views of 100 cos(picture, prompt)     (the authors' tables print 100 times the cosine)
 
 Comparable for one prompt only, and never with version 2.0. The picture is resized as a tensor, as in the
-authors' code, which gives other pixels than resizing the 8-bit picture (0.004 apart on average).
+authors' code, which gives other pixels than resizing the 8-bit picture (0.004 apart on average). Its longer
+side gets the network's size; the rest is black.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class HPS(PictureModel):
         self.download, self.architecture = download, architecture
 
     def parameters(self) -> dict[str, Any]:
-        return {"architecture": self.architecture, "resize": "tensor, bicubic, antialias"}
+        return {"architecture": self.architecture, "resize": "tensor, longer side, bicubic, antialias"}
 
     def weight_files(self) -> list[Path]:
         if self.checkpoint is None:
@@ -95,8 +96,13 @@ class HPS(PictureModel):
         side = self._network[0].visual.image_size
         side = side if isinstance(side, int) else side[0]
         tensor = transform.to_tensor(picture)
-        tensor = transform.resize(tensor, [side], InterpolationMode.BICUBIC, antialias=True)
-        return transform.normalize(transform.center_crop(tensor, [side]), _MEAN, _STD)
+        longest = max(picture.size)
+        height, width = (round(length * side / longest) for length in tensor.shape[1:])
+        if longest != side:
+            tensor = transform.resize(tensor, [height, width], InterpolationMode.BICUBIC, antialias=True)
+        left, top = (side - width) // 2, (side - height) // 2
+        tensor = transform.pad(tensor, [left, top, side - width - left, side - height - top])
+        return transform.normalize(tensor, _MEAN, _STD)
 
     @cached_property
     def _network(self) -> tuple[Any, Any]:

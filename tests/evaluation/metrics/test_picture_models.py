@@ -74,6 +74,15 @@ def test_hps_is_the_cosine_of_pictures_resized_as_tensors(architecture, run):
     assert found.details["prompt_cut"] is False
 
 
+def test_hps_puts_a_picture_that_is_not_square_on_black(architecture):
+    pixels = hps(architecture[1]).pixels(Image.new("RGB", (64, 32), "white"))
+    black, white = (-0.48145466 / 0.26862954, (1.0 - 0.48145466) / 0.26862954)
+    assert pixels.shape == (3, 32, 32)
+    assert pixels[0, :8] == pytest.approx(black, abs=1e-4)
+    assert pixels[0, 24:] == pytest.approx(black, abs=1e-4)
+    assert pixels[0, 8:24] == pytest.approx(white, abs=1e-4)
+
+
 def test_hps_does_not_depend_on_the_batch(architecture, run):
     path = architecture[1]
     alone, together = (hps(path, batch_size=size).score(run) for size in (1, 16))
