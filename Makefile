@@ -17,7 +17,7 @@ bench: $(VENV)/.installed  ## generate 3D assets with sds, vsd and trace, score 
 	$(PY) -m evaluation.score
 	$(PY) -m evaluation.gpteval3d judge=clip
 	$(PY) -m evaluation.contact_sheet
-	$(PY) -m evaluation.tables table=all
+	$(PY) -m evaluation.tables
 	$(PY) -m evaluation.report
 
 results: $(VENV)/.installed  ## remake the numbers and pictures of README and docs; STAGES="readme costs" for a part
