@@ -80,6 +80,7 @@ def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -
         with claim(folder):
             open_run = OpenRun(spec)
             if open_run.is_finished():
+                open_run.live.close()  # a kill between the last write and this left it
                 return Outcome("skipped", folder)
             with open_run.logging():
                 return _attempt(open_run, should_stop)
