@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class PictureModel(Metric):
-    """Base class; a subclass loads its network and rates pictures.
+class WeightedMetric(Metric):
+    """A metric of some views by a network whose weights may be missing; a subclass scores.
 
     Args:
         views: evenly spaced views, starting at the front.
@@ -31,8 +31,6 @@ class PictureModel(Metric):
         device: auto, cpu or cuda.
         skip_priors: priors whose runs are left out.
     """
-
-    model: str  # what tables call the judge
 
     def __init__(
         self,
@@ -47,6 +45,35 @@ class PictureModel(Metric):
         self.skip_priors = tuple(skip_priors)
         self.left_out = f"metrics.{self.name}.skip_priors has their prior ({', '.join(self.skip_priors)})"
         self._missing: MetricUnavailable | None = None
+
+    @property
+    @abstractmethod
+    def weights_hash(self) -> str:
+        """Hash of the files that the score depends on; raises MetricUnavailable, saying what helps."""
+
+    def applies(self, run: Run) -> bool:
+        return self.concerns(run.identity.prior)
+
+    def concerns(self, prior: str) -> bool:
+        return prior not in self.skip_priors
+
+    def files(self, run: Run) -> list[Path]:
+        return [run.rgb(view) for view in chosen_views(run, self.views)]
+
+    def weights(self, run: Run) -> str:
+        if self._missing is not None:
+            raise self._missing
+        try:
+            return self.weights_hash
+        except MetricUnavailable as error:
+            self._missing = error  # remembered: a failing download may take a minute
+            raise
+
+
+class PictureModel(WeightedMetric):
+    """Base class; a subclass loads its network and rates pictures."""
+
+    model: str  # what tables call the judge
 
     @abstractmethod
     def rate(self, prompt: str, pictures: Sequence[Image]) -> NDArray[np.floating[Any]]:
@@ -63,24 +90,6 @@ class PictureModel(Metric):
     def is_cut(self, prompt: str) -> bool:
         """Whether the network reads only the beginning of the prompt."""
         return False
-
-    def applies(self, run: Run) -> bool:
-        return self.concerns(run.identity.prior)
-
-    def concerns(self, prior: str) -> bool:
-        return prior not in self.skip_priors
-
-    def files(self, run: Run) -> list[Path]:
-        return [run.rgb(view) for view in chosen_views(run, self.views)]
-
-    def weights(self, run: Run) -> str:
-        if self._missing is not None:
-            raise self._missing
-        try:
-            return self._weights_hash
-        except MetricUnavailable as error:
-            self._missing = error  # remembered: a failing download may take a minute
-            raise
 
     def settings(self, run: Run) -> dict[str, Any]:
         return {"model": self.model, "views": self.views} | self.parameters()
@@ -101,7 +110,7 @@ class PictureModel(Metric):
         return Score({quantity.name: finite(float(found.mean()))}, rows, details)
 
     @cached_property
-    def _weights_hash(self) -> str:
+    def weights_hash(self) -> str:
         digest = hashlib.sha256()
         for path in self.weight_files():
             with path.open("rb") as stream:
