@@ -40,8 +40,8 @@ class Display:
     """Shows a sweep while the block runs; a context manager.
 
     Args:
-        view: looks at the sweep; called from a thread.
-        every: seconds between two looks on a terminal.
+        view: returns the state of the sweep; called from a thread.
+        every: seconds between two updates on a terminal.
         console: for tests; default is standard output.
     """
 
