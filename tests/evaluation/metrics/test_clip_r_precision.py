@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
-from conftest import save_clip
 from run_folders import draw, only_run, write_run
+from small_clip import save_clip
 
 from evaluation.metrics.base import MetricUnavailable, score_run
 from evaluation.metrics.clip_model import ClipModel

@@ -8,9 +8,9 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import save_clip
 from PIL import Image
 from run_folders import draw, only_run, write_run
+from small_clip import save_clip
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transform
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
