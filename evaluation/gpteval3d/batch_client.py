@@ -9,54 +9,30 @@ a batch that may have been created without our hearing of it is looked for by it
 from __future__ import annotations
 
 import hashlib
-import json
-import random
 import signal
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any
 
-from evaluation.gpteval3d.asking import (
-    AGAIN,
-    HOPELESS,
-    LONGEST_WAIT_S,
-    Session,
-    Stop,
-    check_model,
-    needed,
-    refusal,
-)
+from evaluation.gpteval3d.asking import Session, Stop, check_model, needed, refusal
+from evaluation.gpteval3d.batch_calls import BatchServer, Rejected
 from evaluation.gpteval3d.batch_output import Reply, read_replies
+from evaluation.gpteval3d.batch_shards import ShardWriter
 from evaluation.gpteval3d.batches import Ledger, Request, Shard
-from evaluation.gpteval3d.completion import said
-from evaluation.gpteval3d.cost import Budget, Price, counted, input_tokens, most_usd
+from evaluation.gpteval3d.cost import Budget, Price, counted
 from evaluation.gpteval3d.keys import OPENAI
-from evaluation.gpteval3d.limits import retry_after
 from evaluation.gpteval3d.questions import Question
 from evaluation.gpteval3d.settings import JudgeSettings
 from evaluation.gpteval3d.store import AnswerStore
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.text import one_line, printable
 
-if TYPE_CHECKING:
-    from openai import OpenAI
-
-Found = TypeVar("Found")
-
-SHARD_BYTES, SHARD_REQUESTS = 190_000_000, 50_000  # a file may have 200 MB and 50,000 lines
 _ENDED = {"completed", "expired", "cancelled"}
-_LOOKS = 6  # for a batch whose creation was not confirmed
 _TRIES = 3  # of a question in one session
 _LONGEST_POLL_S = 300.0
-_UPLOAD_S = 900.0
-_NO_BATCHES = "the server does not speak the batch interface: check judge.base_url, or use judge.batch=false"
-_ODD = (AttributeError, TypeError, ValueError)  # from a web page, or another kind of JSON, with status 200
-_URL: Final = "/v1/chat/completions"
 
 
 class BatchAsker:
@@ -72,12 +48,11 @@ class BatchAsker:
         ledger: Ledger,
     ) -> None:
         """`price` is that of the batch interface."""
-        self.settings, self.store, self.budget, self.price = settings, store, budget, price
-        self.ledger, self._key = ledger, key
+        self.settings, self.store, self.price, self.ledger = settings, store, price, ledger
+        self._key = key
+        self._writer = ShardWriter(settings, store, budget, price, ledger)
         self._session = Session()
         self._failed: Counter[str] = Counter()  # by question
-        self._no_money: str | None = None
-        self._jitter = random.Random()
 
     def run(self, questions: Sequence[Question]) -> Session:
         """Collect, send, wait. The first SIGINT or SIGTERM ends this after the step in hand."""
@@ -86,14 +61,14 @@ class BatchAsker:
         if self.ledger.open or self._waiting(questions):
             timeout, url = self.settings.timeout_s, self.settings.base_url or OPENAI
             with OpenAI(api_key=self._key, base_url=url, max_retries=0, timeout=timeout) as client:
-                self._client: OpenAI = client
+                self._server = BatchServer(client, self.settings, self.store, self._session)
                 with self._signals():
                     try:
                         self._work(questions)
                     except (Stop, TraceBenchError) as why:  # TraceBenchError: unreadable render, full disk
                         self._session.why_stopped = str(why).rstrip(".")
-            self._file.unlink(missing_ok=True)
-        self._session.why_stopped = self._session.why_stopped or self._no_money
+            self._writer.path.unlink(missing_ok=True)
+        self._session.why_stopped = self._session.why_stopped or self._writer.no_money
         self._session.given_up = sum(times >= _TRIES for times in self._failed.values())
         self._session.in_batches = self.ledger.open_in_words()
         return self._session
@@ -105,10 +80,13 @@ class BatchAsker:
             self._collect()
             if self._submit(questions):
                 delay = self.settings.backoff_s
-            if not self.ledger.open or self._session.signal is not None or time.monotonic() >= until:
+            if not self.ledger.open or self._stopped() or time.monotonic() >= until:
                 return
-            self._pause(min(delay, until - time.monotonic()))
+            self._server.pause(min(delay, until - time.monotonic()))
             delay = min(2 * delay, _LONGEST_POLL_S)
+
+    def _stopped(self) -> bool:
+        return self._session.signal is not None
 
     # --- sending ------------------------------------------------------------------------------------------
 
@@ -123,73 +101,17 @@ class BatchAsker:
 
     def _submit(self, questions: Sequence[Question]) -> bool:
         """Send what is needed and fits; returns whether a batch was sent."""
-        self._no_money, sent = None, False
+        self._writer.no_money, sent = None, False
         queue = deque(self._waiting(questions).values())
-        while queue and self._session.signal is None:
+        while queue and not self._stopped():
             if self.ledger.most_requests and self.ledger.open:
                 break  # the server's queue is full: one batch at a time
-            shard = self._fill(queue)
+            shard = self._writer.fill(queue, self._stopped)
             if shard is None:
                 break
             self._send(shard)
             sent = True
         return sent
-
-    def _fill(self, queue: deque[Question]) -> Shard | None:
-        """Write the next requests of the queue to a file, as many as fit; None if none does."""
-        requests: list[Request] = []
-        size, digest = 0, hashlib.sha256()
-        most = self.ledger.most_requests or SHARD_REQUESTS
-        self.budget.spent = self.store.spent  # collected answers cost less than was reserved
-        with self._file.open("wb") as file:
-            while queue and len(requests) < most and self._session.signal is None:
-                request = self._request(queue[0])
-                if not self._fits_queue(request, requests):
-                    break
-                line = self._line(queue[0], request)
-                if requests and size + len(line) > SHARD_BYTES:
-                    break
-                if not self.budget.reserve(request.usd):
-                    self._no_money = (
-                        f"the budget of {self.budget.limit:g} USD does not cover the next request "
-                        f"({self.store.spent + self.budget.reserved:.2f} spent or reserved, up to "
-                        f"{request.usd:.2f} needed)"
-                    )
-                    queue.clear()
-                    break
-                file.write(line)
-                digest.update(line)
-                size += len(line)
-                requests.append(request)
-                queue.popleft()
-        self.budget.reserved = 0.0  # the store holds it once the batch is planned
-        return Shard(digest.hexdigest()[:32], requests, "") if requests else None
-
-    def _fits_queue(self, request: Request, requests: Sequence[Request]) -> bool:
-        """Whether the server's queue, if it has a known limit, takes this request with all open ones."""
-        limit = self.settings.batch_tokens
-        if limit is None:
-            return True
-        waiting = [*requests, *(r for shard in self.ledger.open for r in shard.requests)]
-        return not waiting or request.tokens + sum(r.tokens for r in waiting) <= limit
-
-    def _request(self, question: Question) -> Request:
-        settings, store = self.settings, self.store
-        tokens = input_tokens(question, settings.tile_px, settings.detail, self.price)
-        choices = needed(question, store, settings)
-        most = store.overrun * most_usd(tokens, choices, settings.max_output_tokens, self.price)
-        return Request(question.key, store.attempts[question.key], choices, round(most, 8), tokens)
-
-    def _line(self, question: Question, request: Request) -> bytes:
-        arguments = self.settings.request(request.attempt)
-        body = arguments | arguments.pop("extra_body") | {"n": request.choices}
-        body["messages"] = question.messages(self.settings.tile_px, self.settings.detail)
-        line = {"custom_id": request.custom_id, "method": "POST", "url": _URL, "body": body}
-        return json.dumps(line).encode() + b"\n"
-
-    @property
-    def _file(self) -> Any:
-        return self.ledger.path.with_suffix(".upload")
 
     def _send(self, planned: Shard) -> None:
         """Upload and create, each step on the disk before the next."""
@@ -197,63 +119,23 @@ class BatchAsker:
         self.ledger.write({"event": "planned", "shard": planned.name, "requests": requests})
         self.ledger.hold(self.store)
         shard = self.ledger.shards[planned.name]
-        upload = self._client.with_options(timeout=max(_UPLOAD_S, self.settings.timeout_s)).files
-
-        def send() -> str:
-            with self._file.open("rb") as file:
-                made = upload.create(file=(f"{shard.name}.jsonl", file), purpose="batch")
-            return str(self.store.safe(made.id))
-
         try:
-            found = self._asked(send, interface=True)
+            file = self._server.upload(self._writer.path, shard)
         except Stop:
             self._drop(shard, "not uploaded")
             raise
-        self.ledger.write({"event": "uploaded", "shard": shard.name, "file": found})
+        self.ledger.write({"event": "uploaded", "shard": shard.name, "file": file})
         self._create(shard)
 
     def _create(self, shard: Shard) -> None:
-        """Create the batch of an uploaded file, once."""
-        import openai
-
-        for tried in range(self.settings.retries + 1):
-            wait = self._delay(tried)
-            try:
-                made = self._client.batches.create(
-                    input_file_id=str(shard.file),
-                    endpoint=_URL,
-                    completion_window="24h",
-                    metadata={"trace_bench_shard": shard.name},
-                )
-            except _ODD:
-                raise Stop(_NO_BATCHES) from None
-            except openai.APIConnectionError:  # also a time-out: it may have been created
-                if self._adopt(shard):
-                    return
-                reason = "no answer"
-            except openai.APIStatusError as error:
-                status = int(error.status_code)
-                if status >= 500 and self._adopt(shard):
-                    return
-                unknown_file = status in {400, 404} and "file" in said(error.response.content, str).lower()
-                passing = status in AGAIN or status >= 500 or (unknown_file and tried < _TRIES)
-                if not passing or str(error.code) in HOPELESS:
-                    message = refusal(status, error.response.content, self.settings, self.store)
-                    self._drop(shard, message)
-                    raise Stop(f"the server rejects the batch (HTTP {status}): {message}") from None
-                reason, wait = f"HTTP {status}", max(wait, retry_after(error.response.headers))
-            else:
-                if isinstance(id_ := getattr(made, "id", None), str):
-                    self._created(shard, str(self.store.safe(id_)))
-                    return
-                raise Stop(_NO_BATCHES)
-            self._session.failures[reason] += 1
-            if wait > LONGEST_WAIT_S:
-                raise Stop(f"the server asks to wait {wait:.0f} s; run the command again after that")
-            self._pause(wait)
-            if self._session.signal is not None:
-                return
-        raise Stop(f"the server makes no batch ({reason}); the same command goes on from there")
+        """Create the batch of an uploaded file."""
+        try:
+            batch = self._server.create(shard)
+        except Rejected as why:
+            self._drop(shard, why.reason)
+            raise
+        if batch is not None:
+            self._created(shard, batch)
 
     def _created(self, shard: Shard, batch: str) -> None:
         self.ledger.write({"event": "created", "shard": shard.name, "batch": batch})
@@ -276,7 +158,7 @@ class BatchAsker:
         self.ledger.write(event | {"too_many": too_many})
         for request in shard.requests:
             self.store.release(request.key, request.attempt)
-        self._delete(shard)
+        self._server.delete(shard)
 
     def _fail(self, request: Request, reason: str, perhaps_paid: bool) -> None:
         """Record a failed request, if it was recorded as sent and has no end yet."""
@@ -285,64 +167,27 @@ class BatchAsker:
             failed = {"event": "failed", "reason": reason, "perhaps_paid": perhaps_paid, "via": "batch"}
             self.store.write({"key": request.key, "attempt": request.attempt} | failed)
 
-    # --- what an earlier session left ----------------------------------------------------------------------
+    # --- collecting ---------------------------------------------------------------------------------------
 
     def _recover(self) -> None:
         """Find out whether shards without a confirmed batch have one; send or drop the others."""
         for shard in self.ledger.open:
             if shard.batch is not None:
                 self._record_sent(shard)
-            elif self._adopt(shard):
-                pass
+            elif found := self._server.find(shard):
+                self._created(shard, found)
             elif shard.file is None:  # killed before or during the upload: nothing can have been created
                 self._drop(shard, "not uploaded")
             else:
                 self._create(shard)
 
-    def _adopt(self, shard: Shard) -> bool:
-        """Look for the batch of a shard at the server; a young one may not be listed at once."""
-        planned = _seconds(shard.utc)
-        looks = _LOOKS if shard.file and time.time() - planned < LONGEST_WAIT_S else 1
-        for look in range(looks):
-            if look:
-                self._pause(self._delay(look))
-            found = self._asked(lambda: self._find(shard, planned), interface=True)
-            if found is not None:
-                self._created(shard, found)
-                return True
-        return False
-
-    def _find(self, shard: Shard, planned: float) -> str | None:
-        for batch in self._client.batches.list(limit=100):  # the newest first
-            if (batch.metadata or {}).get("trace_bench_shard") == shard.name:
-                return str(batch.id)
-            if batch.created_at and batch.created_at < planned - 86400:
-                return None
-        return None
-
-    def _delete(self, shard: Shard) -> None:
-        """Delete an input file; it would expire anyway, so a failure does not matter."""
-        import openai
-
-        try:
-            if shard.file is not None:
-                self._client.files.delete(shard.file)
-                return
-            for file in self._client.files.list(purpose="batch", limit=100):
-                if file.filename == f"{shard.name}.jsonl":
-                    self._client.files.delete(file.id)
-        except (openai.OpenAIError, *_ODD):
-            pass
-
-    # --- collecting ---------------------------------------------------------------------------------------
-
     def _collect(self) -> None:
         """Store the answers of every batch that has ended."""
         why: Stop | None = None
         for shard in self.ledger.open:
-            if shard.batch is None or self._session.signal is not None:
+            if shard.batch is None or self._stopped():
                 continue
-            batch = self._asked(partial(self._state, shard.batch), missing_ok=True)
+            batch = self._server.state(shard.batch)
             if batch is None:
                 raise Stop(
                     f"the server does not know batch {shard.batch}: use the key and the server that it was "
@@ -357,11 +202,6 @@ class BatchAsker:
                 why = why or stop
         if why is not None:
             raise why
-
-    def _state(self, id_: str) -> Any:
-        """A batch as it is now; an AttributeError if the server sends something else."""
-        batch = self._client.batches.retrieve(id_)
-        return batch if isinstance(batch.status, str) else None
 
     def _on_failed(self, shard: Shard, batch: Any) -> None:
         """A batch that was not accepted after all; nothing is charged."""
@@ -385,7 +225,7 @@ class BatchAsker:
         rejected: tuple[int, bytes] | None = None
         hashes, strange, answered, gone = {}, 0, 0, False
         for name, id_ in (("output", batch.output_file_id), ("error", batch.error_file_id)):
-            content = self._download(id_) if id_ else b""
+            content = self._server.download(id_) if id_ else b""
             gone |= content is None
             hashes[name] = hashlib.sha256(content or b"").hexdigest()
             for reply in read_replies(content or b"", requests, self.settings.model):
@@ -405,7 +245,7 @@ class BatchAsker:
             if (request.key, request.attempt) not in self.store.closed:
                 reason = "the file of answers is gone" if gone else f"batch {batch.status} without an answer"
                 self._note(request, reason, perhaps_paid=ran)
-        self._delete(shard)
+        self._server.delete(shard)
         self.ledger.write({"event": "collected", "shard": shard.name, "status": batch.status} | hashes)
         odd = f"; lines of no question of ours: {strange}" if strange else ""
         self._say(f"Batch {shard.batch}: {batch.status}, {answered} of {len(shard.requests)} answered{odd}.")
@@ -430,59 +270,7 @@ class BatchAsker:
         self._failed[request.key] += 1
         self._session.failures[self.store.redact(reason)] += 1
 
-    def _download(self, id_: str) -> bytes | None:
-        """The content of a file; None if it is gone."""
-        found = self._asked(lambda: self._client.files.content(id_).read(), missing_ok=True)
-        return None if found is None else bytes(found)
-
-    # --- calls --------------------------------------------------------------------------------------------
-
-    def _asked(
-        self, call: Callable[[], Found], missing_ok: bool = False, interface: bool = False
-    ) -> Found | None:
-        """The result of a call that may be repeated; None for a 404 with `missing_ok`.
-
-        `interface`: a 404 means that the server has no batches.
-        """
-        import openai
-
-        for tried in range(self.settings.retries + 1):
-            wait = self._delay(tried)
-            try:
-                return call()
-            except _ODD:
-                raise Stop(_NO_BATCHES) from None
-            except openai.APITimeoutError:
-                reason = "time-out"
-            except openai.APIConnectionError:
-                reason = "no connection"
-            except openai.APIStatusError as error:
-                status = int(error.status_code)
-                if status == 404 and missing_ok:
-                    return None
-                if str(error.code) in HOPELESS or not (status in AGAIN or status >= 500):
-                    message = refusal(status, error.response.content, self.settings, self.store)
-                    if status in {404, 405} and interface:
-                        message += "; a server without a batch interface needs judge.batch=false"
-                    raise Stop(f"the server rejects the request (HTTP {status}): {message}") from None
-                reason, wait = f"HTTP {status}", max(wait, retry_after(error.response.headers))
-            self._session.failures[reason] += 1
-            if wait > LONGEST_WAIT_S:
-                raise Stop(f"the server asks to wait {wait:.0f} s; run the command again after that")
-            if self._session.signal is not None:
-                break
-            self._pause(wait)
-        raise Stop(f"the server does not answer ({reason})")
-
-    def _delay(self, tried: int) -> float:
-        ceiling = min(self.settings.backoff_max_s, self.settings.backoff_s * 2**tried)
-        return self._jitter.uniform(ceiling / 2, ceiling)
-
-    def _pause(self, seconds: float) -> None:
-        """Wait, but not after a signal."""
-        until = time.monotonic() + seconds
-        while self._session.signal is None and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, 0.2))
+    # --- the terminal -------------------------------------------------------------------------------------
 
     def _say(self, text: str) -> None:
         print(printable(self.store.redact(text)), file=sys.stderr)
@@ -493,7 +281,7 @@ class BatchAsker:
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def on(number: int, _: Any) -> None:
-            again = self._session.signal is not None
+            again = self._stopped()
             self._session.signal = number
             self._session.why_stopped = f"stopped by {signal.Signals(number).name}"
             if again:
@@ -506,12 +294,3 @@ class BatchAsker:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _seconds(utc: str) -> float:
-    """Seconds since the epoch; now if the text is no time."""
-    try:
-        when = datetime.fromisoformat(utc)
-    except ValueError:
-        return time.time()
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

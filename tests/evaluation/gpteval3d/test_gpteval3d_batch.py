@@ -18,7 +18,7 @@ from judge_server import JudgeServer, error_body
 from omegaconf import OmegaConf
 
 from evaluation.command import exit_code
-from evaluation.gpteval3d import batch_client
+from evaluation.gpteval3d import batch_shards
 from evaluation.gpteval3d.__main__ import play
 from evaluation.gpteval3d.batches import Ledger
 from trace_bench.settings.composing import compose_config, parse_overrides
@@ -279,7 +279,7 @@ def test_a_batch_too_large_for_the_queue_is_halved(ask, outputs, server):
 
 
 def test_shards_by_bytes_and_by_tokens(ask, server, monkeypatch):
-    monkeypatch.setattr(batch_client, "SHARD_BYTES", 6000)
+    monkeypatch.setattr(batch_shards, "SHARD_BYTES", 6000)
     assert ask("judge.batch_wait_s=60")[0] == 0
     assert len(server.batches) > 1
     assert is_paid_once(server)
