@@ -18,7 +18,7 @@ import numpy as np
 from evaluation.gpteval3d.comparisons import Game
 from evaluation.gpteval3d.criteria import CRITERIA
 from evaluation.gpteval3d.questions import Question
-from evaluation.gpteval3d.store import Reading
+from evaluation.gpteval3d.server.store import Reading
 from evaluation.statistics.paired import FEWEST, of_differences
 from trace_bench.system.errors import TraceBenchError
 

@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from evaluation.gpteval3d import journal, report
-from evaluation.gpteval3d.asking import Session
-from evaluation.gpteval3d.batch_client import BatchAsker
-from evaluation.gpteval3d.batches import Ledger
-from evaluation.gpteval3d.client import Asker
-from evaluation.gpteval3d.cost import ANSWER_TOKENS, Budget, Price, counted, input_tokens
-from evaluation.gpteval3d.keys import OPENAI, api_key, redactor
+from evaluation.gpteval3d import report
 from evaluation.gpteval3d.outcomes import Answered
 from evaluation.gpteval3d.plan import Plan
 from evaluation.gpteval3d.published import MADE_BY, Published
 from evaluation.gpteval3d.questions import Question, make_questions
 from evaluation.gpteval3d.score_judge import ScoreJudge
+from evaluation.gpteval3d.server import journal
+from evaluation.gpteval3d.server.asking import Session
+from evaluation.gpteval3d.server.batch_client import BatchAsker
+from evaluation.gpteval3d.server.batches import Ledger
+from evaluation.gpteval3d.server.client import Asker
+from evaluation.gpteval3d.server.cost import ANSWER_TOKENS, Budget, Price, counted, input_tokens
+from evaluation.gpteval3d.server.keys import OPENAI, api_key, redactor
+from evaluation.gpteval3d.server.store import AnswerStore, claimed, readings
 from evaluation.gpteval3d.settings import JudgeSettings, folder_name, identity_hash
-from evaluation.gpteval3d.store import AnswerStore, claimed, readings
 from evaluation.gpteval3d.tournament import VERBATIM, Tournament, instruction_texts, plan
 from evaluation.gpteval3d.unusable import explain
 from trace_bench.system.errors import TraceBenchError

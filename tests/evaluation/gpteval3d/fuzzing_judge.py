@@ -13,7 +13,7 @@ from answer_forms import clear, unclear
 from judge_server import MODEL, JudgeServer
 
 from evaluation.gpteval3d.plan import Ensemble
-from evaluation.gpteval3d.store import AnswerStore, readings
+from evaluation.gpteval3d.server.store import AnswerStore, readings
 
 USAGES: list[Any] = [
     {"prompt_tokens": 1000, "completion_tokens": 100}, {"prompt_tokens": None, "completion_tokens": 7},

@@ -18,9 +18,9 @@ from judge_server import JudgeServer, error_body
 from omegaconf import OmegaConf
 
 from evaluation.command import exit_code
-from evaluation.gpteval3d import batch_shards
 from evaluation.gpteval3d.__main__ import play
-from evaluation.gpteval3d.batches import Ledger
+from evaluation.gpteval3d.server import batch_shards
+from evaluation.gpteval3d.server.batches import Ledger
 from trace_bench.settings.composing import compose_config, parse_overrides
 
 # one kind of question: 3 pairs on one prompt, in both orders
@@ -142,7 +142,7 @@ STEPS = ("planned", "uploaded", "created", "sent", "answer", "collected")
 )
 def test_a_kill_at_any_step_loses_and_repeats_nothing(ask, server, monkeypatch, outputs, step, before):
     """`before`: what the event tells has happened at the server, but the event is not written."""
-    from evaluation.gpteval3d.store import AnswerStore
+    from evaluation.gpteval3d.server.store import AnswerStore
 
     with monkeypatch.context() as patch:
         for kind in (Ledger, AnswerStore):

@@ -40,13 +40,13 @@ def _judge(tmp_path, monkeypatch, answers: int, choices: int, seed: int = 0) -> 
     """Ask a fuzzing judge in sessions that are interrupted, with torn lines between them."""
     from fuzzing_judge import FuzzingJudge, check, make_questions
 
-    from evaluation.gpteval3d.client import Asker
-    from evaluation.gpteval3d.cost import Budget, Price
-    from evaluation.gpteval3d.keys import redactor
+    from evaluation.gpteval3d.server.client import Asker
+    from evaluation.gpteval3d.server.cost import Budget, Price
+    from evaluation.gpteval3d.server.keys import redactor
+    from evaluation.gpteval3d.server.store import AnswerStore, claimed
     from evaluation.gpteval3d.settings import JudgeSettings
-    from evaluation.gpteval3d.store import AnswerStore, claimed
 
-    monkeypatch.setattr("evaluation.gpteval3d.client.input_tokens", lambda *_: 100)
+    monkeypatch.setattr("evaluation.gpteval3d.server.client.input_tokens", lambda *_: 100)
     questions, rng, path = make_questions(answers // choices), random.Random(seed), tmp_path / "answers.jsonl"
     price = Price(1.0, 1.0)
     with FuzzingJudge(questions, SECRET, seed) as judge:

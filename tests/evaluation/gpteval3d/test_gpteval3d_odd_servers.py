@@ -11,9 +11,9 @@ import pytest
 from gpteval3d_runs import KEY, arguments, events, make_runs, only, result
 from judge_server import JudgeServer
 
-from evaluation.gpteval3d.completion import read_completion
-from evaluation.gpteval3d.keys import api_key, redactor
-from evaluation.gpteval3d.store import AnswerStore, readings
+from evaluation.gpteval3d.server.completion import read_completion
+from evaluation.gpteval3d.server.keys import api_key, redactor
+from evaluation.gpteval3d.server.store import AnswerStore, readings
 from trace_bench.system.errors import TraceBenchError
 
 COMMAND = "gpteval3d.__main__"
@@ -259,7 +259,7 @@ def test_a_full_disk_ends_the_session_and_leaves_no_half_line(outputs, command, 
     with JudgeServer() as server:
         overrides = arguments(server.url, *TWO, "judge.concurrency=1")
         with monkeypatch.context() as patch:
-            patch.setattr("evaluation.gpteval3d.journal.os.fsync", full)
+            patch.setattr("evaluation.gpteval3d.server.journal.os.fsync", full)
             code, out, err = command(COMMAND, *overrides)
         assert code == 1
         assert "answers.jsonl cannot be written (No space left on device)" in out + err

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from evaluation.gpteval3d.parsing import as_data, parse_answer, read_choice
-from evaluation.gpteval3d.store import readings
+from evaluation.gpteval3d.server.store import readings
 
 L, R, D = -1, 1, 0
 

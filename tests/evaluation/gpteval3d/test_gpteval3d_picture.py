@@ -11,7 +11,7 @@ from PIL import Image
 
 from evaluation.gpteval3d import mosaic
 from evaluation.gpteval3d.contestants import JudgedAsset
-from evaluation.gpteval3d.cost import Price, image_tokens
+from evaluation.gpteval3d.server.cost import Price, image_tokens
 from trace_bench.system.errors import TraceBenchError
 
 

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from evaluation.gpteval3d.asking import AGAIN, HOPELESS, LONGEST_WAIT_S, Session, Stop, refusal
-from evaluation.gpteval3d.batches import Shard
-from evaluation.gpteval3d.completion import said
-from evaluation.gpteval3d.limits import retry_after
+from evaluation.gpteval3d.server.asking import AGAIN, HOPELESS, LONGEST_WAIT_S, Session, Stop, refusal
+from evaluation.gpteval3d.server.batches import Shard
+from evaluation.gpteval3d.server.completion import said
+from evaluation.gpteval3d.server.limits import retry_after
+from evaluation.gpteval3d.server.store import AnswerStore
 from evaluation.gpteval3d.settings import JudgeSettings
-from evaluation.gpteval3d.store import AnswerStore
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI

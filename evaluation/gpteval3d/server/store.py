@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evaluation.gpteval3d import journal
-from evaluation.gpteval3d.journal import Event
 from evaluation.gpteval3d.parsing import Status, is_cut, read_choice
+from evaluation.gpteval3d.server import journal
+from evaluation.gpteval3d.server.journal import Event
 from trace_bench.run_folder.manifest import utc_now
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.text import without_surrogates

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
-from evaluation.gpteval3d.asking import (
+from evaluation.gpteval3d.questions import Question
+from evaluation.gpteval3d.server.asking import (
     AGAIN,
     DECLINED,
     HOPELESS,
@@ -35,13 +36,12 @@ from evaluation.gpteval3d.asking import (
     refusal,
     where,
 )
-from evaluation.gpteval3d.completion import error_of, is_whole, read_completion, said
-from evaluation.gpteval3d.cost import Budget, Price, counted, input_tokens, most_usd
-from evaluation.gpteval3d.keys import OPENAI
-from evaluation.gpteval3d.limits import RateLimit, retry_after, sleep_unless
-from evaluation.gpteval3d.questions import Question
+from evaluation.gpteval3d.server.completion import error_of, is_whole, read_completion, said
+from evaluation.gpteval3d.server.cost import Budget, Price, counted, input_tokens, most_usd
+from evaluation.gpteval3d.server.keys import OPENAI
+from evaluation.gpteval3d.server.limits import RateLimit, retry_after, sleep_unless
+from evaluation.gpteval3d.server.store import AnswerStore
 from evaluation.gpteval3d.settings import JudgeSettings
-from evaluation.gpteval3d.store import AnswerStore
 from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.gpteval3d.asking import AGAIN, DECLINED
-from evaluation.gpteval3d.batches import Request
-from evaluation.gpteval3d.completion import error_of, read_completion
+from evaluation.gpteval3d.server.asking import AGAIN, DECLINED
+from evaluation.gpteval3d.server.batches import Request
+from evaluation.gpteval3d.server.completion import error_of, read_completion
 from trace_bench.system.errors import UNREADABLE
 
 _NOT_RUN = {"batch_expired", "batch_cancelled"}

@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evaluation.gpteval3d.asking import needed
-from evaluation.gpteval3d.batch_calls import ENDPOINT
-from evaluation.gpteval3d.batches import Ledger, Request, Shard
-from evaluation.gpteval3d.cost import Budget, Price, input_tokens, most_usd
 from evaluation.gpteval3d.questions import Question
+from evaluation.gpteval3d.server.asking import needed
+from evaluation.gpteval3d.server.batch_calls import ENDPOINT
+from evaluation.gpteval3d.server.batches import Ledger, Request, Shard
+from evaluation.gpteval3d.server.cost import Budget, Price, input_tokens, most_usd
+from evaluation.gpteval3d.server.store import AnswerStore
 from evaluation.gpteval3d.settings import JudgeSettings
-from evaluation.gpteval3d.store import AnswerStore
 
 SHARD_BYTES, SHARD_REQUESTS = 190_000_000, 50_000  # a file may have 200 MB and 50,000 lines
 

@@ -2,8 +2,8 @@
 
 One session collects every batch that has ended, sends the questions that have no answer and are in no open
 batch, and waits a while. It may end at any moment, also by a kill: batches.jsonl says what may be open, and
-the next session goes on from there (evaluation.gpteval3d.batches). The client sends nothing twice by itself:
-a batch that may have been created without our hearing of it is looked for by its metadata first.
+the next session goes on from there (see `batches`). The client sends nothing twice by itself: a batch that
+may have been created without our hearing of it is looked for by its metadata first.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from evaluation.gpteval3d.asking import Session, Stop, check_model, needed, refusal
-from evaluation.gpteval3d.batch_calls import BatchServer, Rejected
-from evaluation.gpteval3d.batch_output import Reply, read_replies
-from evaluation.gpteval3d.batch_shards import ShardWriter
-from evaluation.gpteval3d.batches import Ledger, Request, Shard
-from evaluation.gpteval3d.cost import Budget, Price, counted
-from evaluation.gpteval3d.keys import OPENAI
 from evaluation.gpteval3d.questions import Question
+from evaluation.gpteval3d.server.asking import Session, Stop, check_model, needed, refusal
+from evaluation.gpteval3d.server.batch_calls import BatchServer, Rejected
+from evaluation.gpteval3d.server.batch_output import Reply, read_replies
+from evaluation.gpteval3d.server.batch_shards import ShardWriter
+from evaluation.gpteval3d.server.batches import Ledger, Request, Shard
+from evaluation.gpteval3d.server.cost import Budget, Price, counted
+from evaluation.gpteval3d.server.keys import OPENAI
+from evaluation.gpteval3d.server.store import AnswerStore
 from evaluation.gpteval3d.settings import JudgeSettings
-from evaluation.gpteval3d.store import AnswerStore
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.text import one_line, printable
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluation.gpteval3d import journal
-from evaluation.gpteval3d.store import AnswerStore
+from evaluation.gpteval3d.server import journal
+from evaluation.gpteval3d.server.store import AnswerStore
 from trace_bench.run_folder.manifest import utc_now
 
 _LOST = "what it said is looked up at the server"

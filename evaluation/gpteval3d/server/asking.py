@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from evaluation.gpteval3d.completion import said
 from evaluation.gpteval3d.questions import Question
+from evaluation.gpteval3d.server.completion import said
+from evaluation.gpteval3d.server.store import AnswerStore, readings
 from evaluation.gpteval3d.settings import JudgeSettings
-from evaluation.gpteval3d.store import AnswerStore, readings
 
 AGAIN = {408, 409, 425, 429}  # with 5xx: worth another try
 DECLINED = {"content_filter", "content_policy_violation", "invalid_prompt"}
