@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import signal
 import sys
@@ -16,20 +15,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trace_bench.runs.identity import RunSpec
 from trace_bench.sweeps.interrupt import StopRequest, listening
 from trace_bench.sweeps.slurm.worker import make_assets
+from trace_bench.sweeps.warm import fork_server, start
 from trace_bench.system.errors import TraceBenchError
-
-if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
 
 _POLL_S = 0.5  # how often the parent looks for a signal
 _END_S = 5.0  # time for a worker to end after its last run
-#: Libraries that would otherwise start a thread per core in every worker.
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -85,6 +80,13 @@ def make_in_workers(
     After a signal, or a failure with on_error=stop, no further run starts, and the others stop after their
     current step, with a checkpoint. KeyboardInterrupt ends the workers at once.
     """
+    with fork_server(runs, workers):
+        return _make_all(runs, workers, stop, ended)
+
+
+def _make_all(
+    runs: Sequence[RunSpec], workers: int, stop: StopRequest, ended: Callable[[Ended], None]
+) -> dict[Path, str]:
     todo = list(reversed(runs))
     threads = max(1, (os.cpu_count() or 1) // workers)
     lost: dict[Path, str] = {}
@@ -132,13 +134,9 @@ class _Worker:
     """A process that makes runs, and the line to it."""
 
     def __init__(self, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")  # torch and CUDA do not survive a fork
-        self.line, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_work, args=(theirs, threads))
+        self.process, self.line = start(_work, threads)
         self.run: RunSpec | None = None
         self._asked = False
-        self.process.start()
-        theirs.close()
 
     def start(self, run: RunSpec) -> None:
         """Send the next run."""
@@ -186,11 +184,11 @@ class _Worker:
 
 def _work(line: Connection, threads: int) -> None:
     """The worker: make the runs that come down the line, until it closes."""
-    for name in _THREADS:
-        os.environ.setdefault(name, str(threads))
     say_to_terminal()
-    from trace_bench.runs.run import make_asset  # torch reads the number of threads
+    from trace_bench.runs.run import make_asset
+    from trace_bench.runs.threads import share_cores
 
+    share_cores(threads)
     with listening() as stop:
         try:
             while (run := line.recv()) is not None:

@@ -12,6 +12,7 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from trace_bench.sweeps.planning import check_jobs, compose_run, launcher_of, ma
 from trace_bench.sweeps.preflight import check_roots, preflight
 from trace_bench.sweeps.slurm.submission import is_slurm, name_of, status_of, submit, wait
 from trace_bench.sweeps.sweep_plan import write_plan
+from trace_bench.sweeps.warm import fork_server
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.output import forgive_closed_output
@@ -60,14 +62,15 @@ def main(argv: Sequence[str]) -> int:
         launcher = _launcher(plan[0].job, overrides, args)
         if args.multirun:
             _say_prompts(plan, overrides)
-        if plan[0].job.dry_run:
-            check_roots(missing)
-            print(estimate(plan, missing, launcher))
-        preflight(missing, launcher)
-        if plan[0].job.dry_run:
-            return 0
-        command = ["python", "-m", "trace_bench", *argv]
-        code = _make(plan, missing, launcher, command) if missing else 0
+        with _helpers(missing, launcher):
+            if plan[0].job.dry_run:
+                check_roots(missing)
+                print(estimate(plan, missing, launcher))
+            preflight(missing, launcher)
+            if plan[0].job.dry_run:
+                return 0
+            command = ["python", "-m", "trace_bench", *argv]
+            code = _make(plan, missing, launcher, command) if missing else 0
     except TraceBenchError as error:
         print(f"trace_bench: {error}", file=sys.stderr)
         return EXIT_MISTAKE
@@ -91,6 +94,14 @@ def _launcher(job: Job, overrides: Sequence[str], args: argparse.Namespace) -> d
     if launcher:
         workers_of(launcher)
     return launcher
+
+
+def _helpers(missing: Sequence[RunSpec], launcher: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """The fork server, if other processes make the runs; this one then loads no torch."""
+    workers = 0 if not launcher or is_slurm(launcher) else workers_of(launcher)
+    if missing and (is_slurm(launcher) or workers > 1):
+        return fork_server(missing, workers)
+    return contextlib.nullcontext()
 
 
 def _make(
