@@ -41,22 +41,20 @@ def say(label: str, cost: float) -> None:
 
 
 def captions(count: int) -> list[str]:
-    """Prompts that the toy prior knows, asked of the trace_bench that is measured, in a process of its own."""
-    code = "from trace_bench.toyworld.captions import all_captions; [print(c.text) for c in all_captions()]"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()[:count]
+    """Prompts that the toy prior knows."""
+    from trace_bench.toyworld.captions import all_captions
+
+    return [caption.text for caption in all_captions()][:count]
 
 
-def measure(short: bool) -> None:
-    """Print the cost of each part, for this trace_bench."""
+def measure(short: bool, file: str) -> None:
+    """Print the cost of each part, for the trace_bench in this folder; `file` has 110 prompts."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         made = ["-m", "trace_bench", "method=sds", f"output_root={root / 'one'}", "force=true"]
         made += ["steps=2", "rig.n_views=2", "rig.resolution=16"] if short else []
         cpu_of(made)  # compiled kernels, embeddings and bytecode are there from now on
         say("one SDS asset, CPU seconds", cpu_of(made))
-        file = root / "prompts.txt"
-        file.write_text("".join(f"{text}\n" for text in captions(110)))
         about = ["prompt_set=file", f"prompt_set.file={file}", "prior=tiny", "protocol=toy"]
         for count, overrides in PLANS.items():
             if short and count > 330:
@@ -72,9 +70,13 @@ def measure(short: bool) -> None:
 
 def command(overrides: list[str]) -> None:
     """In a process of its own: plan and check a sweep as the command does, but make no run."""
-    from trace_bench.sweeps import sweep
+    try:
+        from trace_bench.sweeps import sweep
+    except ImportError:  # its place in early versions
+        from trace_bench import sweep  # type: ignore[no-redef, attr-defined]
 
-    planned = []
+    planned: list[float] = []
+    starts = "_make" if hasattr(sweep, "_make") else "_hand_over"  # its name in early versions
     make_plan = sweep.make_plan
 
     def timed(*args: object) -> object:
@@ -85,7 +87,7 @@ def command(overrides: list[str]) -> None:
 
     with (
         mock.patch.object(sweep, "make_plan", timed),
-        mock.patch.object(sweep, "_make", lambda *_: _report(planned[0])),
+        mock.patch.object(sweep, starts, lambda *_: _report(planned[0])),
         mock.patch("shutil.disk_usage", lambda _: mock.Mock(free=10**15)),
     ):
         sweep.main(["-m", *overrides])
@@ -93,7 +95,11 @@ def command(overrides: list[str]) -> None:
 
 def _report(planned: float) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps([planned, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]), flush=True)
+    status = Path(
+        "/proc/self/status"
+    ).read_text()  # getrusage's maximum holds that of the process that forked
+    memory = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    print(json.dumps([planned, used.ru_utime + used.ru_stime, memory]), flush=True)
 
 
 def main() -> None:
@@ -101,17 +107,20 @@ def main() -> None:
     parser.add_argument("--against", metavar="COMMIT")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--short", action="store_true", help="fewer and smaller runs, for tests")
-    parser.add_argument("--measure", action="store_true", help="print this checkout's costs only")
+    parser.add_argument("--measure", metavar="FILE", help="print this checkout's costs only")
     parser.add_argument("--command", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.command:
         command(args.command)
     elif args.measure:
-        measure(args.short)
+        measure(args.short, args.measure)
     else:
         from benchmarks.against import compare
 
-        compare("start", ["--short"] * args.short, args.against, args.repeats)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "prompts.txt"
+            file.write_text("".join(f"{text}\n" for text in captions(110)))
+            compare("start", [str(file), *["--short"] * args.short], args.against, args.repeats)
 
 
 if __name__ == "__main__":
