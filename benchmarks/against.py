@@ -34,14 +34,14 @@ def checkouts(against: str | None) -> Iterator[dict[str, Path]]:
 
 
 def measured(folder: Path, script: str, arguments: Sequence[str]) -> Costs:
-    """What a script of this checkout's benchmarks/ measures with the trace_bench of `folder`, in a process of its
-    own."""
+    """What a script of this checkout's benchmarks/ measures with the trace_bench of `folder`."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), "--measure", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(f"{folder}: {done.stderr}")

@@ -1,8 +1,8 @@
-"""What it costs to read many runs: `python -m benchmarks.reading [--runs 9900] [--against COMMIT] [--repeats 1]`.
+"""What it costs to read many runs: `python -m benchmarks.reading [--runs 9900] [--against COMMIT]`.
 
-CPU and wall-clock seconds of three commands, their start included: `evaluation.collect` with an empty cache and
-with a full one, and `trace_bench.status`, over synthetic runs of `benchmarks.collect`. `--runs 49500` for the
-size of a large study. With --against, the other commit reads the same folder with a cache of its own.
+CPU and wall-clock seconds of three commands, their start included: `evaluation.collect` with an empty cache
+and with a full one, and `trace_bench.status`, over synthetic runs of `benchmarks.collect`. `--runs 49500` for
+the size of a large study. With --against, the other commit reads the same folder with a cache of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def say(label: str, module: str, root: str, cache: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", module, f"output_root={root}"],
         env=os.environ | {"TRACE_BENCH_CACHE": cache}, capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode not in (0, 1):  # 1: some runs cannot be read, which an older commit may say

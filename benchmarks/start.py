@@ -1,8 +1,9 @@
-"""What it costs before the first step: `python -m benchmarks.start [--against COMMIT] [--repeats 3] [--short]`.
+"""What it costs before the first step: `python -m benchmarks.start [--against COMMIT] [--repeats 3]`.
 
-CPU seconds (other programs do not change them much) of: one SDS asset in a cold process, to its end; the command
-of a sweep until its first worker starts, with its memory; planning 330, 3,300 and 9,900 runs. The caches on disk
-are warm. With --against, the other commit is measured in turns with this one, and ratios are printed.
+CPU seconds (other programs do not change them much) of: one SDS asset in a cold process, to its end; the
+command of a sweep until its first worker starts, with its memory; planning 330, 3,300 and 9,900 runs. The
+caches on disk are warm. With --against, the other commit is measured in turns with this one, and ratios are
+printed.
 """
 
 from __future__ import annotations
@@ -87,8 +88,8 @@ def command(overrides: list[str]) -> None:
 
     with (
         mock.patch.object(sweep, "make_plan", timed),
-        mock.patch.object(sweep, starts, lambda *_: _report(planned[0])),
-        mock.patch("shutil.disk_usage", lambda _: mock.Mock(free=10**15)),
+        mock.patch.object(sweep, starts, side_effect=lambda *_: _report(planned[0])),
+        mock.patch("shutil.disk_usage", return_value=mock.Mock(free=10**15)),
     ):
         sweep.main(["-m", *overrides])
 

@@ -1,4 +1,4 @@
-"""The source of a class says the same of it as the imported class; where it does not tell, there is no answer."""
+"""The source of a class says the same of it as the imported class, or nothing at all."""
 
 from __future__ import annotations
 

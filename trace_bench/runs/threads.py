@@ -39,8 +39,8 @@ def own_threads() -> Iterator[None]:
 def use_threads(prior: Prior) -> int:
     """Set and log the number of threads for a run with this prior; returns it.
 
-    It is one for a small prior on the CPU, and else as many as this process may use. OMP_NUM_THREADS, if it is
-    set, is an upper limit.
+    It is one for a small prior on the CPU, and else as many as this process may use. OMP_NUM_THREADS, if it
+    is set, is an upper limit.
     """
     most = min([len(os.sched_getaffinity(0)), *_share, *_of_environment()])
     on_gpu = prior.device.type != "cpu"

@@ -39,7 +39,7 @@ def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None =
 
 
 class _Jobs:
-    """The jobs of a plan, each composed once: there may be many prompts and seeds, which share one composition."""
+    """The jobs of a plan: many prompts and seeds share one composition."""
 
     def __init__(self, config_dir: str | None) -> None:
         self.config_dir = config_dir

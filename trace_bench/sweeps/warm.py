@@ -1,7 +1,7 @@
-"""The fork server of a sweep: it imports once what the runs need, and workers start from it within milliseconds.
+"""The fork server of a sweep: it imports once what the runs need, and workers start from it in milliseconds.
 
-The command itself so never loads torch: it plans in some 100 MB, and what only the imported classes can tell is
-checked in a process from the server.
+The command itself so loads no torch and stays below 100 MB; what only the imported classes can tell is checked
+in a process from the server.
 """
 
 from __future__ import annotations

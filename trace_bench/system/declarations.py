@@ -1,7 +1,7 @@
 """What a class of trace_bench declares, read from its source: importing it would load torch.
 
-The source answers only where it leaves no doubt. For a class from elsewhere, and for one that is made in a way
-which is not understood here, the answer is None, and the caller imports the class.
+The source answers only where it leaves no doubt. For a class from elsewhere, and for one that is made in a
+way which is not understood here, the answer is None, and the caller imports the class.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Declaration:
 
 @cache
 def declaration(target: str) -> Declaration | None:
-    """What the class `target`, such as trace_bench.methods.sds.SDS, declares; None if its source does not tell."""
+    """What a class such as trace_bench.methods.sds.SDS declares; None if its source does not tell."""
     module, _, name = target.rpartition(".")
     try:
         return _declaration(_lineage(module, name))
@@ -154,6 +154,20 @@ def _declaration(lineage: list[_Class]) -> Declaration:
             if key not in names and isinstance(value, ast.Constant):
                 attributes[key] = value.value
         names |= {*own, *(key for key, _ in cls.constants())}
+    taken = _taken(lineage)
+    annotations: dict[str, Any] = {}
+    unsure = set()
+    for key, (module, annotation) in taken.items():
+        try:
+            if annotation is not None:
+                annotations[key] = _evaluated(module, annotation)
+        except _UnsureError:
+            unsure.add(key)
+    return Declaration(frozenset(taken), annotations, frozenset(unsure), attributes, frozenset(names))
+
+
+def _taken(lineage: list[_Class]) -> dict[str, tuple[str, ast.expr | None]]:
+    """What the constructor takes, through **kwargs into the base classes: name -> module and annotation."""
     taken: dict[str, tuple[str, ast.expr | None]] = {}
     own_names: dict[str, tuple[str, ast.expr | None]]
     for place, cls in enumerate(lineage):
@@ -175,15 +189,7 @@ def _declaration(lineage: list[_Class]) -> Declaration:
         taken = own_names | taken
         if maker is None or maker.args.kwarg is None:
             break
-    annotations: dict[str, Any] = {}
-    unsure = set()
-    for key, (module, annotation) in taken.items():
-        try:
-            if annotation is not None:
-                annotations[key] = _evaluated(module, annotation)
-        except _UnsureError:
-            unsure.add(key)
-    return Declaration(frozenset(taken), annotations, frozenset(unsure), attributes, frozenset(names))
+    return taken
 
 
 def _evaluated(module: str, node: ast.expr) -> Any:
@@ -217,7 +223,7 @@ def _evaluated(module: str, node: ast.expr) -> Any:
 
 
 def _find(module: str, name: str) -> _Class | _Alias | str | None:
-    """What a name of a module means: a class of ours, another name for a type, the package it is imported from,
+    """What a name of a module means: a class of ours, another name for a type, the package that it comes from,
     or nothing."""
     found = _bound(module).get(name)
     if isinstance(found, ast.ClassDef):

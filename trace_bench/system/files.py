@@ -37,8 +37,8 @@ def content_of(path: Path) -> bytes:
 
 
 def concurrently(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """read(item) for each item, in their order, several at a time: for many small files on a disk that answers
-    slowly, such as a cluster's. `read` is called from other threads.
+    """read(item) for each item, in their order, several at a time: for many small files on a disk that
+    answers slowly, such as a cluster's. `read` is called from other threads.
 
     Raises:
         Exception: what `read` raises, in its item's turn.
