@@ -1,6 +1,6 @@
 """The fork server of a sweep: it imports once what the runs need, and workers start from it in milliseconds.
 
-The command itself so loads no torch and stays below 100 MB; what only the imported classes can tell is checked
+The command itself loads no torch and stays below 100 MB; what only the imported classes can tell is checked
 in a process from the server.
 """
 

@@ -223,7 +223,7 @@ def _evaluated(module: str, node: ast.expr) -> Any:
 
 
 def _find(module: str, name: str) -> _Class | _Alias | str | None:
-    """What a name of a module means: a class of ours, another name for a type, the package that it comes from,
+    """What a name of a module means: a class of ours, another name for a type, the package it comes from,
     or nothing."""
     found = _bound(module).get(name)
     if isinstance(found, ast.ClassDef):
