@@ -7,20 +7,24 @@ PYTEST_ARGS ?= -n 3 --dist worksteal
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench results test test-slow test-long agreement install install-dev lint style types imports format wheel-test constraints clean
+.PHONY: help bench results leaderboard test test-slow test-long agreement install install-dev lint style types imports format wheel-test constraints clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
-bench: $(VENV)/.installed  ## generate 3D assets with sds, vsd and trace, score them, make tables and a contact sheet
+bench: $(VENV)/.installed  ## generate 3D assets with sds, vsd and trace, score them, make tables, a contact sheet and a report
 	$(PY) -m trace_bench -m method=sds,vsd,trace prompt_set=toy hydra/launcher=local
 	$(PY) -m evaluation.score
 	$(PY) -m evaluation.gpteval3d judge=clip
 	$(PY) -m evaluation.contact_sheet
-	$(PY) -m evaluation.tables table=all
+	$(PY) -m evaluation.tables
+	$(PY) -m evaluation.report
 
 results: $(VENV)/.installed  ## remake the numbers and pictures of README and docs; STAGES="readme costs" for a part
 	$(PY) scripts/make_results.py $(STAGES)
+
+leaderboard: $(VENV)/.installed  ## make the leaderboard of the toy world (5 hours on two cores); METHODS=mine for one method
+	$(PY) scripts/make_leaderboard.py $(if $(METHODS),--methods $(METHODS))
 
 test: $(VENV)/.installed-dev  ## run the tests (CPU, offline)
 	$(PY) -m pytest $(PYTEST_ARGS)

@@ -119,7 +119,12 @@ def _of_parts(job: Job, prior: Any, prompt: str, named: set[str]) -> Iterator[Ch
     fresh_method = partial(make_method, job, prior)
     settings = settings_of(job.representation)
     if "method" in named:
-        text = embed_prompt(prior, prompt, job.method.get("negative_prompt") or "")
+        text = embed_prompt(
+            prior,
+            prompt,
+            job.method.get("negative_prompt") or "",
+            job.method.get("prompt_suffixes"),
+        )
         yield from _run(methods.CHECKS, methods.Subject(fresh_method, prior, text, job.method))
     if "representation" in named:
         cls: Any = locate("representation", job.representation)

@@ -31,6 +31,13 @@ def _status(arguments: list[str]) -> int:
     return main(arguments)
 
 
+def _export(arguments: list[str]) -> int:
+    """copy assets and films for other programs: .ply, .splat, .glb, .gif, .mp4"""
+    from trace_bench.export import main
+
+    return main(arguments)
+
+
 def _prefetch(arguments: list[str]) -> int:
     """download what a sweep will load, for nodes without internet"""
     from trace_bench.sweeps.prefetch import main
@@ -87,6 +94,13 @@ def _contact_sheet(arguments: list[str]) -> None:
     main()
 
 
+def _report(arguments: list[str]) -> None:
+    """make a page of all runs that opens from disk"""
+    from evaluation.report.__main__ import main
+
+    main()
+
+
 def _gpteval3d(arguments: list[str]) -> None:
     """let a judge compare assets in pairs, and compute Elo"""
     from evaluation.gpteval3d.__main__ import main
@@ -120,6 +134,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "run": _run,
     "sweep": _sweep,
     "status": _status,
+    "export": _export,
     "prefetch": _prefetch,
     "score": _score,
     "collect": _collect,
@@ -128,6 +143,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "prompts-needed": _prompts_needed,
     "figures": _figures,
     "contact-sheet": _contact_sheet,
+    "report": _report,
     "gpteval3d": _gpteval3d,
     "judge-validity": _judge_validity,
     "user-study": _user_study,

@@ -31,6 +31,7 @@ from evaluation.results.comparison import (
     settings_apart,
     versions_apart,
 )
+from evaluation.results.missing import notes_on_scores
 from evaluation.statistics.multiple import holm
 from evaluation.statistics.paired import ALPHA, FEWEST, Difference, paired_difference, signed
 from evaluation.tables.formats import Entry, Grid, Heading, heading, markdown
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output-root", type=Path, default=Path("outputs"), metavar="FOLDER",
                         help="where A and B are, unless they name a folder (outputs)")  # fmt: skip
     parser.add_argument("--metric", action="append", metavar="NAME",
-                        help="only this number, such as iou; may be repeated (all)")  # fmt: skip
+                        help="only this number, such as match; may be repeated (all)")  # fmt: skip
     chosen = parser.parse_args(argv)
     try:
         return compare(chosen.a, chosen.b, chosen.output_root, chosen.metric)
@@ -75,8 +76,9 @@ def compare(first: str, second: str, root: Path, wanted: Sequence[str] | None = 
         or [pd.DataFrame()]
     )
     if numbers.empty:
+        why = [reason for match in found for reason in _no_score(a, b, match, metrics)]
         raise TraceBenchError(
-            f"{first} and {second} have no score on a common prompt: `python -m evaluation.score` makes them."
+            f"{first} and {second} have no score to compare. {' '.join(dict.fromkeys(why))}".strip()
         )
     for most in (MOST_SETTINGS, None):
         sections = [f"# {first} against {second}"]
@@ -121,14 +123,27 @@ def _sections(
         parts.append(_apart(what, lines, most))
     several = [m.name for m in metrics.values() if _judges_differ(match, m)]
     parts += [f"{name}: the two sides were scored by different models or settings, so it is not compared; "
-              "`python -m evaluation.score` makes them comparable." for name in several]  # fmt: skip
+              f"score both with the same settings: {a.results.command(f'evaluation.score metric=[{name}]')}"
+              + ("." if a.root == b.root else
+                 f" and {b.results.command(f'evaluation.score metric=[{name}]')}.")
+              for name in several]  # fmt: skip
     only = [len(set(x["prompt"]) - set(y["prompt"])) for x, y in ((match.a, match.b), (match.b, match.a))]
     if any(only):
         parts.append(f"Only common prompts are compared: {only[0]} are only in A, {only[1]} only in B.")
     if not quantities:
-        return [*parts, "No score on a common prompt: `python -m evaluation.score` makes it or says why."]
+        return [*parts, " ".join(["No score to compare.", *_no_score(a, b, match, metrics)])]
     parts.append(_tests(match, quantities))
     return [*parts, *(_prompts(match, quantity) for quantity in quantities)]
+
+
+def _no_score(a: Side, b: Side, match: Match, metrics: Mapping[str, Metric]) -> Iterator[str]:
+    """Why nothing can be compared."""
+    if not set(match.a["prompt_id"]) & set(match.b["prompt_id"]):
+        yield f"{match.title}: the two sides have no prompt in common; make runs of the same prompts."
+        return
+    for side, frame in ((a, match.a), (b, match.b)):
+        for note in notes_on_scores(frame, metrics, side.results, str(frame["prior"].iloc[0])):
+            yield f"{side.text}: {note}"
 
 
 def _judges_differ(match: Match, metric: Metric) -> bool:

@@ -1,7 +1,7 @@
 """How many prompts a difference needs, from the variance of finished runs.
 
-    python -m evaluation.prompts_needed iou=0.01 delta_e=1
-    python -m evaluation.prompts_needed iou=0.01 --comparisons 45
+    python -m evaluation.prompts_needed match=0.01 colour_error=1
+    python -m evaluation.prompts_needed match=0.01 --comparisons 45
 
 For each NUMBER=DIFFERENCE: the standard deviation over prompts of the paired differences between all methods
 of the largest sweep in the output root (median and largest pair), and the number of prompts that decide such
@@ -22,6 +22,7 @@ from evaluation.metrics.base import Quantity
 from evaluation.metrics.load import configured_metrics
 from evaluation.results.aggregate import Cell, method_table, on_same_prompts, panels
 from evaluation.results.collect import collect
+from evaluation.results.missing import notes_on_scores
 from evaluation.statistics.power import MOST, POWER, prompts_needed
 from trace_bench.system.errors import TraceBenchError
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="evaluation.prompts_needed", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("wanted", nargs="+", metavar="NUMBER=DIFFERENCE", help="such as iou=0.01")
+    parser.add_argument("wanted", nargs="+", metavar="NUMBER=DIFFERENCE", help="such as match=0.01")
     parser.add_argument("--output-root", type=Path, default=Path("outputs"), metavar="FOLDER",
                         help="where the finished runs are (outputs)")  # fmt: skip
     parser.add_argument("--comparisons", type=int, default=1, metavar="N",
@@ -56,16 +57,23 @@ def report(wanted: Sequence[str], root: Path, comparisons: int, power: float) ->
     metrics = configured_metrics()
     known = {quantity.name: quantity for metric in metrics.values() for quantity in metric.quantities}
     differences = dict(_difference(item, known) for item in wanted)
-    found = panels(collect(root, metrics).frame)
+    results = collect(root, metrics)
+    found = panels(results.frame)
     if not found:
-        raise TraceBenchError(f"{root} has no finished runs.")
+        raise TraceBenchError(f"{root} has no finished runs: make some with `python -m trace_bench -m`.")
     panel = max(found, key=lambda part: len(part.frame))
     table = method_table(panel, [known[name] for name in differences], {})
     print(f"Prompt set {panel.title}, prior {panel.prior}; {comparisons} comparisons, chance {power:.0%}.")
     for i, (name, difference) in enumerate(differences.items()):
         spreads = std_of_pairs([row.cells[i] for row in table.rows])
         if not len(spreads):
-            raise TraceBenchError(f"{name}: no two methods have it on the same three prompts or more.")
+            owners = {m.name: m for m in metrics.values() if known[name] in m.quantities}
+            known_in = int(panel.frame[name].notna().sum())
+            why = notes_on_scores(panel.frame, owners, results)
+            raise TraceBenchError(
+                f"{name}: no two methods have it on the same three prompts or more; {known_in} of "
+                f"{len(panel.frame)} runs of the largest sweep have it. {' '.join(why)}".strip()
+            )
         middle, largest = float(np.median(spreads)), float(spreads.max())
         needed = [_count(prompts_needed(difference, std, comparisons, power)) for std in (middle, largest)]
         print(

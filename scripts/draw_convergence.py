@@ -10,6 +10,7 @@ paths are kept there and not computed again.
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from omegaconf import OmegaConf
 
@@ -30,12 +32,14 @@ from trace_bench.representations.image import Image
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import build
 from trace_bench.system.config_path import conf_dir
+from trace_bench.system.files import write_atomic
 
 METHODS = [
     *("sds", "csd", "vsd", "sdi", "ism", "consistent3d", "dreamer_xl"),
     *("trace", "trace_official", "trace_official_trained"),
 ]
 SHAPE = (1, 1, 2)
+DATA, EMPTY, START, PATH, END = "#0072b2", "0.75", "0.45", "#e69f00", "#a3003a"
 STARTS, STEPS, VIEWS = 8, 400, 4
 STILL = CameraRange(distance=(2.0, 2.0), fovy_deg=(45.0, 45.0), elevation_deg=(0.0, 0.0))
 
@@ -116,23 +120,41 @@ def paths_of(name: str, folder: Path | None) -> tuple[np.ndarray, str]:
 def draw(file: Path, folder: Path | None) -> None:
     """Draw one panel per method."""
     prior = two_gaussians()
-    figure, panels = plt.subplots(2, 5, figsize=(14, 6), sharex=True, sharey=True, layout="constrained")
+    figure, panels = plt.subplots(2, 5, figsize=(14, 6.6), sharex=True, sharey=True, layout="constrained")
     for name, axes in zip(METHODS, panels.flat, strict=True):
-        ellipses(axes, prior.gaussians[0], "tab:blue")
-        ellipses(axes, prior.gaussians[1], "0.75")
+        ellipses(axes, prior.gaussians[0], DATA)
+        ellipses(axes, prior.gaussians[1], EMPTY)
         paths, title = paths_of(name, folder)
         for path in paths:
-            axes.plot(*path.T, color="tab:orange", lw=0.7)
-            axes.plot(*path[0], "o", color="0.5", ms=2.5)
+            axes.plot(*path.T, color=PATH, lw=0.7)
+            axes.plot(*path[0], "o", color=START, ms=2.5)
         ends = paths[:, -1]
-        axes.plot(*ends.T, "o", color="tab:red", ms=4, mec="white", mew=0.5, ls="")
+        axes.plot(*ends.T, "o", color=END, ms=4, mec="white", mew=0.5, ls="")
         axes.set_title(title, fontsize=10)
         axes.set_aspect("equal")
         axes.set_xlim(-3, 3)
         axes.set_ylim(-2.6, 2.6)
         print(f"{name}: ends at {ends.mean(0).round(2)} +- {ends.std(0).round(2)}", flush=True)
+    for axes in panels[-1]:
+        axes.set_xlabel("first coordinate of the latent")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("second coordinate")
+    figure.legend(handles=legend(), loc="outside lower center", ncols=5, frameon=False, fontsize=10)
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=110)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    write_atomic(file, content.getvalue())
+
+
+def legend() -> list[Line2D]:
+    """One entry per kind of mark."""
+    return [
+        Line2D([], [], color=DATA, lw=1, label="data of the prompt, 1 and 2 standard deviations"),
+        Line2D([], [], color=EMPTY, lw=1, label="data of the empty text"),
+        Line2D([], [], color=START, marker="o", ms=3, ls="", label="start"),
+        Line2D([], [], color=PATH, lw=1, label=f"path of {STEPS} steps"),
+        Line2D([], [], color=END, marker="o", ms=5, mec="white", ls="", label="end"),
+    ]
 
 
 if __name__ == "__main__":

@@ -44,13 +44,13 @@ def _vae(scaling_factor: float) -> AutoencoderKL:
     )
 
 
-def _text_config(width: int, **more: int) -> CLIPTextConfig:
+def _text_config(width: int, length: int = TEXT_LENGTH, **more: int) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=190,
         hidden_size=width,
         intermediate_size=32,
         num_attention_heads=2,
-        max_position_embeddings=TEXT_LENGTH,
+        max_position_embeddings=length,
         hidden_act="gelu",
         bos_token_id=188,
         eos_token_id=189,
@@ -58,14 +58,16 @@ def _text_config(width: int, **more: int) -> CLIPTextConfig:
     )
 
 
-def make_checkpoint(folder: Path, prediction_type: str = "epsilon", seed: int = 0) -> Path:
-    """Write the folder and return it; the same seed gives the same weights."""
+def make_checkpoint(
+    folder: Path, prediction_type: str = "epsilon", seed: int = 0, text_length: int = TEXT_LENGTH
+) -> Path:
+    """Write the folder and return it; the same seed gives the same weights. A letter is a token."""
     torch.manual_seed(seed)
     _unet().save_pretrained(folder / "unet")
     _vae(0.18215).save_pretrained(folder / "vae")
-    CLIPTextModel(_text_config(TEXT_WIDTH)).save_pretrained(folder / "text_encoder")
+    CLIPTextModel(_text_config(TEXT_WIDTH, text_length)).save_pretrained(folder / "text_encoder")
     save_scheduler(folder / "scheduler", prediction_type)
-    save_tokenizer(folder / "tokenizer", TEXT_LENGTH)
+    save_tokenizer(folder / "tokenizer", text_length)
     return folder
 
 

@@ -11,6 +11,7 @@ from sd_checkpoint import make_checkpoint
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import DistillResult, NonFiniteError, background_colour, distill
 from trace_bench.methods.base import Method
+from trace_bench.methods.cfd import CFD
 from trace_bench.methods.sds import SDS
 from trace_bench.methods.trace import TraCe
 from trace_bench.methods.vsd import VSD
@@ -208,3 +209,48 @@ def test_a_start_that_cannot_be_rendered_is_blamed(prior: StableDiffusionPrior) 
     canvas.canvas.data[..., 0, 0] = float("nan")
     with pytest.raises(NonFiniteError, match="render became non-finite at step 0; the init itself"):
         run(prior, make_method("sds", prior), canvas)
+
+
+class Sees(SDS):
+    """SDS that notes the geometry that it is given."""
+
+    uses_geometry = True
+
+    def step(self, latents, text, view, progress, rng, geometry=None):
+        self.seen = geometry
+        return super().step(latents, text, view, progress, rng)
+
+
+def test_a_method_that_declares_it_sees_the_shape_of_the_render(prior: StableDiffusionPrior) -> None:
+    method = Sees(prior, guidance_scale=7.5)
+    renders: list[Any] = []
+    run(
+        prior,
+        method,
+        make_representation("gaussians", prior),
+        steps=1,
+        observe=lambda made: renders.append(made.render),
+    )
+    (render,) = renders
+    for name in ("depth", "alpha"):
+        seen = getattr(method.seen, name)
+        assert torch.equal(seen, getattr(render, name))
+        assert not seen.requires_grad
+    method.uses_geometry = False
+    del method.seen
+    run(prior, method, make_representation("gaussians", prior), steps=1)
+    assert method.seen is None
+
+
+def test_cfd_with_noise_on_the_surface_resumes_bit_for_bit(prior: StableDiffusionPrior) -> None:
+    """Nothing is stored: a new method finds the noise of the old one."""
+    whole = make_representation("gaussians", prior)
+    run(prior, CFD(prior, guidance_scale=7.5, map_size=32), whole)
+    stopped = make_representation("gaussians", prior)
+    stops = iter([False] * 3 + [True])
+    run(prior, CFD(prior, guidance_scale=7.5, map_size=32), stopped, should_stop=lambda: next(stops))
+    resumed = make_representation("gaussians", prior)
+    resumed.load_state_dict(stopped.state_dict())
+    run(prior, CFD(prior, guidance_scale=7.5, map_size=32), resumed, first_step=3)
+    pairs = zip(tensors(whole.state_dict()), tensors(resumed.state_dict()), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)

@@ -8,8 +8,10 @@ of `python -m trace_bench`: `steps=100` is `steps=100`; `rig={"n_views": 8}` and
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ from trace_bench.settings.typed_text import as_overrides
 from trace_bench.sweeps.interrupt import listening
 from trace_bench.sweeps.planning import check_jobs, make_plan
 from trace_bench.sweeps.preflight import preflight
+from trace_bench.sweeps.watching import Watching
 from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
@@ -117,7 +120,11 @@ def make(prompt: str | int = 0, *, config_dir: str | Path | None = None, **setti
         raise TraceBenchError(f"{name}=True is for the command `python -m trace_bench`; leave it out.")
     check_jobs([run.job])
     preflight([run], {})
-    with listening() as stop:
+    with contextlib.ExitStack() as stack:
+        is_shown = sys.stdout.isatty()
+        stop = stack.enter_context(listening(says=not is_shown))
+        if is_shown:
+            stack.enter_context(Watching([run], [run], 1, stop)).started(run.folder)
         outcome = make_asset(run, stop)
     if stop.signum == signal.SIGINT:
         raise KeyboardInterrupt

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trace_bench.cameras import CameraRange, Cameras, sample_cameras
-from trace_bench.methods.base import Distilled, Method
+from trace_bench.methods.base import Distilled, Geometry, Method
 from trace_bench.methods.cost import check_cost
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText
@@ -57,6 +57,7 @@ class Observation:
     render: Render
     latents: Tensor  # [B, C, h, w], with the graph back to the render
     distilled: Distilled
+    background: Tensor  # [B, 3], behind the asset
 
 
 class FiniteMonitor:
@@ -163,15 +164,17 @@ def _step(
     The first step compares the declared with the counted cost of the method.
     """
     n = len(view)
-    render = representation.render(view, background_colour(background, n, rng, prior.device))
+    colour = background_colour(background, n, rng, prior.device)
+    render = representation.render(view, colour)
     representation.pre_backward(render)
     habits = (method.encode_depth_probability, method.flip_probability, method.pixel_gradient_limit)
     latents = encode(prior, render, rng, *habits)
     counted = prior.counter + Work()
-    distilled = method.step(latents.detach(), text, view, progress, rng)
+    geometry = Geometry(render.depth.detach(), render.alpha.detach())
+    distilled = method.take_step(latents.detach(), text, view, progress, rng, geometry)
     if is_first:
         check_cost(method, prior.counter - counted, n, progress, rng)
-    observe(Observation(progress, view, rng, render, latents, distilled))
+    observe(Observation(progress, view, rng, render, latents, distilled, colour))
     grad_rms = distilled.grad.square().mean().sqrt() / n
     regularisation = representation.regularisation(render, progress, grad_rms)
     loss = (latents * distilled.grad).sum() / n + regularisation

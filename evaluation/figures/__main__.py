@@ -1,5 +1,5 @@
-"""`python -m evaluation.figures figure=cfg_ablation`: PDF, PNG and a CSV of the plotted numbers in
-`output_root`/figures.
+"""`python -m evaluation.figures figure=cfg_ablation`: PDF, PNG, the caption (.txt) and the plotted
+numbers (.csv) in `output_root`/figures.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from evaluation.command import command, output_root
 from evaluation.figures import style
-from evaluation.figures.base import Data, Drawing, NothingToDraw
+from evaluation.figures.base import Data, Drawing, NothingToDraw, save
 from evaluation.metrics.load import load_metrics
-from evaluation.results.collect import collect, save
-from evaluation.results.csv_text import csv_text
+from evaluation.results.collect import collect
+from evaluation.results.collect import save as save_frame
 from evaluation.results.names import display_names
 from trace_bench.system.errors import TraceBenchError
-from trace_bench.system.files import write_atomic
 
 
 def draw(name: str, settings: dict[str, Any], data: Data) -> Drawing:
@@ -41,7 +40,7 @@ def main(config: DictConfig) -> int:
     root = output_root(config)
     metrics = load_metrics(config)
     results = collect(root, metrics)
-    save(results, root)
+    save_frame(results, root)
     data = Data(results, metrics, display_names(results.frame), list(config.tables.order), root)
     chosen = config.get("figures") or OmegaConf.create({})
     figures: dict[str, Any] = OmegaConf.to_container(chosen, resolve=True)  # type: ignore[assignment]
@@ -53,10 +52,7 @@ def main(config: DictConfig) -> int:
             missing += 1
             print(f"{name}: {error}")
             continue
-        paths = style.save(drawing.figure, root / "figures", name)
-        if drawing.numbers is not None:
-            paths.append(paths[0].with_suffix(".csv"))
-            write_atomic(paths[-1], csv_text(drawing.numbers))
+        paths = save(drawing, root / "figures", name)
         print(f"{name}: {', '.join(str(path) for path in paths)}\n  {drawing.caption}")
         for note in drawing.notes:
             print(f"  {note}")

@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from evaluation.figures.base import Data, Drawing, NothingToDraw
+from evaluation.figures.base import Data, Drawing, NothingToDraw, said_of
 from evaluation.figures.style import COLOURS, GREY, SHADE, label_lines, new_figure
 from evaluation.metrics.base import Metric, Quantity
 from evaluation.results.aggregate import SETTINGS
+from evaluation.results.missing import notes_on_scores
 from trace_bench.run_folder.reading import natural
 
 FEWEST = 3  # guidance scales per line
@@ -39,7 +40,7 @@ def draw(
     axes.set_title(f"{shown.label} over guidance, {data.method(method)}", fontweight="bold")
     figure.draw_without_rendering()
     label_lines(axes, ends, [prompt for prompt, _ in lines], colours)
-    return Drawing(figure, _caption(data, runs, lines, shown), runs[[*_COLUMNS, quantity]])
+    return Drawing(figure, _caption(data, runs, lines, shown, shade), runs[[*_COLUMNS, quantity]])
 
 
 _COLUMNS = ["method", "prompt", "guidance_scale", "seed", "representation", "prior", "folder"]
@@ -47,22 +48,26 @@ _COLUMNS = ["method", "prompt", "guidance_scale", "seed", "representation", "pri
 
 def sweep(data: Data, method: str, quantity: str) -> pd.DataFrame:
     """The runs of the sweep; raises NothingToDraw if there are none."""
-    how = (
-        f"`python -m trace_bench -m experiment=cfg_ablation method={method}` and `python -m evaluation.score`"
-    )
     runs = data.runs
     if not runs.empty and quantity not in runs:
         raise NothingToDraw(
             f"figures.cfg_ablation.quantity={quantity} is not a quantity of the configured metrics."
         )
+    mine = runs if runs.empty else runs[(runs["method"] == method) & runs["guidance_scale"].notna()]
     if not runs.empty:
         runs = runs[(runs["method"] == method) & runs[quantity].notna() & runs["guidance_scale"].notna()]
     judges = [f"{metric.name}_judge" for metric in _owners(data, quantity)]  # never mix two judges
     groups = [] if runs.empty else [part for _, part in runs.groupby([*FIXED, *judges], dropna=False)]
     best = max(groups, key=lambda part: (part["guidance_scale"].nunique(), len(part)), default=None)
     if best is None or best["guidance_scale"].nunique() < FEWEST:
+        said = f"No {data.method(method)} runs with {FEWEST} or more guidance scales have a {quantity}"
+        if len(mine) and mine["guidance_scale"].nunique() >= FEWEST:
+            owners = {metric.name: metric for metric in _owners(data, quantity)}
+            raise NothingToDraw(f"{said}. {' '.join(notes_on_scores(mine, owners, data.results))}")
+        small = " prior=tiny" if len(mine) and set(mine["prior"]) == {"tiny"} else ""
         raise NothingToDraw(
-            f"No {data.method(method)} runs with {FEWEST} or more scales have a {quantity}: {how}."
+            f"{said}: `python -m trace_bench -m experiment=cfg_ablation method={method}{small}` makes the "
+            f"runs, {data.results.command('evaluation.score')} then scores them."
         )
     return best
 
@@ -118,18 +123,20 @@ def _quantity(data: Data, name: str) -> Quantity:
     return found[0] if found else Quantity(name, name, "")
 
 
-def _caption(data: Data, runs: pd.DataFrame, lines: list[tuple[str, pd.DataFrame]], shown: Quantity) -> str:
+def _caption(
+    data: Data, runs: pd.DataFrame, lines: list[tuple[str, pd.DataFrame]], shown: Quantity,
+    shade: Sequence[float] | None,
+) -> str:  # fmt: skip
     first, seeds = runs.iloc[0], int(max(line["count"].max() for _, line in lines))
     band = (
         f"lines are means over {seeds} seeds, bands ± their standard deviation" if seeds > 1 else "one seed"
     )
-    judges = [
-        data.results.judges[judge]
-        for metric in _owners(data, shown.name)
-        for judge in sorted(runs[f"{metric.name}_judge"].dropna().unique())
-    ]
+    shaded = ""
+    if shade is not None:
+        shaded = f" Shade: guidance {shade[0]:g} to {shade[1]:g}, which the paper finds near-optimal."
     return (
         f"{shown.label} ({shown.note}) against the guidance scale: {data.method(first['method'])}, "
-        f"{data.representation(first['representation'])}, prior {first['prior']}, {first['steps']} steps; "
-        f"{band}; an open circle marks the best value of each line. Judge: {'; '.join(judges)}."
+        f"{data.representation(first['representation'])}; "
+        f"{band}; an open circle marks the best value of each line.{shaded} "
+        f"{said_of(data, runs, [shown.name])}"
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evaluation.figures.base import Data, Drawing, NothingToDraw
+from evaluation.figures.base import Data, Drawing, NothingToDraw, said_of
 from evaluation.figures.pictures import Block, Image, chosen_prompts, pick_runs, picture_grid
 from trace_bench.run_folder.reading import AGAIN
 from trace_bench.system.errors import TraceBenchError
@@ -22,7 +22,7 @@ HOW = "`python -m trace_bench -m experiment=gradients` makes them"
 
 
 def draw(
-    data: Data, method: str = "trace", against: str = "sds", rows: int = 4, at: Sequence[float] = (0.25,),
+    data: Data, method: str = "trace", against: str = "sds", rows: int = 12, at: Sequence[float] = (0.05, 0.25, 1.0),  # noqa: E501
     prompt_set: str | None = None, prior: str | None = None,
 ) -> Drawing:  # fmt: skip
     """Draw a row per prompt and per snapshot nearest to the fractions `at` of the run; first view only."""
@@ -40,7 +40,9 @@ def draw(
     figure = picture_grid(labels[:rows], columns, blocks[:rows])
     caption = (
         "Gradients as the pixel change they ask for (the negative gradient; grey is no change), each scaled "
-        "by the 99th percentile of its magnitude."
+        "by the 99th percentile of its magnitude, which is written on it: this change per pixel is the full "
+        f"range. Renders over white, where the snapshot has that; the target has the random background of its step. First view. "  # noqa: E501
+        f"{said_of(data, runs)}"
     )
     return Drawing(figure, caption)
 
@@ -66,7 +68,7 @@ def _row(path: Path, against: str) -> list[Block]:
         raise TraceBenchError(f"{path} cannot be read ({error}): {AGAIN}.") from error
     target = arrays.get("target")
     return [
-        Block([arrays["rgb"][0]]),
+        Block([arrays.get("plain", arrays["rgb"])[0]]),
         Block([target[0]] if target is not None else [], "none"),
         _gradient(arrays, f"_{against}"),
         _gradient(arrays, ""),
@@ -77,12 +79,20 @@ def _gradient(arrays: dict[str, Any], suffix: str) -> Block:
     """The pixel gradient, or the first three latent channels if the render is a latent."""
     found = arrays.get(f"gradient{suffix}")
     if found is not None:
-        return Block([change(found[0])])
+        return Block([change(found[0])], scale=f"± {size(found[0]):.1e}")
     latent = arrays.get(f"latent_gradient{suffix}")
-    return Block([], "none") if latent is None else Block([change(latent[0, :3].transpose(1, 2, 0))])
+    if latent is None:
+        return Block([], "none")
+    shown = latent[0, :3].transpose(1, 2, 0)
+    return Block([change(shown)], scale=f"± {size(shown):.1e}")
+
+
+def size(gradient: NDArray[np.floating[Any]]) -> float:
+    """The 99th percentile of the magnitude."""
+    return float(np.percentile(np.abs(gradient), 99.0))
 
 
 def change(gradient: NDArray[np.floating[Any]]) -> Image:
     """The negative gradient as an image around mid grey."""
-    size = float(np.percentile(np.abs(gradient), 99.0)) or 1.0
-    return np.round(np.clip(0.5 - 0.5 * gradient / size, 0.0, 1.0) * 255.0).astype(np.uint8)
+    scale = size(gradient) or 1.0
+    return np.round(np.clip(0.5 - 0.5 * gradient / scale, 0.0, 1.0) * 255.0).astype(np.uint8)

@@ -7,10 +7,11 @@ import math
 import pandas as pd
 from matplotlib.axes import Axes
 
-from evaluation.figures.base import Data, Drawing, NothingToDraw
+from evaluation.figures.base import Data, Drawing, NothingToDraw, said_of
 from evaluation.figures.style import COLOURS, GREY, HAIR, INK, new_figure
 from evaluation.metrics.base import Quantity
 from evaluation.results.aggregate import COST, MORE_COST, Row, Table, method_table, one_judge
+from evaluation.results.missing import notes_on_scores
 from evaluation.results.pareto import on_front
 from evaluation.tables.method_tables import headlines
 
@@ -34,15 +35,21 @@ def draw(data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: 
     table = method_table(panel, [*qualities, prices[cost]], data.names)
     qualities = [q for q in qualities if len(_points(table, q, prices[cost])) > 1]
     if not qualities:
-        raise NothingToDraw(
-            "Fewer than two methods have complete scores: `python -m evaluation.score` adds them or says why."
-        )
+        whole = [row for row in table.rows if row.cells[-1].complete]
+        if len(whole) < 2:
+            raise NothingToDraw(
+                f"Fewer than two methods have finished runs of all {panel.prompts} prompts of {panel.title}: "
+                "make more with `python -m trace_bench -m method=sds,vsd,trace`, or complete the sweep."
+            )
+        why = notes_on_scores(panel.frame, data.metrics, data.results, panel.prior)
+        raise NothingToDraw(f"Fewer than two methods have complete scores. {' '.join(why)}".strip())
     figure = new_figure(0.6 + 3.3 * len(qualities), 3.4)
     for axes, quality in zip(figure.subplots(1, len(qualities), squeeze=False)[0], qualities, strict=True):
         _panel(axes, table, quality, prices[cost])
     caption = (
         f"Quality against {prices[cost].label} per run ({prices[cost].note}): prompt set {panel.title} "
-        f"({panel.prompts} prompts), prior {panel.prior}, means over prompts; the line is the Pareto front."
+        f"({panel.prompts} prompts), prior {panel.prior}, means over prompts of means over seeds; the line is the Pareto "  # noqa: E501
+        f"front, filled points are on it. {said_of(data, panel.frame, [q.name for q in qualities])}"
     )
     numbers = [_record(table, q, prices[cost]) for q in qualities]
     return Drawing(figure, caption, pd.concat(numbers, ignore_index=True))

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from evaluation.figures.base import Data, NothingToDraw
 from evaluation.figures.contact_sheet import nearest_view
 from evaluation.figures.style import GREY, INK
-from evaluation.metrics.renders import open_rgb
+from evaluation.metrics.renders import open_alpha, open_rgb
 from trace_bench.run_folder.manifest import read_manifest
 from trace_bench.run_folder.reading import Run, natural
 from trace_bench.system.errors import TraceBenchError
 
-Image = NDArray[np.uint8]  # [H, W, 3]
+Image = NDArray[np.uint8]  # [H, W, 3], or [H, W] for an alpha mask
+KINDS = ("rgb", "normal", "alpha")
 
 TILE, GAP, LABEL, HEAD = 1.15, 0.09, 1.55, 0.34  # inches
 
@@ -30,6 +31,7 @@ class Block:
 
     images: list[Image]
     instead: str = ""
+    scale: str = ""  # written on the picture
 
 
 def picture_grid(rows: Sequence[str], columns: Sequence[str], blocks: Sequence[Sequence[Block]]) -> Figure:
@@ -53,7 +55,8 @@ def picture_grid(rows: Sequence[str], columns: Sequence[str], blocks: Sequence[S
             )
     for i, (label, row) in enumerate(zip(rows, blocks, strict=True)):
         bottom = height - HEAD - (i + 1) * TILE - i * GAP
-        wrapped = textwrap.fill(textwrap.shorten(label, 90, placeholder=" …"), 20)
+        first, *more = label.split("\n")
+        wrapped = "\n".join([textwrap.fill(textwrap.shorten(first, 90, placeholder=" …"), 20), *more])
         figure.text(0.1 / width, (bottom + TILE / 2) / height, wrapped, va="center", fontsize=8, color=INK)
         for left, block, n in zip(lefts, row, widths, strict=True):
             _block(figure, block, left, bottom, n, (width, height))
@@ -67,8 +70,13 @@ def _block(
     for k, image in enumerate(block.images):
         place = ((left + k * TILE) / width, bottom / height, TILE / width, TILE / height)
         axes = figure.add_axes(place)
-        axes.imshow(image)
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
         axes.set_axis_off()
+        if block.scale:
+            axes.text(
+                0.03, 0.04, block.scale, transform=axes.transAxes, fontsize=6.5, color=INK,
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.2},
+            )  # fmt: skip
     if not block.images:
         centre = ((left + tiles * TILE / 2) / width, (bottom + TILE / 2) / height)
         figure.text(*centre, block.instead, ha="center", va="center", fontsize=8, color=GREY)
@@ -79,16 +87,24 @@ def open_run(data: Data, row: pd.Series) -> Run:
     folder = data.root / str(row["folder"])
     manifest = read_manifest(folder)
     if manifest is None:
-        raise TraceBenchError(f"{folder} no longer exists: run `python -m evaluation.collect` again.")
+        raise TraceBenchError(f"{folder} was removed while the figures were drawn: draw them again.")
     return Run(folder, manifest)
 
 
-def views_of(data: Data, row: pd.Series, azimuths: Sequence[float]) -> list[Image]:
-    """The renders nearest to the azimuths (degrees, 0 is the front), or the one picture of a canvas."""
+def views_of(data: Data, row: pd.Series, azimuths: Sequence[float], kind: str = "rgb") -> list[Image]:
+    """The renders nearest to the azimuths (degrees, 0 is the front), or the one picture of a canvas.
+
+    kind: rgb; normal, in world space as (n + 1) / 2; alpha, the opacity, black is empty. No pictures if the
+        asset has none of that kind.
+    """
     run = open_run(data, row)
-    if len(run.cameras) == 1:
-        return [np.asarray(open_rgb(run.rgb(0)))]
-    return [np.asarray(open_rgb(run.rgb(nearest_view(run, azimuth)))) for azimuth in azimuths]
+    views = [0] if len(run.cameras) == 1 else [nearest_view(run, azimuth) for azimuth in azimuths]
+    if kind == "alpha":
+        if not run.geometry.is_file():
+            return []
+        alpha = open_alpha(run)
+        return [alpha[view] for view in views]
+    return [np.asarray(open_rgb(run.normal(view) if kind == "normal" else run.rgb(view))) for view in views]
 
 
 def pick_runs(

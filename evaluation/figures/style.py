@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from trace_bench.system.files import write_atomic
 
 INK, GREY, HAIR, SHADE = "#1a1a1c", "#77777d", "#d9d9de", "#f1f1f4"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a4508b", "#b8860b", "#56a0d3", "#5b5b5f")  # after Okabe and Ito
@@ -38,12 +41,15 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write PDF and PNG; the same numbers give the same bytes."""
+    """Write PDF and PNG, each atomically; the same numbers give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
+    pdf, png = io.BytesIO(), io.BytesIO()
     with style():
-        figure.savefig(paths[0], metadata={"CreationDate": None})
-        figure.savefig(paths[1], dpi=200)
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        figure.savefig(png, format="png", dpi=200)
+    for path, content in zip(paths, (pdf, png), strict=True):
+        write_atomic(path, content.getvalue())
     return paths
 
 

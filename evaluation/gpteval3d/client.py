@@ -18,45 +18,36 @@ import random
 import re
 import signal
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
+from evaluation.gpteval3d.asking import (
+    AGAIN,
+    DECLINED,
+    HOPELESS,
+    LONGEST_WAIT_S,
+    Session,
+    Stop,
+    check_model,
+    needed,
+    refusal,
+    where,
+)
 from evaluation.gpteval3d.completion import error_of, is_whole, read_completion, said
 from evaluation.gpteval3d.cost import Budget, Price, counted, input_tokens, most_usd
 from evaluation.gpteval3d.keys import OPENAI
 from evaluation.gpteval3d.limits import RateLimit, retry_after, sleep_unless
 from evaluation.gpteval3d.questions import Question
 from evaluation.gpteval3d.settings import JudgeSettings
-from evaluation.gpteval3d.store import AnswerStore, readings
+from evaluation.gpteval3d.store import AnswerStore
 from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-_AGAIN = {408, 409, 425, 429}
-_DECLINED = {"content_filter", "content_policy_violation", "invalid_prompt"}
-_HOPELESS = {"insufficient_quota", "billing_hard_limit_reached"}
-_N = re.compile(r"(?<!\w)n(?![\w-])|\bbest_of\b")  # the parameter
-_LONGEST_WAIT_S = 600.0
 _FAILED_IN_A_ROW = 8
-
-
-@dataclass
-class Session:
-    """Outcome of a session."""
-
-    why_stopped: str | None = None  # None: every question was tried
-    signal: int | None = None
-    failures: Counter[str] = field(default_factory=Counter)  # requests, by reason
-    given_up: int = 0  # questions
-
-
-class _Stop(Exception):
-    """Ends the session; the message says why."""
 
 
 class _Failed(Exception):
@@ -71,9 +62,17 @@ class Asker:
     """Works through questions with `settings.concurrency` requests at a time."""
 
     def __init__(
-        self, settings: JudgeSettings, key: str, store: AnswerStore, budget: Budget, price: Price
+        self,
+        settings: JudgeSettings,
+        key: str,
+        store: AnswerStore,
+        budget: Budget,
+        price: Price,
+        busy: Collection[str] = (),
     ) -> None:
+        """`busy`: keys of questions in open batches, which are not asked."""
         self.settings, self.store, self.budget, self.price = settings, store, budget, price
+        self._busy = busy
         self._key = key
         self._rate = RateLimit(settings.requests_per_minute, settings.tokens_per_minute)
         self._session = Session()
@@ -110,9 +109,7 @@ class Asker:
                 raise error
 
     def _needed(self, question: Question) -> int:
-        answers = self.store.answers.get(question.key, [])
-        criteria, limit = len(question.ensemble.criteria), self.settings.max_output_tokens
-        return readings(answers, self.settings.choices, criteria, limit)[1]
+        return needed(question, self.store, self.settings, self._busy)
 
     def interrupt(self, number: int) -> bool:
         """Start no more requests; returns whether an interrupt came before."""
@@ -132,7 +129,7 @@ class Asker:
                 return
             try:
                 await self._settle(client, question)
-            except (_Stop, TraceBenchError) as why:  # TraceBenchError: unreadable render
+            except (Stop, TraceBenchError) as why:  # TraceBenchError: unreadable render
                 self._end(str(why).rstrip("."))
             except BaseException:
                 self._stop.set()
@@ -142,14 +139,14 @@ class Asker:
     async def _settle(self, client: AsyncOpenAI, question: Question) -> None:
         """Ask until every choice has arrived or the retries are used up."""
         delays = 0
-        while (needed := self._needed(question)) and not self._stop.is_set():
+        while (missing := self._needed(question)) and not self._stop.is_set():
             try:
-                await self._ask(client, question, needed)
+                await self._ask(client, question, missing)
                 self._in_a_row = delays = 0
             except _Failed as failed:
                 self._session.failures[failed.reason] += 1
-                if failed.wait > _LONGEST_WAIT_S:
-                    raise _Stop(
+                if failed.wait > LONGEST_WAIT_S:
+                    raise Stop(
                         f"the server asks to wait {failed.wait:.0f} s; run the command again after that"
                     ) from None
                 if delays >= self.settings.retries:
@@ -165,7 +162,7 @@ class Asker:
         self._session.given_up += 1
         self._in_a_row += 1
         if self._in_a_row >= _FAILED_IN_A_ROW:
-            raise _Stop(f"the server does not answer ({failed.reason})")
+            raise Stop(f"the server does not answer ({failed.reason})")
 
     async def _ask(self, client: AsyncOpenAI, question: Question, choices: int) -> None:
         """Send one request and record it."""
@@ -177,7 +174,7 @@ class Asker:
             return
         most = self.store.overrun * most_usd(tokens, choices, settings.max_output_tokens, self.price)
         if not self.budget.reserve(most):
-            raise _Stop(
+            raise Stop(
                 f"the budget of {self.budget.limit:g} USD does not cover the next request "
                 f"({self.budget.spent:.2f} spent, up to {most:.2f} needed)"
             )
@@ -191,7 +188,7 @@ class Asker:
             reason = {"reason": failed.reason, "perhaps_paid": failed.perhaps_paid}
             self.store.write(record | {"event": "failed"} | reason)
             raise
-        except _Stop:
+        except Stop:
             self.budget.settle(most, 0.0)
             self.store.write(record | {"event": "failed", "reason": "rejected", "perhaps_paid": False})
             raise
@@ -199,17 +196,7 @@ class Asker:
         self.budget.settle(most, paid)
         known = self.store.models
         self.store.write(record | {"event": "answer", "usd": round(paid, 8)} | answer)
-        self._check_model(self.store.safe(answer["model"] or ""), known)
-
-    def _check_model(self, model: str, known: Sequence[str]) -> None:
-        """Stop if the answering model changes."""
-        expected = [self.settings.returned] if self.settings.returned else known
-        if model and expected and model not in expected:
-            raise _Stop(
-                f"{self.settings.model} now answers as {model}, but earlier answers are by {expected[0]}, "
-                "and judges are never mixed: set a dated model with judge.model=..., or choose whose answers "
-                "count with judge.returned=..."
-            )
+        check_model(self.store.safe(answer["model"] or ""), known, self.settings)
 
     async def _send(
         self, client: AsyncOpenAI, messages: list[dict[str, Any]], choices: int, attempt: int
@@ -246,16 +233,16 @@ class Asker:
         error = error_of(content)
         code = error.get("code") if isinstance(error, dict) else None
         status = int(str(code)) if re.fullmatch(r"[0-9]{3}", str(code)) else 0
-        passing = status in _AGAIN or status >= 500
+        passing = status in AGAIN or status >= 500
         if not is_whole(content) or passing or self.store.answers:
             what = f"HTTP 200 with an error: {self._words(content)}" if error else "malformed answer"
             raise _Failed(what, perhaps_paid=True)
-        raise _Stop(f"the server sends no chat completion, but: {self._words(content)}{self._where()}")
+        raise Stop(f"the server sends no chat completion, but: {self._words(content)}{where(self.settings)}")
 
     def _on_status(self, error: Any, choices: int) -> dict[str, Any]:
         """Handle an error status; returns only if the question itself was declined."""
         status, code = int(error.status_code), str(error.code or "")
-        if status == 400 and code in _DECLINED:
+        if status == 400 and code in DECLINED:
             declined = {"text": None, "refusal": code, "finish_reason": "content_filter"}
             return {
                 "model": None,
@@ -263,35 +250,14 @@ class Asker:
                 "choices": [declined] * choices,
                 "request_id": error.request_id,
             }
-        if code not in _HOPELESS and (status in _AGAIN or status >= 500):
+        if code not in HOPELESS and (status in AGAIN or status >= 500):
             raise _Failed(f"HTTP {status}", perhaps_paid=False, wait=retry_after(error.response.headers))
-        raise _Stop(f"the server rejects the request (HTTP {status}): {self._said(error)}")
-
-    def _said(self, error: Any) -> str:
-        """The server's message, shortened and without the key, and what may help."""
-        status = int(error.status_code)
-        if status in {401, 403}:
-            return "the key was rejected; check the variable named by judge.api_key_env"
-        message = self._words(error.response.content)
-        if status == 404:
-            return message + self._where()
-        if status in {400, 422} and self.settings.choices > 1 and _N.search(message):
-            return f"{message}; this server gives one answer per request: set judge.choices=1"
-        if status in {400, 422} and self.settings.max_output_tokens_field in message:
-            other = {"max_tokens", "max_completion_tokens"} - {self.settings.max_output_tokens_field}
-            return f"{message}; if it does not know that key, set judge.max_output_tokens_field={min(other)}"
-        return message
+        message = refusal(status, error.response.content, self.settings, self.store)
+        raise Stop(f"the server rejects the request (HTTP {status}): {message}")
 
     def _words(self, content: bytes) -> str:
         """What a body says, printable and without the key."""
         return said(content, self.store.redact)
-
-    def _where(self) -> str:
-        """A hint at the part of the address that is most often missing."""
-        url = self.settings.base_url
-        if url is None or url.rstrip("/").endswith("/v1"):
-            return "; check judge.base_url and judge.model"
-        return f"; judge.base_url usually ends in /v1, as in {url.rstrip('/')}/v1"
 
 
 class _Signals:

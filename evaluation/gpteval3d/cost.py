@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluation.gpteval3d import mosaic
-from evaluation.gpteval3d.instructions import prompt_part
 from evaluation.gpteval3d.questions import Question
 from trace_bench.system.errors import TraceBenchError
 
@@ -31,15 +30,18 @@ class Price:
     image_base: int = 85
     image_tile: int = 170
 
+    factor: float = 1.0  # of the batch interface
+
     @staticmethod
-    def of(model: str, prices: Mapping[str, Any]) -> Price:
+    def of(model: str, prices: Mapping[str, Any], batch: bool = False) -> Price:
         """The entry with the longest name that is a prefix of the model's; without one, no price is known."""
         names = sorted((name for name in prices["models"] if model.startswith(name)), key=len)
-        return Price(**prices["models"][names[-1]]) if names else Price(None, None)
+        found = Price(**prices["models"][names[-1]]) if names else Price(None, None)
+        return replace(found, factor=float(prices.get("batch", 1.0))) if batch else found
 
     def usd(self, tokens_in: float, tokens_out: float) -> float:
         """Cost in USD; 0 if no price is known."""
-        return ((self.input or 0.0) * tokens_in + (self.output or 0.0) * tokens_out) / 1e6
+        return self.factor * ((self.input or 0.0) * tokens_in + (self.output or 0.0) * tokens_out) / 1e6
 
     @property
     def known(self) -> bool:
@@ -58,7 +60,7 @@ def image_tokens(width: int, height: int, detail: str, price: Price) -> int:
 
 def input_tokens(question: Question, tile_px: int, detail: str, price: Price) -> int:
     """Estimated input tokens of one request."""
-    text = len(question.instruction.encode()) + len(prompt_part(question.prompt).encode())
+    text = sum(len(part.encode()) for part in question.texts())
     ensemble = question.ensemble
     size = mosaic.size(ensemble.views, ensemble.rgb, ensemble.normal, tile_px)
     return math.ceil(text / _BYTES_PER_TOKEN) + image_tokens(*size, detail, price)

@@ -19,7 +19,19 @@ from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import sha256_of
 
 _RESTORE = "get the published file again, or set published.folder=... to a folder that holds it"
+# What the published program puts after an instruction (gpteval3d 0.0.1 on PyPI, MIT: make_comparison_prompt).
+# A request to the letter needs it to the letter.
+_CLOSING = (
+    "Following is the text prompt from which these two 3D objects are generated:\n"
+    '"{}"\n'
+    "Please compare these two 3D objects as instructed."
+)
 MADE_BY = "gpt-4-vision-preview"  # the judge of the published scores
+
+
+def closing(prompt: str) -> str:
+    """What follows a published instruction: the text prompt, in quotes and as it is, and the request."""
+    return _CLOSING.format(prompt)
 
 
 @dataclass(frozen=True)

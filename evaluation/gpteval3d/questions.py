@@ -13,6 +13,7 @@ from evaluation.gpteval3d import mosaic
 from evaluation.gpteval3d.contestants import Contestant, JudgedAsset, PictureHashes
 from evaluation.gpteval3d.instructions import prompt_part
 from evaluation.gpteval3d.plan import Comparison, Ensemble
+from evaluation.gpteval3d.published import closing
 from trace_bench.system.errors import TraceBenchError
 
 
@@ -29,6 +30,13 @@ class Question:
     ensemble: Ensemble
     instruction: str
     assets: tuple[JudgedAsset, JudgedAsset]
+    verbatim: bool = False  # worded as the published program does, the text prompt in the instruction
+
+    def texts(self) -> list[str]:
+        """The text parts of the request."""
+        if self.verbatim:
+            return [self.instruction + closing(self.prompt)]
+        return [self.instruction, prompt_part(self.prompt)]
 
     def picture(self, tile_px: int) -> bytes:
         """PNG."""
@@ -37,14 +45,11 @@ class Question:
         return mosaic.png(mosaic.draw(left, right, ensemble.views, tile_px))
 
     def messages(self, tile_px: int, detail: str) -> list[dict[str, Any]]:
-        """Chat messages: the instruction, the text prompt as data, the picture."""
+        """Chat messages: the texts, the picture."""
         url = "data:image/png;base64," + base64.b64encode(self.picture(tile_px)).decode()
-        content = [
-            {"type": "text", "text": self.instruction},
-            {"type": "text", "text": prompt_part(self.prompt)},
-            {"type": "image_url", "image_url": {"url": url, "detail": detail}},
-        ]
-        return [{"role": "user", "content": content}]
+        picture = {"url": url} if self.verbatim and detail == "auto" else {"url": url, "detail": detail}
+        texts = [{"type": "text", "text": text} for text in self.texts()]
+        return [{"role": "user", "content": [*texts, {"type": "image_url", "image_url": picture}]}]
 
 
 def _pictures(asset: JudgedAsset, ensemble: Ensemble) -> list[Any]:
@@ -65,6 +70,7 @@ def make_questions(
     instructions: Mapping[Ensemble, str],
     judge: str,
     both_orders: bool,
+    verbatim: bool = False,
 ) -> list[Question]:
     """The questions of a plan for one judge (given by its identity hash)."""
     hashes, questions = PictureHashes(), []
@@ -89,7 +95,7 @@ def make_questions(
             questions.append(
                 Question(
                     key, i, left, right, comparison.prompt_id, prompts[comparison.prompt_id], ensemble,
-                    instructions[ensemble], assets,
+                    instructions[ensemble], assets, verbatim,
                 )
             )  # fmt: skip
     return questions

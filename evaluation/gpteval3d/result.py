@@ -29,6 +29,8 @@ def finish(config: Mapping[str, Any], tournament: Tournament, judged: Judged) ->
         print(f"Retried requests: {printable(failed)}.")
     if session.why_stopped:
         print(f"Stopped: {printable(session.why_stopped)}.")
+    if session.in_batches:
+        print(f"Open: {session.in_batches}.")
     if judged.unusable:
         print(judged.unusable)
     if session.signal is not None:

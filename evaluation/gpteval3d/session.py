@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from evaluation.gpteval3d import report
-from evaluation.gpteval3d.client import Asker, Session
+from evaluation.gpteval3d import journal, report
+from evaluation.gpteval3d.asking import Session
+from evaluation.gpteval3d.batch_client import BatchAsker
+from evaluation.gpteval3d.batches import Ledger
+from evaluation.gpteval3d.client import Asker
 from evaluation.gpteval3d.cost import ANSWER_TOKENS, Budget, Price, counted, input_tokens
 from evaluation.gpteval3d.keys import OPENAI, api_key, redactor
 from evaluation.gpteval3d.outcomes import Answered
@@ -19,12 +22,12 @@ from evaluation.gpteval3d.questions import Question, make_questions
 from evaluation.gpteval3d.score_judge import ScoreJudge
 from evaluation.gpteval3d.settings import JudgeSettings, folder_name, identity_hash
 from evaluation.gpteval3d.store import AnswerStore, claimed, readings
-from evaluation.gpteval3d.tournament import Tournament, instruction_texts, plan
+from evaluation.gpteval3d.tournament import VERBATIM, Tournament, instruction_texts, plan
 from evaluation.gpteval3d.unusable import explain
 from trace_bench.system.errors import TraceBenchError
 
 FOLDER = "gpteval3d"
-ANSWERS = "answers.jsonl"
+ANSWERS, BATCHES = "answers.jsonl", "batches.jsonl"
 
 
 @dataclass(frozen=True)
@@ -67,21 +70,31 @@ def judge_by_model(
     family, texts = instruction_texts(config, tournament, published)
     identity = settings.identity(family)
     folder = root / FOLDER / folder_name(settings.model, identity)
-    price = Price.of(settings.model, config["judge"]["prices"])
+    price = Price.of(settings.model, config["judge"]["prices"], settings.batch)
     dry = bool(config["dry_run"])
     key = "" if dry else api_key(settings.api_key_env, settings.base_url)
     made = plan(tournament, int(config["seed"]), folder / tournament.name, write=not dry)
-    questions = _questions(tournament, made, texts, identity_hash(identity), both=config["orders"] == "both")
+    both, verbatim = config["orders"] == "both", family == VERBATIM
+    questions = _questions(tournament, made, texts, identity_hash(identity), both, verbatim)
     report.read(folder)  # a damaged file is said before anything is paid
     if dry:
         store = AnswerStore(folder / ANSWERS, returned=settings.returned)
-        print(estimate(questions, store, settings, config["judge"]["prices"], made))
+        ledger = Ledger(folder / BATCHES)
+        print(estimate(questions, store, ledger, settings, config["judge"]["prices"], made))
         return None
     with claimed(folder / ANSWERS):
         store = AnswerStore(folder / ANSWERS, redactor(key), settings.returned)
         _one_model(store, settings)
+        if (folder / BATCHES).exists():
+            journal.end_line(folder / BATCHES)
+        ledger = Ledger(folder / BATCHES)
+        ledger.hold(store)
         budget = Budget(_number(config["budget_usd"]), price, store.spent, settings.model)
-        session = Asker(settings, key, store, budget, price).run(questions)
+        if settings.batch:
+            session = BatchAsker(settings, key, store, budget, price, ledger).run(questions)
+        else:
+            session = Asker(settings, key, store, budget, price, ledger.keys).run(questions)
+            session.in_batches = ledger.open_in_words()
     if len(store.models) > 1:  # the session stopped when another model answered
         store = AnswerStore(folder / ANSWERS, returned=store.models[0])
     answered = [_read(question, store, settings) for question in questions]
@@ -118,7 +131,12 @@ def _one_model(store: AnswerStore, settings: JudgeSettings) -> None:
 
 
 def _questions(
-    tournament: Tournament, made: Plan, texts: Mapping[Any, str], judge: str, both: bool
+    tournament: Tournament,
+    made: Plan,
+    texts: Mapping[Any, str],
+    judge: str,
+    both: bool,
+    verbatim: bool = False,
 ) -> list[Question]:
     return make_questions(
         made.comparisons,
@@ -128,6 +146,7 @@ def _questions(
         texts,
         judge,
         both,
+        verbatim,
     )
 
 
@@ -140,21 +159,27 @@ def _read(question: Question, store: AnswerStore, settings: JudgeSettings) -> An
 def estimate(
     questions: Sequence[Question],
     store: AnswerStore,
+    ledger: Ledger,
     settings: JudgeSettings,
     prices: Mapping[str, Any],
     made: Plan,
 ) -> str:
     """Estimate requests, tokens and money without sending anything."""
-    price = Price.of(settings.model, prices)
-    left = [q for q in questions if _read(q, store, settings).missing]
+    price = Price.of(settings.model, prices, settings.batch)
+    busy = ledger.keys
+    missing = [q for q in questions if _read(q, store, settings).missing]
+    left = [q for q in missing if q.key not in busy]
     tokens_in = sum(input_tokens(q, settings.tile_px, settings.detail, price) for q in left)
     tokens_out = len(left) * settings.choices * ANSWER_TOKENS
     usd = f"about {price.usd(tokens_in, tokens_out):.2f} USD, at the prices of {prices['as_of']}"
     unknown = f"the price of {settings.model} is unknown; add it to judge.prices.models"
-    done = len(questions) - len(left)
+    done = len(questions) - len(missing)
+    in_batches = f", {len(missing) - len(left)} in open batches" if len(missing) > len(left) else ""
+    answered = f"{done} already answered{in_batches}"
+    how = ", in batches" if settings.batch else ""
     lines = [
-        f"Comparisons: {len(made.comparisons)}, in {len(questions)} questions, {done} already answered.",
-        f"Requests: {len(left)} with {settings.choices} choices each, to {settings.model}.",
+        f"Comparisons: {len(made.comparisons)}, in {len(questions)} questions, {answered}.",
+        f"Requests: {len(left)} with {settings.choices} choices each, to {settings.model}{how}.",
         f"Server: {settings.base_url or OPENAI}.",
         f"Tokens: about {tokens_in:,} in and {tokens_out:,} out.",
         f"Cost: {usd if price.known else unknown}.",

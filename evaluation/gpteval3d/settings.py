@@ -36,6 +36,9 @@ class JudgeSettings:
     retries: int = 8
     backoff_s: float = 1.0
     backoff_max_s: float = 60.0
+    batch: bool = False
+    batch_wait_s: float = 600.0
+    batch_tokens: int | None = None
 
     @staticmethod
     def from_config(node: Mapping[str, Any]) -> JudgeSettings:
@@ -46,7 +49,11 @@ class JudgeSettings:
             for name in ("choices", "max_output_tokens", "tile_px", "concurrency", "timeout_s")
             if not getattr(settings, name) > 0
         ]
-        wrong += [n for n in ("retries", "backoff_s", "backoff_max_s") if not getattr(settings, n) >= 0]
+        wrong += [
+            n
+            for n in ("retries", "backoff_s", "backoff_max_s", "batch_wait_s")
+            if not getattr(settings, n) >= 0
+        ]
         if wrong:
             raise TraceBenchError(f"judge.{wrong[0]}={getattr(settings, wrong[0])} is out of range.")
         return settings

@@ -4,36 +4,34 @@
     {"event": "answer", "key", "attempt", "model", "utc", "usage", "choices": [{"text", ...}]}
     {"event": "failed", "key", "attempt", "reason", "perhaps_paid", "utc"}
 
-`key` is the question's hash. A request without an answer or failure (the program was killed) may have been
-billed, so it counts against the budget at its estimated price. Answers are stored as they came, without the
-key and without what UTF-8 cannot hold, and parsed on reading.
+`key` is the question's hash. Requests in a batch also have its id ("batch"), their answers "via": "batch". A
+request without an answer or failure (the program was killed) may have been billed, so it counts against the
+budget at its estimated price. Answers are stored as they came, without the key and without what UTF-8 cannot
+hold, and parsed on reading.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
-import logging
 import math
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evaluation.gpteval3d import journal
+from evaluation.gpteval3d.journal import Event
 from evaluation.gpteval3d.parsing import Status, is_cut, read_choice
 from trace_bench.run_folder.manifest import utc_now
-from trace_bench.system.errors import UNREADABLE, TraceBenchError
+from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.text import without_surrogates
 
-log = logging.getLogger(__name__)
-
-Event = dict[str, Any]
 Reading = tuple[Status, tuple[int, ...] | None]
 
 
 _OURS = {"event", "key", "attempt", "utc"}  # never a server's words
+_LOST = "if it was an answer, its question is asked again"
 
 
 class AnswerStore:
@@ -48,16 +46,20 @@ class AnswerStore:
         self.overrun = 1.0  # largest ratio of actual to reserved cost
         self.usage: list[dict[str, Any]] = []  # of all answers
         self.attempts: dict[str, int] = defaultdict(int)  # requests sent, by key
+        self.sent: set[tuple[str, int]] = set()  # requests
+        self.closed: set[tuple[str, int]] = set()  # requests with an answer or a failure
         self._seen: set[tuple[str, int]] = set()  # answered requests; an event counts once
-        for event in _events(path):
+        for event in journal.read(path, _is_right, _LOST):
             self._take(event)
 
     def _take(self, event: Event) -> None:
         key, attempt = str(event["key"]), int(event["attempt"])
         self.attempts[key] = max(self.attempts[key], attempt + 1)
         if event["event"] == "sent":
+            self.sent.add((key, attempt))
             self.open[key, attempt] = float(event["usd"])
             return
+        self.closed.add((key, attempt))
         estimate = self.open.pop((key, attempt), 0.0)
         if event["event"] == "answer":
             if (key, attempt) in self._seen:
@@ -71,6 +73,17 @@ class AnswerStore:
                 self.answers[key].append(event)
         elif event.get("perhaps_paid"):
             self.paid += estimate
+
+    def hold(self, key: str, attempt: int, usd: float) -> None:
+        """Count a request that may leave as if it had; it is not written."""
+        self.attempts[key] = max(self.attempts[key], attempt + 1)
+        if (key, attempt) not in self.closed:
+            self.open.setdefault((key, attempt), usd)
+
+    def release(self, key: str, attempt: int) -> None:
+        """Stop counting a request that was held and never left."""
+        if (key, attempt) not in self.sent:
+            self.open.pop((key, attempt), None)
 
     @property
     def spent(self) -> float:
@@ -91,21 +104,7 @@ class AnswerStore:
         """
         event = {name: value if name in _OURS else self.safe(value) for name, value in event.items()}
         event["utc"] = utc_now()
-        try:
-            with self.path.open("ab", buffering=0) as file:
-                before = file.tell()
-                try:
-                    _write_all(file, (json.dumps(event) + "\n").encode())
-                    if event["event"] != "sent":
-                        os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(before)
-                    raise
-        except OSError as error:
-            raise TraceBenchError(
-                f"{self.path} cannot be written ({error.strerror}): make room for it, then run the command "
-                "again."
-            ) from error
+        journal.append(self.path, event, sync=event["event"] != "sent")
         self._take(event)
 
     def safe(self, value: Any) -> Any:
@@ -128,69 +127,26 @@ def claimed(path: Path) -> Iterator[None]:
             raise TraceBenchError(
                 f"Another process is asking this judge ({path.parent}): wait for it, or stop it."
             ) from None
-        _end_line(path)
+        journal.end_line(path)
         yield
 
 
-def _events(path: Path) -> Iterator[Event]:
-    """The stored events. An unfinished line (killed process) or a damaged one is skipped with a warning."""
-    if not path.exists():
-        return
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise TraceBenchError(f"{path} cannot be read ({error.strerror}).") from error
-    broken = []
-    for number, line in enumerate(lines, start=1):
-        if event := _event(line):
-            yield event
-        elif line:
-            broken.append(number)
-    if broken:
-        which = f"{broken[0]} is" if len(broken) == 1 else f"{broken[0]} and {len(broken) - 1} more are"
-        log.warning(
-            "%s: line %s unfinished or damaged (the program was killed?); if it was an answer, its question "
-            "is asked again.", path, which,
-        )  # fmt: skip
-
-
-def _event(line: bytes) -> Event | None:
-    """The event of a line; None if it is not one."""
-    try:
-        event = json.loads(line.decode("utf-8", "replace"))
-        known = {"sent", "answer", "failed"}
-        right = event["event"] in known and isinstance(event["key"], str) and event["attempt"] >= 0
-        right &= isinstance(event["attempt"], int) and (event["event"] == "failed" or _is_price(event["usd"]))
-        if event["event"] == "answer":
-            right &= isinstance(event["model"], str | None) and isinstance(
-                event.get("usage", {}), dict | None
-            )
-            right &= isinstance(event.get("max_output_tokens", 0), int)
-            right &= isinstance(event["choices"], list) and all(isinstance(c, dict) for c in event["choices"])
-            for count in (event.get("usage") or {}).values():
-                right &= count is None or isinstance(count, int)
-    except (*UNREADABLE, KeyError, TypeError, AttributeError):
-        return None
-    return event if right else None
+def _is_right(event: Event) -> bool:
+    """Whether an event has what the store needs."""
+    known = {"sent", "answer", "failed"}
+    right = event["event"] in known and isinstance(event["key"], str) and event["attempt"] >= 0
+    right &= isinstance(event["attempt"], int) and (event["event"] == "failed" or _is_price(event["usd"]))
+    if event["event"] == "answer":
+        right &= isinstance(event["model"], str | None) and isinstance(event.get("usage", {}), dict | None)
+        right &= isinstance(event.get("max_output_tokens", 0), int)
+        right &= isinstance(event["choices"], list) and all(isinstance(c, dict) for c in event["choices"])
+        for count in (event.get("usage") or {}).values():
+            right &= count is None or isinstance(count, int)
+    return bool(right)
 
 
 def _is_price(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value < math.inf
-
-
-def _write_all(file: Any, data: bytes) -> None:
-    """Write to an unbuffered file, which may take only a part at once."""
-    while data:
-        data = data[file.write(data) :]
-
-
-def _end_line(path: Path) -> None:
-    """End an unfinished line (killed process), so that the next event starts on a new line."""
-    with path.open("ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
 
 
 def readings(answers: list[Event], wanted: int, criteria: int, limit: int = 0) -> tuple[list[Reading], int]:

@@ -20,7 +20,8 @@ from trace_bench.run_folder.reading import Run, read_json
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_json
 
-PUBLISHED = "tournament-v0"
+PUBLISHED = "tournament-v0"  # also the name of its instructions in our request, the text prompt as data
+VERBATIM = "tournament-v0 verbatim"  # its instructions in its own request
 _PLAN_VERSION = 1
 
 
@@ -103,23 +104,30 @@ def _nonempty(pairs: dict[Pair, list[str]]) -> dict[Pair, list[str]]:
 def instruction_texts(
     config: Mapping[str, Any], tournament: Tournament, published: Published
 ) -> tuple[str, dict[Ensemble, str]]:
-    """(name of the instruction set, text of each kind of question), published or our own."""
+    """(name of the instruction set, text of each kind of question), published or our own.
+
+    `published` sends the published request to the letter: the text prompt is part of the instruction.
+    `published_safe` sends the published texts with the text prompt marked as data.
+    """
     choice = config["instructions"]
     if choice == "auto":
         there = published.folder is not None and (published.folder / "gpt_prompts").is_dir()
-        choice = "published" if there or tournament.mode == "new_method" else "own"
+        choice = "published_safe" if there or tournament.mode == "new_method" else "own"
     if choice == "own":
         return VERSION, {
             e: own_instruction(e.criteria, e.views, e.rgb, e.normal) for e in tournament.ensembles
         }
-    if choice != "published":
-        raise TraceBenchError(f"instructions={choice} is unknown: use auto, own or published.")
+    if choice not in ("published", "published_safe"):
+        raise TraceBenchError(
+            f"instructions={choice} is unknown: use auto, own, published or published_safe."
+        )
     nameless = [i for i, e in enumerate(tournament.ensembles) if not e.instruction]
     if nameless:
         raise TraceBenchError(
             f"ensembles[{nameless[0]}] has no published instruction text; use instructions=own."
         )
-    return PUBLISHED, {e: published.instruction(str(e.instruction)) for e in tournament.ensembles}
+    name = VERBATIM if choice == "published" else PUBLISHED
+    return name, {e: published.instruction(str(e.instruction)) for e in tournament.ensembles}
 
 
 def plan(tournament: Tournament, seed: int, folder: Path, write: bool = True) -> Plan:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from evaluation.command import command, output_root
 from evaluation.figures import style
+from evaluation.figures.base import save
 from evaluation.gpteval3d.criteria import LABELS
 from evaluation.gpteval3d.truth_judge import TruthJudge
 from evaluation.judge_validity.agreement import LEAST_PROMPTS, Share, Validity, validity
@@ -88,8 +89,8 @@ def main(config: DictConfig) -> int:
     print(formats.markdown(made))
     written = write_grids([made], root / "tables")
     with style.style():
-        figure = drawing(rows).figure
-    written += style.save(figure, root / "figures", "judge_validity")
+        made_figure = drawing(rows)
+    written += save(made_figure, root / "figures", "judge_validity")
     print("\n".join(["Written:", *(f"  {path}" for path in written)]))
     for problem in index.problems:
         print(f"Problem: {problem}")

@@ -56,10 +56,16 @@ def drawing(rows: Sequence[Validity]) -> Drawing:
     axes.set_xlim(0, 100)
     axes.set_xlabel("agreement with the truth, % (50 % is chance)")
     figure.legend(loc="outside lower left", fontsize=8.5)
+    counts = "; ".join(
+        f"{judge}, {about}: {max(row.verdicts for row in own)} verdicts a criterion at most, "
+        f"{max(row.prompts for row in own)} prompts"
+        for judge, about in judges
+        for own in [[row for row in rows if (row.judge, row.about) == (judge, about)]]
+    )
     caption = (
         "Agreement of judges with the known true object, by criterion: share of the verdicts with a winner "
         "that name the truth's winner, where the truth has one. Lines are 95 % intervals over prompts; a "
-        f"point without a line has fewer than {LEAST_PROMPTS} prompts."
+        f"point without a line has fewer than {LEAST_PROMPTS} prompts. n: {counts}."
     )
     return Drawing(figure, caption, pd.DataFrame([record(row) for row in rows]))
 

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from evaluation.metrics.score_file import SCHEMA_VERSION, ScoreFile, read_score_file, write_score_file
 from trace_bench.run_folder.reading import AGAIN, Run, read_json
+from trace_bench.run_folder.tracking import tracker_of
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.typed import FormatError
 
@@ -140,6 +141,9 @@ def score_run(metric: Metric, run: Run, force: bool = False) -> bool:
         "rows": score.rows,
     }
     write_score_file(path, content)
+    tracker = tracker_of(run.folder, run.manifest)
+    tracker.scores(metric.name, score.values)
+    tracker.close()
     return True
 
 

@@ -32,7 +32,8 @@ class ClipModel:
 
     A folder is written `local-dir:FOLDER`, or `pkg://package/folder` if an installed package contains it.
     `pretrained` is an open_clip tag or a weights file. `quick_gelu: true` means that the weights were trained
-    with QuickGELU; a model built without it is an error here (open_clip only warns).
+    with QuickGELU; a model built without it is an error here (open_clip only warns). `setting` is where the
+    command line sets the model, for messages.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class ClipModel:
         pretrained: str | None = None,
         quick_gelu: bool = False,
         device: str = "auto",
+        setting: str | None = None,
     ) -> None:
+        self.setting = setting or f"metrics.clip_score.models.{name}"  # where the command line sets it
         self.name = model if pretrained is None else f"{model} ({pretrained})"
         self.key, self.model, self.pretrained = name, model, pretrained
         self.quick_gelu, self.device = quick_gelu, device
@@ -60,7 +63,7 @@ class ClipModel:
             return folder
         raise MetricUnavailable(
             f"The CLIP model '{self.key}' has no {folder / 'open_clip_config.json'}: "
-            f"set its folder with metrics.clip_score.models.{self.key}.model=local-dir:FOLDER."
+            f"set its folder with {self.setting}.model=local-dir:FOLDER."
         )
 
     @cached_property
@@ -92,7 +95,7 @@ class ClipModel:
             raise MetricUnavailable(
                 f"The weights of {self.name} are not on this machine and could not be downloaded "
                 f"({type(error).__name__}): run `python -m evaluation.score` once with a network, "
-                f"or set metrics.clip_score.models.{self.key}.pretrained=FILE."
+                f"or set {self.setting}.pretrained=FILE."
             ) from error
 
     @cached_property
@@ -131,7 +134,7 @@ class ClipModel:
         if self.quick_gelu != ("QuickGELU" in kinds):
             raise TraceBenchError(
                 f"The CLIP model '{self.key}' is declared with quick_gelu={str(self.quick_gelu).lower()}, "
-                f"but {self.model} is not and would give different scores: fix metrics.clip_score.models."
+                f"but {self.model} is not and would give different scores: fix {self.setting}."
             )
         return (
             network.eval().requires_grad_(False),

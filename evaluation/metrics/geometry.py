@@ -48,9 +48,11 @@ def thin(points: Array, spacing: float) -> Array:
     if not len(points):
         return points
     cells = np.floor(points / spacing).astype(np.int64)
-    _, member, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    cells -= cells.min(axis=0)
+    number = np.ravel_multi_index(tuple(cells.T), tuple(cells.max(axis=0) + 1))  # sorted much faster
+    _, member, count = np.unique(number, return_inverse=True, return_counts=True)
     total = np.zeros((len(count), 3))
-    np.add.at(total, member.reshape(-1), points)
+    np.add.at(total, member, points)
     return total / count[:, None]
 
 
@@ -64,7 +66,8 @@ def chamfer_distance(a: Array, b: Array) -> float:
     """(mean distance from a to the nearest of b + the same from b to a) / 2; nan if one is empty."""
     if not len(a) or not len(b):
         return float("nan")
-    return 0.5 * (float(cKDTree(b).query(a)[0].mean()) + float(cKDTree(a).query(b)[0].mean()))
+    trees = [cKDTree(points, balanced_tree=False, compact_nodes=False) for points in (a, b)]  # built faster
+    return 0.5 * sum(float(tree.query(x)[0].mean()) for tree, x in zip(trees, (b, a), strict=True))
 
 
 def evenly(n: int, wanted: int) -> Sequence[int]:

@@ -44,8 +44,11 @@ def janus(asset: Views, poses: Sequence[Pose], true: Truth) -> tuple[float, floa
         front = true.views(at_front)
         back = true.views([(e, a + 180.0, d, f) for e, a, d, f in at_front])
         common = (asset.alpha[side] > SOLID) & (front.alpha > SOLID) & (back.alpha > SOLID)
-        line = (rgb2lab(front.rgb) - rgb2lab(back.rgb))[common]
-        seen = (rgb2lab(asset.rgb[side]) - rgb2lab(back.rgb))[common]
+        if not common.any():
+            shares.append(0.0)
+            continue
+        of_front, of_back, of_asset = (rgb2lab(x[common]) for x in (front.rgb, back.rgb, asset.rgb[side]))
+        line, seen = of_front - of_back, of_asset - of_back
         length = float((line**2).sum())
         shares.append(float(np.clip((seen * line).sum() / length, 0.0, 1.0)) if length > 0.0 else 0.0)
     return min(shares), max(shares)

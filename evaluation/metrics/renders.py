@@ -44,17 +44,16 @@ def reduced_resolution(size: int, wanted: int) -> int:
 
 def load_views(run: Run, views: list[int]) -> Views:
     """The asset's renders, at their own resolution."""
-    alpha, depth = _load_geometry(run)
+    alpha, depth = _load_geometry(run, views)
     rgb, normal = (
         np.stack([np.asarray(open_rgb(name(view)), np.float32) / 255.0 for view in views])
         for name in (run.rgb, run.normal)
     )
-    if not rgb.shape[:3] == normal.shape[:3] == alpha[views].shape or alpha.shape[0] != len(run.cameras):
+    if not rgb.shape[:3] == normal.shape[:3] == alpha.shape == depth.shape:
         raise TraceBenchError(
             f"{run.folder / 'renders'}: pictures, geometry.npz and cameras.json differ in size: {AGAIN}."
         )
-    alpha = alpha[views]
-    return Views(rgb, alpha, depth[views], _decoded(normal, alpha))
+    return Views(rgb, alpha, depth, _decoded(normal, alpha))
 
 
 def _decoded(picture: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -74,10 +73,18 @@ def reduced(views: Views, resolution: int) -> Views:
     return Views(rgb, alpha, depth, normal)
 
 
-def _load_geometry(run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def open_alpha(run: Run) -> NDArray[np.uint8]:
+    """The opacity of all views, 255 is opaque: [V, H, W]."""
+    return np.round(_load_geometry(run, list(range(len(run.cameras))))[0] * 255.0).astype(np.uint8)
+
+
+def _load_geometry(run: Run, views: list[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Alpha and depth of the views; without any view if geometry.npz has not one picture per camera."""
     try:
         with np.load(run.geometry, allow_pickle=False) as arrays:
-            return arrays["alpha"].astype(np.float32) / 255.0, arrays["depth"].astype(np.float32)
+            alpha, depth = arrays["alpha"], arrays["depth"]
+        chosen = views if len(alpha) == len(depth) == len(run.cameras) else []
+        return alpha[chosen].astype(np.float32) / 255.0, depth[chosen].astype(np.float32)
     except Exception as error:  # as above
         raise TraceBenchError(f"{run.geometry} cannot be read ({error}): {AGAIN}.") from error
 

@@ -16,15 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from evaluation.command import command, output_root
 from evaluation.metrics.base import Metric, MetricUnavailable, score_run
+from evaluation.metrics.failures import forget_failure, note_failure
 from evaluation.metrics.load import load_metrics
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.text import printable
+from trace_bench.system.tracked import tracked
 
 
 @dataclass
@@ -38,23 +39,30 @@ class ScoringOutcome:
     problems: list[str] = field(default_factory=list)
 
 
-def score_all(runs: list[Run], metrics: dict[str, Metric], force: bool = False) -> ScoringOutcome:
-    """Score runs with every metric that applies to them."""
+def score_all(
+    runs: list[Run], metrics: dict[str, Metric], force: bool = False, what: str = "runs"
+) -> ScoringOutcome:
+    """Score runs, or the renders of their single steps, with every metric that applies to them."""
     outcome = ScoringOutcome()
-    for run in tqdm(runs, desc="scoring", unit="run", disable=None, dynamic_ncols=True):
+    for run in tracked(runs, f"scoring {what}"):
         for name, metric in metrics.items():
             try:
                 if metric.applies(run):
                     done = outcome.computed if score_run(metric, run, force) else outcome.cached
                     done[name] += 1
+                    forget_failure(run, name)
                 else:
                     outcome.left_out[name] += 1
             except MetricUnavailable as error:
                 outcome.unavailable[str(error)] += 1
+                note_failure(run, name, str(error))
             except TraceBenchError as error:
                 outcome.problems.append(str(error))
+                note_failure(run, name, str(error))
             except Exception as error:  # noqa: BLE001 - one folder must not stop the others
-                outcome.problems.append(f"{run.folder}: {name} failed ({type(error).__name__}: {error}).")
+                reason = f"{run.folder}: {name} failed ({type(error).__name__}: {error})."
+                outcome.problems.append(reason)
+                note_failure(run, name, reason)
     return outcome
 
 
@@ -86,9 +94,18 @@ def report(
         why = f"; {none} left out, because {metric.left_out}" if none else ""
         print(f"{name}: {new} scored, {old} up to date, of {len(runs)} finished runs{why}")
     if not_done:
-        print(f"{not_done} unfinished runs were skipped.")
+        print(f"{not_done} unfinished runs were skipped; `python -m trace_bench.status` says why.")
     for reason, count in outcome.unavailable.items():
         print(f"{count} runs without a score: {reason}")
+    for problem in dict.fromkeys(outcome.problems):
+        print(f"Problem: {printable(problem)}", file=sys.stderr)
+
+
+def report_steps(outcome: ScoringOutcome, steps: int) -> None:
+    """Print what was scored of the renders of single steps; nothing if there are none."""
+    if steps:
+        new, old = outcome.computed.total(), outcome.cached.total()
+        print(f"Renders of {steps} single steps: {new} scores computed, {old} up to date.")
     for problem in dict.fromkeys(outcome.problems):
         print(f"Problem: {printable(problem)}", file=sys.stderr)
 
@@ -104,7 +121,10 @@ def main(config: DictConfig) -> int:
     outcome = score_all(done, metrics, bool(config.force))
     outcome.problems[:0] = index.problems
     report(outcome, metrics, done, len(runs) - len(done), config.shard)
-    return 1 if outcome.problems else 0
+    steps = [step for run in done for step in run.steps_rendered.values()]
+    of_steps = score_all(steps, metrics, bool(config.force), "steps")
+    report_steps(of_steps, len(steps))
+    return 1 if outcome.problems or of_steps.problems else 0
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ import hashlib
 import os
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.color import rgb2lab
 
 import trace_bench
 from trace_bench.system.errors import TraceBenchError
@@ -69,6 +70,7 @@ class Truth:
         self.scene = scene_from_prompt(prompt)
         self.resolution = resolution
         self._views: OrderedDict[Pose, tuple[Array, ...]] = OrderedDict()
+        self._labs: dict[Pose, Array] = {}
         self._surfaces: dict[int, tuple[Array, Array]] = {}
 
     def views(self, poses: list[Pose]) -> Views:
@@ -76,6 +78,27 @@ class Truth:
         keys = [_key(pose) for pose in poses]
         self._render(keys)
         found = Views(*map(np.stack, zip(*(self._views[key] for key in keys), strict=True)))
+        self._forget()
+        return found
+
+    def alphas(self, poses: list[Pose]) -> tuple[Array, NDArray[np.intp]]:
+        """The silhouettes [U, R, R] of the different poses, and the index [V] of each pose in them."""
+        keys = [_key(pose) for pose in poses]
+        self._render(keys)
+        place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        found = np.stack([self._views[key][1] for key in place])
+        self._forget()
+        return found, np.array([place[key] for key in keys])
+
+    def lab(self, poses: list[Pose]) -> Array:
+        """The pictures in CIELAB [V, R, R, 3]."""
+        keys = [_key(pose) for pose in poses]
+        self._render(keys)
+        missing = [key for key in dict.fromkeys(keys) if key not in self._labs]
+        if missing:
+            made = rgb2lab(np.stack([self._views[key][0] for key in missing]))
+            self._labs |= dict(zip(missing, made, strict=True))
+        found = np.stack([self._labs[key] for key in keys])
         self._forget()
         return found
 
@@ -103,9 +126,11 @@ class Truth:
         return rgb, alpha[..., 0], render.depth[0, ..., 0].numpy(), render.normal[0].numpy()
 
     def _forget(self) -> None:
-        size = sum(array.nbytes for array in next(iter(self._views.values())))
-        while len(self._views) * size > _CACHED_BYTES:
-            self._views.popitem(last=False)
+        views = next(iter(self._views.values()))
+        size, lab = sum(array.nbytes for array in views), views[0].nbytes
+        while len(self._views) * size + len(self._labs) * lab > _CACHED_BYTES:
+            key, _ = self._views.popitem(last=False)
+            self._labs.pop(key, None)
 
     def surface(self, n: int) -> tuple[Array, Array]:
         """n points on the surface and their normals, both [n, 3], the same in every process."""
@@ -115,6 +140,7 @@ class Truth:
         return self._surfaces[n]
 
 
+@lru_cache(maxsize=4096)  # the runs of a prompt ask for the same turns
 def _key(pose: Pose) -> Pose:
     elevation, azimuth, distance, fovy = (round(float(x), 4) for x in pose)
     return (elevation, round(azimuth % 360.0, 4) % 360.0, distance, fovy)

@@ -48,16 +48,15 @@ def best_turn(asset: Views, true: Truth, poses: Sequence[Pose], step_deg: float)
     """The turn of the asset [V, R, R] whose views are seen from `poses`; R is the resolution of `true`."""
     grid = np.arange(round(360 / step_deg)) * step_deg
     grid = np.array(sorted((grid + 180.0) % 360.0 - 180.0, key=lambda a: (abs(a), -a)))  # small turns first
-    ious = np.array([soft_iou(asset.alpha, _alpha(true, poses, turn)).mean() for turn in grid])
+    ious = _ious(asset.alpha, true, poses, grid)
     lab = rgb2lab(asset.rgb)
     near = [float(turn) for turn in grid[ious >= ious.max() - NEAR]]
-    colours = [_colour_error(lab, true.views(turned(poses, turn))) for turn in near]
-    start = near[_first_best(colours)] if len(near) > 1 else near[0]
+    colours = [_colour_error(lab, true, turned(poses, turn))[0] for turn in near] if len(near) > 1 else [0.0]
+    start = near[_first_best(colours)]
 
     def cost(turn: float, of: Sequence[int]) -> float:
-        views = true.views(turned([poses[i] for i in of], turn))
-        iou = float(soft_iou(asset.alpha[of], views.alpha).mean())
-        return 1.0 - iou + _colour_error(lab[of], views) / 100.0
+        error, alpha = _colour_error(lab[of], true, turned([poses[i] for i in of], turn))
+        return 1.0 - float(soft_iou(asset.alpha[of], alpha).mean()) + error / 100.0
 
     every = list(range(len(poses)))
     between = start + step_deg * _minimum(*(cost(start + k * step_deg, every) for k in (-1, 0, 1)))
@@ -80,8 +79,13 @@ def _first_best(colours: Sequence[float]) -> int:
     return int(np.argmax(costs <= costs.min() + TIE))
 
 
-def _alpha(true: Truth, poses: Sequence[Pose], turn: float) -> Array:
-    return true.views(turned(poses, float(turn))).alpha
+def _ious(alpha: Array, true: Truth, poses: Sequence[Pose], turns: Array) -> Array:
+    """Mean soft IoU [T] of the asset's silhouettes [V, R, R] at each turn."""
+    wanted = [pose for turn in turns for pose in turned(poses, float(turn))]
+    silhouettes, place = true.alphas(wanted)
+    place = place.reshape(len(turns), len(poses))
+    found = [soft_iou(alpha[i][None], silhouettes[place[:, i]]) for i in range(len(poses))]
+    return np.stack(found, axis=1).mean(axis=1)
 
 
 def soft_iou(a: Array, b: Array) -> Array:
@@ -90,7 +94,9 @@ def soft_iou(a: Array, b: Array) -> Array:
     return np.minimum(a, b).sum(axis=(1, 2)) / np.maximum(either, 1e-6)
 
 
-def _colour_error(lab: Array, views: Views) -> float:
-    """Mean over views of the CIE76 difference, per pixel of the true silhouette."""
-    difference = np.sqrt(((lab - rgb2lab(views.rgb)) ** 2).sum(axis=-1)).sum(axis=(1, 2))
-    return float((difference / np.maximum(views.alpha.sum(axis=(1, 2)), 1.0)).mean())
+def _colour_error(lab: Array, true: Truth, poses: list[Pose]) -> tuple[float, Array]:
+    """Mean over views of the CIE76 difference, per pixel of the true silhouette; and the silhouettes."""
+    silhouettes, place = true.alphas(poses)
+    alpha = silhouettes[place]
+    difference = np.sqrt(((lab - true.lab(poses)) ** 2).sum(axis=-1)).sum(axis=(1, 2))
+    return float((difference / np.maximum(alpha.sum(axis=(1, 2)), 1.0)).mean()), alpha

@@ -1,22 +1,25 @@
 """All results as one tidy frame: manifests, scores, Elo and preferences.
 
 `python -m evaluation.collect` writes it to `results.parquet` in the output root; every table and figure
-is made from it. The column `kind` is the kind of row: a finished `run`, a `control`, the `elo` of a
-contestant on one criterion, or the `preference` of a user study for one baseline and aspect. Columns of
-other kinds are empty.
+is made from it. The column `kind` is the kind of row: a finished `run`, a `control`, the renders after
+single steps of a run (`step`; the column `done_steps` is their number), the `elo` of a contestant on one
+criterion, or the `preference` of a user study for one baseline and aspect. Columns of other kinds are empty.
 """
 
 from __future__ import annotations
 
 import io
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
+from pydantic import TypeAdapter
 
 from evaluation.command import command, output_root
 from evaluation.metrics.base import Metric
@@ -26,10 +29,11 @@ from evaluation.results.score_files import Scores, read_scores
 from evaluation.results.variants import add_variants
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import Manifest
-from trace_bench.run_folder.reading import Run, of_asset, one_per_asset
+from trace_bench.run_folder.reading import AGAIN, STEP, Run, of_asset, one_per_asset
 from trace_bench.run_folder.states import state_of
 from trace_bench.system.files import write_atomic
 from trace_bench.system.text import printable
+from trace_bench.system.typed import Finite, FormatError, read_typed
 
 TEXTS = (
     "kind", "method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
@@ -54,10 +58,18 @@ class Results:
 
     frame: pd.DataFrame  # the runs
     controls: pd.DataFrame = field(default_factory=pd.DataFrame)  # runs of controls, never in the frame
+    steps: pd.DataFrame = field(default_factory=pd.DataFrame)  # renders after single steps of the runs
     judgements: pd.DataFrame = field(default_factory=pd.DataFrame)  # Elo and preferences
+    runs: dict[str, Run] = field(default_factory=dict)  # folder in the frames -> run
+    root: Path = Path("outputs")
     unfinished: Counter[str] = field(default_factory=Counter)  # state -> runs
     problems: list[str] = field(default_factory=list)
     judges: dict[str, str] = field(default_factory=dict)  # judge id in the frame -> description
+
+    def command(self, words: str) -> str:
+        """A command to advise, about this output root."""
+        where = "" if self.root == Path("outputs") else f" output_root={shlex.quote(str(self.root))}"
+        return f"`python -m {words}{where}`"
 
     def of_kind(self, kind: str) -> pd.DataFrame:
         """The judgements of one kind."""
@@ -72,7 +84,7 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
     The column `snapshots` is the folder of the run with the asset's snapshots, if there is one.
     """
     index = read_index(root)
-    results = Results(pd.DataFrame(), problems=index.problems)
+    results = Results(pd.DataFrame(), problems=index.problems, root=root)
     results.unfinished = Counter(
         state_of(run.folder, run.manifest) for run in index.runs.values() if run.manifest.status != "done"
     )
@@ -83,9 +95,33 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
         for run in sorted(done, key=_number_of_snapshots)
         if _number_of_snapshots(run)
     }
-    scores, broken = read_scores(root, kept)
+    results.runs = kept
+    rendered = {
+        of_asset(run): run
+        for run in sorted(done, key=lambda run: len(run.steps_rendered))
+        if run.steps_rendered
+    }
+    steps = {
+        step.folder.relative_to(root).as_posix(): (number, step)
+        for run in rendered.values()
+        for number, step in run.steps_rendered.items()
+    }
+    scores, broken = read_scores(root, [*kept, *steps])
     results.problems += broken
     rows: dict[str, list[dict[str, Any]]] = {"run": [], "control": []}
+    of_steps: list[dict[str, Any]] = []
+    for name, (number, step) in steps.items():
+        try:
+            record = read_typed(_records(), step.folder / STEP, AGAIN)
+        except FormatError as error:
+            results.problems.append(str(error))
+            continue
+        row = {"kind": "step"} | describe(step.manifest, name) | {"snapshots": None}
+        row |= {"done_steps": number, "tflop": record.tflop}
+        for metric in metrics.values():
+            row |= _score(row, scores[name], metric, results)
+        of_steps.append(row)
+    results.steps = _typed(pd.DataFrame(of_steps), metrics)
     for name, run in kept.items():
         kind = "control" if run.identity.is_control else "run"
         row = {"kind": kind} | describe(run.manifest, name) | {"snapshots": snapshots.get(of_asset(run))}
@@ -100,6 +136,18 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
     results.judgements, broken = read_judgements(root)
     results.problems += broken
     return results
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What the frame needs of a step.json."""
+
+    tflop: Finite | None
+
+
+@cache
+def _records() -> TypeAdapter[_Record]:
+    return TypeAdapter(_Record)
 
 
 def _number_of_snapshots(run: Run) -> int:
@@ -176,7 +224,7 @@ def _typed(frame: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
 def save(results: Results, root: Path) -> Path:
     """Write the frame to `results.parquet` atomically; `attrs` holds the judges' descriptions."""
     path = root / "results.parquet"
-    parts = (results.frame, results.controls, results.judgements)
+    parts = (results.frame, results.controls, results.steps, results.judgements)
     frame = pd.concat([part for part in parts if len(part)] or [results.frame])
     frame.attrs = {"judges": results.judges}
     content = io.BytesIO()

@@ -12,7 +12,7 @@ import pandas as pd
 
 from evaluation.metrics.base import Metric
 from evaluation.results.aggregate import SETTINGS
-from evaluation.results.collect import collect
+from evaluation.results.collect import Results, collect
 from evaluation.results.variants import flat_config
 from trace_bench.run_folder.index import read_index
 from trace_bench.system.errors import TraceBenchError
@@ -34,6 +34,7 @@ class Side:
     root: Path
     chosen: dict[str, str]  # KEYS -> value
     frame: pd.DataFrame = field(repr=False)
+    results: Results = field(repr=False)  # of its output root
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def read_side(text: str, root: Path, metrics: Mapping[str, Metric]) -> Side:
             f"{folder} has no runs/: name an output root with --output-root, or {text} as one."
         )
     chosen = dict(_choices(text, words))
-    frame = collect(folder, metrics).frame
+    results = collect(folder, metrics)
+    frame = results.frame
     for key, value in chosen.items():
         known = sorted({_text(item) for item in frame[key]}) if len(frame) else []
         frame = frame[frame[key].map(_text) == value] if len(frame) else frame
@@ -70,7 +72,7 @@ def read_side(text: str, root: Path, metrics: Mapping[str, Metric]) -> Side:
             raise TraceBenchError(f"{text}: no finished run in {folder} has {key}={value}; {hint}")
     if frame.empty:
         raise TraceBenchError(f"{text}: there is no finished run in {folder}.")
-    return Side(text, folder, chosen, frame.reset_index(drop=True))
+    return Side(text, folder, chosen, frame.reset_index(drop=True), results)
 
 
 def _choices(text: str, words: str) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,11 @@ Shown = Literal["none", "best", "all"]
 COMMITTED = Path(__file__).parent / "controls.json"
 TRUTH = "truth"
 _ABOUT = ("control", "right", "display_name", "prompt_set", "prior", "prompt_id", "prompt", "fingerprint")
-_MISSING = "none has a score: `python -m trace_bench -m experiment=controls` makes them"
+_MISSING = (
+    "Controls: none has a score of the same judge; `python -m trace_bench -m experiment=controls`, then "
+    "`python -m evaluation.score`"
+)
+_NONE = "Controls: only prompt sets of the toy world have them, with prior=tiny and prompt_set=toy"
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,10 @@ def gains(controls: pd.DataFrame, quantities: Sequence[Quantity]) -> dict[str, G
 def with_controls(table: Table, panel: Panel, controls: pd.DataFrame, which: Shown) -> Table:
     """A table of methods with marks, and with rows of controls below, which have no ranks."""
     if controls.empty:
-        return table if which == "none" else replace(table, notes=[*table.notes, f"Controls: {_MISSING}."])
+        if which == "none":
+            return table
+        there = not panel.own and (panel.prompt_set, panel.prior) == ("toy", "tiny")
+        return replace(table, notes=[*table.notes, f"{_MISSING if there else _NONE}."])
     marked = _marked(table, gains(controls, table.quantities))
     if which == "none":
         return marked

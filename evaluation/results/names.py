@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -20,10 +21,8 @@ def display_names(runs: pd.DataFrame | None = None) -> dict[str, dict[str, str]]
     """
     names: dict[str, dict[str, str]] = {}
     for group in ("method", "representation"):
-        names[group] = {}
-        for path in sorted((Path(conf_dir()) / group).glob("*.yaml")):
-            name = OmegaConf.select(OmegaConf.load(path), "display_name")
-            names[group][path.stem] = str(name or path.stem)
+        files = sorted((Path(conf_dir()) / group).glob("*.yaml"))
+        names[group] = {path.stem: _named(path, path.stat().st_mtime_ns) for path in files}
     names["representation"] |= {"mesh": "Mesh", "renders": "Pictures"}
     for group in names if runs is not None else ():
         names[group] = _own(runs, group) | names[group]
@@ -33,6 +32,11 @@ def display_names(runs: pd.DataFrame | None = None) -> dict[str, dict[str, str]]
             zip(contestants["method"].astype(str), contestants["display_name"], strict=True)
         )
     return {group: _told_apart(found) for group, found in names.items()}
+
+
+@cache
+def _named(path: Path, _changed: int) -> str:
+    return str(OmegaConf.select(OmegaConf.load(path), "display_name") or path.stem)
 
 
 def _own(runs: pd.DataFrame, group: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ SAME = [
 #: Keys of config.yaml that are not method settings: prompt, seed, paths, choices and logging.
 SKIPPED = (
     "prompt", "seed", "output_root", "device", "force", "on_error", "log_every", "checkpoint", "snapshots",
-    "choices", "hydra",
+    "renders_at", "choices", "hydra",
 )  # fmt: skip
 
 

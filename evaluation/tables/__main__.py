@@ -2,8 +2,8 @@
 
 `table=4` (or `table=[4,7]`) selects tables of the paper next to our results, `table=methods`, `prompts`,
 `cost` or `pairs` our own tables, `table=all` all of them. The default, `auto`, selects our own if all runs
-are toy runs, else all. Tables use only the results frame; the mean of an incomplete set is a dash with
-the count.
+are toy runs without a judge's comparison, else all, and drops tables of nearly only dashes. Tables use
+only the results frame; the mean of an incomplete set is a dash with the count.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from evaluation.results.markdown import sentence
 from evaluation.results.names import display_names
 from evaluation.tables import formats
 from evaluation.tables.formats import Grid
+from evaluation.tables.latex import latex
 from evaluation.tables.method_tables import make_tables
 from evaluation.tables.pairs_table import pairs_grids
 from evaluation.tables.paper import paper_tables
@@ -38,6 +39,7 @@ OWN = ("methods", "prompts", "cost", "pairs")
 OVER = ("auto", "all_prompts", "common_prompts")
 #: Long tables, which go to files only.
 _LONG = ("prompts-", "pairs-")
+FILLED = 0.1  # table=auto prints a table from this share of cells on
 _MANY = 12  # folders with more files are listed as one line
 
 
@@ -46,7 +48,7 @@ def wanted(value: Any, results: Results) -> list[str]:
     known = [*(str(number) for number in paper_tables()), *OWN]
     if value == "auto":
         toys = results.frame.empty or bool((results.frame["prior"] == "tiny").all())
-        value = list(OWN) if toys and results.judgements.empty else "all"
+        value = list(OWN) if toys and results.judgements.empty else "all"  # `main` drops those of dashes
     if value == "all":
         return known
     names = [str(item) for item in (value if isinstance(value, (list, tuple, ListConfig)) else [value])]
@@ -93,12 +95,24 @@ def select_methods(results: Results, chosen: Sequence[str] | None) -> Results:
     return replace(results, **kept)
 
 
+def split_off_dashes(grids: Sequence[Grid]) -> tuple[list[Grid], str]:
+    """The tables worth printing, and a sentence that names the others."""
+    kept = [grid for grid in grids if grid.share_filled >= FILLED]
+    left_out = [grid.name for grid in grids if grid.share_filled < FILLED]
+    if not left_out:
+        return kept, ""
+    return kept, (
+        f"Not printed, because fewer than {FILLED:.0%} of their cells have a result of ours: "
+        f"{', '.join(left_out)}. `table=all` prints them; each says what is missing."
+    )
+
+
 def write_grids(grids: Sequence[Grid], folder: Path) -> list[Path]:
     """Write each table in three formats; returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for grid in grids:
-        for suffix, write in (("md", formats.markdown), ("csv", formats.csv), ("tex", formats.latex)):
+        for suffix, write in (("md", formats.markdown), ("csv", formats.csv), ("tex", latex)):
             path = folder / f"{grid.name}.{suffix}"
             write_atomic(path, write(grid))
             paths.append(path)
@@ -118,7 +132,10 @@ def report(grids: Sequence[Grid], results: Results, prompt_rows: int) -> None:
     if results.frame.empty:
         print("No finished runs: start some with `python -m trace_bench`.\n")
     for status, count in sorted(results.unfinished.items()):
-        print(f"{count} {status} {'run is' if count == 1 else 'runs are'} left out.")
+        print(
+            f"{count} {status} {'run is' if count == 1 else 'runs are'} left out; "
+            f"{results.command('trace_bench.status')} says more."
+        )
     for problem in results.problems:
         print(f"Problem: {printable(problem)}")
 
@@ -137,10 +154,13 @@ def main(config: DictConfig) -> int:
     metrics = load_metrics(config)
     results = collect(root, metrics)
     grids = make_grids(wanted(config.table, results), results, metrics, config.tables)
+    grids, left_out = split_off_dashes(grids) if config.table == "auto" else (grids, "")
     try:
         written = [*write_grids(grids, root / "tables"), save(results, root)] if grids else []
     finally:  # a full disk costs only the files
         report(grids, results, int(config.tables.prompt_rows))
+        if left_out:
+            print(left_out)
     pictures = sorted(root.glob("contact_sheet*.png"))
     print("\n".join(["Written:", *_listed([*written, *pictures])]) if written else "")
     return 1 if results.problems else 0

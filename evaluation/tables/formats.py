@@ -1,4 +1,4 @@
-"""Tables as Markdown for the terminal, LaTeX for a paper, CSV for everything else.
+"""Tables as Markdown for the terminal and CSV for everything else; `evaluation.tables.latex` for a paper.
 
 A `Grid` is a formatted table: headings, entries with rank and footnote marks, caption, notes. `grid` builds
 one from a table of methods or prompts; `evaluation.tables.paper_tables` builds those of the paper.
@@ -17,7 +17,6 @@ from evaluation.metrics.base import Quantity
 from evaluation.results.aggregate import Cell, Table
 from evaluation.results.csv_text import csv_text
 from evaluation.results.markdown import plain, sentence
-from trace_bench.system.text import one_line
 
 ARROWS = {True: " ↑", False: " ↓", None: ""}
 _RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
@@ -48,6 +47,18 @@ class Grid:
     labels: int  # number of label columns on the left
     records: list[dict[str, object]]  # the rows at full precision, for CSV
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def share_filled(self) -> float:
+        """The share of our own results in the body that are no dash; 0 of a table without any."""
+        ours = [
+            i
+            for i, h in enumerate(self.head)
+            if i >= self.labels and (h.text, h.group) != ("Runs", "") and h.group != "Minutes"
+            and not (h.group and h.text == "paper")
+        ]  # fmt: skip
+        cells = [row[i].text for row in self.body for i in ours]
+        return sum(bool(text) and not text.startswith("—") for text in cells) / max(len(cells), 1)
 
 
 def heading(quantity: Quantity) -> str:
@@ -112,7 +123,7 @@ def markdown(table: Grid, width: int | None = None) -> str:
 
     rule = ["-" * w if i < table.labels else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     parts = [sentence(table.caption)]
-    for columns in _pieces(table, widths, width):
+    for columns in column_pieces(table, widths, width):
         parts += ["", line(head, columns), line(rule, columns), *(line(row, columns) for row in body)]
     if table.notes:
         parts += ["", *(f"- {_raise_mark(sentence(note))}" for note in table.notes)]
@@ -128,7 +139,7 @@ def _raise_mark(note: str) -> str:
     return re.sub(r"^\(([a-z])\)", lambda match: match[1].translate(_RAISED), note)
 
 
-def _pieces(table: Grid, widths: Sequence[int], width: int | None) -> list[list[int]]:
+def column_pieces(table: Grid, widths: Sequence[int], width: int | None) -> list[list[int]]:
     """Columns of each piece; groups stay together, and every piece has the labels."""
     labels = list(range(table.labels))
     blocks: list[list[int]] = []
@@ -150,70 +161,6 @@ def _pieces(table: Grid, widths: Sequence[int], width: int | None) -> list[list[
     return pieces
 
 
-def latex(table: Grid) -> str:
-    """A booktabs table; the decided best is bold, a best number that is not decided underlined."""
-    marks: dict[int, Callable[[str], str]] = {
-        0: str,
-        1: r"\textbf{{{}}}".format,
-        2: r"\underline{{{}}}".format,
-    }
-
-    head = [escape(h.text) + raised(h.marks) for h in table.head]
-    body = [[marks[e.rank](escape(e.text)) + raised(e.marks) for e in row] for row in table.body]
-    columns = "l" * table.labels + "r" * (len(head) - table.labels)
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{{escape(' '.join([table.caption, *table.notes]))}}}",
-        f"\\label{{tab:{re.sub(r'[^A-Za-z0-9.:-]', '-', table.name)}}}",
-        f"\\begin{{tabular}}{{{columns}}}",
-        "\\toprule",
-        *_group_lines(table),
-        " & ".join(head) + " \\\\",
-        "\\midrule",
-        *(" & ".join(row) + " \\\\" for row in body),
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def raised(letters: str) -> str:
-    """Footnote marks in LaTeX."""
-    return rf"\textsuperscript{{{','.join(letters)}}}" if letters else ""
-
-
-def _group_lines(table: Grid) -> list[str]:
-    """The headings of column groups, with a rule below each."""
-    if not any(h.group for h in table.head):
-        return []
-    spans: list[tuple[str, int, int]] = []  # text, first column, last column, from 1
-    for i, h in enumerate(table.head, start=1):
-        if spans and h.group and spans[-1][0] == h.group:
-            spans[-1] = (h.group, spans[-1][1], i)
-        else:
-            spans.append((h.group, i, i))
-    over = [rf"\multicolumn{{{b - a + 1}}}{{c}}{{{escape(text)}}}" if text else "" for text, a, b in spans]
-    rules = [rf"\cmidrule(lr){{{a}-{b}}}" for text, a, b in spans if text]
-    return [" & ".join(over) + " \\\\", " ".join(rules)]
-
-
 def csv(table: Grid) -> str:
     """The rows at full precision."""
     return csv_text(pd.DataFrame(table.records))
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "Δ": r"$\Delta$", "—": "---", "×": r"$\times$",
-    "−": "$-$", "≥": r"$\geq$", "≤": r"$\leq$", "●": r"$\bullet$",
-}  # fmt: skip
-
-
-def escape(text: str) -> str:
-    """Plain text for LaTeX, on one line."""
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match.group()], one_line(text))

@@ -24,6 +24,7 @@ from evaluation.results.aggregate import (
 )
 from evaluation.results.collect import Results
 from evaluation.results.controls import Shown, controls_of, with_controls
+from evaluation.results.missing import notes_on_scores
 from evaluation.results.pareto import on_front
 from evaluation.statistics.paired import FEWEST, paired_difference
 from trace_bench.system.errors import TraceBenchError
@@ -62,7 +63,7 @@ def make_tables(
                 notes=[*by_method.notes, *_marks(by_method), *_partial(by_method), *notes],
             ),
             replace(by_prompt, caption=_caption(panel, False)),
-            _cost_table(panel, metrics, names),
+            _cost_table(panel, metrics, names, results),
         ]
     return tables
 
@@ -117,7 +118,7 @@ def headlines(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:
     return firsts
 
 
-def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names) -> Table:
+def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names, results: Results) -> Table:
     """Quality and cost, with the Pareto-optimal methods."""
     quality = headlines(panel, metrics)
     table = method_table(panel, [*quality, *COST, *MORE_COST, ONCE], names)
@@ -129,6 +130,7 @@ def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names) -> Ta
         rows.append(replace(row, labels=row.labels | {"front": ", ".join(best) or "—"}))
     notes = [
         *_partial(table),
+        *notes_on_scores(panel.frame, metrics, results, panel.prior),
         f"Pareto-optimal: no other row is as good for less {price.label}, or better for as much.",
         *(f"{q.label}: {q.note}." for q in (*COST, *MORE_COST, ONCE)),
     ]
@@ -184,23 +186,28 @@ def _partial(table: Table) -> list[str]:
     """What a dash with a count means, if the table has one."""
     if all(cell.complete or not cell.expected for row in table.rows for cell in row.cells):
         return []
-    single = table.name.replace("methods", "prompts", 1)
-    return [
-        f"— (n/N): only n of N prompts have a value, so no mean is shown; {single} has the numbers so far."
+    notes = ["— (n/N): only n of N prompts have a value, so no mean is shown; `table=prompts` has them."]
+    lacking = [
+        f"{' '.join(row.labels[c] for c in table.label_columns if c in ('method', 'representation'))} "
+        f"{cell.expected - len(cell.by_prompt)} of {cell.expected}"
+        for row in table.rows
+        for cell in row.cells
+        if cell.quantity.name == COST[1].name and len(cell.by_prompt) < cell.expected
     ]
+    if lacking:
+        notes.append(
+            f"Prompts without a finished run: {', '.join(lacking)}; the command that started the runs makes "
+            "only what is missing. `tables.over=common_prompts` gives means over the prompts that all rows "
+            "have."
+        )
+    return notes
 
 
 def _judge_notes(panel: Panel, metrics: Mapping[str, Metric], results: Results) -> list[str]:
-    """Descriptions of the judges, and the number of runs without a score."""
-    notes = []
-    for name, metric in metrics.items():
+    """Why runs have no score, and descriptions of the judges."""
+    notes = notes_on_scores(panel.frame, metrics, results, panel.prior)
+    for name in metrics:
         judges = panel.frame[f"{name}_judge"]
-        missing = int(judges.isna().sum())
-        if missing and (metric.concerns(panel.prior) or missing < len(judges)):
-            notes.append(
-                f"{name}: {missing} of {len(judges)} runs have no score; "
-                "`python -m evaluation.score` adds them or says why."
-            )
         notes += [
             f"{results.judges[judge]}." for judge in sorted(judges.dropna().unique()) if judges.nunique() == 1
         ]

@@ -10,12 +10,12 @@ from evaluation.tables.formats import Entry, Grid, Heading, cell_text
 from evaluation.tables.paper import PaperTable
 
 HOW = {
-    "no runs": "no runs: start them with `python -m trace_bench -m experiment=table{n}`",
-    "no Elo": "no Elo: ask the judge with `python -m evaluation.gpteval3d`",
+    "no runs": "no runs: start them with `python -m trace_bench -m {runs}`",
+    "no Elo": "no Elo: these runs are in no tournament; `python -m evaluation.gpteval3d` plays it "
+    "(judge=openai asks a paid model; judge=clip and judge=truth work offline)",
     "no votes": "no votes: make the study and import answers with `python -m evaluation.user_study`",
-    "no score": "no score: `python -m evaluation.score` adds it or says why",
-    "not asked": "not asked: the metric skips this prior, or the judge did not judge this criterion",
-    "settings": "settings: several settings of the method have equally many prompts; see table=methods",
+    "not asked": "not asked: {not_asked}",
+    "settings": "settings: several settings of the method have equally many prompts; see `table=methods`",
     "paper": "a bare dash in a paper column: the paper has no such row",
 }
 
@@ -39,9 +39,15 @@ def cell_of(row: Row | None, name: str) -> Cell | None:
 
 def lay_out(
     table: PaperTable, names: Mapping[str, Mapping[str, str]], ours: Mapping[str, Ours], about: str, *,
-    notes: Sequence[str] = (), ranked: bool = True, differences: bool = False,
+    notes: Sequence[str] = (), ranked: bool = True, differences: bool = False, runs: str = "",
+    not_asked: str = "",
 ) -> Grid:  # fmt: skip
-    """Build the grid of a paper table."""
+    """Build the grid of a paper table.
+
+    Args:
+        runs: the settings of `trace_bench` that make the missing runs.
+        not_asked: why a cell is not asked for.
+    """
     timed = table.kind != "preference"
     arrow = " ↑" if ranked else ""
     head = [Heading("Baseline" if table.kind == "preference" else "Method")]
@@ -80,7 +86,15 @@ def lay_out(
         body.append(entries)
         records.append(record)
     caption = f"Table {table.number}. {table.title}. {about}"
-    return Grid(f"table{table.number}", caption, head, body, 1, records, [*notes, *_notes(table, body)])
+    return Grid(
+        f"table{table.number}",
+        caption,
+        head,
+        body,
+        1,
+        records,
+        [*notes, *_notes(table, body, runs, not_asked)],
+    )
 
 
 def _ranks(values: Mapping[str, float]) -> dict[str, int]:
@@ -110,10 +124,11 @@ def _printed(table: PaperTable, method: str, column: str) -> str:
     return text if row.spread is None else f"{text} ± {row.spread:.4f}"
 
 
-def _notes(table: PaperTable, body: Sequence[Sequence[Entry]]) -> list[str]:
+def _notes(table: PaperTable, body: Sequence[Sequence[Entry]], runs: str, not_asked: str) -> list[str]:
     """How to fill missing cells, then the doubts about the paper."""
     texts = {entry.text for row in body for entry in row}
-    notes = [how.format(n=table.number) for key, how in HOW.items() if f"— {key}" in texts]
+    runs = runs or f"experiment=table{table.number}"
+    notes = [how.format(runs=runs, not_asked=not_asked) for key, how in HOW.items() if f"— {key}" in texts]
     if len(body) > len(table.rows):
         notes.append(HOW["paper"])
     marks = (f"({doubt.letter}) " if doubt.letter else "" for doubt in table.doubts)

@@ -25,6 +25,7 @@ from evaluation.results.aggregate import (
     panels,
 )
 from evaluation.results.collect import Results
+from evaluation.results.missing import notes_on_scores
 from evaluation.statistics.paired import paired_difference
 from evaluation.tables.formats import Grid, cell_text
 from evaluation.tables.paper import PaperTable
@@ -96,6 +97,9 @@ def _elo(table: PaperTable, source: Source) -> Grid:
     rows = _rows(panel, source, [COST[0]])
     extra = sorted({*scores["method"], *rows} - set(table.rows)) if len(scores) and table.extra else []
     ours = {m: _elo_row(m, scores, table, rows.get(m)) for m in [*table.rows, *extra]}
+    judge = str(scores.iloc[0]["judge_kind"]) if len(scores) and "judge_kind" in scores else ""
+    not_asked = f"the judge {judge or 'of this tournament'} was not asked for this criterion; "
+    not_asked += "judge=openai and judge=truth are asked for all (docs/gpteval3d.md)"
     about = "Ours: no tournament yet."
     notes = []
     if len(scores):
@@ -104,7 +108,10 @@ def _elo(table: PaperTable, source: Source) -> Grid:
         notes = [str(first["caption"]), *str(first.get("notes", "") or "").splitlines()]
         if not first["complete"]:
             notes.append("The tournament is incomplete: continue it with `python -m evaluation.gpteval3d`.")
-    return lay_out(table, source.names, ours, f"{about} {_paper(panel)}", notes=notes)
+    return lay_out(
+        table, source.names, ours, f"{about} {_paper(panel)}", notes=notes, not_asked=not_asked,
+        runs=_settings_of_missing_runs(table, panel, rows),
+    )  # fmt: skip
 
 
 def _elo_row(method: str, scores: pd.DataFrame, table: PaperTable, row: Row | None) -> Ours:
@@ -118,6 +125,8 @@ def _elo_row(method: str, scores: pd.DataFrame, table: PaperTable, row: Row | No
         of = found[found["criterion"] == criterion] if len(found) else found
         if of.empty or pd.isna(of.iloc[0]["elo"]):
             ours.texts[criterion] = "— no Elo" if criterion in asked else "— not asked"
+            if row is None and found.empty:
+                ours.texts[criterion] = "— no runs"
             continue
         one = of.iloc[0]
         ours.texts[criterion] = _elo_text(one)
@@ -178,7 +187,23 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
     if panel is not None:
         about += "; mean ± std over prompts (ddof 1) of the mean over views and seeds; TraCe − row: paired "
         about += "over prompts, 95 % interval from six prompts on, if both means exist."
-    return lay_out(table, source.names, ours, f"{about} {_paper(panel)}", differences=True)
+    notes = []
+    if panel is not None and metric is not None and asked:
+        shown = panel.frame[panel.frame["method"].isin([*table.rows, *extra])]
+        notes = notes_on_scores(shown, {metric.name: metric}, source.results)
+    return lay_out(
+        table, source.names, ours, f"{about} {_paper(panel)}", notes=notes, differences=True,
+        runs=_settings_of_missing_runs(table, panel, rows),
+        not_asked=metric.left_out if metric else "",
+    )  # fmt: skip
+
+
+def _settings_of_missing_runs(table: PaperTable, panel: Panel | None, rows: Mapping[str, Row]) -> str:
+    """The sweep that fills the rows without runs: of the paper, or in the toy world if that is shown."""
+    if panel is None or panel.prior != "tiny":
+        return ""
+    missing = ",".join(method for method in table.rows if method not in rows)
+    return f"method={missing} representation={table.representation} prompt_set={panel.prompt_set} prior=tiny"
 
 
 def _reason(cell: Cell | None, row: Row | None) -> str:

@@ -6,10 +6,7 @@ rater's code or, without the rater's token, a screen.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,10 +16,13 @@ from typing import Any
 from evaluation.user_study.aspects import ASPECTS, CHOICES
 from evaluation.user_study.study import INSTRUCTED, Study
 from evaluation.user_study.tokens import name_of, seal
+from evaluation.web import page as web
+from evaluation.web.page import hashed, inline_json, policy
 from trace_bench.system.files import write_atomic
 
 ASSETS = Path(__file__).with_name("assets")
-SCRIPTS = ("sha256.js", "session.js", "player.js", "page.js")
+SHARED = ("dom.js", "player.js")
+SCRIPTS = ("sha256.js", "session.js", "page.js")
 FORMAT = "trace_bench user study answers"
 
 
@@ -59,7 +59,8 @@ def page_data(study: Study, return_to: str | None) -> dict[str, Any]:
 def write_page(study: Study, folder: Path, wording: Mapping[str, Any]) -> Path:
     """Write index.html into the folder that holds clips/."""
     style = (ASSETS / "page.css").read_text(encoding="utf-8")
-    scripts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    scripts = [(web.ASSETS / name).read_text(encoding="utf-8") for name in SHARED]
+    scripts += [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
     script = "\n".join(['"use strict";', *scripts])
     template = Template((ASSETS / "page.html").read_text(encoding="utf-8"))
     text = template.substitute(
@@ -67,26 +68,15 @@ def write_page(study: Study, folder: Path, wording: Mapping[str, Any]) -> Path:
         policy=html.escape(_policy(style, script)),
         style=style,
         script=script,
-        data=_inline_json(page_data(study, wording["return_to"])),
+        data=inline_json(page_data(study, wording["return_to"])),
     )
     path = folder / "index.html"
     write_atomic(path, text)
     return path
 
 
-def _inline_json(data: Mapping[str, Any]) -> str:
-    """JSON that cannot close its HTML element, whatever the prompts contain."""
-    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
 def _policy(style: str, script: str) -> str:
     """Content security policy: load only from the page's folder, run only our script."""
-
-    def source(text: str) -> str:
-        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-    return (
-        f"default-src 'none'; script-src {source(script)}; style-src {source(style)}; "
-        "media-src 'self' file:; img-src data:; form-action 'none'; base-uri 'none'"
+    return policy(
+        script_src=hashed(script), style_src=hashed(style), media_src="'self' file:", img_src="data:"
     )

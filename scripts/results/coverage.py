@@ -25,6 +25,8 @@ from evaluation.gpteval3d.intervals import intervals
 from evaluation.statistics.multiple import holm
 from evaluation.statistics.paired import ALPHA, p_value
 from evaluation.statistics.power import prompts_needed
+from evaluation.user_study.statistics import BASELINE, OURS, Bootstrap, estimate
+from evaluation.user_study.votes import OUTCOMES
 from scripts.results.workshop import Workshop
 
 Values = NDArray[np.floating[Any]]
@@ -32,7 +34,8 @@ Draw = Callable[[np.random.Generator, tuple[int, ...]], Values]
 SCORES = Path(__file__).with_name("toy_scores.csv")
 PROMPTS = (6, 8, 20, 50, 110)
 ELO_PROMPTS = (6, 8, 20, 50)  # of the tournaments of equals
-REPEATS, ELO_REPEATS, FAMILIES = 4000, 400, 2000
+RATERS, VOTE_PROMPTS = (6, 10, 20, 60), (6, 10, 20, 50)  # of a user study
+REPEATS, ELO_REPEATS, FAMILIES, VOTE_REPEATS = 4000, 400, 2000, 1000
 DESIGNS = ((3, 8), (4, 8), (10, 12), (10, 20), (10, 110))  # methods, prompts
 STRENGTHS = np.linspace(-0.6, 0.6, 6)  # of the contestants, in logits; the first is the anchor
 _ANCHOR = {0: 1000.0}
@@ -137,6 +140,28 @@ def elo_false_families(draw: Draw, prompts: int, repeats: int = 2 * ELO_REPEATS)
         p = intervals(tournament(draw, prompts, rng, strengths=equal), _ANCHOR).p[pairs]
         wrong += min(holm(p.tolist())) <= ALPHA
     return wrong / repeats
+
+
+def votes_coverage(raters: int, prompts: int, repeats: int = VOTE_REPEATS) -> float:
+    """Share of intervals of the votes for one method that contain its share over all raters and prompts.
+
+    Each rater votes on each prompt; raters and prompts differ, with normal effects on the logit.
+    """
+
+    def chances(rng: np.random.Generator, raters: int, prompts: int) -> Values:
+        return np.asarray(expit(0.4 + rng.normal(size=(raters, 1)) + rng.normal(size=prompts)))
+
+    truth = 100.0 * float(chances(np.random.default_rng(0), 2000, 2000).mean())
+    rng, kept = np.random.default_rng(raters * 1000 + prompts), 0
+    everything, ours = np.ones(len(OUTCOMES)), np.eye(len(OUTCOMES))[OURS]
+    for repeat in range(repeats):
+        counts = np.zeros((raters, prompts, len(OUTCOMES)))
+        counts[..., OURS] = rng.random((raters, prompts)) < chances(rng, raters, prompts)
+        counts[..., BASELINE] = 1.0 - counts[..., OURS]
+        drawn = Bootstrap.draw(raters, prompts, 500, repeat).totals(counts)
+        found = estimate(counts, drawn, ours, everything)
+        kept += found["low"] <= truth <= found["high"]  # type: ignore[operator]
+    return kept / repeats
 
 
 def mean_block(_shop: Workshop, _old: str) -> str:

@@ -67,7 +67,7 @@ class Workshop:
     def make(self, sweep: Sweep, scored: bool = True) -> None:
         """Make the runs of a sweep that are missing, then the scores that are missing."""
         names = self._names(sweep)
-        missing = names.keys() - self._done().keys()
+        missing = names.keys() - self.done().keys()
         print(f"{' '.join(sweep)}: {len(names) - len(missing)} of {len(names)} runs are there", flush=True)
         if missing:
             self.command("trace_bench", "-m", *sweep, *self.overrides, "hydra/launcher=local")
@@ -79,7 +79,7 @@ class Workshop:
 
     def runs(self, sweep: Sweep) -> list[Run]:
         """The finished runs of a sweep, in its order; all must be there."""
-        done = self._done()
+        done = self.done()
         names = list(self._names(sweep))
         if missing := [name for name in names if name not in done]:
             raise TraceBenchError(f"{self.output_root / missing[0]} is not finished, but should be.")
@@ -119,7 +119,7 @@ class Workshop:
         root = self.output_root.resolve()
         return {str(run.folder.resolve().relative_to(root)): None for run in self.plan(sweep)}
 
-    def _done(self) -> dict[str, Run]:
+    def done(self) -> dict[str, Run]:
         found = read_index(self.output_root).runs
         return {name: run for name, run in found.items() if run.manifest.status == "done"}
 

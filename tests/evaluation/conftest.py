@@ -1,36 +1,18 @@
-"""A CLIP with random weights in open_clip's folder format, and in-process calls of the commands."""
+"""A small CLIP, and in-process calls of the commands."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from pathlib import Path
 
 import pytest
 
-TINY = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
-}
-
-
-def save_clip(folder: Path, seed: int = 0, **changes) -> Path:
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
-
-    config = TINY | changes
-    torch.manual_seed(seed)
-    folder.mkdir(parents=True)
-    save_file(open_clip.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    return folder
-
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory) -> Path:
+    from small_clip import save_clip  # imports torch
+
     return save_clip(tmp_path_factory.mktemp("clip") / "model")
 
 

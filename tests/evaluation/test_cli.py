@@ -73,6 +73,7 @@ def test_an_unknown_command_takes_one_sentence(script, typed, meant):
 HELP = {
     "run": "trace_bench makes 3D assets",
     "sweep": "trace_bench makes 3D assets",
+    "export": "Copy assets and films",
     "status": "Show the progress of sweeps.",
     "prefetch": "download and verify",
     "score": "evaluation scores the runs",
@@ -82,6 +83,7 @@ HELP = {
     "contact-sheet": "evaluation scores the runs",
     "gpteval3d": "evaluation.gpteval3d asks a judge",
     "judge-validity": "evaluation scores the runs",
+    "report": "evaluation scores the runs",
     "user-study": "evaluation.user_study asks people",
     "compare": "Compare two methods, settings or output roots",
     "prompts-needed": "How many prompts a difference needs",

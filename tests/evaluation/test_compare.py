@@ -22,6 +22,7 @@ def add(root, method: str, ious, *, rate: float = 0.1, **identity) -> None:
         (folder / "config.yaml").write_text(f"method: {{lr: {rate}, same: 1}}\nprompt: x\n")
 
 
+SCORE = "python -m evaluation.score metric=[clip_score]"
 BASE = np.array([0.31, 0.42, 0.35, 0.51, 0.44, 0.39, 0.47, 0.36])
 
 
@@ -109,7 +110,12 @@ def test_scores_that_are_missing(tmp_path, capsys):
     write_run(tmp_path, method="sds")
     write_run(tmp_path, method="trace")
     assert compare(["sds", "trace", "--output-root", str(tmp_path)]) == 2
-    assert "no score on a common prompt" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "sds: ground_truth: 1 of 1 run has no score; " in err
+    assert "cameras.json" in err
+    assert (
+        f"trace: clip_score: 1 of 1 run has no score; not scored yet: `{SCORE} output_root={tmp_path}`" in err
+    )
 
 
 def test_prompts_needed(root, capsys):

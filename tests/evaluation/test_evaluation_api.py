@@ -15,7 +15,7 @@ def test_an_output_root_has_to_exist(tmp_path):
 
 
 def test_metrics_have_to_exist(tmp_path):
-    with pytest.raises(TraceBenchError, match="the metrics are clip_score"):
+    with pytest.raises(TraceBenchError, match="the metrics are aesthetic, clip_r_precision, clip_score"):
         evaluation.score_runs(tmp_path, metrics=["nope"])
 
 

@@ -173,6 +173,32 @@ def vsd(nets: Nets, step: Step) -> Answer:
     return Answer(torch.stack(grads), torch.stack(squares).mean())
 
 
+def asd(nets: Nets, step: Step) -> Answer:
+    """VSD's direction; t in [20, 980], whose end falls to 500 over the first 3000 of 16,000 steps. The LoRA's
+    loss has -0.75 times the distance to the prior's velocity at its own t and noise."""
+    high = math.floor(1000 * (0.98 - 0.48 * min((step.k / step.n) / (3000 / 16000), 1.0)) + 1e-9)
+    t = [int(v) for v in step.rng.randint("t", 20, high + 1, len(step.z))]
+    t_lora = [int(v) for v in step.rng.randint("lora_t", 0, 1000, len(step.z))]
+    eps, eps_lora = step.noise("eps"), step.noise("lora_eps")
+    dropped = step.rng.chance("camera_dropout", 0.1)
+    plain = nets.tokens(nets.prompt)
+    grads, losses = [], []
+    for i, z in enumerate(step.z):
+        cond = threshold_tokens(nets, step, i, 30.0)
+        x = a_of(t[i]) * z + s_of(t[i]) * eps[i]
+        phi = as_eps(nets.lora(x, t[i], plain, step.cameras[i]), x, t[i], nets.lora_is_v)
+        grads.append((1.0 - ABAR[t[i]]) * (nets.cfg(x, t[i], cond, 7.5) - phi.detach()))
+
+        u = t_lora[i]
+        x = a_of(u) * z + s_of(u) * eps_lora[i]
+        out = nets.lora(x, u, plain, 0.0 * step.cameras[i] if dropped else step.cameras[i])
+        pretrained = nets.eps(x, u, cond).detach()
+        real = a_of(u) * eps_lora[i] - s_of(u) * z if nets.lora_is_v else eps_lora[i]
+        fake = as_v(pretrained, x, u) if nets.lora_is_v else pretrained
+        losses.append((out - real) ** 2 - 0.75 * (out - fake) ** 2)
+    return Answer(torch.stack(grads), torch.stack(losses).mean())
+
+
 # --- SDI ----------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +278,88 @@ def tsm(nets: Nets, step: Step) -> Answer:
     return Answer(len(step.z) * torch.stack(grads))
 
 
+# --- NFSD, BSD, SDS-Bridge, SCTD ----------------------------------------------------------------------------
+
+
+def nfsd(nets: Nets, step: Step) -> Answer:
+    """Scale 7.5, t in [20, 980]; the negative text from t = 200 on."""
+    t = [int(v) for v in step.rng.randint("t", 20, 981, len(step.z))]
+    eps = step.noise("eps")
+    grads = []
+    for i, z in enumerate(step.z):
+        x = a_of(t[i]) * z + s_of(t[i]) * eps[i]
+        p = nets.eps(x, t[i], threshold_tokens(nets, step, i))
+        empty = nets.eps(x, t[i], nets.tokens(""))
+        d = empty - nets.eps(x, t[i], nets.tokens(nets.negative)) if t[i] >= 200 else empty
+        grads.append((1.0 - ABAR[t[i]]) * (7.5 * (p - empty) + d))
+    return Answer(torch.stack(grads))
+
+
+def bsd(nets: Nets, step: Step) -> Answer:
+    """PlacidDreamer's `auto`, balance and norm for each item; 0.1 times the sum over the batch."""
+    t = interval(step)[1] + 1
+    offset = step.rng.randn("eps_offset", (1, step.z.shape[1], 1, 1), dtype=torch.float64)[0]
+    eps = step.noise("eps")
+    grads = []
+    for i, z in enumerate(step.z):
+        noise = eps[i] + 0.1 * offset
+        x = a_of(t) * z + s_of(t) * noise
+        n = nets.eps(x, t, nets.tokens(nets.negative))
+        c = (nets.eps(x, t, blended_tokens(nets, step, i)) - n).flatten()
+        d = 1.25 * (n - noise).flatten()
+        alpha = min(max(float((d - c) @ d) / float((d - c) @ (d - c)), 0.0), 1.0)
+        w = math.sqrt(float((n - noise).flatten() @ (n - noise).flatten())) * s_of(t) / 50
+        grads.append(0.1 * w * (alpha * c + (1 - alpha) * d).reshape(z.shape))
+    return Answer(len(step.z) * torch.stack(grads))
+
+
+def sds_bridge(nets: Nets, step: Step) -> Answer:
+    """The 2D program: SDS at scale 40 for half of the run, then 40 times the difference of the two texts."""
+    source = (
+        ", oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad structure, noisy, malformed"
+    )
+    target = ", detailed high resolution, high quality, sharp"
+    t = [int(v) for v in step.rng.randint("t", 20, 981, len(step.z))]
+    eps = step.noise("eps")
+    grads = []
+    for i, z in enumerate(step.z):
+        x = a_of(t[i]) * z + s_of(t[i]) * eps[i]
+        at = (step.elevation[i], step.azimuth[i], 30.0, 30.0)
+        wanted = nets.tokens(view_text(nets.prompt + target, *at))
+        if step.k < step.n / 2:
+            g = nets.cfg(x, t[i], wanted, 40.0) - eps[i]
+        else:
+            now = nets.tokens(view_text(nets.prompt + source, *at))
+            g = 40.0 * (nets.eps(x, t[i], wanted) - nets.eps(x, t[i], now))
+        grads.append((1.0 - ABAR[t[i]]) * g)
+    return Answer(torch.stack(grads))
+
+
+def sctd(nets: Nets, step: Step, fixed_noise: torch.Tensor) -> Answer:
+    """Five segments, scale 7.5, 0.1 times the sum over the batch; warm-up over 1500 of 5000."""
+    rate = 1.0 - min((step.k + 1) / (0.3 * step.n), 1.0)
+    low = 20 + math.floor(480 * rate)
+    t = int(step.rng.randint("t", low, low + 480, 1)) + 1
+    e = [20, 212, 404, 596, 788][min((t - 20) // 192, 4)]
+    t = max(t, e + 80)
+    s = int(step.rng.randint("s", e + 10, t - 10, 1))
+    nothing = nets.tokens("")
+    grads = []
+    for i, z in enumerate(step.z):
+        x_e = a_of(e) * z + s_of(e) * fixed_noise[0]
+        if t >= 150:
+            x_s = hop(x_e, nets.eps(x_e, e, nothing), e, s)
+            x_t = hop(x_s, nets.eps(x_s, s, nothing), s, t)
+        else:
+            x_t = hop(x_e, nets.eps(x_e, e, nothing), e, t)
+        guided = nets.cfg(x_t, t, blended_tokens(nets, step, i), 7.5)
+        back = hop(x_t, guided, t, s)
+        xes = hop(back, nets.eps(back, s, nothing), s, e)
+        xec = hop(x_t, guided, t, e)
+        grads.append(0.1 * s_of(t) / a_of(t) * ((xes - x_e) + 8.5 * (x_e - xec)))
+    return Answer(len(step.z) * torch.stack(grads))
+
+
 # --- CDS ----------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +385,23 @@ def cds(nets: Nets, step: Step, fixed_noise: torch.Tensor) -> Answer:
         y_u = y_t + (sigma_u - sigma_t) * e_t
         e_u = guided(y_u, u, sigma_u)
         grads.append(-(e_u - e_t).clamp(-limit, limit))
+    return Answer(torch.stack(grads))
+
+
+# --- CFD ----------------------------------------------------------------------------------------------------
+
+
+def cfd(nets: Nets, step: Step, noise: torch.Tensor) -> Answer:
+    """Scale 70 as e_p + s (e_p - e_n); t falls through 980, 692, 404 to 212; the noise is given."""
+    share = step.k / step.n
+    p = float(np.interp(share, [0.0, 0.1, 0.5, 1.0], [0.0, 0.3, 0.6, 0.8]))
+    t = round(1000 * (0.96 * (1 - p) + 0.02))
+    grads = []
+    for i, z in enumerate(step.z):
+        x = a_of(t) * z + s_of(t) * noise[i]
+        cond = threshold_tokens(nets, step, i, 30.0)
+        c, n = nets.eps(x, t, cond), nets.eps(x, t, nets.tokens(nets.negative))
+        grads.append(z - (x - s_of(t) * (c + 70.0 * (c - n))) / a_of(t))
     return Answer(torch.stack(grads))
 
 

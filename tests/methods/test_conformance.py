@@ -17,20 +17,21 @@ from trace_bench.priors.text import embed_prompt
 from trace_bench.system.checks import Check
 
 DESCRIBES = {"_target_", "display_name", "citation", "reference", "paper", "defaults", "negative_prompt"}
-SUMS_OVER_THE_BATCH = {"ism", "dreamer_xl"}
+SUMS_OVER_THE_BATCH = {"ism", "dreamer_xl", "bsd", "sctd"}
 
 
 @pytest.fixture(scope="module")
 def prior(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPrior:
     folder = tmp_path_factory.mktemp("conformance")
-    base, v = make_checkpoint(folder / "base"), make_checkpoint(folder / "v", "v_prediction", seed=1)
+    base = make_checkpoint(folder / "base", text_length=160)
+    v = make_checkpoint(folder / "v", "v_prediction", seed=1)
     return StableDiffusionPrior(str(base), resolution=16, adapter_repo=str(v))
 
 
 @cache
 def subject_of(prior: StableDiffusionPrior, name: str, world: str = "sd21") -> Subject:
     spec = composed(name, world)
-    text = embed_prompt(prior, "a red cube", "ugly")
+    text = embed_prompt(prior, "a red cube", "ugly", spec.get("prompt_suffixes"))
     return Subject(lambda: configured(name, prior, world), prior, text, spec)
 
 
@@ -97,6 +98,9 @@ def shares_its_source(line: str) -> bool:
         ("csd", {"t_schedule": "sqrt"}),
         ("vsd", {"t_schedule": "sqrt"}),
         ("trace", {"camera_dropout": 1.0}),
+        ("bsd", {"form": "standard"}),
+        ("vsd", {"gamma": -0.5, "discriminator_target": "released"}),
+        ("asd", {"gamma": 0.0}),
     ],
 )
 def test_switches_cost_what_they_say(prior: StableDiffusionPrior, name: str, changes: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from sd_checkpoint import make_checkpoint
 from torch import Tensor
 
 from trace_bench.cameras import Cameras, make_cameras
-from trace_bench.methods.base import Method
+from trace_bench.methods.base import Geometry, Method
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.priors.text import embed_prompt
 from trace_bench.progress import Progress
@@ -28,6 +28,10 @@ STEPS: dict[str, Callable[[plain.Nets, plain.Step, Any], plain.Answer]] = {
     "gaussiandreamer": lambda nets, step, method: plain.sds(nets, step),
     "dreamer_xl": lambda nets, step, method: plain.tsm(nets, step),
     "consistent3d": lambda nets, step, method: plain.cds(nets, step, method.noise),
+    "cfd": lambda nets, step, method: plain.cfd(
+        nets, step, method.noise_of(step.z, views(len(step.z)), ball(len(step.z)), step.rng)
+    ),
+    "sctd": lambda nets, step, method: plain.sctd(nets, step, method.noise),
     "trace": lambda nets, step, method: plain.trace(nets, step, "trace"),
     "trace_official": lambda nets, step, method: plain.trace(nets, step, "trace_official"),
     "trace_official_trained": lambda nets, step, method: plain.trace(nets, step, "trace_official_trained"),
@@ -45,7 +49,8 @@ def plain_step(name: str, nets: plain.Nets, step: plain.Step, method: Any) -> pl
 def prior(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPrior:
     """An eps-model with a v-model as adapter base, like SD 2.1-base and SD 2.1, or the other way round."""
     folder = tmp_path_factory.mktemp("double")
-    eps, v = make_checkpoint(folder / "eps"), make_checkpoint(folder / "v", "v_prediction", seed=1)
+    eps = make_checkpoint(folder / "eps", text_length=160)
+    v = make_checkpoint(folder / "v", "v_prediction", seed=1, text_length=160)
     base, adapter = (eps, v) if request.param == "eps" else (v, eps)
     return StableDiffusionPrior(str(base), resolution=16, dtype="float64", adapter_repo=str(adapter))
 
@@ -54,6 +59,13 @@ def views(n: int) -> Cameras:
     """From the side, front, back and above."""
     elevation, azimuth = torch.tensor([10.0, 0.0, 40.0, 70.0]), torch.tensor([-75.0, 20.0, 170.0, 100.0])
     return make_cameras(elevation[:n], azimuth[:n], torch.full((n,), 2.0), torch.full((n,), 45.0), 8, 8)
+
+
+def ball(n: int) -> Geometry:
+    """Something round in the middle of each view."""
+    alpha = torch.zeros(n, 8, 8, 1)
+    alpha[:, 2:6, 2:6] = 1.0
+    return Geometry(depth=1.6 * alpha, alpha=alpha)
 
 
 def raw(unet: torch.nn.Module) -> plain.Net:
@@ -107,10 +119,10 @@ def test_step_agrees_with_the_plain_one(prior: StableDiffusionPrior, name: str, 
     lora = randomised_lora(method)
     view, rng = views(n), Rng(7).at(k)
     latents = torch.randn(n, 4, 8, 8, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
-    text = embed_prompt(prior, PROMPT, method.negative_prompt)
+    text = method.embed(PROMPT)
     before = [p.detach().clone() for p in method.adapter.parameters()] if lora else []
 
-    got = method.step(latents, text, view, Progress(k, steps), rng)
+    got = method.take_step(latents, text, view, Progress(k, steps), rng, ball(n))
 
     step = plain.Step(
         z=latents,
@@ -124,8 +136,9 @@ def test_step_agrees_with_the_plain_one(prior: StableDiffusionPrior, name: str, 
     with torch.set_grad_enabled(lora is not None):
         expected = plain_step(name, nets_of(prior, method, lora), step, method)
     assert got.grad.dtype == torch.float64
-    assert torch.allclose(got.grad, expected.grad, rtol=TOLERANCE, atol=TOLERANCE)
-    assert expected.grad.abs().mean() > 1e-3
+    size = expected.grad.abs().mean().item()
+    assert size > 1e-5  # BSD's is small where the text changes little
+    assert torch.allclose(got.grad, expected.grad, rtol=TOLERANCE, atol=TOLERANCE * size)
     if expected.lora_loss is None:
         assert "lora_loss" not in got.log
         return

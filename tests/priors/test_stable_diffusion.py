@@ -44,6 +44,13 @@ def test_v_prediction_is_converted_at_the_edge(checkpoints: tuple[Path, Path], l
     assert torch.allclose(prior.eps(latents, T, text), a * v + s * latents, atol=1e-6)
 
 
+def test_without_view_phrases_every_view_gets_the_prompt_alone(prior: StableDiffusionPrior) -> None:
+    text = embed_prompt(prior, PROMPT, view_phrases=False)
+    for name in VIEWS:
+        assert torch.equal(text.view(name, 1).tokens, text.plain.tokens)
+    assert not torch.equal(embed_prompt(prior, PROMPT).view("back", 1).tokens, text.plain.tokens)
+
+
 def test_guidance_is_one_batched_call(prior: StableDiffusionPrior, latents: torch.Tensor) -> None:
     text = embed_prompt(prior, PROMPT)
     cond, uncond = text.plain.expand(3), text.empty.expand(3)
@@ -257,3 +264,39 @@ def test_networks_that_do_not_fit_on_the_gpu_are_refused(
     latent_diffusion._check_memory(files, torch.bfloat16, torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**40, 2**40))
     latent_diffusion._check_memory(files, torch.bfloat16, torch.device("cuda:0"))
+
+
+def test_texts_derived_from_the_prompt_have_the_suffix_before_the_view_phrase(
+    prior: StableDiffusionPrior, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = embed_prompt(prior, "a cup", suffixes={"source": ", foggy", "target": ", .", "none": None})
+    assert set(text.derived) == {"source", "target", "none"}
+    for name, suffix in (("source", ", foggy"), ("target", ", .")):
+        written = prior.embed([f"a cup{suffix}, {view} view" for view in VIEWS])
+        assert torch.equal(text.derived[name].tokens, written.tokens)
+    assert torch.equal(text.derived["none"].tokens, prior.embed([""] * 4).tokens)
+    assert torch.equal(text.views.tokens, embed_prompt(prior, "a cup").views.tokens)
+    assert not text.cut
+    assert not caplog.records
+
+
+def test_derived_texts_of_a_long_prompt_lose_the_same_words(
+    prior: StableDiffusionPrior, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many as the longest suffix needs; the prompt without suffix keeps them."""
+    prompt = " ".join(LONG.split()[:9])  # 54 tokens, and 13 of ", overhead view"
+    text = embed_prompt(prior, prompt, suffixes={"source": ", very foggy", "target": ", ."})
+    kept = " ".join(LONG.split()[:8])
+    for name, suffix in (("source", ", very foggy"), ("target", ", .")):
+        written = prior.embed([f"{kept}{suffix}, {view} view" for view in VIEWS])
+        assert torch.equal(text.derived[name].tokens, written.tokens)
+    assert torch.equal(text.views.tokens, embed_prompt(prior, prompt).views.tokens)
+    assert text.cut
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "prompt with a suffix" in message
+    assert "leaves out 'word08'" in message
+
+
+def test_a_suffix_without_room_for_the_prompt_is_refused(prior: StableDiffusionPrior) -> None:
+    with pytest.raises(TraceBenchError, match=r"prompt_suffixes \(source\) leaves no room for the prompt"):
+        embed_prompt(prior, "a cup", suffixes={"source": ", " + "y" * 90})

@@ -112,6 +112,7 @@ def test_one_version_everywhere(wheel):
 #: Optional, installed from its repository; init=point_e says so if it is missing.
 NOT_ON_AN_INDEX = {"point_e"}
 #: Runs under a separate interpreter: module -> distribution of the dependency group.
+TRACKERS = ("tensorboard", "wandb")  # extras: a run says so if one is missing
 IN_GROUP = {"ImageReward": "image-reward"}
 
 
@@ -133,7 +134,8 @@ def canonical(name: str) -> str:
 
 @pytest.mark.parametrize("folder", ["trace_bench", "evaluation"])
 def test_imports_are_declared_dependencies(folder):
-    declared = {canonical(line) for line in PROJECT["dependencies"]}
+    extras = [line for name in TRACKERS for line in PROJECT["optional-dependencies"][name]]
+    declared = {canonical(line) for line in [*PROJECT["dependencies"], *extras]}
     group = {canonical(line) for line in PYPROJECT["dependency-groups"]["imagereward"]}
     owners = metadata.packages_distributions()
     for module in third_party(folder):

@@ -143,7 +143,7 @@ def test_environment_says_what_ran():
     assert found["packages"]["torch"]
     assert found["device"] == "cpu"
     assert found["gpu"] is None
-    assert set(found) >= {"python", "commit", "dirty", "platform", "cpu", "host", "slurm"}
+    assert set(found) >= {"python", "commit", "dirty", "diff_sha256", "platform", "cpu", "host", "slurm"}
 
 
 # --- claims ----------------------------------------------------------------------------------------------

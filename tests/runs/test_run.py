@@ -21,6 +21,7 @@ from trace_bench.run_folder.manifest import is_done, read_manifest
 from trace_bench.runs import run, warm_up
 from trace_bench.runs.checkpoint import CHECKPOINT
 from trace_bench.runs.claim import claim
+from trace_bench.runs.open_run import DIFF
 from trace_bench.runs.run import make_asset
 from trace_bench.sweeps import sweep
 from trace_bench.sweeps.sweep import EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED, main
@@ -56,7 +57,7 @@ def test_one_asset(command, out, capsys):
     assert manifest.n_primitives == 64
     assert manifest.seconds["total"] >= manifest.seconds["distill"] > 0
     assert manifest.prompt_source == {"file": "config", "sha256": None, "count": 8}
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.iterdir()} - {DIFF} == {
         "manifest.json", "config.yaml", "metrics.jsonl", "log.txt", "asset.safetensors", "asset.png",
         "preview.png", "renders",
     }  # fmt: skip

@@ -12,6 +12,7 @@ from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import MANIFEST, is_done, read_manifest
 from trace_bench.run_folder.states import CLAIM
 from trace_bench.runs.claim import claim
+from trace_bench.runs.open_run import DIFF
 from trace_bench.runs.run import make_asset
 from trace_bench.sweeps.slurm.submission import status_of
 from trace_bench.sweeps.status import main as status
@@ -110,7 +111,7 @@ def test_readers_move_nothing_and_do_not_list_what_was_set_aside(out, made, caps
 def test_the_manifest_records_every_file(made):
     manifest = read_manifest(made)
     on_disk = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
-    assert set(manifest.contents) == on_disk - {MANIFEST, "log.txt"}
+    assert set(manifest.contents) == on_disk - {MANIFEST, "log.txt", DIFF}
     for name, record in manifest.contents.items():
         assert record.bytes == (made / name).stat().st_size
 

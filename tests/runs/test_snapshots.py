@@ -83,7 +83,8 @@ def test_what_a_snapshot_holds(prior, tmp_path):
     arrays = dict(np.load(tmp_path / "snapshots" / "00002.npz"))
     pictures, latents = (2, 24, 24, 3), (2, *prior.latent_shape)
     assert {name: array.shape for name, array in arrays.items()} == {
-        "rgb": pictures, "target": (2, 16, 16, 3), "gradient": pictures, "latent_gradient": latents,
+        "rgb": pictures, "plain": pictures, "target": (2, 16, 16, 3), "gradient": pictures,
+        "latent_gradient": latents,
         "target_sds": (2, 16, 16, 3), "gradient_sds": pictures, "latent_gradient_sds": latents,
         "azimuth_deg": (2,), "elevation_deg": (2,),
     }  # fmt: skip

@@ -35,6 +35,7 @@ OTHER = {
     "views_per_step": 2,
     "resolution": 32,
     "background": "white",
+    "view_phrases": False,
     "cameras.distance": [2.5, 2.9],
     "cameras.elevation_deg": [0, 60],
     "cameras.distribution": "released",
@@ -78,11 +79,12 @@ def test_every_setting_of_a_run_was_thought_of():
     """A new run-level key must be assigned to one of the two sides."""
     in_fingerprint = {
         "method", "representation", "prior", "init", "prompt", "guidance_scale", "seed", "steps",
-        "views_per_step", "resolution", "background", "cameras", "snapshots",
+        "views_per_step", "resolution", "background", "cameras", "snapshots", "view_phrases", "renders_at",
     }  # fmt: skip
     left_out = {
         "choices", "prompt_set", "rig", "output_root", "device", "force", "on_error", "prompts_per_job",
         "log_every", "checkpoint", "budget", "detach", "dry_run",
+        "tracker",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(Job)} == in_fingerprint | left_out
 

@@ -81,6 +81,13 @@ def test_other_texts_are_data_too(key, text):
         assert make_plan(overrides, multirun)[0].job.method[key.partition(".")[2]] == text
 
 
+def test_suffixes_of_the_prompt_are_data_too():
+    text = ", foggy, price ${5"
+    typed = ["method=sds_bridge", f"method.prompt_suffixes.source={text}"]
+    (run,) = make_plan(readable_overrides(typed, False), multirun=False)
+    assert run.job.method["prompt_suffixes"]["source"] == text
+
+
 @pytest.mark.parametrize("text", ODD)
 def test_from_python(text):
     given = as_overrides({"method": "sds", "prompt": text, "method.negative_prompt": text})

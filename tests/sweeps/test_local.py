@@ -62,12 +62,13 @@ def test_a_killed_worker_costs_its_run_only(tmp_path, killer):
     runs, ended = plan(tmp_path, 150), []
     thread = killer(runs[0].folder, signal.SIGKILL)
     with listening() as stop:
-        lost = make_in_workers(runs, 2, stop, ended.append)
+        make_in_workers(runs, 2, stop, ended.append)
     thread.join()
-    assert list(lost) == [runs[0].folder]
-    assert "was killed by SIGKILL, perhaps because memory ran out" in lost[runs[0].folder]
-    assert sorted(end.folder for end in ended) == sorted(run.folder for run in runs[1:])
-    assert {end.status for end in ended} == {"done"}
+    (lost,) = [end for end in ended if end.status == "lost"]
+    assert lost.folder == runs[0].folder
+    assert "was killed by SIGKILL, perhaps because memory ran out" in lost.message
+    assert sorted(end.folder for end in ended if end != lost) == sorted(run.folder for run in runs[1:])
+    assert {end.status for end in ended if end != lost} == {"done"}
     assert (
         read_manifest(runs[0].folder).status == "running"
     )  # status says killed; the same command resumes it
@@ -77,7 +78,7 @@ def test_a_signal_to_the_command_stops_the_workers_with_a_checkpoint(tmp_path, k
     runs, ended = plan(tmp_path, 100_000), []
     with listening() as stop:
         thread = killer(runs[0].folder, signal.SIGINT, at_this_process=True)
-        assert make_in_workers(runs, 1, stop, ended.append) == {}
+        make_in_workers(runs, 1, stop, ended.append)
         thread.join()
     assert [(end.folder, end.status) for end in ended] == [(runs[0].folder, "preempted")]
     assert (runs[0].folder / "checkpoint.pt").exists()
@@ -87,9 +88,10 @@ def test_a_signal_to_the_command_stops_the_workers_with_a_checkpoint(tmp_path, k
 def test_a_lost_run_is_reported_and_makes_the_exit_code(tmp_path, monkeypatch, capsys):
     runs = []
 
-    def lose(missing, workers, stop, ended):
+    def lose(missing, workers, stop, ended, started, say):
         runs.extend(missing)
-        return {missing[0].folder: "its worker process 7 was killed by SIGKILL."}
+        started(missing[0].folder)
+        ended(local.Ended(missing[0].folder, "lost", "its worker process 7 was killed by SIGKILL."))
 
     monkeypatch.setattr(sweep, "make_in_workers", lose)
     monkeypatch.setattr(sweep, "workers_of", lambda launcher: 2)

@@ -133,10 +133,17 @@ def test_the_judges_models_are_those_of_their_yaml(monkeypatch):
     fetched = []
     monkeypatch.setattr(prefetch, "_open_clip", lambda model, tag: fetched.append((model, tag)) or "clip")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo, name, revision: f"{repo}/{name}")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, allow_patterns: repo)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, revision, allow_patterns: repo)
+    monkeypatch.setattr(prefetch, "fetch_url", lambda url, sha256, path: None)
     assert prefetch.fetch_judge("clip_score") == "clip"
     assert fetched == [("ViT-B-32-quickgelu", "openai")]
     assert prefetch.fetch_judge("ground_truth") == "nothing to download"
+    assert prefetch.fetch_judge("hps") == "xswu/HPSv2/HPS_v2.1_compressed.pt"
+    assert prefetch.fetch_judge("pick_score") == (
+        "yuvalkirstain/PickScore_v1, laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+    )
+    assert prefetch.fetch_judge("aesthetic").startswith("clip, ")
+    assert prefetch.fetch_judge("clip_r_precision") == "clip, clip"
 
 
 @pytest.mark.parametrize(

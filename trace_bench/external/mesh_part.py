@@ -72,11 +72,12 @@ def _others(files: Mapping[str, Path | bytes]) -> Any:
         def keys(self) -> list[str]:
             return list(files)
 
+        # trimesh requires these two, for writing and for folders in archives; loading calls neither.
         def write(self, name: str, data: Any) -> None:
-            raise NotImplementedError
+            raise TraceBenchError(f"A mesh is only read, so {name} cannot be written.")
 
         def namespaced(self, namespace: str) -> Any:
-            raise NotImplementedError
+            raise TraceBenchError(f"A mesh has no folders beside it, so there is no {namespace}.")
 
     return Known()
 

@@ -12,7 +12,6 @@ import torch
 from trace_bench.external.placement import Placement
 from trace_bench.inits.base import seconds_of
 from trace_bench.representations.gaussians.ply import (
-    SH_C0,
     finite_table,
     is_splat,
     read_splat_ply,
@@ -21,6 +20,7 @@ from trace_bench.representations.gaussians.ply import (
 from trace_bench.representations.points import PointCloud
 from trace_bench.representations.splat_values import PLY_COLUMNS
 from trace_bench.representations.stored_colors import color_columns, unit_colors
+from trace_bench.system.splat_file import SH_C0
 
 if TYPE_CHECKING:
     from trace_bench.seeding import StepRng

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trace_bench.cameras import Cameras
 from trace_bench.priors.base import Prior, Work
-from trace_bench.priors.text import PromptText, ViewThresholds
+from trace_bench.priors.text import PromptText, ViewThresholds, embed_prompt
 from trace_bench.progress import Progress
 from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
@@ -24,6 +24,14 @@ def check_choice(setting: str, value: Choice, options: Sequence[str]) -> Choice:
     if value not in options:
         raise TraceBenchError(f"method.{setting}={value!r} is not one of {', '.join(options)}.")
     return value
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a render shows of the shape, without a graph. For the methods that declare `uses_geometry`."""
+
+    depth: Tensor  # [B, H, W, 1] z-depth in the camera's frame, world units; 0 where empty
+    alpha: Tensor  # [B, H, W, 1] in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class Method(ABC):
         guidance_scale: s in uncond + s (cond - uncond); None if the method uses no guidance.
         seed: seed of everything the method draws before the first step.
         negative_prompt: text of the unconditional branch.
+        prompt_suffixes: texts derived from the prompt, by name: what is added to it before the view phrase;
+            None for the empty text. `PromptText.derived` has their embeddings.
         view_thresholds: degrees at which the view phrase changes (`priors.text.ViewThresholds`).
         encode_depth_probability: share of steps that encode the rendered depth, as a grey image, instead of
             the colours (from the released code of ISM and TSM, like the next two).
@@ -50,6 +60,8 @@ class Method(ABC):
             largest channel is at most this; None for no limit.
     """
 
+    uses_geometry: bool = False  # whether `step` takes the render's `Geometry` as its last argument
+
     def __init__(
         self,
         prior: Prior,
@@ -57,6 +69,7 @@ class Method(ABC):
         guidance_scale: float | None,
         seed: int = 0,
         negative_prompt: str = "",
+        prompt_suffixes: Mapping[str, str | None] | None = None,
         view_thresholds: Mapping[str, float] | None = None,
         encode_depth_probability: float = 0.0,
         flip_probability: float = 0.0,
@@ -66,10 +79,34 @@ class Method(ABC):
         self.guidance_scale = guidance_scale
         self.seed = seed
         self.negative_prompt = negative_prompt
+        self.prompt_suffixes = dict(prompt_suffixes or {})
         self.view_thresholds = ViewThresholds(**(view_thresholds or {}))
         self.encode_depth_probability = encode_depth_probability
         self.flip_probability = flip_probability
         self.pixel_gradient_limit = pixel_gradient_limit
+
+    def embed(self, prompt: str, view_phrases: bool = True) -> PromptText:
+        """The embeddings of all texts that this method uses for `prompt`."""
+        return embed_prompt(self.prior, prompt, self.negative_prompt, self.prompt_suffixes, view_phrases)
+
+    def take_step(
+        self,
+        latents: Tensor,
+        text: PromptText,
+        view: Cameras,
+        progress: Progress,
+        rng: StepRng,
+        geometry: Geometry,
+    ) -> Distilled:
+        """`step`; a method that declares `uses_geometry` gets `geometry` as the last argument."""
+        if not self.uses_geometry:
+            return self.step(latents, text, view, progress, rng)
+        if self.flip_probability > 0.0:
+            raise TraceBenchError(
+                "method.flip_probability must be 0 for a method that uses the geometry of the render, "
+                "which is not mirrored."
+            )
+        return self.step(latents, text, view, progress, rng, geometry)  # type: ignore[call-arg]
 
     @abstractmethod
     def step(

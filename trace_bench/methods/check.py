@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trace_bench.cameras import make_cameras
-from trace_bench.methods.base import Distilled, Method
+from trace_bench.methods.base import Distilled, Geometry, Method
 from trace_bench.methods.cost import difference
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.check import frozen_parameters
@@ -83,11 +83,21 @@ def _take(subject: Subject, method: Method, k: int, latents: Tensor) -> Distille
     full = torch.ones(n)
     view = make_cameras(10.0 * full, torch.tensor([-100.0, 20.0])[:n], 2.0 * full, 45.0 * full, 8, 8)
     progress, rng = Progress(k, STEPS), Rng(11).at(k)
-    answer = method.step(latents, subject.text, view.to(latents.device), progress, rng)
+    answer = method.take_step(
+        latents, subject.text, view.to(latents.device), progress, rng, _ball(n, latents.device)
+    )
     require(
         isinstance(answer, Distilled), f"step() must return Distilled, but returned {type(answer).__name__}"
     )
     return answer
+
+
+def _ball(n: int, device: torch.device) -> Geometry:
+    """What `n` views of 8 x 8 pixels from distance 2 see of a ball of radius 0.6 around the origin."""
+    at = (torch.arange(8) - 3.5) / 4.0 * 0.83
+    inside = at[:, None] ** 2 + at[None, :] ** 2 < 0.6**2
+    alpha = inside.float().expand(n, 8, 8)[..., None].to(device)
+    return Geometry(depth=1.5 * alpha, alpha=alpha)
 
 
 def _latents(prior: Prior, k: int, n: int) -> Tensor:

@@ -17,6 +17,8 @@ from trace_bench.system.files import content_of
 from trace_bench.system.typed import Finite, read_typed
 
 AGAIN = "repeat the run with force=true"
+#: The folder of the renders of single steps (`renders_at`), and the record beside each step's renders.
+STEP_RENDERS, STEP = "renders_at", "step.json"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,15 @@ class Run:
 
     def normal(self, view: int) -> Path:
         return self.folder / "renders" / f"normal_{view}.png"
+
+    @property
+    def steps_rendered(self) -> dict[int, Run]:
+        """Number of steps -> the asset after them, as a run whose folder holds its renders and scores."""
+        numbers = sorted(
+            int(name.split("/")[1]) for name in self.manifest.files
+            if name.startswith(f"{STEP_RENDERS}/") and name.endswith(f"/{STEP}")
+        )  # fmt: skip
+        return {n: Run(self.folder / STEP_RENDERS / f"{n:05d}", self.manifest) for n in numbers}
 
     @cached_property
     def cameras(self) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ _PARTIAL = ".renders.partial"
 _PNG_LEVEL = 1  # zlib level: a third of the default's time for a tenth more bytes
 
 Decode = Callable[[Tensor], Tensor]
+OnViews = Callable[[int, int], None]  # told of the views that are rendered, and of all
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class RigRenders:
 
 
 def write_renders(
-    representation: Renderable, rig: EvaluationRig, decode: Decode, device: torch.device, folder: Path
+    representation: Renderable,
+    rig: EvaluationRig,
+    decode: Decode,
+    device: torch.device,
+    folder: Path,
+    on_views: OnViews = lambda done, total: None,
 ) -> tuple[list[str], int]:
     """Render the rig and write renders/, preview.png and turntable.mp4 into the run folder.
 
@@ -53,7 +59,8 @@ def write_renders(
     cameras = rig.cameras()
     turns = representation.views_matter
     cameras = cameras if turns else cameras[0:1]
-    return write_views(render_views(representation, cameras, decode, device), cameras, folder, turns)
+    views = render_views(representation, cameras, decode, device, on_views=on_views)
+    return write_views(views, cameras, folder, turns)
 
 
 def write_views(
@@ -61,14 +68,7 @@ def write_views(
 ) -> tuple[list[str], int]:
     """Like `write_renders` for existing views, one per camera; without geometry.npz if they have none."""
     partial = folder / _PARTIAL
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    _write_pictures(views, partial)
-    _write_cameras(cameras, partial / "cameras.json")
-    files = [f"{RENDERS}/cameras.json"]
-    if views.alpha is not None and views.depth is not None:
-        np.savez_compressed(partial / "geometry.npz", alpha=views.alpha, depth=views.depth)
-        files.append(f"{RENDERS}/geometry.npz")
+    files = _write_all(views, cameras, partial)
     _preview(views).save(partial / PREVIEW)
     if turns:
         write_film(views.rgb, partial / TURNTABLE)
@@ -82,9 +82,42 @@ def write_views(
     return [*files, *beside], len(views.rgb)
 
 
+def write_bare_renders(
+    representation: Renderable, rig: EvaluationRig, decode: Decode, device: torch.device, folder: Path
+) -> list[str]:
+    """Render the rig into `folder`/renders, without preview and video; returns the names of all files."""
+    cameras = rig.cameras()
+    cameras = cameras if representation.views_matter else cameras[0:1]
+    views = render_views(representation, cameras, decode, device)
+    partial = folder / _PARTIAL
+    files = _write_all(views, cameras, partial)
+    shutil.rmtree(folder / RENDERS, ignore_errors=True)
+    partial.replace(folder / RENDERS)
+    pictures = (f"{RENDERS}/{kind}_{i}.png" for kind in ("rgb", "normal") for i in range(len(views.rgb)))
+    return [*files, *pictures]
+
+
+def _write_all(views: RigRenders, cameras: Cameras, partial: Path) -> list[str]:
+    """Fill the empty folder `partial`; returns the names in renders/ of all files but the pictures."""
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    _write_pictures(views, partial)
+    _write_cameras(cameras, partial / "cameras.json")
+    files = [f"{RENDERS}/cameras.json"]
+    if views.alpha is not None and views.depth is not None:
+        np.savez_compressed(partial / "geometry.npz", alpha=views.alpha, depth=views.depth)
+        files.append(f"{RENDERS}/geometry.npz")
+    return files
+
+
 @torch.no_grad()
 def render_views(
-    representation: Renderable, cameras: Cameras, decode: Decode, device: torch.device, batch: int = 8
+    representation: Renderable,
+    cameras: Cameras,
+    decode: Decode,
+    device: torch.device,
+    batch: int = 8,
+    on_views: OnViews = lambda done, total: None,
 ) -> RigRenders:
     """The views of all cameras, rendered in batches.
 
@@ -106,6 +139,7 @@ def render_views(
         stored = torch.where(visible, depth, 0.0)[..., 0].half()
         _check_finite({"colour": rgb, "alpha": alpha, "depth": stored, "normal": normal}, start)
         parts.append([_bytes(rgb), _bytes(coloured), _bytes(alpha[..., 0]), stored.cpu().numpy()])
+        on_views(min(start + batch, len(cameras)), len(cameras))
     return RigRenders(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

@@ -17,7 +17,6 @@ from trace_bench.methods.base import Method
 from trace_bench.methods.cost import difference
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.check import frozen_parameters
-from trace_bench.priors.text import embed_prompt
 from trace_bench.progress import Progress
 from trace_bench.representations.base import Representation
 from trace_bench.representations.check import tensors
@@ -65,7 +64,7 @@ class Subject:
 
     def run(self, pair: Pair, **options: Any) -> None:
         """STEPS steps in the core; the options are `distill`'s."""
-        text = embed_prompt(self.prior, self.prompt, pair[0].negative_prompt)
+        text = pair[0].embed(self.prompt)
         distill(
             self.prior,
             *pair,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import socket
@@ -64,21 +65,37 @@ def _version(package: str) -> str | None:
 
 
 def _code() -> dict[str, Any]:
-    """Commit of this package's checkout, and whether it has changes; None if installed."""
-    root = Path(trace_bench.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return {"commit": None, "dirty": None}
-
-    def git(*args: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(root), *args], capture_output=True, text=True, check=True, timeout=20
-        )
-        return done.stdout.strip()
-
+    """Commit of this package's checkout, and the hash of its changes if it has any; None if installed."""
+    nothing = {"commit": None, "dirty": None, "diff_sha256": None}
+    diff = code_diff()
+    if diff is None:
+        return nothing
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+        commit = _git("rev-parse", "HEAD").decode().strip()
     except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
+        return nothing
+    digest = hashlib.sha256(diff).hexdigest() if diff else None
+    return {"commit": commit, "dirty": bool(diff), "diff_sha256": digest}
+
+
+@cache
+def code_diff() -> bytes | None:
+    """The changes of this package's checkout since its commit, as a patch; None if there is no checkout."""
+    if not (_checkout() / ".git").exists():
+        return None
+    try:
+        return _git("diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--no-textconv")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _checkout() -> Path:
+    return Path(trace_bench.__file__).resolve().parents[1]
+
+
+def _git(*args: str) -> bytes:
+    command = ["git", "-C", str(_checkout()), *args]
+    return subprocess.run(command, capture_output=True, check=True, timeout=20).stdout
 
 
 def _cpu_name() -> str:

@@ -70,17 +70,25 @@ class RunSpec:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of the asset and its snapshots, if there are any: a run without them cannot replace one with
-        them."""
+        """sha256 of the asset, its snapshots and its renders of single steps, if there are any: a run without
+        them cannot replace one with them."""
+        more: dict[str, Any] = {}
+        if self.job.distils and self.job.renders_at:
+            more["renders_at"] = sorted(set(self.job.renders_at))
         snapshots = self.job.snapshots
-        if not snapshots["steps"]:
+        if snapshots["steps"]:
+            more["snapshots"] = {"steps": snapshots["steps"], "against": self._against}
+        if not more:
             return self.asset
-        against = {
+        return _sha256(self._content | {key: _as_json(value) for key, value in more.items()})
+
+    @property
+    def _against(self) -> dict[str, Any]:
+        """The methods of the snapshots."""
+        return {
             name: {**_essence("method", spec), "guidance_scale": spec.get("guidance_scale")}
-            for name, spec in snapshots["against"].items()
+            for name, spec in self.job.snapshots["against"].items()
         }
-        taken = _as_json({"steps": snapshots["steps"], "against": against})
-        return _sha256({**self._content, "snapshots": taken})
 
     @cached_property
     def _content(self) -> dict[str, str]:
@@ -100,6 +108,8 @@ class RunSpec:
                 "background": job.background,
                 "cameras": job.cameras,
             }
+            if not job.view_phrases:
+                content["view_phrases"] = False
         found = {key: _as_json(value) for key, value in content.items()}
         for group in ("method", "prior", *(("representation", "init") if job.distils else ())):
             found[group] = self._part(group, getattr(job, group))

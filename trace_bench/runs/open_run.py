@@ -9,13 +9,14 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from trace_bench.run_folder.index import ERROR
+from trace_bench.run_folder.live import LiveFile
 from trace_bench.run_folder.manifest import (
     MANIFEST,
     SECONDS,
@@ -31,12 +32,12 @@ from trace_bench.run_folder.manifest import (
 )
 from trace_bench.run_folder.states import CLAIM
 from trace_bench.runs.checkpoint import CHECKPOINT, Checkpoint, CheckpointError, load_checkpoint
-from trace_bench.runs.environment import describe_environment
+from trace_bench.runs.environment import code_diff, describe_environment
 from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
 from trace_bench.system.files import sync_folder, write_atomic, write_json
 
-CONFIG, LOG = "config.yaml", "log.txt"
+CONFIG, LOG, DIFF = "config.yaml", "log.txt", "code.diff"
 _TRACEBACK_LINES = 40
 log = logging.getLogger(__name__)
 
@@ -44,13 +45,15 @@ log = logging.getLogger(__name__)
 class Stopwatch:
     """Seconds per phase; `total` is wall-clock time, with earlier attempts up to their last checkpoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, enter: Callable[[str], None] = lambda phase: None) -> None:
+        self._enter = enter  # told of each phase as it begins
         self._seconds = dict.fromkeys(SECONDS, 0.0)
         self._began = time.monotonic()
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the block's time to a phase."""
+        self._enter(name)
         began = time.monotonic()
         try:
             yield
@@ -88,7 +91,8 @@ class OpenRun:
 
     def __init__(self, spec: RunSpec) -> None:
         self.spec, self.folder = spec, spec.folder
-        self.watch = Stopwatch()
+        self.live = LiveFile(self.folder)
+        self.watch = Stopwatch(self.live.enter)
         self.manifest = Manifest(
             "running", spec.fingerprint, spec.identity, asset=spec.asset, started=utc_now()
         )
@@ -161,14 +165,22 @@ class OpenRun:
             "sha256": prompts.sha256,
             "count": prompts.count,
         }
-        manifest.environment = describe_environment(device)
+        manifest.environment = dict(describe_environment(device))
         (self.folder / ERROR).unlink(missing_ok=True)
+        self._keep_diff()
         for leftover in self.folder.glob(".*.partial"):
             remove(leftover)
         write_manifest(self.folder, manifest)
         settings = {**vars(job), "prompt": self.spec.prompt.text, "prompt_id": self.spec.prompt.prompt_id}
         # Not through OmegaConf: it would interpolate a prompt such as "price ${5".
         write_atomic(self.folder / CONFIG, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+    def _keep_diff(self) -> None:
+        """Keep the changes of the code beside the run; the manifest has their hash only."""
+        if diff := code_diff():
+            write_atomic(self.folder / DIFF, diff)
+        else:
+            (self.folder / DIFF).unlink(missing_ok=True)
 
     def checkpoint(self) -> Checkpoint | None:
         """The checkpoint to resume from; None to start from step 0."""

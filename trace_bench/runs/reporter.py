@@ -1,11 +1,13 @@
-"""Progress of a run: metrics.jsonl, and a bar on a terminal or a log line from time to time."""
+"""Progress of a run: metrics.jsonl, the line of the display, and a log line from time to time."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,8 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from pydantic import TypeAdapter
-from tqdm import tqdm
 
+from trace_bench.run_folder.live import Live, LiveFile
 from trace_bench.system.files import write_atomic
 from trace_bench.system.typed import FormatError, Integer, parse
 
@@ -29,19 +31,28 @@ class Reporter:
 
     Args:
         folder: the run folder; rows of metrics.jsonl from `start` on are dropped, as those steps run again.
-        label: name of the run in the bar and the log lines.
+        label: name of the run in the log lines.
         seconds: time of the steps before `start`.
+        live: told of every step.
     """
 
-    def __init__(self, folder: Path, label: str, steps: int, start: int = 0, seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        label: str,
+        steps: int,
+        start: int = 0,
+        seconds: float = 0.0,
+        live: LiveFile | None = None,
+    ) -> None:
         self.label, self.steps, self.start, self._before = label, steps, start, seconds
+        self._live = LiveFile(folder) if live is None else live
+        self._value: tuple[str, float | None] = ("", None)
         keep_rows(folder / METRICS, start)
         self._file = (folder / METRICS).open("a", encoding="utf-8", buffering=1)
-        self._bar = tqdm(
-            total=steps, initial=start, desc=label, unit="step", disable=None, leave=False, dynamic_ncols=True
-        )
         self._began = self._last_line = time.monotonic()
         self._next_mark = start + max(1, steps // LINES_PER_RUN)
+        self._live.update(Live("distill", start, steps))
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +60,6 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
         self._file.close()
 
     @property
@@ -57,30 +67,38 @@ class Reporter:
         """Time spent in steps, including the steps kept from earlier attempts."""
         return self._before + time.monotonic() - self._began
 
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Leave the block's time out of the time spent in steps."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began += time.monotonic() - began
+
     def step(self, k: int, values: dict[str, float]) -> None:
         """Report that step k (0-based) is done; `values` is empty except at logging intervals."""
-        self._bar.update()
+        rate = (k + 1 - self.start) / max(time.monotonic() - self._began, 1e-9)
+        if values:
+            name = "lora_loss" if "lora_loss" in values else next(iter(values))
+            self._value = name, _json(values[name])
+        self._live.update(Live("distill", k + 1, self.steps, rate, *self._value))
         if not values:
             return
-        rate = (k + 1 - self.start) / max(time.monotonic() - self._began, 1e-9)
         row: dict[str, Any] = {"step": k} | {name: _json(value) for name, value in values.items()}
         self._file.write(
             json.dumps(row | {"seconds": round(self.seconds, 3), "steps_per_s": round(rate, 2)}) + "\n"
         )
-        name = "lora_loss" if "lora_loss" in values else next(iter(values))
-        self._bar.set_postfix({name: f"{values[name]:.3g}"}, refresh=False)
         quiet = time.monotonic() - self._last_line
         is_mark = k + 1 >= self._next_mark and quiet > SECONDS_PER_LINE[0]
         if is_mark or quiet > SECONDS_PER_LINE[1] or k + 1 == self.steps:
             self._line(k, rate, f"{name} {values[name]:.4g}")
 
     def _line(self, k: int, rate: float, value: str) -> None:
-        """One log line: always in log.txt; on the terminal only if there is no bar."""
+        """One log line."""
         self._last_line, self._next_mark = time.monotonic(), k + 1 + max(1, self.steps // LINES_PER_RUN)
         left = (self.steps - k - 1) / rate
-        level = logging.INFO if self._bar.disable else logging.DEBUG
-        log.log(
-            level,
+        log.info(
             "%s: step %d/%d, %.1f steps/s, %.0f s left, %s",
             self.label,
             k + 1,

@@ -11,19 +11,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
+from PIL import Image
 
 from trace_bench.cameras import CameraRange, EvaluationRig
-from trace_bench.distill import NonFiniteError, distill
+from trace_bench.distill import NonFiniteError, Observation, distill
 from trace_bench.external.assets import External
 from trace_bench.external.controls import ControlAsset
 from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior, Work
-from trace_bench.priors.text import PromptText, embed_prompt
+from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
 from trace_bench.representations.base import Representation
 from trace_bench.representations.points import PointCloud
-from trace_bench.run_folder.rendering import write_renders
+from trace_bench.run_folder.live import Live
+from trace_bench.run_folder.rendering import PREVIEW, write_renders
+from trace_bench.run_folder.tracking import Tracker
 from trace_bench.runs.build import (
     adapters_made,
     describe_prior,
@@ -48,7 +52,8 @@ from trace_bench.runs.claim import BusyError, claim
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
 from trace_bench.runs.reporter import METRICS, Reporter
-from trace_bench.runs.snapshots import Snapshots, make_snapshots
+from trace_bench.runs.snapshots import Snapshots, in_bytes, make_snapshots
+from trace_bench.runs.step_renders import StepRenders
 from trace_bench.runs.threads import own_threads, use_threads
 from trace_bench.runs.warm_up import warm_up
 from trace_bench.seeding import Rng
@@ -76,6 +81,7 @@ def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -
         with claim(folder):
             open_run = OpenRun(spec)
             if open_run.is_finished():
+                open_run.live.close()  # a kill between the last write and this left it
                 return Outcome("skipped", folder)
             with open_run.logging(), own_threads():
                 return _attempt(open_run, should_stop)
@@ -105,6 +111,9 @@ def _attempt(open_run: OpenRun, should_stop: Callable[[], bool]) -> Outcome:
         if open_run.manifest.status == "running":
             open_run.close("preempted")
         raise
+    finally:
+        attempt.tracker.close()
+        open_run.live.close()
     if finished:
         log.info("%s: %s", open_run.manifest.run.prompt, open_run.folder)
     return Outcome("done" if finished else "preempted", open_run.folder)
@@ -123,9 +132,11 @@ class Attempt:
         self.open_run, self.watch, self.folder = open_run, open_run.watch, open_run.folder
         self.spec, self.job = open_run.spec, open_run.spec.job
         self.should_stop = should_stop
+        self.tracker = Tracker(self.job.tracker, self.folder, open_run.manifest)
         self.step = 0  # steps done
         self.cost = Work()  # of the steps done
         self.snapshots: Snapshots
+        self.step_renders = StepRenders(self.folder, self.job)
 
     def make(self) -> bool:
         """Build, distil, render; False if asked to stop before the last step."""
@@ -135,8 +146,7 @@ class Attempt:
         start_memory_count(device)
         with self.watch.phase("load"):
             prior = load_prior(self.job, device)
-            environment = self.open_run.manifest.environment
-            self.open_run.manifest.environment = environment | {"torch_threads": use_threads(prior)}
+            self.open_run.manifest.environment |= {"torch_threads": use_threads(prior)}
             prior.check_prompt(self.spec.prompt.text)
         with self.watch.phase("init"):
             points = make_init(self.job, self.spec.prompt.text, device)
@@ -151,7 +161,9 @@ class Attempt:
         self._account_for(points, charge=checkpoint is None)
         with self.watch.phase("load"):
             prior.check_prompt(method.negative_prompt)
-            text = embed_prompt(prior, self.spec.prompt.text, method.negative_prompt)
+            for suffix in method.prompt_suffixes.values():
+                prior.check_prompt(suffix or "")
+            text = method.embed(self.spec.prompt.text, self.job.view_phrases)
         self.open_run.manifest.prompt_cut = text.cut
         try:
             is_finished = self._distil(prior, method, representation, text)
@@ -165,13 +177,16 @@ class Attempt:
         if not is_finished:
             return False
         with self.watch.phase("render"):
+            self.open_run.live.enter("export")
             exported = self._export(representation)
             rig = EvaluationRig(**self.job.rig)
-            rendered, views = write_renders(representation, rig, prior.decode, device, self.folder)
+            rendered, views = write_renders(
+                representation, rig, prior.decode, device, self.folder, self._on_views
+            )
         with self.watch.phase("load"):  # both are computed once per process
             self.open_run.manifest.prior = describe_prior(prior, adapters_made(prior) > adapters)
             self.open_run.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
-        files = [METRICS, *self.snapshots.files(), *exported, *rendered]
+        files = [METRICS, *self.snapshots.files(), *self.step_renders.files(), *exported, *rendered]
         self._sum_up(representation.n_primitives, files, views, device)
         return True
 
@@ -181,6 +196,11 @@ class Attempt:
         manifest.n_primitives, manifest.peak_memory_gb = n_primitives, peak_memory_gb(device)
         manifest.files = list(dict.fromkeys([CONFIG, LOG, *files]))
         manifest.views = views
+        self.tracker.picture(manifest.run.steps, "preview", self._preview)
+
+    def _preview(self) -> np.ndarray:
+        with Image.open(self.folder / PREVIEW) as picture:
+            return np.asarray(picture.convert("RGB"))
 
     def _parts(
         self, prior: Prior, points: PointCloud | None, device: torch.device
@@ -244,8 +264,14 @@ class Attempt:
         """Distil from `self.step` to the end or until asked to stop, then write a checkpoint."""
         job, done_before, counted = self.job, self.cost, replace(prior.counter)
         label = f"{self.spec.identity.method}: {self.spec.prompt.text[:40]}"
-        with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"]) as reporter:
+        live = self.open_run.live
+        with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"], live) as reporter:
             kept_step, kept_time = self.step, time.monotonic()
+
+            def render_step() -> None:
+                with reporter.pause(), self.watch.phase("render"):
+                    work = done_before + (prior.counter - counted)
+                    self.step_renders(self.step, representation, prior, work)
 
             def keep() -> None:
                 nonlocal kept_step, kept_time
@@ -257,11 +283,14 @@ class Attempt:
             def on_step(k: int, values: dict[str, float]) -> None:
                 self.step = k + 1
                 reporter.step(k, values)
+                self.tracker.follow()
+                render_step()
                 # On a GPU, steps are only checked for NaN up to the last one with a log.
                 is_checked = bool(values) or prior.device.type == "cpu"
                 if is_checked and self._is_due(self.step - kept_step, time.monotonic() - kept_time):
                     keep()
 
+            render_step()
             result = distill(
                 prior,
                 method,
@@ -277,10 +306,19 @@ class Attempt:
                 log_every=job.log_every,
                 on_step=on_step,
                 should_stop=self.should_stop,
-                observe=self.snapshots,
+                observe=self._observe,
             )
             keep()
         return not result.stopped
+
+    def _observe(self, seen: Observation) -> None:
+        self.snapshots(seen)
+        rgb, step = seen.render.rgb, seen.progress.k
+        if rgb is not None and step in self.snapshots.steps:
+            self.tracker.picture(step, "render", lambda: in_bytes(rgb[0]))
+
+    def _on_views(self, done: int, total: int) -> None:
+        self.open_run.live.update(Live("render", done, total))
 
     def _is_due(self, steps: int, seconds: float) -> bool:
         every_steps, every_seconds = self.job.checkpoint["every_steps"], self.job.checkpoint["every_seconds"]

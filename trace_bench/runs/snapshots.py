@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from trace_bench.distill import Observation
-from trace_bench.methods.base import Distilled, Method
+from trace_bench.methods.base import Distilled, Geometry, Method
 from trace_bench.priors.base import Prior, Work
-from trace_bench.priors.text import PromptText, embed_prompt
+from trace_bench.priors.text import PromptText
 from trace_bench.settings.config import Job, build
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
@@ -31,7 +31,8 @@ Asked = tuple[Method, PromptText]
 class Snapshots:
     """Writes snapshots/<step>.npz for the requested steps; ignores steps after the end of the run.
 
-    Arrays: rgb uint8 [B, H, W, 3]; target uint8 [B, H, W, 3], the image that the gradient pulls towards, if
+    Arrays: rgb uint8 [B, H, W, 3]; plain, the same over white, if the render is over one
+    colour; target uint8 [B, H, W, 3], the image that the gradient pulls towards, if
     the method has one; gradient float32 [B, H, W, 3], d(distillation loss) / d(rgb), if it has pixels;
     latent_gradient float32 [B, C, h, w]; azimuth_deg and elevation_deg [B]. For each method in `against` also
     target_<name>, gradient_<name> and latent_gradient_<name>.
@@ -58,13 +59,18 @@ class Snapshots:
         rgb = seen.render.rgb
         picture = self.prior.decode(seen.latents).permute(0, 2, 3, 1) if rgb is None else rgb
         arrays = {
-            "rgb": _bytes(picture),
+            "rgb": in_bytes(picture),
             "azimuth_deg": seen.view.azimuth_deg.cpu().numpy(),
             "elevation_deg": seen.view.elevation_deg.cpu().numpy(),
             **self._gradients(seen, seen.distilled, ""),
         }
+        if rgb is not None and (plain := _on_white(rgb, seen.render.alpha, seen.background)) is not None:
+            arrays["plain"] = in_bytes(plain)
         for name, (method, text) in self.against.items():
-            other = method.step(seen.latents.detach(), text, seen.view, seen.progress, seen.rng)
+            geometry = Geometry(seen.render.depth.detach(), seen.render.alpha.detach())
+            other = method.take_step(
+                seen.latents.detach(), text, seen.view, seen.progress, seen.rng, geometry
+            )
             arrays |= self._gradients(seen, other, f"_{name}")
         return arrays
 
@@ -74,7 +80,7 @@ class Snapshots:
         arrays = {f"latent_gradient{suffix}": (distilled.grad / n).float().cpu().numpy()}
         if distilled.target is not None:
             target = self.prior.decode(distilled.target).permute(0, 2, 3, 1)
-            arrays[f"target{suffix}"] = _bytes(target)
+            arrays[f"target{suffix}"] = in_bytes(target)
         rgb = seen.render.rgb
         if rgb is not None and rgb.requires_grad:
             (gradient,) = torch.autograd.grad(
@@ -101,18 +107,18 @@ def make_snapshots(job: Job, prior: Prior, prompt: str, folder: Path) -> Snapsho
         raise TraceBenchError(f"snapshots.{min(unknown)} is not a setting; use snapshots.steps and .against.")
     against: dict[str, Asked] = {}
     for name, spec in settings["against"].items() if settings["steps"] else ():
-        against[name] = _asked(name, spec, job.seed, prior, prompt)
+        against[name] = _asked(name, spec, job, prior, prompt)
     return Snapshots(folder, settings["steps"], prior, against)
 
 
-def _asked(name: str, spec: Mapping[str, Any], seed: int, prior: Prior, prompt: str) -> Asked:
-    method: Method = build("method", spec, prior, guidance_scale=spec.get("guidance_scale"), seed=seed)
+def _asked(name: str, spec: Mapping[str, Any], job: Job, prior: Prior, prompt: str) -> Asked:
+    method: Method = build("method", spec, prior, guidance_scale=spec.get("guidance_scale"), seed=job.seed)
     if method.state_dict():
         raise TraceBenchError(
             f"snapshots.against.{name} trains its own network, which would not be trained in this "
             "run; use a method without one, such as sds."
         )
-    return method, embed_prompt(prior, prompt, method.negative_prompt)
+    return method, method.embed(prompt, job.view_phrases)
 
 
 @contextmanager
@@ -126,5 +132,16 @@ def uncounted(counter: Work) -> Iterator[None]:
             setattr(counter, name, count)
 
 
-def _bytes(value: Tensor) -> np.ndarray:
+def _on_white(rgb: Tensor, alpha: Tensor, background: Tensor) -> Tensor | None:
+    """A render [B, H, W, 3] over its background [B, 3], over white instead; None if it is over something
+    else (a learned background)."""
+    colour = background[:, None, None, :]
+    empty = (alpha < 1.0 / 255.0).expand_as(rgb)
+    if alpha.shape[1:3] != rgb.shape[1:3] or ((rgb - colour).abs() > 2.0 / 255.0)[empty].any():
+        return None
+    return rgb + (1.0 - alpha) * (1.0 - colour)
+
+
+def in_bytes(value: Tensor) -> np.ndarray:
+    """Colours in [0, 1] as uint8, on the CPU."""
     return (value.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()

@@ -10,7 +10,6 @@ import torch
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.priors.base import Prior
-from trace_bench.priors.text import embed_prompt
 from trace_bench.representations.points import PointCloud
 from trace_bench.runs.build import free_memory, make_method, make_representation
 from trace_bench.runs.snapshots import uncounted
@@ -41,7 +40,7 @@ def warm_up(job: Job, prior: Prior, prompt: str, points: PointCloud | None, devi
                 prior,
                 method,
                 make_representation(job, prior, points, device),
-                embed_prompt(prior, prompt, method.negative_prompt),
+                method.embed(prompt, job.view_phrases),
                 CameraRange.of(job.cameras),
                 steps=job.steps,
                 views_per_step=job.views_per_step,

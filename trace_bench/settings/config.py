@@ -77,6 +77,7 @@ RULES: dict[str, Rule] = {
     "resolution": _integer(8, 8192),
     "views_per_step": _integer(1),
     "guidance_scale": _number(0.0, "a number of at least 0, or null for the method's own", optional=True),
+    "view_phrases": _FLAG,
     "background": _one_of("random", "black", "white"),
     "output_root": Rule("the name of a folder", lambda v: isinstance(v, str) and bool(v.strip())),
     "force": _FLAG,
@@ -88,8 +89,13 @@ RULES: dict[str, Rule] = {
         "auto, cpu, cuda or cuda:N", lambda v: bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(v)))
     ),
     "log_every": _integer(1),
+    "tracker": _one_of("none", "tensorboard", "wandb"),
     "snapshots.steps": Rule(
         "a list of steps, 0 being the first",
+        lambda v: isinstance(v, list) and all(_integer(0).holds(item) for item in v),
+    ),
+    "renders_at": Rule(
+        "a list of numbers of steps, 0 being before the first",
         lambda v: isinstance(v, list) and all(_integer(0).holds(item) for item in v),
     ),
     "checkpoint.every_steps": Rule(
@@ -125,6 +131,7 @@ class Job:
     prompt_set: dict[str, Any]
     prompt: Any  # index, range, text, or a list of these (prompts.PromptSet.select)
     guidance_scale: float | None
+    view_phrases: bool  # add "front view" etc. to the prompt, by camera
     seed: int
     steps: int
     views_per_step: int
@@ -134,6 +141,7 @@ class Job:
     rig: dict[str, Any]  # EvaluationRig
     budget: dict[str, Any]  # source of steps and views_per_step
     snapshots: dict[str, Any]  # steps to take snapshots of, and methods to compare on them
+    renders_at: list[int]  # numbers of steps after which the evaluation rig renders too
     output_root: str
     device: str
     force: bool
@@ -142,6 +150,7 @@ class Job:
     on_error: str
     prompts_per_job: int
     log_every: int
+    tracker: str
     checkpoint: dict[str, float | None]
 
     def __post_init__(self) -> None:

@@ -19,7 +19,13 @@ from trace_bench.settings.inputs import PLACEHOLDERS
 from trace_bench.system.errors import TraceBenchError
 
 #: Settings with free text, besides the prompt.
-TEXTS = ("method.source", "method.display_name", "method.negative_prompt")
+TEXTS = (
+    "method.source",
+    "method.display_name",
+    "method.negative_prompt",
+    "method.prompt_suffixes.source",
+    "method.prompt_suffixes.target",
+)
 _NOT_TEXTS = ("null", "true", "false", "nan", "inf")
 _OPENING = ("'", '"', "[")
 _INTERPOLATION = re.compile(r"(\\*)\$\{")

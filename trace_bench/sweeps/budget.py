@@ -103,6 +103,11 @@ def tflop_of_job(job: Job) -> float | None:
         return None
 
 
+def cost_of(job: Job) -> float:
+    """The declared cost of a run in TFLOP; 0 where the prior's work is not known in advance."""
+    return tflop_of_job(job) or 0.0
+
+
 @lru_cache(maxsize=1024)
 def tflop_of_run(setting: Setting, steps: int) -> float:
     """TFLOP of a complete run."""

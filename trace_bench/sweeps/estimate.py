@@ -17,7 +17,7 @@ from trace_bench.sweeps.local import workers_of
 from trace_bench.sweeps.preflight import bytes_of, free_bytes, size
 from trace_bench.sweeps.resolvers import uses_gpu
 from trace_bench.sweeps.slurm.submission import is_slurm, name_of, pack
-from trace_bench.sweeps.status import duration
+from trace_bench.system.tracked import duration
 
 #: TFLOP per second of an A100 at 40 % of its peak, as in docs/cluster.md.
 A100 = 0.4 * 312

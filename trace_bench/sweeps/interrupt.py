@@ -15,8 +15,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 class StopRequest:
     """Calling it returns whether a signal has arrived."""
 
-    def __init__(self) -> None:
+    def __init__(self, says: bool = True) -> None:
         self.signum: int | None = None
+        self._says = says  # on standard error, what the first signal does
 
     def __call__(self) -> bool:
         return self.signum is not None
@@ -35,14 +36,24 @@ class StopRequest:
         if self.signum is not None:
             raise KeyboardInterrupt
         self.signum = signum
-        what = "stopping after this step, with a checkpoint (press Ctrl-C again to stop immediately)"
-        os.write(2, f"\n{signal.Signals(signum).name}: {what}\n".encode())
+        if self._says:
+            with contextlib.suppress(OSError):  # a worker whose parent is gone
+                os.write(2, f"\n{self.what_it_does}\n".encode())
+
+    @property
+    def what_it_does(self) -> str:
+        """What the first signal does."""
+        name = signal.Signals(self.signum or signal.SIGTERM).name
+        return f"{name}: stopping after this step, with a checkpoint (press Ctrl-C again to stop immediately)"
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[StopRequest]:
-    """Turn SIGNALS into a StopRequest during the block; catches nothing outside the main thread."""
-    stop = StopRequest()
+def listening(says: bool = True) -> Iterator[StopRequest]:
+    """Turn SIGNALS into a StopRequest during the block; catches nothing outside the main thread.
+
+    says: print what a signal does; False if a display does it.
+    """
+    stop = StopRequest(says)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

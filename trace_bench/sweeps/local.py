@@ -10,10 +10,11 @@ import contextlib
 import logging
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from functools import partial
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from trace_bench.sweeps.interrupt import StopRequest, listening
 from trace_bench.sweeps.slurm.worker import make_assets
 from trace_bench.sweeps.warm import fork_server, start
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.output import forgive_closed_output
+from trace_bench.system.text import printable
 
 _POLL_S = 0.5  # how often the parent looks for a signal
 _END_S = 5.0  # time for a worker to end after its last run
@@ -32,7 +35,7 @@ class Ended:
     """How a run ended: `Outcome` without its module, which imports torch."""
 
     folder: Path
-    status: str
+    status: str  # of the outcome; lost: its worker was killed
     message: str
 
 
@@ -60,36 +63,66 @@ def workers_of(launcher: Mapping[str, Any]) -> int:
     return int(effective_n_jobs(n_jobs))
 
 
-def say_to_terminal() -> None:
-    """Print log messages on standard output, as they are."""
-    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
+def say_problems(say: Callable[[str], None]) -> None:
+    """Say warnings and errors, as they are; the rest is in each run's log.txt, and the display shows it."""
+    handler = _Sayer(logging.WARNING)
+    handler.say = say
+    logging.basicConfig(handlers=[handler], format="%(message)s", level=logging.INFO, force=True)
 
 
-def make_in_turn(runs: Iterable[RunSpec], stop: StopRequest, ended: Callable[[Ended], None]) -> None:
+class _Sayer(logging.Handler):
+    say: Callable[[str], None]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say(self.format(record))
+
+
+def make_in_turn(
+    runs: Iterable[RunSpec],
+    stop: StopRequest,
+    ended: Callable[[Ended], None],
+    started: Callable[[Path], None] = lambda folder: None,
+    say: Callable[[str], None] = print,
+) -> None:
     """Make runs in this process; each outcome goes to `ended` as soon as it is there."""
-    say_to_terminal()
-    for outcome in make_assets(runs, stop):
+    say_problems(say)
+
+    def announced() -> Iterator[RunSpec]:
+        for run in runs:
+            started(run.folder)
+            yield run
+
+    for outcome in make_assets(announced(), stop):
         ended(Ended(outcome.folder, outcome.status, outcome.message))
 
 
 def make_in_workers(
-    runs: Sequence[RunSpec], workers: int, stop: StopRequest, ended: Callable[[Ended], None]
-) -> dict[Path, str]:
-    """Make runs in `workers` processes; returns the runs whose worker was killed, and how.
+    runs: Sequence[RunSpec],
+    workers: int,
+    stop: StopRequest,
+    ended: Callable[[Ended], None],
+    started: Callable[[Path], None] = lambda folder: None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Make runs in `workers` processes; a run whose worker was killed ends as "lost".
 
     After a signal, or a failure with on_error=stop, no further run starts, and the others stop after their
     current step, with a checkpoint. KeyboardInterrupt ends the workers at once.
     """
     with fork_server(runs, workers):
-        return _make_all(runs, workers, stop, ended)
+        _make_all(runs, workers, stop, ended, started, say)
 
 
 def _make_all(
-    runs: Sequence[RunSpec], workers: int, stop: StopRequest, ended: Callable[[Ended], None]
-) -> dict[Path, str]:
+    runs: Sequence[RunSpec],
+    workers: int,
+    stop: StopRequest,
+    ended: Callable[[Ended], None],
+    started: Callable[[Path], None],
+    say: Callable[[str], None],
+) -> None:
     todo = list(reversed(runs))
     threads = max(1, (os.cpu_count() or 1) // workers)
-    lost: dict[Path, str] = {}
     staff: list[_Worker] = []
     try:
         while todo or any(worker.run for worker in staff):
@@ -98,12 +131,13 @@ def _make_all(
                 for worker in staff:
                     worker.ask_to_stop()
             staff = [worker for worker in staff if worker.run or worker.process.is_alive()]
-            while todo and (idle := _idle(staff, workers, threads)):
+            while todo and (idle := _idle(staff, workers, threads, say)):
+                started(todo[-1].folder)
                 idle.start(todo.pop())
             for worker in _ready([worker for worker in staff if worker.run]):
                 run, outcome = worker.finished()
                 if outcome is None:
-                    lost[run.folder] = worker.why_it_ended()
+                    ended(Ended(run.folder, "lost", worker.why_it_ended()))
                     staff.remove(worker)
                     continue
                 ended(outcome)
@@ -111,16 +145,15 @@ def _make_all(
                     todo.clear()
                     for other in staff:
                         other.ask_to_stop()
-        return lost
     finally:
         for worker in staff:
             worker.end()
 
 
-def _idle(staff: list[_Worker], workers: int, threads: int) -> _Worker | None:
+def _idle(staff: list[_Worker], workers: int, threads: int, say: Callable[[str], None]) -> _Worker | None:
     """A worker without a run, perhaps a new one; None if all are busy."""
     if len(staff) < workers and all(worker.run for worker in staff):
-        staff.append(_Worker(threads))
+        staff.append(_Worker(threads, say))
     return next((worker for worker in staff if worker.run is None), None)
 
 
@@ -131,12 +164,16 @@ def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
 
 
 class _Worker:
-    """A process that makes runs, and the line to it."""
+    """A process that makes runs, and the line to it; what it prints is said by this process."""
 
-    def __init__(self, threads: int) -> None:
-        self.process, self.line = start(_work, threads)
+    def __init__(self, threads: int, say: Callable[[str], None]) -> None:
+        self._printed, printing = Pipe(duplex=False)
+        self.process, self.line = start(_work, printing, threads)
+        printing.close()
         self.run: RunSpec | None = None
         self._asked = False
+        self._relay = threading.Thread(target=_relay, args=(self._printed, say), daemon=True)
+        self._relay.start()
 
     def start(self, run: RunSpec) -> None:
         """Send the next run."""
@@ -180,16 +217,38 @@ class _Worker:
             if self.process.is_alive():
                 stop()
                 self.process.join(_END_S)
+        self._relay.join(_END_S)  # what it printed last
 
 
-def _work(line: Connection, threads: int) -> None:
+def _relay(printed: Connection, say: Callable[[str], None]) -> None:
+    """Say every line that a worker prints, until it ends."""
+    rest = b""
+    while chunk := os.read(printed.fileno(), 2**16):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            _say_line(line, say)
+    _say_line(rest, say)
+    printed.close()
+
+
+def _say_line(line: bytes, say: Callable[[str], None]) -> None:
+    text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")  # a bar draws over itself
+    if text.strip():
+        say(printable(text))
+
+
+def _work(line: Connection, printing: Connection, threads: int) -> None:
     """The worker: make the runs that come down the line, until it closes."""
-    say_to_terminal()
+    for descriptor in (1, 2):
+        os.dup2(printing.fileno(), descriptor)
+    printing.close()
+    forgive_closed_output()
+    say_problems(partial(print, flush=True))
     from trace_bench.runs.run import make_asset
     from trace_bench.runs.threads import share_cores
 
     share_cores(threads)
-    with listening() as stop:
+    with listening(says=False) as stop:
         try:
             while (run := line.recv()) is not None:
                 # A message before the end of a run says stop; so does a parent that is gone.

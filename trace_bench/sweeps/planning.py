@@ -52,9 +52,9 @@ class _Jobs:
             seeds = [item for item in overrides if item.startswith("seed=")]
             others = tuple(item for item in overrides if item not in seeds)
             if len(seeds) == 1 and others in self._of_any_seed:
-                job, *rest = self._of_any_seed[others]
-                seed = parse_overrides(seeds)[0].value()
-                self._found[overrides] = (replace(job, seed=seed), *rest)  # type: ignore[arg-type]
+                job, prompt_set, shared = self._of_any_seed[others]
+                seed: Any = parse_overrides(seeds)[0].value()
+                self._found[overrides] = replace(job, seed=seed), prompt_set, shared
             else:
                 cfg = compose_run(overrides, self.config_dir)
                 job = Job.from_config(cfg, cfg.hydra)

@@ -26,12 +26,14 @@ from trace_bench.settings.config import Job
 from trace_bench.settings.typed_text import readable_overrides
 from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.cache import cache_dir
+from trace_bench.system.cache import fetch as fetch_url
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.model_files import PACKAGED, file_sha256, missing_file, resolve
 from trace_bench.system.output import forgive_closed_output
 from trace_bench.system.text import one_line
 
+TEXTS = ["*.json", "*.txt"]  # tokenizers and configs at the top of a repository
 CONFIGS = ["*/*.json", "*/*.txt", "model_index.json"]
 NOT_LOADED = ("feature_extractor", "image_encoder", "image_processor", "safety_checker")
 
@@ -123,14 +125,26 @@ def fetch_judge(name: str) -> str:
 
 def _download(spec: Mapping[str, Any]) -> str:
     """Download what a metric's YAML names; its paths."""
-    models = (spec.get("models") or {}).values()
+    models = [*(spec.get("models") or {}).values(), spec.get("clip") or {}]
     fetched = [_open_clip(m["model"], m["pretrained"]) for m in models if m.get("pretrained")]
-    if spec.get("repo") and spec.get("file"):
+    if spec.get("repo"):
         from huggingface_hub import hf_hub_download, snapshot_download
 
-        fetched.append(hf_hub_download(spec["repo"], spec["file"], revision=spec.get("revision")))
-        if spec.get("tokenizer") and not Path(spec["tokenizer"]).is_dir():
-            fetched.append(snapshot_download(spec["tokenizer"], allow_patterns=["*.json", "vocab.txt"]))
+        if spec.get("file"):
+            fetched.append(hf_hub_download(spec["repo"], spec["file"], revision=spec.get("revision")))
+        else:
+            wanted = [*TEXTS, "*.safetensors"]
+            fetched.append(
+                snapshot_download(spec["repo"], revision=spec.get("revision"), allow_patterns=wanted)
+            )
+        for part, revision in (("tokenizer", None), ("processor", spec.get("processor_revision"))):
+            if spec.get(part) and not Path(spec[part]).is_dir():
+                fetched.append(snapshot_download(spec[part], revision=revision, allow_patterns=TEXTS))
+    if spec.get("url"):
+        path = cache_dir() / "weights" / f"{spec['sha256'][:16]}{Path(spec['url']).suffix}"
+        if not path.is_file() or file_sha256(path) != spec["sha256"]:
+            fetch_url(spec["url"], spec["sha256"], path)
+        fetched.append(str(path))
     return ", ".join(fetched) or "nothing to download"
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trace_bench.run_folder.tracking import check_tracker
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.known_prompts import check_prompt
 from trace_bench.settings.config import Job, build, settings_of
@@ -35,6 +36,8 @@ def preflight(runs: Sequence[RunSpec], launcher: Mapping[str, Any]) -> None:
             or cut off, a disk without space, an output root that cannot be written.
     """
     check_roots(runs)
+    for tracker in dict.fromkeys(run.job.tracker for run in runs):
+        check_tracker(tracker)
     elsewhere = is_slurm(launcher) and any(
         name in str(line) for line in launcher.get("setup") or () for name in _OWN_CACHE
     )
@@ -60,7 +63,7 @@ def _different(runs: Iterable[RunSpec]) -> list[RunSpec]:
             keys[id(part)] = _key(part)
         return keys[id(part)]
 
-    found = {}
+    found: dict[tuple[Any, ...], RunSpec] = {}
     for run in runs:
         job = run.job
         parts = (key(job.prior), key(job.method), key(job.init))

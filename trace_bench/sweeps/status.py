@@ -4,7 +4,8 @@
 
 Reads run folders, plans and, if available, Slurm's queue; moves and changes nothing. Works while a sweep
 runs, on any machine with access to the same files. `--verify` reads every file of the finished runs and
-lists those that differ from what their manifests recorded.
+lists those that differ from what their manifests recorded. `--watch` shows the display of a running sweep,
+then the report.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from trace_bench.run_folder.index import Index, read_index
 from trace_bench.run_folder.manifest import ManifestError, changed_files, read_manifest
 from trace_bench.run_folder.states import STATES, State
-from trace_bench.sweeps.run_states import Row, ask_slurm, rows_of, states
-from trace_bench.sweeps.sweep_plan import read_sweeps
+from trace_bench.sweeps.board import View, view_of_folders
+from trace_bench.sweeps.display import Display
+from trace_bench.sweeps.run_states import Queue, Row, ask_slurm, rows_of, states
+from trace_bench.sweeps.sweep_plan import Sweep, read_sweeps
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.output import forgive_closed_output
 from trace_bench.system.text import printable
+from trace_bench.system.tracked import duration
 
 _RECENT_S = 3600.0  # throughput is measured over the last hour
 _LISTED = 5
@@ -32,14 +37,65 @@ _AT_WORK: tuple[State, ...] = ("running", "queued", "preempted", "unknown")
 _OPEN = ("running", "queued", "preempted", "killed", "missing", "unreadable", "unknown")
 
 
+@dataclass(frozen=True)
+class Look:
+    """What one look at an output root found."""
+
+    root: Path
+    index: Index
+    sweeps: list[Sweep]
+    problems: list[str]
+    rows: dict[str, Row]
+    queue: Queue
+    found: dict[str, State]
+
+    @staticmethod
+    def at(root: Path) -> Look:
+        """Read the run folders and plans, and ask Slurm."""
+        problems: list[str] = []
+        sweeps = read_sweeps(root, problems)
+        index = read_index(root)
+        rows = rows_of(index)
+        queue = ask_slurm(rows.values(), sweeps)
+        return Look(root, index, sweeps, problems, rows, queue, states(root, rows, sweeps, queue))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any run is still in progress."""
+        return any(state in _AT_WORK for state in self.found.values())
+
+    def view(self) -> View:
+        """The sweeps as the display of a running sweep shows them: those with a run in progress, else all."""
+        open_sweeps = [s for s in self.sweeps if any(self.found.get(name) in _AT_WORK for name in s.runs)]
+        names = dict.fromkeys(name for sweep in open_sweeps for name in sweep.runs)
+        names |= dict.fromkeys(name for name, state in self.found.items() if state in _AT_WORK)
+        shown = {name: self.found[name] for name in names} or self.found
+        costs = {name: cost for sweep in self.sweeps for name, cost in sweep.costs.items()}
+        return view_of_folders(self.root, shown, self.index.runs, costs)
+
+
+def watch(root: Path, every: float) -> None:
+    """Show the display until nothing runs."""
+    look = Look.at(root)
+
+    def view() -> View:
+        return look.view()
+
+    with Display(view) as display:
+        while look.is_open:
+            time.sleep(max(every, 0.5))
+            before, look = look, Look.at(root)
+            for name, state in look.found.items():
+                if state in ("done", "failed", "killed") and before.found.get(name) == "running":
+                    why = f": {look.rows[name].reason}" if state == "failed" else ""
+                    display.say(printable(f"{state.capitalize()}: {name}{why}"))
+
+
 def report(root: Path, now: float) -> tuple[str, bool]:
     """The report, and whether any run is still in progress."""
-    problems: list[str] = []
-    sweeps = read_sweeps(root, problems)
-    index = read_index(root)
-    rows = rows_of(index)
-    queue = ask_slurm(rows.values(), sweeps)
-    found = states(root, rows, sweeps, queue)
+    look = Look.at(root)
+    index, sweeps, rows, found = look.index, look.sweeps, look.rows, look.found
+    queue, problems = look.queue, look.problems
     counts = Counter(found.values())
     lines = [f"{len(found)} runs under {root}: " + _counts(counts)]
     if sweeps:
@@ -50,7 +106,7 @@ def report(root: Path, now: float) -> tuple[str, bool]:
     lines += _failures(rows, found)
     lines += ["", *(f"Problem: {problem}" for problem in problems)] if problems else []
     lines += _set_aside(index)
-    return "\n".join(lines), any(counts[state] for state in _AT_WORK)
+    return "\n".join(lines), look.is_open
 
 
 def _set_aside(index: Index) -> list[str]:
@@ -167,14 +223,6 @@ def _failures(rows: Mapping[str, Row], found: Mapping[str, State]) -> list[str]:
     return lines + [f"  {name}" for name in killed[:_FAILURES_LISTED]]
 
 
-def duration(seconds: float) -> str:
-    """For example "42 s", "12 min" or "3 h 05 min"."""
-    minutes = round(seconds / 60)
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def main(argv: Sequence[str]) -> int:
     forgive_closed_output()
     parser = argparse.ArgumentParser(
@@ -182,7 +230,12 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("keys", nargs="*", metavar="output_root=FOLDER")
     parser.add_argument(
-        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="repeat until nothing runs"
+        "--watch",
+        nargs="?",
+        type=float,
+        const=10.0,
+        metavar="SECONDS",
+        help="show the progress until nothing runs, with a look at the folders every SECONDS (10)",
     )
     parser.add_argument(
         "--verify", action="store_true", help="compare every file of the finished runs with its recorded hash"
@@ -194,15 +247,11 @@ def main(argv: Sequence[str]) -> int:
             text, is_whole = verify(root)
             print(printable(text))
             return 0 if is_whole else 1
-        while True:
-            text, is_open = report(root, time.time())
-            if args.watch and sys.stdout.isatty():
-                print("\033[2J\033[H", end="")
-            print(printable(text), flush=True)
-            if not args.watch or not is_open:
-                return 0
-            time.sleep(max(args.watch, 0.5))
-            print()
+        if args.watch:
+            watch(root, args.watch)
+        text, _ = report(root, time.time())
+        print(printable(text), flush=True)
+        return 0
     except TraceBenchError as error:
         print(f"trace_bench.status: {error}", file=sys.stderr)
         return 2

@@ -24,14 +24,18 @@ from trace_bench.run_folder.index import failure
 from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
 from trace_bench.settings.typed_text import as_data, readable_overrides
+from trace_bench.sweeps.budget import cost_of
+from trace_bench.sweeps.display import Display
 from trace_bench.sweeps.estimate import estimate
 from trace_bench.sweeps.interrupt import listening
 from trace_bench.sweeps.local import Ended, make_in_turn, make_in_workers, workers_of
 from trace_bench.sweeps.planning import check_jobs, compose_run, launcher_of, make_plan, one_value_each
 from trace_bench.sweeps.preflight import check_roots, preflight
 from trace_bench.sweeps.slurm.submission import is_slurm, name_of, status_of, submit, wait
+from trace_bench.sweeps.status import Look
 from trace_bench.sweeps.sweep_plan import write_plan
 from trace_bench.sweeps.warm import fork_server
+from trace_bench.sweeps.watching import Watching
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.output import forgive_closed_output
@@ -39,8 +43,9 @@ from trace_bench.system.output import forgive_closed_output
 EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED, EXIT_INTERRUPTED = 1, 2, 75, 130  # 75: sysexits' "try again"
 PICTURES = ("preview.png", "turntable.mp4", "renders")
 _LISTED = 12
+_LOOK_S = 10.0  # between two looks at the run folders of a Slurm sweep
 _ended: dict[Path, Ended] = {}  # runs made by this process
-_reasons: dict[Path, str] = {}  # why a job or worker did not finish a run
+_reasons: dict[Path, str] = {}  # why a job did not finish a run
 _NOT_RUNS = ("help", "hydra_help", "version", "shell_completion", "info", "cfg", "experimental_rerun")
 
 
@@ -71,6 +76,9 @@ def main(argv: Sequence[str]) -> int:
                 return 0
             command = ["python", "-m", "trace_bench", *argv]
             code = _make(plan, missing, launcher, command) if missing else 0
+        if code and not is_slurm(launcher):
+            _say_interrupted(plan, command)
+            return code
     except TraceBenchError as error:
         print(f"trace_bench: {error}", file=sys.stderr)
         return EXIT_MISTAKE
@@ -115,20 +123,21 @@ def _make(
     workers = workers_of(launcher) if launcher else 0
     if launcher:
         with contextlib.suppress(OSError):  # the runs will report it themselves
-            write_plan(plan[0].job.root, command, [name_of(run) for run in plan])
-    with listening() as stop:
+            write_plan(plan[0].job.root, command, {name_of(run): cost_of(run.job) for run in plan})
+    with listening(says=False) as stop, Watching(plan, missing, max(workers, 1), stop) as watching:
+
+        def ended(how: Ended) -> None:
+            _ended[how.folder] = how
+            watching.ended(how)
+
         try:
             if workers > 1:
-                _reasons.update(make_in_workers(missing, workers, stop, _note))
+                make_in_workers(missing, workers, stop, ended, watching.started, watching.say)
             else:
-                make_in_turn(missing, stop, _note)
+                make_in_turn(missing, stop, ended, watching.started, watching.say)
         except KeyboardInterrupt:  # a second Ctrl-C
             return EXIT_INTERRUPTED
     return stop.exit_code if stop() else 0
-
-
-def _note(ended: Ended) -> None:
-    _ended[ended.folder] = ended
 
 
 def _make_on_slurm(
@@ -142,7 +151,8 @@ def _make_on_slurm(
     if job.detach:
         return None
     try:
-        wait(submission)
+        with Display(lambda: Look.at(job.root).view(), _LOOK_S) as display:
+            wait(submission, display.say)
     except KeyboardInterrupt:
         print("\nThe jobs continue without this command; use scancel to end them.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -207,6 +217,18 @@ def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
     if failed:
         return EXIT_FAILED
     return EXIT_UNFINISHED if rest else 0
+
+
+def _say_interrupted(plan: Sequence[RunSpec], command: Sequence[str]) -> None:
+    """Say in three lines what is done and how to go on."""
+    ended = [outcome.status if (outcome := _ended.get(run.folder)) else status_of(run) for run in plan]
+    done, failed = sum(status in ("done", "skipped") for status in ended), ended.count("failed")
+    begun = sum(status in ("preempted", "running", "busy", "lost") for status in ended)
+    root = plan[0].job.root / "runs"
+    rest = len(plan) - done - failed - begun
+    print(f"\nStopped: {done} of {len(plan)} assets are done, {failed} failed; see {root}.", file=sys.stderr)
+    print(f"{begun} interrupted, with checkpoints; {rest} not started.", file=sys.stderr)
+    print(f"The same command continues: {shlex.join(command)}", file=sys.stderr)
 
 
 def _reason(folder: Path) -> str:

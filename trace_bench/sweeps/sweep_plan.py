@@ -19,7 +19,7 @@ from pydantic import AfterValidator, TypeAdapter
 
 from trace_bench.run_folder.manifest import utc_now
 from trace_bench.system.files import write_json
-from trace_bench.system.typed import FormatError, read_typed
+from trace_bench.system.typed import Amount, FormatError, read_typed
 
 SWEEPS, PLAN = "sweeps", "plan.json"
 
@@ -32,6 +32,7 @@ class Sweep:
     issued: str  # ISO 8601, UTC, last time the command was run
     runs: tuple[str, ...]
     jobs: Mapping[str, tuple[str, ...]]  # Slurm id -> its runs
+    costs: Mapping[str, float]  # run -> its declared cost in TFLOP, 0 if unknown
 
 
 def folder_of(root: Path, runs: Sequence[str]) -> Path:
@@ -40,11 +41,13 @@ def folder_of(root: Path, runs: Sequence[str]) -> Path:
     return root / SWEEPS / digest[:8]
 
 
-def write_plan(root: Path, command: Sequence[str], runs: Sequence[str]) -> str:
-    """Record that a command was run; returns the time."""
-    folder, issued = folder_of(root, runs), utc_now()
+def write_plan(root: Path, command: Sequence[str], runs: Sequence[str] | Mapping[str, float]) -> str:
+    """Record that a command was run; returns the time. `runs` may map each run to its declared cost."""
+    folder, issued = folder_of(root, list(runs)), utc_now()
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / PLAN, {"command": shlex.join(command), "issued": issued, "runs": list(runs)})
+    costs = list(runs.values()) if isinstance(runs, Mapping) else []
+    content = {"command": shlex.join(command), "issued": issued, "runs": list(runs), "costs": costs}
+    write_json(folder / PLAN, content)
     return issued
 
 
@@ -71,7 +74,8 @@ def read_sweeps(root: Path, problems: list[str] | None = None) -> list[Sweep]:
                 jobs = jobs | read_typed(_jobs(), path, "its Slurm jobs are not counted")
             except FormatError as error:
                 said.append(str(error))
-        sweeps.append(Sweep(plan.command, plan.issued, plan.runs, jobs))
+        costs = dict(zip(plan.runs, plan.costs, strict=False))
+        sweeps.append(Sweep(plan.command, plan.issued, plan.runs, jobs, costs))
     return sorted(sweeps, key=lambda sweep: sweep.issued)
 
 
@@ -103,6 +107,7 @@ class _Plan:
     command: str
     issued: str
     runs: _Runs
+    costs: tuple[Amount, ...] = ()  # of each run
 
 
 @cache

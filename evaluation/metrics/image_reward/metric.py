@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics.base import Metric, MetricUnavailable, Quantity, Score, finite
+from evaluation.metrics.base import MetricUnavailable, Quantity, Score, finite
+from evaluation.metrics.picture_model import WeightedMetric
 from evaluation.metrics.renders import chosen_views
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.errors import TraceBenchError
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 _VOCABULARY = 30522
 
 
-class ImageReward(Metric):
+class ImageReward(WeightedMetric):
     name: ClassVar[str] = "image_reward"
     version: ClassVar[str] = "1"
     citation: ClassVar[str] = "Xu et al. 2023, ImageReward"
@@ -51,32 +52,10 @@ class ImageReward(Metric):
         skip_priors: Sequence[str] = (),
         official_python: str | None = None,
     ) -> None:
-        if views < 1 or batch_size < 1:
-            raise TraceBenchError("metrics.image_reward needs views >= 1 and batch_size >= 1.")
+        super().__init__(views, batch_size, device, skip_priors)
         self.checkpoint, self.tokenizer_name = checkpoint, tokenizer
         self.repo, self.file, self.revision, self.download = repo, file, revision, download
-        self.views, self.batch_size, self.device = views, batch_size, device
-        self.skip_priors, self.official_python = tuple(skip_priors), official_python
-        self.left_out = f"metrics.image_reward.skip_priors has their prior ({', '.join(self.skip_priors)})"
-        self._missing: MetricUnavailable | None = None
-
-    def applies(self, run: Run) -> bool:
-        return self.concerns(run.identity.prior)
-
-    def concerns(self, prior: str) -> bool:
-        return prior not in self.skip_priors
-
-    def files(self, run: Run) -> list[Path]:
-        return [run.rgb(view) for view in chosen_views(run, self.views)]
-
-    def weights(self, run: Run) -> str:
-        if self._missing is not None:
-            raise self._missing
-        try:
-            return self._weights_hash
-        except MetricUnavailable as error:
-            self._missing = error
-            raise
+        self.official_python = official_python
 
     def settings(self, run: Run) -> dict[str, Any]:
         by = {} if self.official_python is None else {"computed_by": "image-reward"}
@@ -118,7 +97,7 @@ class ImageReward(Metric):
         return Path(_from_hub(self.repo, self.file, self.revision, self.download))
 
     @cached_property
-    def _weights_hash(self) -> str:
+    def weights_hash(self) -> str:
         """SHA-256 of the checkpoint and of the tokenizer's vocabulary."""
         digest = hashlib.sha256()
         with self.weights_file.open("rb") as stream:

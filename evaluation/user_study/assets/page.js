@@ -1,17 +1,9 @@
-const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
-const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 let session = null;
 let since = 0; // last reading of the current screen's clock
 const ahead = [];
 
-const pair = new Pair($("video-left"), $("video-right"), { onChange: drawPlayer, onTrouble: trouble });
-
-function element(tag, attributes = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), attributes);
-  made.append(...children);
-  return made;
-}
+const pair = new Together([$("video-left"), $("video-right")], { onChange: drawPlayer, onTrouble: trouble });
 
 function show(id) {
   for (const part of ["intro", "task", "end"]) $(part).hidden = part !== id;

@@ -60,7 +60,7 @@ def test_the_guidance_figure_is_drawn_from_the_sweep_alone(root, clip, command):
     code, out, _ = command("figures.__main__", "figure=cfg_ablation", CLIP)
     assert code == 0
     files = {path.name for path in (root / "figures").iterdir()}
-    assert files == {"cfg_ablation.pdf", "cfg_ablation.png", "cfg_ablation.csv"}
+    assert files == {"cfg_ablation.pdf", "cfg_ablation.png", "cfg_ablation.csv", "cfg_ablation.txt"}
     numbers = pd.read_csv(root / "figures" / "cfg_ablation.csv")
     assert len(numbers) == 48
     assert set(numbers["guidance_scale"]) == set(SCALES)
@@ -85,7 +85,7 @@ def test_any_method_and_number(root, clip, command):
     ask = ("figures.__main__", "figure=cfg_ablation", CLIP)
     code, out, _ = command(*ask)
     assert code == 1
-    assert "No TraCe runs with 3 or more scales" in out
+    assert "No TraCe runs with 3 or more guidance scales" in out
     assert "experiment=cfg_ablation" in out
     assert command(*ask, "figures.cfg_ablation.method=vsd")[0] == 0
     assert command(*ask, "figures.cfg_ablation.method=vsd", "figures.cfg_ablation.scale=linear")[0] == 0

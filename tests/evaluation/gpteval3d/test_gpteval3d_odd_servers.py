@@ -259,7 +259,7 @@ def test_a_full_disk_ends_the_session_and_leaves_no_half_line(outputs, command, 
     with JudgeServer() as server:
         overrides = arguments(server.url, *TWO, "judge.concurrency=1")
         with monkeypatch.context() as patch:
-            patch.setattr("evaluation.gpteval3d.store.os.fsync", full)
+            patch.setattr("evaluation.gpteval3d.journal.os.fsync", full)
             code, out, err = command(COMMAND, *overrides)
         assert code == 1
         assert "answers.jsonl cannot be written (No space left on device)" in out + err

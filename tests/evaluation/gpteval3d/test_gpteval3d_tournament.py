@@ -296,6 +296,31 @@ def test_a_new_method_against_frozen_scores(tmp_path, command, key, published):
     balance_of("sds", found, outputs)
 
 
+def test_published_is_the_published_request_to_the_letter(tmp_path, command, key, published):
+    """One text, instruction and closing; the text prompt as it is; the picture without a detail."""
+    outputs = make_runs(tmp_path / "outputs", methods=("trace",))
+    folder, overrides = published
+    hashes = {}
+    for letter in ("instructions=published", "instructions=auto"):
+        with JudgeServer(answer=lambda body: "1") as server:
+            more = arguments(server.url, f"published.folder={folder}", *overrides, letter, prompts=1)
+            command(COMMAND, *more)
+        hashes[letter] = {path.name for path in (outputs / "gpteval3d").iterdir() if path.is_dir()}
+        if letter == "instructions=published":
+            sent = [body["messages"] for body in server.requests]
+    assert len(hashes["instructions=auto"] - hashes["instructions=published"]) == 1  # another judge
+    for (message,) in sent:
+        text, picture = message["content"]
+        head, prompt, request = text["text"].rsplit("\n", 2)
+        instruction, closing = head.split("\n", 1)
+        assert f"{instruction}\n" in DIMS
+        assert closing == "Following is the text prompt from which these two 3D objects are generated:"
+        assert prompt == f'"{PROMPTS[0]}"'
+        assert request == "Please compare these two 3D objects as instructed."
+        assert set(picture["image_url"]) == {"url"}
+    assert all(len(body["messages"][0]["content"]) == 3 for body in server.requests)  # the safe form
+
+
 DIMS = {
     f"Published text {name}.\n": count
     for name, count in {
@@ -366,7 +391,7 @@ def test_published_files_are_fetched_once_by_url_and_checked(tmp_path, command, 
     origin = [
         "published.folder=null",
         f"published.url={folder.as_uri()}",
-        "instructions=published",
+        "instructions=published_safe",
         overrides[0],
     ]
     with JudgeServer(answer=lambda body: " ".join("2" * DIMS[text_of(body)])) as server:

@@ -9,10 +9,10 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import save_clip
 from omegaconf import OmegaConf
 from PIL import Image
 from run_folders import draw, only_run, write_run
+from small_clip import save_clip
 
 from evaluation.metrics.base import MetricUnavailable, score_run
 from evaluation.metrics.clip_model import ClipModel

@@ -63,7 +63,7 @@ def test_unfinished_runs_are_left_out(outputs, command):
     draw(write_run(root, status="failed", seed=1), "a red cube", views=4)
     code, out, _ = command("score", clip)
     assert code == 0
-    assert "1 unfinished runs were skipped." in out
+    assert "1 unfinished runs were skipped; `python -m trace_bench.status` says why." in out
     assert len(scores(root)) == 6
 
 

@@ -17,6 +17,7 @@ from evaluation.results.collect import collect
 from evaluation.results.csv_text import csv_text, read_csv
 from evaluation.results.markdown import plain, sentence
 from evaluation.tables import formats
+from evaluation.tables.latex import escape, latex
 from evaluation.tables.method_tables import make_tables
 from trace_bench.system.text import one_line, printable
 
@@ -59,7 +60,7 @@ def test_an_empty_frame_has_its_head():
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_text_stays_text_on_one_line(text):
-    for made in (plain(text), sentence(text), one_line(text), formats.escape(text)):
+    for made in (plain(text), sentence(text), one_line(text), escape(text)):
         assert made.isprintable()
     assert "<script" not in plain(text).replace("\\<", "")
     assert "](" not in plain(text)
@@ -84,7 +85,7 @@ def test_a_table_of_hostile_prompts_keeps_its_shape(tmp_path):
         assert len(rows) == 2 + len(grid.body)
         bars = {len(row.replace("\\\\", "").replace("\\|", "").split("|")) for row in rows}
         assert len(bars) == 1
-        assert formats.latex(grid).replace("\n", "").isprintable()
+        assert latex(grid).replace("\n", "").isprintable()
         cells = [cell for row in csv.reader(io.StringIO(formats.csv(grid), newline="")) for cell in row]
         assert not [cell for cell in cells if cell[:1] in set("=+@\t") or cell.startswith("-2+")]
 

@@ -15,6 +15,7 @@ from scripts.results.coverage import (
     elo_false_families,
     false_families,
     mean_coverage,
+    votes_coverage,
 )
 
 LEAST, MOST, FALSE = 0.93, 0.97, 0.06
@@ -36,6 +37,10 @@ def test_the_sign_flip_test_alone_would_break_the_promise(monkeypatch):
 @pytest.mark.parametrize("prompts", [6, 8])
 def test_intervals_of_elo_short(prompts):
     assert elo_coverage(elo_effects()["normal"], prompts, 40) > LEAST - NOISE
+
+
+def test_intervals_of_votes_short():
+    assert votes_coverage(6, 6, 150) > LEAST - NOISE
 
 
 def test_false_positives_short():
@@ -76,3 +81,12 @@ def test_families_with_a_false_positive(methods, prompts):
 @pytest.mark.parametrize("name", ["normal", "exponential"])
 def test_tournaments_of_equals_with_a_false_positive(name):
     assert all(elo_false_families(elo_effects()[name], prompts) <= FALSE for prompts in coverage.ELO_PROMPTS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("raters", coverage.RATERS)
+def test_intervals_of_votes(raters):
+    """A limit: six of the one with many of the other have a little less than `LEAST`."""
+    for prompts in coverage.VOTE_PROMPTS:
+        few = min(raters, prompts) < 10 and max(raters, prompts) > 20
+        assert votes_coverage(raters, prompts) >= LEAST - (0.02 if few else 0.0), prompts

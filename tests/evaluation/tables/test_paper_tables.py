@@ -16,8 +16,10 @@ from evaluation.results.collect import collect
 from evaluation.results.names import display_names
 from evaluation.statistics.paired import paired_difference
 from evaluation.tables import formats
+from evaluation.tables.latex import latex
 from evaluation.tables.paper import paper_tables
 from evaluation.tables.paper_tables import Source, paper_grid
+from trace_bench.sweeps.planning import make_plan
 
 ORDER = ["sds", "csd", "vsd", "sdi", "ism", "trace"]
 
@@ -99,7 +101,7 @@ def test_elo_stands_beside_the_printed_one(tmp_path):
     assert texts(table, "SDS", "Plausibility") == ["1000 [1000, 1000]", "953.43"]
     assert texts(table, "VSD", "Plausibility") == ["1051* [1025, 1077]", "1020.81"]
     assert texts(table, "VSD", "Texture") == ["— not asked", "985.59"]
-    assert texts(table, "CSD", "Plausibility") == ["— no Elo", "1009.29"]
+    assert texts(table, "CSD", "Plausibility") == ["— no runs", "1009.29"]
     assert "no tournament" in grid(tmp_path, 5).caption
     assert texts(table, "mine", "Plausibility") == ["990 [980, 1000]", "—"]
     ranks = {row[0].text: row[1].rank for row in table.body}
@@ -140,7 +142,7 @@ def test_of_several_tournaments_the_one_that_covers_most_is_shown(tmp_path):
     table = grid(tmp_path, 4)
     assert texts(table, "SDS", "Plausibility")[0] == "3 [3, 3]"
     assert "judge more as returned" in table.caption
-    assert "— no Elo" in texts(grid(tmp_path, 4, prior="sd21"), "SDS", "Plausibility")
+    assert "— no runs" in texts(grid(tmp_path, 4, prior="sd21"), "SDS", "Plausibility")
 
 
 def test_a_method_with_several_settings_is_not_given_one_elo(tmp_path):
@@ -253,14 +255,15 @@ def test_the_setting_with_the_most_prompts_stands_for_a_method(tmp_path, reward)
 
 
 def test_latex_has_groups_marks_and_ranks(tmp_path):
-    written = formats.latex(grid(tmp_path, 7))
+    written = latex(grid(tmp_path, 7))
     assert r"\multicolumn{2}{c}{Text–asset $\uparrow$}" in written
     assert r"\cmidrule(lr){2-3}" in written
-    assert r"\underline{1289.89}" in written
+    assert r"\textit{1289.89}" in written
     assert r"1152.00\textsuperscript{c}" in written
     assert r"SDS\textsuperscript{b}" in written
-    lines = [line for line in written.splitlines() if line.endswith(r"\\")]
-    assert {line.count(" & ") for line in lines[1:]} == {14}
+    for piece in written.split(r"\toprule")[1:]:
+        lines = [line for line in piece.splitlines() if line.endswith(r"\\")]
+        assert len({line.count(" & ") for line in lines[1:]}) == 1
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
@@ -290,3 +293,34 @@ def test_the_command_chooses_tables_by_name(tmp_path, command):
     code, _, err = command("tables", "table=nine")
     assert code == 2
     assert err.startswith("table=nine is invalid: use auto, all, or some of 1, 2,")
+
+
+@pytest.mark.parametrize("number", [4, 5, 6, 7, 8])
+@pytest.mark.parametrize("toy", [False, True])
+def test_the_advised_sweep_makes_the_rows_that_lack_runs(tmp_path, number, toy):
+    table = paper_tables()[number]
+    if toy:
+        runs(tmp_path, "mine", [None], representation=table.representation, prior="tiny")
+    made = grid(tmp_path, number, ImageReward())
+    (note,) = [note for note in made.notes if note.startswith("no runs: ")]
+    (words,) = re.findall(r"`python -m trace_bench -m ([^`]+)`", note)
+    offline = [] if toy else ["prompt_set=toy", "prior=tiny"]  # the paper's prompts are a download
+    plan = make_plan([*words.split(), *offline], multirun=True)
+    assert {spec.identity.method for spec in plan} >= set(table.rows)
+    assert {spec.identity.representation for spec in plan} == {table.representation}
+    if toy:
+        assert {(spec.identity.prompt_set, spec.identity.prior) for spec in plan} == {("toy", "tiny")}
+
+
+def test_rows_without_runs_are_not_told_to_ask_the_judge_again(tmp_path):
+    elo_file(tmp_path, [("sds", "plausibility", 1000, 5)], kind="clip")
+    made = grid(tmp_path, 4)
+    assert texts(made, "VSD", "Plausibility")[0] == "— no runs"
+    (note,) = [note for note in made.notes if note.startswith("not asked: ")]
+    assert "the judge clip was not asked for this criterion" in note
+
+
+def test_missing_rewards_say_why(tmp_path, reward):
+    runs(tmp_path, "trace", [0.5, None, 0.5])
+    notes = grid(tmp_path, 8, reward).notes
+    assert any(note.startswith("image_reward: 1 of 3 run has no score; not scored yet: ") for note in notes)

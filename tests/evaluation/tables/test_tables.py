@@ -16,6 +16,7 @@ from evaluation.metrics.ground_truth import GroundTruth
 from evaluation.metrics.score_file import write_score_file
 from evaluation.results.collect import collect
 from evaluation.tables import formats
+from evaluation.tables.latex import latex
 from evaluation.tables.method_tables import make_tables
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -93,7 +94,7 @@ def test_golden_tables(tmp_path, clip, kind, monkeypatch):
         "evaluation.results.collect._words", lambda metric, content: [metric.name, "judged by hand"]
     )
     three_methods(tmp_path, clip)
-    write = {"md": formats.markdown, "tex": formats.latex, "csv": formats.csv}[kind]
+    write = {"md": formats.markdown, "tex": latex, "csv": formats.csv}[kind]
     made = "\n".join(write(formats.grid(table)) for table in all_tables(tmp_path, TRUTH, clip))
     assert made == (GOLDEN / f"tables.{kind}").read_text()
 
@@ -120,9 +121,10 @@ def test_a_mean_over_an_incomplete_set_is_a_dash(tmp_path, count, expected):
     assert column(methods, "soft_iou")[0] == "0.500 ± 0.000"
     assert ranks(methods, "soft_iou") == [0, 0]  # nobody wins against a dash
     assert column(prompts, "soft_iou") == ["0.500", "0.900", "0.500", "0.900", "0.500"]
-    why = "— (n/N): only n of N prompts have a value, so no mean is shown; prompts-toy-tiny has"
+    why = "— (n/N): only n of N prompts have a value, so no mean is shown; `table=prompts` has"
     for table in (methods, all_tables(tmp_path)[2]):  # the cost table too
         assert sum(note.startswith(why) for note in table.notes) == 1
+        assert sum("Prompts without a finished run: VSD 3DGS 1 of 3;" in note for note in table.notes) == 1
     frame = pd.read_csv(pd.io.common.StringIO(formats.csv(formats.grid(methods))))
     assert pd.isna(frame["soft_iou_mean"][1])
     assert frame["soft_iou_n"][1] == 2
@@ -244,6 +246,7 @@ def test_scores_of_several_judges_are_not_compared(tmp_path):
 
 @pytest.mark.parametrize("how", ["made again", "other version", "broken"])
 def test_scores_that_do_not_belong_to_the_run_are_not_shown(tmp_path, how, monkeypatch):
+    monkeypatch.setattr(GroundTruth, "applies", lambda self, run: True)
     folder = add(tmp_path, 0.5)
     add(tmp_path, 0.6, method="vsd")
     if how == "made again":
@@ -253,10 +256,13 @@ def test_scores_that_do_not_belong_to_the_run_are_not_shown(tmp_path, how, monke
         (folder / "scores" / "ground_truth.json").write_text("[1, 2")
     else:
         path = folder / "scores" / "ground_truth.json"
-        path.write_text(path.read_text().replace('"version": "3"', '"version": "0"'))
+        content = json.loads(path.read_text())
+        content["inputs"]["version"] = "0"
+        write_score_file(path, {key: value for key, value in content.items() if key != "checksum"})
     methods, _ = tables(tmp_path)
     assert column(methods, "soft_iou") == ["— (0/1)", "0.600"]
-    assert any(note.startswith("ground_truth: 1 of 2 runs have no score") for note in methods.notes)
+    (note,) = [note for note in methods.notes if note.startswith("ground_truth: 1 of 2 run has no score")]
+    assert ("damaged" if how == "broken" else "earlier state of the run or version") in note
 
 
 def test_the_command_writes_what_it_prints(tmp_path, command):
@@ -267,7 +273,7 @@ def test_the_command_writes_what_it_prints(tmp_path, command):
     code, out, _ = command("tables")
     assert code == 0
     assert "| TraCe  | 3DGS           | _0.600_ |" in out
-    assert "1 failed run is left out." in out
+    assert f"1 failed run is left out; `python -m trace_bench.status output_root={root}` says more." in out
     written = [Path(line.strip()) for line in out.split("Written:\n")[1].splitlines()]
     assert [path.name for path in written][-1] == "results.parquet"
     assert len(written) == 13

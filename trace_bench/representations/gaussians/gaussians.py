@@ -16,10 +16,11 @@ from trace_bench.representations.base import InitialPoints, Representation
 from trace_bench.representations.bounded import bounded
 from trace_bench.representations.gaussians import losses as splat_losses
 from trace_bench.representations.gaussians.densify import Densifier, DensifySettings
-from trace_bench.representations.gaussians.ply import SH_C0, write_splat_ply
+from trace_bench.representations.gaussians.ply import write_splat_ply
 from trace_bench.representations.settings import merged
 from trace_bench.system import kernels
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.splat_file import SH_C0
 from trace_bench.system.tensors import load_optimizer, write_tensors
 
 if TYPE_CHECKING:

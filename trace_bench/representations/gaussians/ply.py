@@ -15,8 +15,6 @@ from trace_bench.system.errors import TraceBenchError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SH_C0 = 0.28209479177387814  # rgb = 0.5 + SH_C0 * f_dc
-
 
 def write_splat_ply(path: Path, params: Mapping[str, Tensor]) -> Path:
     """Write Gaussians as binary little-endian float32.

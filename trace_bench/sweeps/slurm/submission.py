@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from trace_bench.run_folder.manifest import ManifestError, is_done, read_manifes
 from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
 from trace_bench.sweeps import sweep_plan
+from trace_bench.sweeps.budget import cost_of
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.slurm.worker import SlurmJob
 from trace_bench.system.errors import TraceBenchError
@@ -60,7 +61,7 @@ def submit(
     root = plan[0].job.root
     names = [name_of(run) for run in plan]
     try:
-        issued = sweep_plan.write_plan(root, command, names)
+        issued = sweep_plan.write_plan(root, command, {name_of(run): cost_of(run.job) for run in plan})
     except OSError as error:
         raise TraceBenchError(f"{root} is not writable ({error.strerror}).") from error
     submission = _under_way(root, missing)
@@ -187,7 +188,7 @@ def _under_way(root: Path, missing: Sequence[RunSpec]) -> Submission:
     return Submission({job_id: jobs[job_id] for job_id in alive})
 
 
-def wait(submission: Submission) -> None:
+def wait(submission: Submission, say: Callable[[str], None] = print) -> None:
     """Wait until every job has ended. Asks Slurm only, because a killed job leaves no other sign."""
     began, said = time.monotonic(), ""
     open_jobs = dict(submission.jobs)
@@ -205,7 +206,7 @@ def wait(submission: Submission) -> None:
         ended = len(submission.jobs) - len(alive)
         text = f"Slurm: {ended} of {len(submission.jobs)} jobs ended, {running} running"
         if text != said:
-            print(text, flush=True)
+            say(text)
             said = text
         if open_jobs:
             time.sleep(min(max((time.monotonic() - began) / 20, POLL_S[0]), POLL_S[1]))

@@ -1,0 +1,111 @@
+"""What only a run's own page shows, one script a run: curves, configuration, scores per view, answers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.metrics.base import Metric, score_path
+from evaluation.metrics.score_file import read_score_file
+from evaluation.results.variants import flat_config
+from trace_bench.run_folder.reading import Run
+from trace_bench.system.files import content_of
+from trace_bench.system.typed import FormatError
+
+_POINTS = 400  # of a curve
+_LARGEST_LOG = 64 * 2**20  # bytes
+_CLOCK = ("step", "seconds", "steps_per_s")
+
+
+def details(
+    run: Run, metrics: Mapping[str, Metric], answers: Sequence[Mapping[str, Any]], problems: list[str]
+) -> dict[str, Any]:
+    """The content of a run's script file; files that cannot be read are told in `problems`."""
+    manifest = run.manifest
+    environment = manifest.environment
+    return {
+        "seconds": dict(manifest.seconds),
+        "cost": {key: value for key, value in manifest.cost.items() if value is not None},
+        "identity": {key: str(value) for key, value in vars(run.identity).items() if key != "prompt"},
+        "rig": {k: v for k, v in manifest.rig.items() if k in ("elevation_deg", "distance", "fovy_deg")},
+        "facts": {
+            "Fingerprint": manifest.fingerprint,
+            "Started": manifest.started,
+            "Finished": manifest.finished,
+            "Attempts": manifest.attempts,
+            "Primitives": manifest.n_primitives,
+            "Peak memory (GB)": manifest.peak_memory_gb,
+            "Device": environment.get("gpu") or environment.get("cpu"),
+            "trace_bench": environment.get("trace_bench"),
+            "Commit": f"{environment.get('commit')}{' with changes' if environment.get('dirty') else ''}",
+            "Prompt cut": "its last words did not fit the text encoder" if manifest.prompt_cut else None,
+            "Source": manifest.declared.get("source"),
+        },
+        "versions": dict(environment.get("packages") or {}),
+        "config": flat_config(run.folder / "config.yaml", problems),
+        "curves": curves(run.folder / "metrics.jsonl"),
+        "views": _views(run, metrics, problems),
+        "answers": list(answers),
+    }
+
+
+def curves(path: Path) -> dict[str, list[float | None]]:
+    """The numbers of metrics.jsonl by name, each as long as `step`; every k-th row of a long file."""
+    try:
+        if path.stat().st_size > _LARGEST_LOG:
+            return {}
+        lines = content_of(path).decode(errors="replace").splitlines()
+    except OSError:
+        return {}
+    rows = [row for row in map(_row, lines) if row is not None]
+    rows = rows[:: max(1, math.ceil(len(rows) / _POINTS))]
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_number(value))
+    found = {name: [_rounded(row.get(name)) for row in rows] for name in names}
+    return {
+        name: values for name, values in found.items() if name in _CLOCK or any(v is not None for v in values)
+    }
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:  # a line cut off by a killed program
+        return None
+    return row if isinstance(row, dict) and _is_number(row.get("step")) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _rounded(value: Any) -> float | None:
+    return float(f"{value:.5g}") if _is_number(value) and math.isfinite(value) else None
+
+
+def _views(run: Run, metrics: Mapping[str, Metric], problems: list[str]) -> dict[str, dict[str, float]]:
+    """Label of a number per view -> view -> value, of the score files of this state of the run."""
+    state = {"fingerprint": run.manifest.fingerprint, "finished": run.manifest.finished}
+    found: dict[str, dict[str, float]] = {}
+    for metric in metrics.values():
+        labels = {quantity.name: quantity.label for quantity in metric.quantities}
+        path = score_path(run, metric.name)
+        if not path.exists():
+            continue
+        try:
+            score = read_score_file(path)
+        except FormatError as error:
+            problems.append(str(error))
+            continue
+        if score is None or score.run != state:
+            continue
+        named = {name for row in score.rows for name in row if name in labels}
+        for row in score.rows:
+            for name, value in row.items():
+                is_shown = name in named or (not named and name not in ("view", "azimuth_deg"))
+                if is_shown and _is_number(value) and math.isfinite(value):
+                    label = labels.get(name, f"{name.replace('_', ' ')} ({metric.name})")
+                    found.setdefault(label, {})[str(row.get("view"))] = float(f"{value:.4g}")
+    return found

@@ -1,0 +1,1 @@
+"""What our web pages share: the user study's and the report's."""

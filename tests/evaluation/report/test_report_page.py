@@ -1,0 +1,441 @@
+"""The report in a real browser: from disk and from a static server.
+
+Skipped if playwright or Chromium is not installed; the environment variable CHROMIUM sets another path.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import http.server
+import io
+import json
+import os
+import re
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_folders import EVIL, EVIL_ANSWER, EVIL_NAME
+
+from evaluation.report.page import write_page
+
+pytestmark = pytest.mark.slow  # a browser, which not every machine has
+
+BROWSER = os.environ.get("CHROMIUM") or next(
+    filter(
+        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
+    ),
+    None,
+)
+SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+MANY = 2000
+VIEW = ".view3d canvas"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if BROWSER is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium, or name one with CHROMIUM=")
+    with sync_api.sync_playwright() as playwright:
+        # no sandbox: CI runs as root, and the page is ours
+        chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", *SOFTWARE_GL])
+        yield chromium
+        chromium.close()
+
+
+def is_own(url):
+    return url.startswith(("file://", "http://127.0.0.1", "data:", "blob:"))
+
+
+def is_complaint(message):
+    """Software GL is slow, and Chromium says so."""
+    return (
+        message.type in {"error", "warning"}
+        and "GPU stall" not in message.text
+        and "swiftshader" not in message.text.lower()
+    )
+
+
+@pytest.fixture
+def complaints():
+    return []
+
+
+@pytest.fixture
+def context(browser, complaints):
+    """A reader's browser; console errors, failed loads and requests to other servers fail the test."""
+    made = browser.new_context(viewport={"width": 1280, "height": 800})
+    made.set_default_timeout(30_000)
+    made.on("weberror", lambda error: complaints.append(str(error.error)))
+    made.on("console", lambda message: complaints.append(message.text) if is_complaint(message) else None)
+    made.on("request", lambda request: None if is_own(request.url) else complaints.append(request.url))
+    yield made
+    made.close()
+    assert complaints == []
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments) -> None:
+        pass
+
+
+@pytest.fixture
+def served(finished):
+    """The report behind a simple HTTP server."""
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(finished))
+    )
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/index.html"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def address(finished):
+    return (finished / "index.html").as_uri()
+
+
+def open_page(context, address, place=""):
+    page = context.new_page()
+    page.goto(f"{address}#{place}")
+    return page
+
+
+def wait_until(page, expression, seconds=60.0):
+    """Playwright's own wait evaluates strings in the page, which the page's policy forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"still not: {expression}"
+        page.wait_for_timeout(30)
+
+
+def run_ids(page, method=None, prompt=None):
+    """The ids of the runs of a method and prompt."""
+    found = page.evaluate("data.runs.map((r) => [r.id, columnOf(r).method, promptOf(r)])")
+    return [i for i, m, p in found if method in (None, m) and prompt in (None, p)]
+
+
+def pixels(page, selector):
+    return np.asarray(Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB"), float)
+
+
+def is_drawn(page, selector):
+    return (pixels(page, selector) < 200).any(axis=-1).mean() > 0.02
+
+
+def wait_drawn(page, selector=VIEW, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not is_drawn(page, selector):
+        assert time.monotonic() < end, "the 3D view stays empty"
+        page.wait_for_timeout(200)
+
+
+# --- the sections, from disk and over http ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["file", "http"])
+def test_sorts_filters_plays_compares_and_draws(context, address, served, how):
+    page = open_page(context, address if how == "file" else served)
+    assert page.get_by_role("heading", level=1).inner_text() == "Text-to-3D by score distillation"
+    table = page.locator("table").first
+    first = "tbody tr:first-child th:first-child"
+    assert table.locator(first).inner_text() == "SDS"
+    minutes = table.get_by_role("button", name="Minutes")
+    minutes.click()
+    minutes.click()
+    assert table.locator("thead [aria-sort]").get_attribute("aria-sort") == "descending"
+    assert table.locator(first).inner_text() == EVIL_NAME
+    page.keyboard.press("g")
+    wait_until(page, "document.querySelectorAll('.card a').length === 9")
+    page.get_by_role("searchbox").fill("torus")
+    wait_until(page, "document.querySelectorAll('.card a').length === 3")
+    page.get_by_role("searchbox").fill("")
+    page.get_by_label("Order").select_option("match")
+    wait_until(page, "document.querySelectorAll('.card a').length === 9")
+    shown = page.locator(".card .about b").all_inner_texts()
+    assert shown[:3] == ["Match 0.900", "Match 0.850", "Match 0.800"]
+    assert shown[-1] == "Match —"
+    page.get_by_role("button", name="Play all").click()
+    wait_until(
+        page,
+        "[...document.querySelectorAll('.grid video')].filter((v) => v.currentTime && !v.paused).length >= 6",
+    )
+    page.get_by_role("button", name="Stop all").click()
+    assert page.locator(".grid video").count() == 0
+    for i in range(2):
+        page.locator(".card .pick input").nth(i).check(force=True)
+    page.get_by_role("link", name="Compare 2").click()
+    wait_until(
+        page, "[...document.querySelectorAll('.compare video')].filter((v) => v.currentTime > 0).length === 2"
+    )
+    page.get_by_role("button", name="Open the 3D views").click()
+    wait_until(page, "current.views?.length === 2 && current.views.every((v) => v.ready)")
+    for i in range(2):
+        wait_drawn(page, f"{VIEW} >> nth={i}")
+
+
+def test_the_3d_view_changes_when_it_is_turned(context, address):
+    page = open_page(context, address)
+    [identity] = run_ids(page, "SDS", "a red cube")
+    page.goto(f"{address}#run={identity}")
+    page.get_by_role("button", name="Open the 3D view").click()
+    wait_drawn(page)
+    page.wait_for_timeout(1800)  # drawing has come to rest
+    before = pixels(page, VIEW)
+    canvas = page.locator(VIEW)
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 110, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(1800)
+    after = pixels(page, VIEW)
+    assert np.abs(after - before).mean() > 2.0
+    canvas.focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("+")
+    page.wait_for_timeout(1800)
+    assert np.abs(pixels(page, VIEW) - after).mean() > 1.0
+
+
+def test_a_mesh_is_drawn_upright_and_in_its_colour(context, address):
+    """The box is long along glTF's z, which is our front: from the front it is a square."""
+    page = open_page(context, address)
+    [identity] = run_ids(page, EVIL_NAME, "a red cube")
+    page.goto(f"{address}#run={identity}")
+    page.get_by_role("button", name="Open the 3D view").click()
+    wait_drawn(page)
+    page.evaluate("current.view.orbit(-(current.view.media.start ?? 0) * 2 * Math.PI, -15 * Math.PI / 180)")
+    page.wait_for_timeout(1800)
+    seen = pixels(page, VIEW)
+    solid = (seen < 240).any(axis=-1)
+    rows, columns = np.nonzero(solid)
+    assert np.ptp(rows) == pytest.approx(np.ptp(columns), rel=0.1)
+    assert np.median(seen[solid], axis=0) == pytest.approx([30, 160, 60], abs=4)
+
+
+def test_compared_views_turn_together(context, address):
+    page = open_page(context, address)
+    ids = run_ids(page, prompt="a red cube")
+    page.goto(f"{address}#compare={','.join(ids)}")
+    page.get_by_role("button", name="Open the 3D views").click()
+    wait_until(page, "current.views?.length === 3 && current.views.every((v) => v.ready)")
+    page.evaluate("current.views[1].orbit(0.7, 0.2, 0.8)")
+    positions = page.evaluate("current.views.map((v) => v.camera.position.toArray())")
+    assert positions[0] == pytest.approx(positions[1], abs=1e-6)
+    assert positions[2] == pytest.approx(positions[1], abs=1e-6)
+    times = page.evaluate(
+        "current.player.turn(0.5), current.player.videos.map((v) => v.currentTime / v.duration)"
+    )
+    assert times == pytest.approx([0.5] * 3, abs=0.02)
+
+
+def test_a_runs_page_has_everything(context, address):
+    page = open_page(context, address)
+    [identity] = run_ids(page, "SDS", "a red cube")
+    page.goto(f"{address}#run={identity}")
+    page.get_by_role("heading", name="Curves").wait_for()
+    wait_until(page, "document.querySelectorAll('.curves canvas').length === 2")
+    assert page.locator(".curves figcaption").all_inner_texts() == [
+        "Gradient on the latents, root mean square",
+        "Timestep",
+    ]
+    wait_until(
+        page,
+        "[...document.querySelectorAll('.strip img')].every((i) => (i.loading = 'eager') && i.naturalWidth)",
+    )
+    assert page.locator(".strip .label").all_inner_texts()[:5] == [
+        "Colour",
+        "Truth",
+        "Normals",
+        "Depth",
+        "Alpha",
+    ]
+    assert page.locator(".legend li").count() == 4
+    assert page.get_by_text("Configuration, 2 values").count() == 1
+    assert page.locator("img:not([alt])").count() == 0
+    page.keyboard.press("j")
+    wait_until(page, f"location.hash !== '#run={identity}'")
+    page.keyboard.press("k")
+    wait_until(page, f"location.hash === '#run={identity}'")
+    page.keyboard.press("Escape")
+    wait_until(page, "location.hash.startsWith('#gallery')")
+
+
+def test_what_is_not_finished_and_how_to_cite(context, address):
+    page = open_page(context, address, "missing")
+    assert sorted(page.locator("tbody tr th:first-child").all_inner_texts()) == [
+        "failed",
+        "missing",
+        "preempted",
+    ]
+    page.keyboard.press("r")
+    commands = page.locator("pre").first.inner_text()
+    assert commands.startswith("python -m trace_bench -m method=sds,vsd prompt_set=toy\n")
+    assert "@software{trace_bench" in page.locator("pre").last.inner_text()
+
+
+def test_a_link_to_filters_opens_them_again(context, address):
+    page = open_page(context, address, "gallery")
+    page.get_by_role("searchbox").fill("red")
+    page.get_by_label("Order").select_option("match")
+    link = page.evaluate("location.href")
+    again = context.new_page()
+    again.goto(link)
+    wait_until(again, "document.querySelectorAll('.card a').length === 3")
+    assert again.get_by_role("searchbox").input_value() == "red"
+
+
+# --- hostile texts ---------------------------------------------------------------------------------------
+
+
+def test_texts_of_others_are_shown_and_never_run(context, address):
+    page = open_page(context, address)
+    assert EVIL_NAME in page.locator("table").first.inner_text()
+    places = [
+        "overview",
+        "gallery",
+        "gallery&sort=match",
+        "missing",
+        "cite",
+        f"compare={','.join(run_ids(page)[:4])}",
+    ]
+    places += [f"run={i}" for i in run_ids(page)]
+    for place in places:
+        page.goto(f"{address}#{place}")
+        page.wait_for_timeout(150)
+        assert page.evaluate("window.evil") is None
+        assert page.locator("svg[onload], img[onerror]").count() == 0
+    [identity] = run_ids(page, "VSD", EVIL)
+    page.goto(f"{address}#run={identity}")
+    assert page.get_by_role("heading", level=1).inner_text() == f"“{EVIL}”"
+    [judged] = run_ids(page, "SDS", "a red cube")
+    page.goto(f"{address}#run={judged}")
+    page.locator("blockquote").wait_for()
+    assert page.locator("blockquote").inner_text() == EVIL_ANSWER
+    page.goto(f"{address}#missing")
+    assert f"MemoryError: {EVIL} (step 7)" in page.locator("tbody").inner_text()
+
+
+def test_an_address_of_no_run_says_so(context, address):
+    page = open_page(context, address, "run=<img src=x onerror=window.evil=1>")
+    assert page.get_by_role("heading", level=1).inner_text() == "No such run"
+    assert page.evaluate("window.evil") is None
+
+
+# --- where something is missing --------------------------------------------------------------------------
+
+
+def test_a_picture_stays_where_webgl_fails(context, address):
+    context.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    page = open_page(context, address)
+    page.goto(f"{address}#compare={','.join(run_ids(page, prompt='a red cube'))}")
+    page.get_by_role("button", name="Open the 3D views").click()
+    page.get_by_text("No 3D view: this browser has no WebGL 2.").first.wait_for()
+    assert page.locator(".view3d img").first.evaluate("(i) => i.naturalWidth") > 0
+
+
+def test_a_page_without_its_folder_says_what_to_copy(context, address, finished, tmp_path, complaints):
+    shutil.copy(finished / "index.html", tmp_path)
+    page = open_page(context, (tmp_path / "index.html").as_uri())
+    page.goto(f"{(tmp_path / 'index.html').as_uri()}#run={run_ids(page)[0]}")
+    page.get_by_text("is missing: copy the whole folder.").wait_for()
+    complaints.clear()  # the missing files were the test's doing
+
+
+@pytest.mark.parametrize("size", [(360, 740), (1280, 800)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_the_screen(context, address, size, scheme):
+    page = open_page(context, address)
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    for place in [
+        "overview",
+        "gallery",
+        "missing",
+        "cite",
+        f"run={run_ids(page)[0]}",
+        f"compare={','.join(run_ids(page)[:2])}",
+    ]:
+        page.goto(f"{address}#{place}")
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0], place
+
+
+def resident(pid):
+    """Bytes of a process in memory, its share of the code that several use."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:  # noqa: PTH123
+        return 1024 * int(re.search(r"^Pss:\s+(\d+) kB", file.read(), re.MULTILINE)[1])
+
+
+# --- size and speed --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many(finished, tmp_path_factory):
+    """A report of 2,000 runs: the small one's, again and again."""
+    folder = shutil.copytree(finished, tmp_path_factory.mktemp("many") / "report")
+    text = (folder / "index.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    runs = []
+    for i in range(MANY):
+        run = copy.deepcopy(data["runs"][i % len(data["runs"])])
+        prompt = i // 10
+        run |= {"id": f"{run['id']}-{i}", "prompt": prompt, "place": prompt, "column": i % 3, "seed": i % 10}
+        runs.append(run)
+    data |= {
+        "runs": runs,
+        "prompts": [f"prompt {i}, a rather long one with a duck" for i in range(MANY // 10)],
+    }
+    write_page(data, folder)
+    return folder / "index.html"
+
+
+def test_two_thousand_runs_paint_at_once_scroll_and_stay_small(context, browser, many):
+    assert many.stat().st_size < 1.5e6
+    page = context.new_page()
+    page.goto(f"{many.as_uri()}#gallery")
+    page.locator(".card a").first.wait_for()
+    painted = page.evaluate(
+        """() => new Promise((found) => new PerformanceObserver(
+          (list) => found(list.getEntries().at(-1).startTime)).observe({ type: 'paint', buffered: true }))"""
+    )
+    assert painted <= 2000
+    heights = page.evaluate(
+        "[document.querySelector('.rows').offsetHeight, document.querySelectorAll('.card').length]"
+    )
+    assert heights[0] > 10_000
+    assert heights[1] < 200  # only the rows on the screen exist
+    frames = page.evaluate(
+        """() => new Promise((done) => {
+          const box = document.querySelector('.grid');
+          const frames = [];
+          let last = performance.now();
+          const step = () => {
+            const now = performance.now();
+            frames.push(now - last);
+            last = now;
+            box.scrollTop += 800;
+            if (frames.length > 60) done(frames);
+            else requestAnimationFrame(step);
+          };
+          requestAnimationFrame(step);
+        })"""
+    )
+    assert np.median(frames) < 150
+    assert page.evaluate("document.querySelectorAll('.card').length") < 200
+    page.get_by_label("Order").select_option("match")
+    page.locator(".grid").evaluate("(box) => { box.scrollTop = box.scrollHeight; }")
+    wait_until(page, "document.querySelectorAll('.card a').length > 0")
+    processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    memory = max(resident(process["id"]) for process in processes if process["type"] == "renderer")
+    print(f"painted after {painted:.0f} ms, median frame {np.median(frames):.0f} ms, {memory / 1e6:.0f} MB")
+    assert memory < 500e6
