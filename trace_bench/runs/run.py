@@ -54,6 +54,7 @@ from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
 from trace_bench.runs.reporter import METRICS, Reporter
 from trace_bench.runs.snapshots import Snapshots, in_bytes, make_snapshots
 from trace_bench.runs.step_renders import StepRenders
+from trace_bench.runs.threads import own_threads, use_threads
 from trace_bench.runs.warm_up import warm_up
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import build
@@ -82,7 +83,7 @@ def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -
             if open_run.is_finished():
                 open_run.live.close()  # a kill between the last write and this left it
                 return Outcome("skipped", folder)
-            with open_run.logging():
+            with open_run.logging(), own_threads():
                 return _attempt(open_run, should_stop)
     except BusyError as busy:
         log.warning("%s", busy)
@@ -145,6 +146,7 @@ class Attempt:
         start_memory_count(device)
         with self.watch.phase("load"):
             prior = load_prior(self.job, device)
+            self.open_run.manifest.environment |= {"torch_threads": use_threads(prior)}
             prior.check_prompt(self.spec.prompt.text)
         with self.watch.phase("init"):
             points = make_init(self.job, self.spec.prompt.text, device)

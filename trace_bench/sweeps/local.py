@@ -8,31 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trace_bench.runs.identity import RunSpec
 from trace_bench.sweeps.interrupt import StopRequest, listening
 from trace_bench.sweeps.slurm.worker import make_assets
+from trace_bench.sweeps.warm import fork_server, start
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.output import forgive_closed_output
 from trace_bench.system.text import printable
 
-if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
-
 _POLL_S = 0.5  # how often the parent looks for a signal
 _END_S = 5.0  # time for a worker to end after its last run
-#: Libraries that would otherwise start a thread per core in every worker.
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -114,6 +109,18 @@ def make_in_workers(
     After a signal, or a failure with on_error=stop, no further run starts, and the others stop after their
     current step, with a checkpoint. KeyboardInterrupt ends the workers at once.
     """
+    with fork_server(runs, workers):
+        _make_all(runs, workers, stop, ended, started, say)
+
+
+def _make_all(
+    runs: Sequence[RunSpec],
+    workers: int,
+    stop: StopRequest,
+    ended: Callable[[Ended], None],
+    started: Callable[[Path], None],
+    say: Callable[[str], None],
+) -> None:
     todo = list(reversed(runs))
     threads = max(1, (os.cpu_count() or 1) // workers)
     staff: list[_Worker] = []
@@ -160,15 +167,11 @@ class _Worker:
     """A process that makes runs, and the line to it; what it prints is said by this process."""
 
     def __init__(self, threads: int, say: Callable[[str], None]) -> None:
-        context = multiprocessing.get_context("spawn")  # torch and CUDA do not survive a fork
-        self.line, theirs = context.Pipe()
-        self._printed, printing = context.Pipe(duplex=False)
-        self.process: SpawnProcess = context.Process(target=_work, args=(theirs, printing, threads))
+        self._printed, printing = Pipe(duplex=False)
+        self.process, self.line = start(_work, printing, threads)
+        printing.close()
         self.run: RunSpec | None = None
         self._asked = False
-        self.process.start()
-        theirs.close()
-        printing.close()
         self._relay = threading.Thread(target=_relay, args=(self._printed, say), daemon=True)
         self._relay.start()
 
@@ -240,11 +243,11 @@ def _work(line: Connection, printing: Connection, threads: int) -> None:
         os.dup2(printing.fileno(), descriptor)
     printing.close()
     forgive_closed_output()
-    for name in _THREADS:
-        os.environ.setdefault(name, str(threads))
     say_problems(partial(print, flush=True))
-    from trace_bench.runs.run import make_asset  # torch reads the number of threads
+    from trace_bench.runs.run import make_asset
+    from trace_bench.runs.threads import share_cores
 
+    share_cores(threads)
     with listening(says=False) as stop:
         try:
             while (run := line.recv()) is not None:

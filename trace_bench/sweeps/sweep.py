@@ -12,6 +12,7 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from trace_bench.sweeps.preflight import check_roots, preflight
 from trace_bench.sweeps.slurm.submission import is_slurm, name_of, status_of, submit, wait
 from trace_bench.sweeps.status import Look
 from trace_bench.sweeps.sweep_plan import write_plan
+from trace_bench.sweeps.warm import fork_server
 from trace_bench.sweeps.watching import Watching
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
@@ -65,14 +67,15 @@ def main(argv: Sequence[str]) -> int:
         launcher = _launcher(plan[0].job, overrides, args)
         if args.multirun:
             _say_prompts(plan, overrides)
-        if plan[0].job.dry_run:
-            check_roots(missing)
-            print(estimate(plan, missing, launcher))
-        preflight(missing, launcher)
-        if plan[0].job.dry_run:
-            return 0
-        command = ["python", "-m", "trace_bench", *argv]
-        code = _make(plan, missing, launcher, command) if missing else 0
+        with _helpers(missing, launcher):
+            if plan[0].job.dry_run:
+                check_roots(missing)
+                print(estimate(plan, missing, launcher))
+            preflight(missing, launcher)
+            if plan[0].job.dry_run:
+                return 0
+            command = ["python", "-m", "trace_bench", *argv]
+            code = _make(plan, missing, launcher, command) if missing else 0
         if code and not is_slurm(launcher):
             _say_interrupted(plan, command)
             return code
@@ -99,6 +102,14 @@ def _launcher(job: Job, overrides: Sequence[str], args: argparse.Namespace) -> d
     if launcher:
         workers_of(launcher)
     return launcher
+
+
+def _helpers(missing: Sequence[RunSpec], launcher: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """The fork server, if other processes make the runs; this one then loads no torch."""
+    workers = 0 if not launcher or is_slurm(launcher) else workers_of(launcher)
+    if missing and (is_slurm(launcher) or workers > 1):
+        return fork_server(missing, workers)
+    return contextlib.nullcontext()
 
 
 def _make(
