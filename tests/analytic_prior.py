@@ -9,7 +9,9 @@ from trace_bench.system.errors import TraceBenchError
 
 SIDE = 8
 LATENT_SHAPE = (3, SIDE, SIDE)
-PROMPTS = ("a red cube", "a blue torus", "a green cone on a yellow cube", "a red mushroom", "a duck")
+PROMPTS = (
+    "a red cube", "a blue torus", "a green cone on a yellow cube", "a red mushroom", "a duck", "a penguin",
+)  # fmt: skip
 
 
 def make(device: torch.device | str = "cpu", bad_prompt: str | None = None) -> AnalyticPrior:

@@ -163,6 +163,28 @@ def test_log_comes_at_its_interval_and_at_the_end(prior: StableDiffusionPrior) -
     assert {"grad_rms", "lora_loss", "n_primitives"} <= logs[7].keys()
 
 
+@pytest.mark.parametrize("name", ["sds", "trace"])
+def test_the_log_has_mean_and_range_of_the_timesteps_since_the_last_one(
+    prior: StableDiffusionPrior, name: str
+) -> None:
+    logs: dict[int, dict[str, float]] = {}
+    drawn: list[torch.Tensor] = []
+    run(
+        prior,
+        make_method(name, prior),
+        make_representation("rgb", prior),
+        8,
+        log_every=3,
+        on_step=logs.__setitem__,
+        observe=lambda seen: drawn.append(seen.distilled.t),
+    )
+    for last, first in ((2, 0), (5, 3), (7, 6)):
+        t = torch.cat(drawn[first : last + 1]).double()
+        found = [logs[last][key] for key in ("t", "t_min", "t_max")]
+        assert found == pytest.approx([t.mean().item(), t.min().item(), t.max().item()])
+    assert logs[2]["t"] != logs[5]["t"]
+
+
 def test_views_together_are_views_apart(prior: StableDiffusionPrior) -> None:
     """The gradient of four views is the mean of the gradients of each."""
     from trace_bench.cameras import sample_cameras

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -122,6 +122,7 @@ def distill(
     """
     monitor = FiniteMonitor(prior.device)
     check_every = 1 if prior.device.type == "cpu" else log_every
+    timesteps: list[Tensor] = []  # since the last log
     for k in range(first_step, steps):
         if should_stop():
             return DistillResult(k, stopped=True)
@@ -142,7 +143,10 @@ def distill(
         log_now = (k + 1) % log_every == 0 or k + 1 == steps
         if log_now or (k + 1) % check_every == 0:
             monitor.check()
-        on_step(k, _log(distilled, loss, representation) if log_now else {})
+        timesteps += [] if distilled.t is None else [distilled.t]
+        on_step(k, _log(distilled, loss, representation, timesteps) if log_now else {})
+        if log_now:
+            timesteps.clear()
     return DistillResult(steps, stopped=False)
 
 
@@ -237,11 +241,18 @@ def background_colour(background: Background, n: int, rng: StepRng, device: torc
     return torch.full((n, 3), 1.0 if background == "white" else 0.0, device=device)
 
 
-def _log(distilled: Distilled, regularisation: Tensor, representation: Representation) -> dict[str, float]:
-    """Scalars of a step; reading them waits for the device."""
+def _log(
+    distilled: Distilled, regularisation: Tensor, representation: Representation, timesteps: Sequence[Tensor]
+) -> dict[str, float]:
+    """Scalars of a step, and mean and range of the timesteps since the last log; reading them waits for the
+    device."""
     log = {
         "grad_rms": float(distilled.grad.square().mean().sqrt()),
         "regularisation": float(regularisation),
         "n_primitives": float(representation.n_primitives),
     }
+    if timesteps:
+        drawn = torch.cat(list(timesteps)).double()
+        mean, low, high = torch.stack([drawn.mean(), drawn.min(), drawn.max()]).tolist()
+        log |= {"t": mean, "t_min": low, "t_max": high}
     return log | {name: float(value) for name, value in distilled.log.items()}

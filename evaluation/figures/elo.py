@@ -53,10 +53,14 @@ def draw(
     panels[0].set_ylim(-0.7, len(names) - 0.3)
     first = rows.iloc[0]
     state = "" if first["complete"] else " The tournament is not complete."
+    of = [f"{int(first['prompts'])} prompts"]
+    of += [] if pd.isna(first["seed"]) else [f"seed {int(first['seed'])} of each method"]
+    of += [] if "prior " in str(first["caption"]) else [f"prior {first['prior']}"]
+    of += [f"{int(rows['comparisons'].max())} comparisons a contestant and criterion at most"]
+    lines = "Lines are these intervals" if "interval" in str(first["caption"]) else "Lines are 95 % intervals"
     caption = (
-        f"{first['caption']} Lines are 95 % intervals; a grey diamond is held fixed, or has no interval. "
-        f"{int(first['prompts'])} prompts, prior {first['prior']}, seed {first['seed']}, "
-        f"{int(rows['comparisons'].max())} comparisons a contestant and criterion at most.{state}"
+        f"{first['caption']} {lines}; a grey diamond is held fixed, or has no interval. "
+        f"n: {', '.join(of)}.{state}"
     )
     kept = [
         "judge_name",

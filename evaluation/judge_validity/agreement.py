@@ -47,6 +47,7 @@ class Validity:
     left: Share
     consistency: float
     left_out: int
+    assets: str  # whose assets: prompt set and prior
 
 
 def validity(judged: Judged) -> list[Validity]:
@@ -63,7 +64,7 @@ def validity(judged: Judged) -> list[Validity]:
                 _share([item for item in decided if item.truth], lambda item: item.result == item.truth),
                 1.0 - len(decided) / len(found),
                 _share(decided if judged.sides else [], lambda item: item.result < 0),
-                _consistency(found), judged.left_out,
+                _consistency(found), judged.left_out, judged.assets,
             )
         )  # fmt: skip
     return rows

@@ -58,7 +58,7 @@ def drawing(rows: Sequence[Validity]) -> Drawing:
     figure.legend(loc="outside lower left", fontsize=8.5)
     counts = "; ".join(
         f"{judge}, {about}: {max(row.verdicts for row in own)} verdicts a criterion at most, "
-        f"{max(row.prompts for row in own)} prompts"
+        f"{max(row.prompts for row in own)} prompts{f' ({own[0].assets})' if own[0].assets else ''}"
         for judge, about in judges
         for own in [[row for row in rows if (row.judge, row.about) == (judge, about)]]
     )

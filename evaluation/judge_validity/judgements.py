@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from evaluation.gpteval3d.contestants import Contestant, find_field
 from evaluation.gpteval3d.criteria import criterion_name
@@ -50,6 +51,7 @@ class Judged:
     judgements: Sequence[Judgement]
     left_out: int  # verdicts about assets that are not there any more
     sides: bool = True  # whether it matters to the judge which asset is on the left
+    assets: str = ""  # whose assets: prompt set and prior
 
 
 class Truths:
@@ -92,14 +94,14 @@ def find_judged(root: Path, runs: Sequence[Run], judge: TruthJudge, seed: int = 
                     for g in items
                 ]
                 about = f"tournament {entry['name']}"
-                made = _judged(str(content["judge"]["name"]), about, rows, known)
+                made = _judged(str(content["judge"]["name"]), about, rows, known, _assets(entry))
                 found.append(replace(made, sides=content["judge"]["instructions"] is not None))
     for path in sorted((root / "user_study").glob(f"*/{VOTES}")):
         study = read_json(path.with_name(PREFERENCES))
         known = truths(study["prompt_set"], study["prior"])
         if known is not None:
             about = f"study {path.parent.name}"
-            found.append(_judged(f"{study['raters']['used']} raters", about, _votes(path), known))
+            found.append(_judged(f"{study['raters']['used']} raters", about, _votes(path), known, _assets(study)))
     return found
 
 
@@ -138,9 +140,15 @@ def _votes(path: Path) -> list[tuple[str, str, str, str, int]]:
     ]  # fmt: skip
 
 
-def _judged(judge: str, about: str, rows: Sequence[tuple[str, str, str, str, int]], truths: Truths) -> Judged:
+def _assets(stored: Mapping[str, Any]) -> str:
+    return f"prompt set {stored['prompt_set']}, prior {stored['prior']}"
+
+
+def _judged(
+    judge: str, about: str, rows: Sequence[tuple[str, str, str, str, int]], truths: Truths, assets: str
+) -> Judged:
     made = [truths.judgement(*row) for row in rows]
-    return Judged(judge, about, [item for item in made if item], made.count(None))
+    return Judged(judge, about, [item for item in made if item], made.count(None), assets=assets)
 
 
 def nothing(root: Path) -> TraceBenchError:

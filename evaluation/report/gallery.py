@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from evaluation.figures.contact_sheet import SETTINGS_SHORT, TURN
 from evaluation.metrics.base import Metric, Quantity
@@ -21,6 +20,7 @@ from evaluation.results.aggregate import COST, ROW, Panel, groups, row_labels, s
 from evaluation.tables.method_tables import what
 from trace_bench.run_folder.reading import Run, natural
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.tracked import tracked
 
 ALL, CHOSEN, NONE = "all", "chosen", "none"
 _PICTURES, _REST = "p", "fvgsm"
@@ -162,9 +162,7 @@ def _add_media(
     keys = set()
     with ThreadPoolExecutor(_THREADS) as pool:
         made = zip(jobs, pool.map(make, jobs), strict=True)
-        for (entry, *_), media in tqdm(
-            made, "pictures", len(jobs), unit="run", disable=None, dynamic_ncols=True
-        ):
+        for (entry, *_), media in tracked(made, "pictures of the runs", len(jobs)):
             if isinstance(media, str):
                 gallery.problems.append(media)
                 continue

@@ -80,6 +80,8 @@ def test_pair(prior: StableDiffusionPrior, method: str, representation: str) -> 
     for check in CHECKS:
         result = check(subject)
         assert result.ok, f"{check.name}: {result.reason}"
+        if check.name == "log and target":
+            assert result.reason.endswith(", t"), "the report draws the timesteps of every method of ours"
 
 
 def test_all_are_there() -> None:

@@ -61,6 +61,11 @@ class SmallTarget(Good):
         return Distilled(super().step(*args).grad, target=torch.zeros(1))
 
 
+class SingleT(Good):
+    def step(self, *args: Any) -> Distilled:
+        return Distilled(super().step(*args).grad, t=torch.tensor(500))
+
+
 class InPlace(Good):
     def step(self, latents: Any, *args: Any) -> Distilled:
         answer = super().step(latents, *args)
@@ -124,6 +129,7 @@ CASES: list[tuple[type[Method], str, str]] = [
     (Single, "gradient", "torch.float32, latents torch.float64"),
     (LogsVectors, "log and target", "log['seen'] is no scalar tensor"),
     (SmallTarget, "log and target", "does not have the latents' shape"),
+    (SingleT, "log and target", "one timestep per latent"),
     (InPlace, "latents left alone", "changes the latents in place"),
     (Global, "one seed, one run", "draw from `rng`, by name"),
     (Forgetful, "resume", "a resumed run differs at step 1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from pathlib import Path
 
 from rich.console import Console
 
@@ -156,3 +157,21 @@ def test_the_block_leaves_room_for_what_ctrl_c_prints():
     lines = console.render_lines(Display(lambda: VIEW, console=console)._draw(), pad=False)
     assert len(lines) == 5
     assert max(sum(segment.cell_length for segment in line) for line in lines) <= 97
+
+
+def test_work_that_does_not_end_in_order_says_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(tracked, "pause_before_line", lambda elapsed: -1.0)
+    with tracked.tracker(3, "asking") as one_is_done:
+        for _ in range(3):
+            one_is_done()
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in said] == ["asking: 1/3", "asking: 2/3"]
+    assert list(tracked.tracked(iter("ab"), "pictures", 2)) == ["a", "b"]
+
+
+def test_one_library_shows_progress():
+    """Bars of two libraries overwrite each other."""
+    root = Path(tracked.__file__).parents[2]
+    code = [path for name in ("trace_bench", "evaluation") for path in (root / name).rglob("*.py")]
+    assert len(code) > 100
+    assert not [path for path in code if "tqdm" in path.read_text(encoding="utf-8")]

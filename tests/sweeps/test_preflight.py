@@ -203,6 +203,16 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path, monkeypatch, caps
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("asked", "times"), [("[0,15,30,30]", 4), ("[30,999]", 2), ("[]", 1)])
+def test_the_disk_of_renders_at_counts(asked, times):
+    """One more rig for each number of steps that the run reaches."""
+    sizes = [
+        preflight.bytes_of(make_plan([*more, "method=sds", "prompt=0", "steps=30"], multirun=False)[0].job)
+        for more in ([], [f"renders_at={asked}"])
+    ]
+    assert sizes[1] == times * sizes[0]
+
+
 @pytest.mark.slow
 def test_a_dry_run_for_slurm_counts_gpu_hours_and_finds_missing_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

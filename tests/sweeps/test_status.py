@@ -65,11 +65,12 @@ def test_every_state(tmp_path, monkeypatch):
         write(tmp_path, 6): "unreadable",
         "runs/sds/gaussians/toy/7-a-prompt/cfg7.5-seed0-7": "queued",
         "runs/sds/gaussians/toy/8-a-prompt/cfg7.5-seed0-8": "missing",
+        write(tmp_path, 9, "preempted", environment=environment): "queued",  # its job waits again
     }
     names = list(expected)
     (tmp_path / names[6] / "manifest.json").write_text('{"half')
     sweep_plan.write_plan(tmp_path, ["python", "-m", "trace_bench"], names)
-    sweep_plan.write_jobs(tmp_path, names, {"7_1": names[3:4], "7_2": [names[5], names[7]]})
+    sweep_plan.write_jobs(tmp_path, names, {"7_1": names[3:4], "7_2": [names[5], names[7], names[9]]})
     rows, sweeps = rows_of(read_index(tmp_path)), sweep_plan.read_sweeps(tmp_path)
     assert states(tmp_path, rows, sweeps, ask_slurm(rows.values(), sweeps)) == expected
 
@@ -194,8 +195,9 @@ def test_ten_thousand_runs_in_two_seconds(tmp_path):
 
 def test_the_command(tmp_path, capsys):
     write(tmp_path, 0)
+    write(tmp_path, 1, "preempted")  # by Ctrl-C: nothing is going to continue it by itself
     assert main([f"output_root={tmp_path}"]) == 0
-    assert "1 runs under" in capsys.readouterr().out
+    assert "2 runs under" in capsys.readouterr().out
     assert main([f"output_root={tmp_path}", "--watch"]) == 0  # nothing runs, so it returns
     assert main(["output_root=none"]) == 2
     assert main(["root=x"]) == 2

@@ -41,6 +41,7 @@ class Distilled:
     grad: Tensor  # [B, C, h, w], detached
     log: dict[str, Tensor] = field(default_factory=dict)  # scalars, kept on the device
     target: Tensor | None = None  # [B, C, h, w], clean latents that grad pulls towards, if any
+    t: Tensor | None = None  # [B] timestep of each direction, for the log; None if there is none
 
 
 class Method(ABC):

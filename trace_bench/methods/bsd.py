@@ -86,7 +86,7 @@ class BSD(Method):
             balanced = weight * shortest_between(classifier, 1.25 * residual)
         else:
             balanced = a * shortest_between(self.classifier_scale * classifier, eps_negative)
-        return Distilled(n * self.gradient_scale * balanced)
+        return Distilled(n * self.gradient_scale * balanced, t=timestep(t, x_t))
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
         """Two forward items per view."""

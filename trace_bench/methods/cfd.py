@@ -100,7 +100,7 @@ class CFD(Method):
         cond = text.view_dependent(view, self.view_thresholds)
         eps_cfg, _, _ = self.prior.eps_cfg(x_t, t, cond, text.negative.expand(n), self.guidance_scale)
         weight = s / a if self.weighting == "ratio" else s**2
-        return Distilled(weight * (eps_cfg - noise), target=eps_to_x0(x_t, eps_cfg, a, s))
+        return Distilled(weight * (eps_cfg - noise), target=eps_to_x0(x_t, eps_cfg, a, s), t=t)
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
         """Two forward items per view."""

@@ -139,7 +139,10 @@ def log_and_target(subject: Subject) -> str:
             fits = answer.target.shape == answer.grad.shape and torch.isfinite(answer.target).all()
             require(fits, "the target is not finite, or does not have the latents' shape")
             require(not answer.target.requires_grad, "the target has a graph")
-    return f"{', '.join(answer.log) or 'nothing logged'}; {'no ' * (answer.target is None)}target"
+        if answer.t is not None:
+            require(answer.t.shape == answer.grad.shape[:1], "t does not have one timestep per latent")
+    there = [f"{'no ' * (value is None)}{name}" for name, value in (("target", answer.target), ("t", answer.t))]
+    return f"{', '.join(answer.log) or 'nothing logged'}; {', '.join(there)}"
 
 
 def inputs_are_kept(subject: Subject) -> str:

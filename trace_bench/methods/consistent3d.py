@@ -83,7 +83,7 @@ class CDS(Method):
         x_u = ddim_hop(x_t, eps_t, at_t, at_u)
         eps_u, _, _ = self.prior.eps_cfg(x_u, u, *texts, scale)
         weight = at_t[1] ** 2 if self.weighting == "sds" else 1.0
-        return Distilled(clamp_gradient(weight * (eps_t - eps_u), self.grad_clamp, progress.fraction))
+        return Distilled(clamp_gradient(weight * (eps_t - eps_u), self.grad_clamp, progress.fraction), t=t)
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
         """Two guided pairs per view."""

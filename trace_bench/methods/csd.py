@@ -80,7 +80,7 @@ class CSD(Method):
         eps = self.prior.eps(torch.cat([x_t] * m), torch.cat([t] * m), texts).chunk(m)
         score = torch.stack([c * e for (c, _), e in zip(branches, eps, strict=True)]).sum(0)
         grad = s**2 * score if self.weighting == "sds" else score
-        return Distilled(grad / (grad.norm() + 1e-8) if self.grad_normalize else grad)
+        return Distilled(grad / (grad.norm() + 1e-8) if self.grad_normalize else grad, t=t)
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
         """One forward item per view for the prompt and for each nonzero coefficient."""

@@ -81,7 +81,7 @@ class IntervalMatching(Method):
             self.prior, x_t, timestep(between.t, x_t), cond, text.negative.expand(n), self.guidance_scale
         )
         a, s = level(self.prior.alphas_cumprod, between.t)
-        return Distilled(n * self.gradient_scale * (s / a) * (eps - target))
+        return Distilled(n * self.gradient_scale * (s / a) * (eps - target), t=timestep(between.t, x_t))
 
     def invert(
         self, z: Tensor, noise: Tensor, between: Interval, empty: TextEmbedding

@@ -71,7 +71,7 @@ class NFSD(Method):
         )
         eps_cond, eps_empty, eps_negative = eps.split([n, n, len(noisy)])
         denoising = eps_empty.index_add(0, noisy, eps_negative, alpha=-1)
-        return Distilled(s**2 * (self.guidance_scale * (eps_cond - eps_empty) + denoising))
+        return Distilled(s**2 * (self.guidance_scale * (eps_cond - eps_empty) + denoising), t=t)
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
         """Two items per view, three where t >= negative_from."""

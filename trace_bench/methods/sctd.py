@@ -105,7 +105,7 @@ class SCTD(Method):
 
         difference = (through_s - x_e) + (self.guidance_scale + 1.0) * (x_e - direct)
         a, s = at_t
-        return Distilled(n * self.gradient_scale * (s / a) * difference)
+        return Distilled(n * self.gradient_scale * (s / a) * difference, t=timestep(drawn.t, x_t))
 
     def eps(self, x: Tensor, t: int, text: TextEmbedding) -> Tensor:
         """The prediction at one timestep for all samples."""

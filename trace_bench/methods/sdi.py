@@ -93,7 +93,8 @@ class SDI(Method):
         eps = guided_eps(self.prior, x_t, timestep(t, x_t), cond, uncond, self.guidance_scale)
         target = eps_to_x0(x_t, eps, a, s)
         grad = latents - target
-        return Distilled(grad if self.reduction == "sum" else grad / latents.numel(), target=target)
+        grad = grad if self.reduction == "sum" else grad / latents.numel()
+        return Distilled(grad, target=target, t=timestep(t, x_t))
 
     def invert(
         self,

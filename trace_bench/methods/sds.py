@@ -58,7 +58,7 @@ class SDS(Method):
         cond = text.view_dependent(view, self.view_thresholds)
         eps_cfg, _, _ = self.prior.eps_cfg(x_t, t, cond, text.negative.expand(n), self.guidance_scale)
         grad = clamp_gradient(s**2 * (eps_cfg - eps), self.grad_clamp, progress.fraction)
-        return Distilled(grad, target=eps_to_x0(x_t, eps_cfg, a, s))
+        return Distilled(grad, target=eps_to_x0(x_t, eps_cfg, a, s), t=t)
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
         """Two forward items per view."""

@@ -69,12 +69,12 @@ class SDSBridge(Method):
         target = text.view_dependent(view, self.view_thresholds, "target")
         if progress.fraction < self.switch:
             guided, _, _ = self.prior.eps_cfg(x_t, t, target, text.negative.expand(n), self.guidance_scale)
-            return Distilled(s**2 * (guided - eps))
+            return Distilled(s**2 * (guided - eps), t=t)
         source = text.view_dependent(view, self.view_thresholds, "source")
         both = self.prior.eps(torch.cat([x_t, x_t]), torch.cat([t, t]), TextEmbedding.cat([target, source]))
         eps_target, eps_source = both.chunk(2)
         weight = s**2 if self.bridge_weighting == "sds" else 1.0
-        return Distilled(self.bridge_scale * weight * (eps_target - eps_source))
+        return Distilled(self.bridge_scale * weight * (eps_target - eps_source), t=t)
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
         """Two forward items per view."""

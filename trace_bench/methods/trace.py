@@ -114,8 +114,8 @@ class TraCe(Method):
         weights: dict[str, Tensor | float] = {"one": 1.0, "sigma": sigma, "sigma2": sigma**2}
         weight = weights[self.weighting]
         if self.grad_form == "alg1":
-            return Distilled(weight * (eps_phi - (x_t - latents) / sigma), log, x0_pred)
-        return Distilled(weight * (b_t - eps_phi), log, x0_pred)
+            return Distilled(weight * (eps_phi - (x_t - latents) / sigma), log, x0_pred, t)
+        return Distilled(weight * (b_t - eps_phi), log, x0_pred, t)
 
     def predict_x0(
         self, latents: Tensor, cond: TextEmbedding, uncond: TextEmbedding, progress: Progress, rng: StepRng

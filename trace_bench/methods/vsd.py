@@ -99,7 +99,7 @@ class VSD(Method):
         lora_loss = self.train_adapter(latents, plain, cond, camera, rng)
         if progress.k == 0:
             self.adapter.check_trains()
-        return Distilled(s**2 * (eps_cfg - eps_phi), {"lora_loss": lora_loss})
+        return Distilled(s**2 * (eps_cfg - eps_phi), {"lora_loss": lora_loss}, t=t)
 
     def train_adapter(
         self, latents: Tensor, plain: TextEmbedding, cond: TextEmbedding, camera: Tensor, rng: StepRng

@@ -134,9 +134,11 @@ def uses_adapter(job: Job) -> bool:
 
 
 def bytes_of(job: Job) -> int:
-    """About how much disk a finished run takes: its pictures, their geometry, and the asset."""
+    """About how much disk a finished run takes: the pictures of its end and of `renders_at`, their geometry,
+    and the asset."""
     views = 1 if job.choices["representation"] == "image" else int(job.rig["n_views"])
-    return int(views * int(job.rig["resolution"]) ** 2 * _BYTES_PER_PIXEL)
+    steps = {step for step in job.renders_at if step <= job.steps} if job.distils else ()
+    return int((1 + len(steps)) * views * int(job.rig["resolution"]) ** 2 * _BYTES_PER_PIXEL)
 
 
 def free_bytes(root: Path) -> int:

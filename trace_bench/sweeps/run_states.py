@@ -13,6 +13,9 @@ from trace_bench.run_folder.states import State, given_state, slurm_id
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.sweep_plan import Sweep, jobs_of
 
+#: What a Slurm job that contains the run makes or continues.
+_AGAIN: tuple[State, ...] = ("missing", "killed", "preempted")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -91,9 +94,9 @@ def states(root: Path, rows: Mapping[str, Row], sweeps: Iterable[Sweep], queue: 
         state: State = "missing"
         if name in rows:
             state = given_state(root / name, rows[name].status, rows[name].slurm_id, queue.alive)
-        if state in ("missing", "killed") and name in queued:
+        if state in _AGAIN and name in queued:
             state = "queued"
-        elif state in ("missing", "killed") and name in in_jobs:
+        elif state in _AGAIN and name in in_jobs:
             state = "unknown"
         found[name] = state
     return found

@@ -33,7 +33,7 @@ from trace_bench.system.tracked import duration
 _RECENT_S = 3600.0  # throughput is measured over the last hour
 _LISTED = 5
 _FAILURES_LISTED = 20
-_AT_WORK: tuple[State, ...] = ("running", "queued", "preempted", "unknown")
+_AT_WORK: tuple[State, ...] = ("running", "queued", "unknown")
 _OPEN = ("running", "queued", "preempted", "killed", "missing", "unreadable", "unknown")
 
 
@@ -182,7 +182,7 @@ def _pace(rows: Mapping[str, Row], found: Mapping[str, State], now: float) -> li
     if rate is None:
         return lines
     text = f"Throughput of the last hour: {rate:.1f} runs per hour"
-    at_work = any(state in ("running", "queued", "preempted") for state in found.values())
+    at_work = any(state in _AT_WORK for state in found.values())
     if left and at_work:
         text += f"; {left} left, about {duration(left / rate * 3600)}"
     elif left:

@@ -54,7 +54,7 @@ class Watching:
         self._over.set()
         self._announcing.join()
         self._display.__exit__(kind, error, trace)
-        if len(self._runs) > 1:
+        if len(self._runs) > 1 and not self._stop():  # the command says itself what it leaves
             took = duration(time.monotonic() - self._began)
             self._display.say(f"{summary(self._board.view())} in {took}")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -24,11 +25,22 @@ def pause_before_line(elapsed: float) -> float:
     return min(max(_FIRST_LINE_S, elapsed / 20), _LONGEST_PAUSE_S)
 
 
-def tracked(items: Sequence[T], what: str) -> Iterator[T]:
+def tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
     """The items, while their progress is shown on standard error.
 
-    what: such as "scoring".
+    Args:
+        what: such as "scoring".
+        total: number of items; None for a sequence.
     """
+    with tracker(len(items) if total is None else total, what) as one_is_done:  # type: ignore[arg-type]
+        for item in items:
+            yield item
+            one_is_done()
+
+
+@contextmanager
+def tracker(total: int, what: str) -> Iterator[Callable[[], None]]:
+    """Like `tracked`, for work that does not end in order: a function to call when one of `total` is done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -36,13 +48,19 @@ def tracked(items: Sequence[T], what: str) -> Iterator[T]:
     if console.is_terminal and not console.is_dumb_terminal:
         columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
-            yield from bar.track(items, description=what)
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
         return
     began = said = time.monotonic()
-    for i, item in enumerate(items):
+    done = 0
+
+    def one_is_done() -> None:
+        nonlocal said, done
+        done += 1
         now = time.monotonic()
-        if i and now - said > pause_before_line(now - began):
-            left = (now - began) / i * (len(items) - i)
-            console.print(f"{what}: {i}/{len(items)}, about {duration(left)} left", highlight=False)
+        if done < total and now - said > pause_before_line(now - began):
+            left = (now - began) / done * (total - done)
+            console.print(f"{what}: {done}/{total}, about {duration(left)} left", highlight=False)
             said = now
-        yield item
+
+    yield one_is_done

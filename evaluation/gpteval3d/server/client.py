@@ -18,10 +18,8 @@ import random
 import re
 import signal
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
-
-from tqdm import tqdm
 
 from evaluation.gpteval3d.questions import Question
 from evaluation.gpteval3d.server.asking import (
@@ -43,6 +41,7 @@ from evaluation.gpteval3d.server.limits import RateLimit, retry_after, sleep_unl
 from evaluation.gpteval3d.server.store import AnswerStore
 from evaluation.gpteval3d.settings import JudgeSettings
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.tracked import tracker
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -97,9 +96,9 @@ class Asker:
             max_retries=0,
             timeout=self.settings.timeout_s,
         ) as client:
-            with tqdm(total=len(waiting), desc="asking", unit="question", disable=None) as bar:
+            with tracker(len(waiting), "asking") as one_is_done:
                 workers = [
-                    asyncio.create_task(self._work(client, queue, bar))
+                    asyncio.create_task(self._work(client, queue, one_is_done))
                     for _ in range(min(self.settings.concurrency, len(waiting)))
                 ]
                 with _Signals(self, workers):
@@ -122,7 +121,9 @@ class Asker:
         self._session.why_stopped = self._session.why_stopped or why
         self._stop.set()
 
-    async def _work(self, client: AsyncOpenAI, queue: Iterator[Question], bar: tqdm[Any]) -> None:
+    async def _work(
+        self, client: AsyncOpenAI, queue: Iterator[Question], one_is_done: Callable[[], None]
+    ) -> None:
         """One worker; asks questions one by one."""
         for question in queue:
             if self._stop.is_set():
@@ -134,7 +135,7 @@ class Asker:
             except BaseException:
                 self._stop.set()
                 raise
-            bar.update(1)
+            one_is_done()
 
     async def _settle(self, client: AsyncOpenAI, question: Question) -> None:
         """Ask until every choice has arrived or the retries are used up."""
