@@ -119,7 +119,7 @@ class Gaussians(Representation):
                 f"The init has {len(points)} points, more than representation.densify.max_gaussians="
                 f"{settings.max_gaussians}; use fewer points or raise the limit."
             )
-        self._own(initial(points.to(self.device), opacity))
+        self._own(initial(points.to("cpu"), opacity))
 
     def _own(self, tensors: Mapping[str, Tensor]) -> None:
         """Make these tensors the parameters, with new optimisers."""
