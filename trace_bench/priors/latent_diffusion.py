@@ -332,6 +332,8 @@ class LatentDiffusionPrior(ABC):
                 "choose an adapter base with the same schedule."
             )
         unet = self._load(UNet2DConditionModel, folder, self.adapter_unet, self.dtype)
+        if self.compile:
+            unet.compile(fullgraph=True)
         return unet, scheduler["prediction_type"], []
 
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
@@ -367,7 +369,7 @@ def _compile(unet: torch.nn.Module, encoder: torch.nn.Module) -> None:
     """
     # torch counts for the whole process, so several priors add up. Old versions know the limit by this name.
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, COMPILATIONS)
-    unet.compile_repeated_blocks(fullgraph=True, dynamic=True)
+    unet.compile(fullgraph=True)
     encoder.compile(fullgraph=True)  # `encode` makes its batch dynamic, the size of the pictures stays fixed
 
 
