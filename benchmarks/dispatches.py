@@ -201,6 +201,7 @@ def count_step(
     counter = Dispatches()
     with stand_ins(), counter.inside():
         counter_on = _CountOne(counter, 3)
-        run_steps(prior, method, representation, 1000, first=0, views=views, log_every=10**6,
-                  should_stop=counter_on)
+        run_steps(
+            prior, method, representation, 1000, first=0, views=views, log_every=10**6, should_stop=counter_on
+        )
     return counter

@@ -94,9 +94,7 @@ def rasterization(
             raise ValueError(f"{name} is on {tensor.device}, not on the device of the Gaussians")
     views, n, channels = len(viewmats), len(means), colors.shape[-1] + 1
     means2d = means[None, :, :2].expand(views, n, 2) * 1.0
-    image, alpha = _Splat.apply(
-        means2d, (views, height, width, channels), quats, scales, opacities, colors
-    )
+    image, alpha = _Splat.apply(means2d, (views, height, width, channels), quats, scales, opacities, colors)
     radii = torch.empty(views, n, 2, dtype=torch.int32, device=means.device)
     return image, alpha, {"means2d": means2d, "radii": radii, "width": width, "height": height}
 
