@@ -12,11 +12,12 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from unittest import mock
 
 import torch
@@ -26,13 +27,15 @@ from torch.fx.experimental import _config as fx_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from benchmarks.on_meta import META, points, stand_ins, sd21_on_meta
+from benchmarks.on_meta import META, points, sd21_on_meta, stand_ins
+from benchmarks.step import compose_job
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior
 from trace_bench.representations.base import Representation
 from trace_bench.representations.gaussians import Gaussians
+from trace_bench.runs.build import make_method
 from trace_bench.seeding import Rng
 from trace_bench.system import transfer
 
@@ -64,7 +67,22 @@ class Dispatches(TorchDispatchMode):
         self.device = device
         self.counts: Counter[str] = Counter()
         self.where: Counter[str] = Counter()
+        self.steps = 0  # for `count_step`
         self._inside = 0  # a compiled graph, or a transfer that is counted already
+
+    def __enter__(self) -> Self:
+        self._patch = mock.patch.object(transfer, "copy_across", self._counted(transfer.copy_across))
+        self._patch.start()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._patch.stop()
+
+    def forget(self) -> None:
+        """Start again from zero."""
+        self.counts.clear()
+        self.where.clear()
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -79,7 +97,7 @@ class Dispatches(TorchDispatchMode):
         name = func.overloadpacket
         tensors = [x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)]
         ours = [x for x in tensors if x.device.type == self.device.type]
-        if name in READS and ours:
+        if ours and self._reads(name, tensors, kwargs):
             self.counts["reads"] += 1
             self.where[f"read: {name}"] += 1
             if self.device == META:
@@ -97,13 +115,19 @@ class Dispatches(TorchDispatchMode):
             self.where[f"unpinned: {name}"] += 1
         return out
 
+    def _reads(self, name: Any, tensors: list[Tensor], kwargs: Mapping[str, Any]) -> bool:
+        """Whether the host waits for a result."""
+        if name is aten._to_copy:
+            to = kwargs.get("device")
+            return to is not None and torch.device(to).type == "cpu"
+        masks = any(x.dtype == torch.bool for x in tensors[1:])
+        return name in READS or (name in (aten.index, aten.index_put_, aten.index_put) and masks)
+
     def _copy(self, name: Any, tensors: list[Tensor], out: Tensor) -> None:
         source = tensors[1] if name is aten.copy_ else tensors[0]
         on_device = out.device.type == self.device.type
         from_device = source.device.type == self.device.type
-        if from_device and not on_device:
-            self.counts["reads"] += 1
-        elif on_device and (not from_device or name is aten.lift_fresh):
+        if on_device and (not from_device or name is aten.lift_fresh):
             self.counts["transfers"] += 1
             self.counts["unpinned"] += 1
             self.where[f"unpinned: {name}"] += 1
@@ -112,19 +136,26 @@ class Dispatches(TorchDispatchMode):
 
     @staticmethod
     def _made_up(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """An answer where the meta device has none: 1 or True."""
+        """An answer where the meta device has none: 1, True, or "never" of the loop's check for NaN."""
         source = args[0]
+        one = torch.iinfo(torch.int64).max if source.dtype == torch.int64 else 1
+        if func.overloadpacket is aten._to_copy:
+            return torch.full(source.shape, one, dtype=kwargs.get("dtype") or source.dtype)
         if func.overloadpacket in (aten._local_scalar_dense, aten.item):
-            return 1.0 if source.is_floating_point() else 1
+            return float(one) if source.is_floating_point() else one
         with fx_config.patch(meta_nonzero_assume_all_nonzero=True):
             return func(*args, **kwargs)
 
-    def transfer(self, send: Callable[..., Any], *args: Any) -> Any:
-        """A transfer through pinned memory."""
-        self.counts["transfers"] += 1
-        self.counts["kernels"] += 1
-        with self.inside():
-            return send(*args)
+    def _counted(self, copy: Callable[..., Any]) -> Callable[..., Any]:
+        """A transfer through pinned memory, counted."""
+
+        def counted(*args: Any) -> Any:
+            self.counts["transfers"] += 1
+            self.counts["kernels"] += 1
+            with self.inside():
+                return copy(*args)
+
+        return counted
 
     def graph(self, call: Callable[..., Any], *args: Any) -> Any:
         """A compiled graph."""
@@ -192,16 +223,69 @@ def run_steps(
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class StepCounts:
+    """What `Dispatches` counted in one step, and where."""
+
+    kernels: int
+    graphs: int
+    reads: int
+    transfers: int
+    unpinned: int
+    casts: int
+    where: Mapping[str, int]
+
+
 def count_step(
-    build: Callable[[Prior], Method], prior: Prior, views: int = 1, n_gaussians: int = 4096
-) -> Dispatches:
-    """The counts of one step in the middle of a run, without a row of the log and without densification."""
-    method = build(prior)
-    representation = Gaussians(points(n_gaussians), 512, prior.latent_shape, seed=0, device=META)
-    counter = Dispatches()
-    with stand_ins(), counter.inside():
-        counter_on = _CountOne(counter, 3)
+    prior: Prior,
+    method: Method,
+    counter: Dispatches,
+    *,
+    views: int = 1,
+    gaussians: int = 4096,
+    step: int = 500,
+) -> StepCounts:
+    """One step in the middle of a run of 1000, after one that is not counted; no row of the log is due."""
+    representation = Gaussians(points(gaussians), 512, prior.latent_shape, seed=0, device=prior.device)
+
+    def stop() -> bool:
+        if counter.steps == 1:
+            counter.forget()
+        counter.steps += 1
+        return counter.steps > 2
+
+    counter.steps = 0
+    resolution = prior.resolution
+    with stand_ins(), counter:
         run_steps(
-            prior, method, representation, 1000, first=0, views=views, log_every=10**6, should_stop=counter_on
-        )
-    return counter
+            prior, method, representation, 1000, first=500, views=views, resolution=resolution,
+            log_every=10**6, should_stop=stop,
+        )  # fmt: skip
+    names = ("kernels", "graphs", "reads", "transfers", "unpinned", "casts")
+    return StepCounts(**{name: counter.counts[name] for name in names}, where=dict(counter.where))
+
+
+def build(name: str, prior: Prior) -> Method:
+    """`method=name` with the settings for SD 2.1."""
+    job, _ = compose_job(name, ["prior=sd21", "prompt_set=paper"])
+    return make_method(job, prior)
+
+
+def main(arguments: Sequence[str]) -> None:
+    eager = "eager" in arguments
+    names = [argument for argument in arguments if argument != "eager"] or METHODS
+    columns = ("kernels", "graphs", "reads", "transfers", "unpinned", "casts")
+    print("method  " + " ".join(f"{name:>10}" for name in columns))
+    counter = Dispatches()
+    compiler = Compiler(counter)
+    with tempfile.TemporaryDirectory() as folder, compiler.installed():
+        prior = sd21_on_meta(Path(folder), compile=not eager)
+        for name in names:
+            counts = count_step(prior, build(name, prior), counter)
+            print(f"{name:8}" + " ".join(f"{getattr(counts, column):10}" for column in columns), flush=True)
+    for reason, times in compiler.breaks.items():
+        print(f"graph break, {times} times: {reason}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,7 +1,7 @@
 """SD 2.1's full networks on the meta device: no weights, no memory, no GPU, and every call of a step.
 
-On the meta device tensors have shapes, types and a device, but no values. Mixing them with tensors on the CPU,
-and reading one, raise an error, as or worse than on a GPU, so that it stands in for one.
+Tensors on the meta device have shapes, types and a device, but no values. To mix them with tensors on the
+CPU, or to read one, is an error. So it stands in for a GPU where the question is what is started.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from trace_bench.representations.gaussians import gaussians
 from trace_bench.representations.points import PointCloud
 
 META = torch.device("meta")
-#: Kernels of gsplat for one render with its gradient: projection, tiles, sorting, compositing.
-TEXT_LENGTH, TEXT_WIDTH = 77, TEXT_ENCODER["hidden_size"]
+TEXT_LENGTH = 77
 
 
 class MetaPrior(StableDiffusionPrior):
@@ -39,7 +38,8 @@ class MetaPrior(StableDiffusionPrior):
         return network.eval().requires_grad_(False)
 
     def embed(self, texts: Sequence[str]) -> TextEmbedding:
-        return TextEmbedding(torch.empty(len(texts), TEXT_LENGTH, TEXT_WIDTH, device=self.device))
+        shape = (len(texts), self.tokenizer.model_max_length, self._denoiser.unet.config.cross_attention_dim)
+        return TextEmbedding(torch.empty(shape, device=self.device))
 
 
 def write_configs(folder: Path) -> tuple[Path, Path]:
@@ -105,8 +105,8 @@ def stand_ins() -> Iterator[None]:
     fused = "torch.optim.optimizer._get_fused_kernels_supported_devices"
     devices = _get_fused_kernels_supported_devices()
     with (
-        mock.patch.object(gaussians, "rasterization_on", lambda device: rasterization),
-        mock.patch(fused, lambda: [*devices, "meta"]),
+        mock.patch.object(gaussians, "rasterization_on", return_value=rasterization),
+        mock.patch(fused, side_effect=lambda: [*devices, "meta"]),  # torch changes the list
     ):
         yield
 

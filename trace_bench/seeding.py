@@ -118,9 +118,9 @@ class PreparedRng(StepRng):
 
 
 class StepData:
-    """Brings what a step needs to a GPU at its beginning, in one transfer: the given tensors, and the draws that
-    the step before asked for. The host does not wait, so this happens while the GPU works on earlier steps.
-    On a CPU, nothing is prepared."""
+    """Brings what a step needs to a GPU at its beginning, in one transfer: given tensors, and the draws that
+    the step before asked for. The host does not wait, so the GPU goes on with earlier steps meanwhile. On a
+    CPU, nothing is prepared."""
 
     def __init__(self, rng: Rng, device: torch.device) -> None:
         self.rng, self.device = rng, device

@@ -150,8 +150,7 @@ class Densifier:
     def _grow(
         self, params: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, step: int
     ) -> None:
-        """Of the chosen Gaussians, clone the small and split the large ones: survivors come first, then clones,
-        then halves."""
+        """Of the chosen Gaussians, clone the small and split the large ones; the new ones come last."""
         chosen = self._chosen(len(params["means"]))
         small = params["scales"].exp().amax(dim=-1) <= self.settings.split_scale
         kept, clones, halved = ((~chosen | small).nonzero()[:, 0], (chosen & small).nonzero()[:, 0],
