@@ -23,6 +23,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 from torch.fx.experimental import _config as fx_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -195,7 +196,7 @@ class Compiler:
                 return graph(*args)
             return self.counter.graph(graph, *args)
 
-        return call
+        return make_boxed_func(call)
 
     @property
     def breaks(self) -> dict[str, int]:
