@@ -9,7 +9,7 @@ Angles are in degrees.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -48,7 +48,15 @@ class Cameras:
         return replace(self, **{name: getattr(self, name)[index] for name in self._TENSORS})
 
     def to(self, device: torch.device | str) -> Cameras:
-        return replace(self, **{name: getattr(self, name).to(device) for name in self._TENSORS})
+        return self.replaced([x.to(device) for x in self.tensors()])
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors, in a fixed order."""
+        return [getattr(self, name) for name in self._TENSORS]
+
+    def replaced(self, tensors: Sequence[Tensor]) -> Cameras:
+        """These cameras with other `tensors`."""
+        return replace(self, **dict(zip(self._TENSORS, tensors, strict=True)))
 
 
 def wrap_degrees(azimuth_deg: Tensor) -> Tensor:

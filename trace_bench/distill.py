@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
 from trace_bench.render import Render
 from trace_bench.representations.base import Representation
-from trace_bench.seeding import Rng, StepRng
+from trace_bench.seeding import Rng, StepData, StepRng
 from trace_bench.system.errors import TraceBenchError
 
 Background = Literal["random", "black", "white"]
@@ -65,23 +66,27 @@ class FiniteMonitor:
 
     NAMES = ("render", "latents", "latent gradient", "loss")
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self) -> None:
         self._never = torch.iinfo(torch.int64).max
-        self._first = torch.full((len(self.NAMES),), self._never, device=device)
+        self._first: dict[tuple[str, ...], Tensor] = {}  # of the values of these names: [len(names)]
 
     def record(self, step: int, values: dict[str, Tensor]) -> None:
         """Check this step's values without waiting for the device."""
-        for name, value in values.items():
-            bad = ~torch.isfinite(value).all()
-            i = self.NAMES.index(name)
-            self._first[i] = torch.where(bad, self._first[i].clamp(max=step), self._first[i])
+        names = tuple(values)
+        largest = torch._foreach_norm(list(values.values()), ord=math.inf)  # NaN if a value is
+        first = torch.where(torch.stack(largest).isfinite(), self._never, step)
+        self._first[names] = torch.minimum(self._first[names], first) if names in self._first else first
 
     def check(self) -> None:
         """Raise NonFiniteError for the earliest bad value; on a tie, the first one computed."""
-        first = self._first.tolist()
-        step = min(first)
+        bad = [
+            (step, self.NAMES.index(name))
+            for names, first in self._first.items()
+            for name, step in zip(names, first.tolist(), strict=True)
+        ]
+        step, name = min(bad, default=(self._never, 0))
         if step < self._never:
-            raise NonFiniteError(step, self.NAMES[first.index(step)], untouched=step == 0)
+            raise NonFiniteError(step, self.NAMES[name], untouched=step == 0)
 
 
 def distill(
@@ -120,22 +125,23 @@ def distill(
         NonFiniteError: a render, latent, gradient or loss was NaN or infinite; names the step.
         CostError: the method's first step did other work than the method declares.
     """
-    monitor = FiniteMonitor(prior.device)
+    monitor, data = FiniteMonitor(), StepData(rng, prior.device)
     check_every = 1 if prior.device.type == "cpu" else log_every
     timesteps: list[Tensor] = []  # since the last log
     for k in range(first_step, steps):
         if should_stop():
             return DistillResult(k, stopped=True)
         view = sample_cameras(views_per_step, rng.at(k), camera_range, resolution, resolution)
+        tensors, draws = data.at(k, view.tensors())
         distilled, loss = _step(
             prior,
             method,
             representation,
             text,
-            view.to(prior.device),
+            view.replaced(tensors),
             background,
             Progress(k, steps),
-            rng.at(k),
+            draws,
             monitor,
             observe,
             is_first=k == first_step,

@@ -65,8 +65,8 @@ class CDS(Method):
         """u, shared by the batch, and t, one per sample: each int64 [n]."""
         low, high = self.u_limits
         u = min(max(int(sqrt_ramp(self.u_range[0], self.u_range[1], progress.fraction)), low), high)
-        t = (u + rng.randint("gap", self.gap[0], self.gap[1], n)).clamp(max=self.t_limit)
-        return torch.full((n,), u, device=device), t.to(device)
+        t = (u + rng.randint("gap", self.gap[0], self.gap[1], n, device)).clamp(max=self.t_limit)
+        return torch.full((n,), u, device=device), t
 
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng

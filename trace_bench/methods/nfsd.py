@@ -16,6 +16,7 @@ from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
 from trace_bench.seeding import StepRng
+from trace_bench.system.transfer import send
 
 
 class NFSD(Method):
@@ -58,7 +59,7 @@ class NFSD(Method):
         """One call: prompt and empty text for all views, the negative prompt for those that need it."""
         n = latents.shape[0]
         t, noisy = self.timesteps(n, progress, rng)
-        t, noisy = t.to(latents.device), noisy.to(latents.device)
+        t, noisy = send([t, noisy], latents.device)
         a, s = alpha_sigma(self.prior.alphas_cumprod, t)
         x_t = add_noise(latents, rng.randn("eps", latents.shape, latents.device, latents.dtype), a, s)
         texts = [

@@ -101,7 +101,7 @@ class TraCe(Method):
         n = latents.shape[0]
         cond = text.view_dependent(view, self.view_thresholds)
         x0_pred = self.predict_x0(latents, cond, text.negative.expand(n), progress, rng)
-        t = self.bridge_timesteps(n, progress, rng).to(latents.device)
+        t = self.bridge_timesteps(n, progress, rng, latents.device)
         xi = rng.randn("xi", latents.shape, latents.device, latents.dtype)
         x_t = self.bridge.sample(x0_pred, latents, t, xi)
         b_t = self.bridge.noise(x_t, x0_pred, t)
@@ -130,12 +130,15 @@ class TraCe(Method):
         eps_cfg, _, _ = self.prior.eps_cfg(z_t, t, cond, uncond, self.guidance_scale)
         return eps_to_x0(z_t, eps_cfg, a, s)
 
-    def bridge_timesteps(self, n: int, progress: Progress, rng: StepRng) -> Tensor:
+    def bridge_timesteps(
+        self, n: int, progress: Progress, rng: StepRng, device: torch.device | None = None
+    ) -> Tensor:
         """One falling t for the whole batch, or one uniform draw per sample: int64 [n]."""
         if self.t_sampling == "uniform":
-            return rng.randint("t", self.t_min, self.t_max, n)
+            return rng.randint("t", self.t_min, self.t_max, n, device)
         ratio = (progress.k - 1) / progress.n
-        return torch.full((n,), dreamtime_timestep(self._t_weights, self.t_min, ratio))
+        t = dreamtime_timestep(self._t_weights, self.t_min, ratio)
+        return torch.full((n,), t, device=device)
 
     def adapter_eps(
         self, x_t: Tensor, b_t: Tensor, t: Tensor, text: TextEmbedding, view: Cameras, rng: StepRng

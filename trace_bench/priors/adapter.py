@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from diffusers.models.embeddings import TimestepEmbedding
 from peft import LoraConfig
@@ -87,7 +89,11 @@ class LoraAdapter:
     def check_trains(self) -> None:
         """Raise if an up-projection is still zero after an optimiser step. TraCe's released code has this
         bug: its adapter silently does not train."""
-        idle = [name for name, p in self._trained.items() if "lora_B" in name and not bool(p.any())]
+        ups = {name: p for name, p in self._trained.items() if "lora_B" in name}
+        trained = torch.stack(
+            torch._foreach_norm(list(ups.values()), ord=math.inf)
+        ).tolist()  # the host waits once
+        idle = [name for name, norm in zip(ups, trained, strict=True) if norm == 0.0]
         if idle:
             raise TraceBenchError(
                 f"{len(idle)} LoRA layers did not change in the first optimiser step, for example {idle[0]}: "

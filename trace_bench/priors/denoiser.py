@@ -37,15 +37,18 @@ class Denoiser:
         self, x_t: Tensor, t: Tensor, text: TextEmbedding, class_labels: Tensor | None = None
     ) -> Tensor:
         """The network's raw output, eps or v, in x_t's dtype: [B, C, h, w]."""
-        out = self.unet(
-            x_t.to(self._dtype),
-            t,
-            # An expanded text has stride 0, for which torch would compile the blocks once more.
-            encoder_hidden_states=text.tokens.to(self._dtype).contiguous(),
-            class_labels=class_labels,
-            added_cond_kwargs=self._added(text),
-            return_dict=False,
-        )[0].to(x_t.dtype)
+        inputs = {
+            "sample": x_t.to(self._dtype),
+            "timestep": t,
+            # An expanded text has stride 0, for which torch would compile the network once more.
+            "encoder_hidden_states": text.tokens.to(self._dtype).contiguous(),
+            "class_labels": class_labels,
+        }
+        added = self._added(text)
+        for given in [*inputs.values(), *(added or {}).values()]:
+            if given is not None:
+                torch._dynamo.maybe_mark_dynamic(given, 0)
+        out = self.unet(**inputs, added_cond_kwargs=added, return_dict=False)[0].to(x_t.dtype)
         self.counter.unet_fwd += x_t.shape[0]
         if out.requires_grad:
             out.register_hook(self._count_backward)

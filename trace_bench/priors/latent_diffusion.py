@@ -94,7 +94,7 @@ class LatentDiffusionPrior(ABC):
             [path for path in self.files if path.parent.name in ("unet", "vae")], self.dtype, self.device
         )
         scheduler = scheduler_config(self.folder / "scheduler")
-        self.alphas_cumprod = self._alphas_cumprod(scheduler)
+        self.alphas_cumprod = self._alphas_cumprod(scheduler).to(self.device)
         unet = self._load(UNet2DConditionModel, self.folder, "unet", self.dtype)
         self._denoiser = Denoiser(
             unet, scheduler["prediction_type"], self.alphas_cumprod, self.counter, self.time_ids
@@ -165,15 +165,14 @@ class LatentDiffusionPrior(ABC):
         return model
 
     def _alphas_cumprod(self, config: dict) -> Tensor:
-        """The noise schedule of a scheduler config, in float32 or float64: [T]."""
+        """The noise schedule of a scheduler config, on the CPU, in float32 or float64: [T]."""
         if config["beta_schedule"] != "scaled_linear":
             raise TraceBenchError(
                 f"beta_schedule {config['beta_schedule']!r} is not supported; "
                 "use a model with scaled_linear, such as Stable Diffusion."
             )
         n, dtype = config["num_train_timesteps"], torch.promote_types(self.dtype, torch.float32)
-        abar = scaled_linear_alphas_cumprod(config["beta_start"], config["beta_end"], n, dtype)
-        return abar.to(self.device)
+        return scaled_linear_alphas_cumprod(config["beta_start"], config["beta_end"], n, dtype)
 
     def sha256(self, adapter: bool) -> str:
         """Hash of every weight file that affects an asset: those of the prior, and of the adapter's base if
@@ -326,12 +325,15 @@ class LatentDiffusionPrior(ABC):
     def _adapter_base(self) -> tuple[torch.nn.Module, str, list[int]]:
         folder = self._adapter_folder()
         scheduler = scheduler_config(folder / self.adapter_scheduler)
-        if not torch.allclose(self._alphas_cumprod(scheduler), self.alphas_cumprod):
+        own = scheduler_config(self.folder / "scheduler")
+        if not torch.allclose(self._alphas_cumprod(scheduler), self._alphas_cumprod(own)):
             raise TraceBenchError(
                 f"{self.adapter_repo} and {self.repo} have different noise schedules; "
                 "choose an adapter base with the same schedule."
             )
         unet = self._load(UNet2DConditionModel, folder, self.adapter_unet, self.dtype)
+        if self.compile:
+            unet.compile(fullgraph=True)
         return unet, scheduler["prediction_type"], []
 
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
@@ -367,7 +369,7 @@ def _compile(unet: torch.nn.Module, encoder: torch.nn.Module) -> None:
     """
     # torch counts for the whole process, so several priors add up. Old versions know the limit by this name.
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, COMPILATIONS)
-    unet.compile_repeated_blocks(fullgraph=True, dynamic=True)
+    unet.compile(fullgraph=True)
     encoder.compile(fullgraph=True)  # `encode` makes its batch dynamic, the size of the pictures stays fixed
 
 

@@ -8,11 +8,12 @@ import torch
 from trace_bench.progress import Progress
 from trace_bench.representations.gaussians.densify import Densifier, DensifySettings
 from trace_bench.representations.splat_cpu import rasterization
+from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
 
 
 def parts(n=6):
-    """Small, opaque Gaussians with optimisers after one step."""
+    """Small, opaque Gaussians with their optimiser after one step."""
     rng = torch.Generator().manual_seed(0)
     values = {
         "means": torch.rand(n, 3, generator=rng) - 0.5,
@@ -22,11 +23,15 @@ def parts(n=6):
         "sh0": torch.zeros(n, 1, 3),
     }
     params = {name: torch.nn.Parameter(value) for name, value in values.items()}
-    optimizers = {name: torch.optim.Adam([p], lr=1e-3, fused=True) for name, p in params.items()}
-    for name, param in params.items():
-        param.grad = torch.ones_like(param)
-        optimizers[name].step()
-    return params, optimizers
+    groups = [{"params": [param], "name": name} for name, param in params.items()]
+    return params, stepped(torch.optim.Adam(groups, lr=1e-3, fused=True))
+
+
+def stepped(optimizer):
+    for group in optimizer.param_groups:
+        group["params"][0].grad = torch.ones_like(group["params"][0])
+    optimizer.step()
+    return optimizer
 
 
 def densifier(reference_steps=None, seed=0, **settings):
@@ -90,14 +95,14 @@ def test_opacities_are_lowered_now_and_then():
     assert [k for k in range(5000) if d.resets(Progress(k, 5000))] == [300, 600, 900]
     assert [k for k in range(500) if d.resets(Progress(k, 500))] == [30, 60, 90]
     assert not any(densifier(5000).resets(Progress(k, 5000)) for k in range(5000))
-    params, optimizers = parts()
+    params, optimizer = parts()
     params["opacities"].data[0] = -9.0
-    d.reset_opacity(params, optimizers)
+    d.reset_opacity(params, optimizer)
     opacities = params["opacities"].sigmoid()
     assert float(opacities[0]) == pytest.approx(0.0001234, rel=1e-2)  # already below
     assert opacities[1:].tolist() == pytest.approx([0.01] * 5, rel=1e-4)
-    assert not optimizers["opacities"].state[params["opacities"]]["exp_avg"].any()
-    assert optimizers["means"].state[params["means"]]["exp_avg"].any()
+    assert not optimizer.state[params["opacities"]]["exp_avg"].any()
+    assert optimizer.state[params["means"]]["exp_avg"].any()
 
 
 def test_unseen_gaussians_are_not_counted_and_statistics_end():
@@ -127,22 +132,22 @@ def test_normalised_is_per_latent_cell_and_rms():
 
 
 def test_prune_mode_removes_and_never_grows():
-    params, optimizers = parts(4)
+    params, optimizer = parts(4)
     with torch.no_grad():
         params["opacities"][0] = torch.tensor(0.04).logit()
     d = densifier(mode="prune")
     d.observe(info_of(torch.ones(1, 4, 2), torch.ones(1, 4, 2)), Progress(0, 1700), torch.tensor(1.0))
     assert d.stats == {}
-    d.run(params, optimizers, event=400, step=400)
+    d.run(params, optimizer, event=400, step=400)
     assert len(params["means"]) == 3
 
 
 def test_late_events_prune_and_never_grow():
-    params, optimizers = parts(4)
+    params, optimizer = parts(4)
     with torch.no_grad():
         params["opacities"][0] = torch.tensor(0.04).logit()
     d = with_stats(densifier(mode="raw", prune_until=1600), [2.0, 2.0, 2.0, 2.0])
-    d.run(params, optimizers, event=900, step=900)
+    d.run(params, optimizer, event=900, step=900)
     assert len(params["means"]) == 3
     assert d.stats == {}
     with pytest.raises(TraceBenchError, match="prune_until must be at least stop=900, but is 800"):
@@ -150,14 +155,14 @@ def test_late_events_prune_and_never_grow():
 
 
 def test_small_ones_are_cloned_and_large_ones_split():
-    params, optimizers = parts(4)
+    params, optimizer = parts(4)
     with torch.no_grad():
         params["scales"][1] = torch.tensor([0.01, 0.2, 0.01]).log()  # long along y
         params["quats"][1] = torch.tensor([1.0, 0.0, 0.0, 0.0])
         params["scales"][3] = torch.log(torch.tensor(0.1))
     old = {name: value.detach().clone() for name, value in params.items()}
     d = with_stats(densifier(mode="raw"), [2.0, 2.0, 0.5, 0.5])
-    d.run(params, optimizers, event=400, step=400)
+    d.run(params, optimizer, event=400, step=400)
     assert len(params["means"]) == 6  # 4 + a clone + (2 halves for 1)
     survivors = params["means"][:3]  # 0, 2, 3: neither split nor moved
     assert torch.equal(survivors, old["means"][[0, 2, 3]])
@@ -168,8 +173,9 @@ def test_small_ones_are_cloned_and_large_ones_split():
     assert halves[0].ne(halves[1]).all()
     torch.testing.assert_close(params["scales"][4:].exp(), (old["scales"][1].exp() / 1.6).expand(2, 3))
     assert d.stats == {}
-    for name, optimizer in optimizers.items():
-        assert optimizer.param_groups[0]["params"][0] is params[name]
+    for group in optimizer.param_groups:
+        name = group["name"]
+        assert group["params"][0] is params[name]
         moment = optimizer.state[params[name]]["exp_avg"]
         assert moment.shape == params[name].shape
         assert (moment[3:] == 0).all()
@@ -178,11 +184,11 @@ def test_small_ones_are_cloned_and_large_ones_split():
 
 def test_split_offsets_depend_on_seed_and_step_alone():
     def halves(seed, step, disturb):
-        params, optimizers = parts(3)
+        params, optimizer = parts(3)
         with torch.no_grad():
             params["scales"][:] = torch.log(torch.tensor(0.1))
         torch.manual_seed(disturb)
-        with_stats(densifier(mode="raw", seed=seed), [2.0, 2.0, 2.0]).run(params, optimizers, 400, step)
+        with_stats(densifier(mode="raw", seed=seed), [2.0, 2.0, 2.0]).run(params, optimizer, 400, step)
         return params["means"].detach(), torch.rand(1)
 
     first, after = halves(0, 400, disturb=1)
@@ -197,33 +203,59 @@ def test_split_offsets_depend_on_seed_and_step_alone():
 
 def test_faint_ones_go_and_huge_ones_later():
     for event, kept in ((500, 3), (600, 2)):
-        params, optimizers = parts(4)
+        params, optimizer = parts(4)
         with torch.no_grad():
             params["opacities"][0] = torch.tensor(0.04).logit()
             params["scales"][1] = torch.log(torch.tensor(0.5))
-        with_stats(densifier(mode="raw"), [0.0] * 4).run(params, optimizers, event, event)
+        with_stats(densifier(mode="raw"), [0.0] * 4).run(params, optimizer, event, event)
         assert len(params["means"]) == kept
 
 
 def test_pruning_everything_is_an_error_that_says_so():
-    params, optimizers = parts(4)
+    params, optimizer = parts(4)
     with torch.no_grad():
         params["opacities"][:] = -9.0
     with pytest.raises(TraceBenchError, match="Every Gaussian would be pruned at step 7"):
-        with_stats(densifier(mode="raw"), [0.0] * 4).run(params, optimizers, 400, 7)
+        with_stats(densifier(mode="raw"), [0.0] * 4).run(params, optimizer, 400, 7)
 
 
 @pytest.mark.parametrize("limit", [{"max_gaussians": 6}, {"max_growth": 0.5}])
 def test_the_strongest_grow_where_there_is_no_room_for_all(limit):
-    params, optimizers = parts(4)
+    params, optimizer = parts(4)
     old = params["means"].detach().clone()
-    with_stats(densifier(mode="raw", **limit), [2.0, 5.0, 3.0, 4.0]).run(params, optimizers, 400, 400)
+    with_stats(densifier(mode="raw", **limit), [2.0, 5.0, 3.0, 4.0]).run(params, optimizer, 400, 400)
     assert len(params["means"]) == 6
     assert torch.equal(params["means"][4:], old[[1, 3]])
 
 
+def test_events_equal_those_of_gsplats_operations():
+    """To the bit, moments and statistics included, though the order of events is ours."""
+    from gsplat.strategy import ops
+
+    ours, optimizer = parts(5)
+    with torch.no_grad():
+        ours["scales"][1] = torch.tensor([0.01, 0.2, 0.05]).log()
+        ours["scales"][4] = torch.log(torch.tensor(0.1))
+        ours["opacities"][2] = -9.0
+    theirs = {name: torch.nn.Parameter(param.detach().clone()) for name, param in ours.items()}
+    optimizers = {name: torch.optim.Adam([param], lr=1e-3) for name, param in theirs.items()}
+    for name, each in optimizers.items():
+        each.state[theirs[name]] = {k: v.clone() for k, v in optimizer.state[ours[name]].items()}
+    with_stats(densifier(mode="raw", seed=3), [2.0, 2.0, 0.5, 0.5, 3.0]).run(ours, optimizer, 400, 7)
+    with torch.random.fork_rng():
+        ops.duplicate(theirs, optimizers, {}, torch.tensor([True, False, False, False, False]))
+        torch.manual_seed(StepRng(3, 7).generator("densify_split").initial_seed())
+        ops.split(theirs, optimizers, {}, torch.tensor([False, True, False, False, True, False]))
+    ops.remove(theirs, optimizers, {}, theirs["opacities"] < -8.0)
+    for name, param in theirs.items():
+        assert torch.equal(ours[name], param)
+        for key, moment in optimizers[name].state[param].items():
+            assert torch.equal(optimizer.state[ours[name]][key], moment), (name, key)
+
+
 def scene(n=40):
-    params, optimizers = parts(n)
+    params, _ = parts(n)
+    optimizers = {name: stepped(torch.optim.Adam([{"params": [p]}], lr=1e-3)) for name, p in params.items()}
     with torch.no_grad():
         params["scales"] += 1.0
     view = torch.eye(4)[None].clone()

@@ -6,7 +6,7 @@ reference steps and events at 400, 500, ..., 800, a run of 300 steps densifies a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trace_bench.progress import Progress
 
 MODES = ("normalised", "raw", "prune", "off")
+SPLIT_SHRINKS = 1.6  # a split Gaussian's halves are smaller by this factor (3DGS)
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,10 @@ class Densifier:
             return
         grad = info["means2d"].grad[chosen]  # [C, N, 2] per pixel
         units = (2, 2) if s.mode == "raw" else self.latent_size  # units across the screen
-        pixels = grad.new_tensor([info["width"] / units[0], info["height"] / units[1]])  # pixels per unit
-        norm = (grad.sum(dim=0) * pixels).norm(dim=-1)
+        summed = grad.sum(dim=0)
+        # Numbers of the host, since a tensor of them would have to be sent to the device.
+        per_unit = [summed[:, i] * (info[size] / units[i]) for i, size in enumerate(("width", "height"))]
+        norm = torch.stack(per_unit, dim=-1).norm(dim=-1)
         if s.mode == "normalised":
             norm = norm / grad_rms.clamp(min=1e-30)
         visible = (info["radii"][chosen] > 0).all(dim=-1).any(dim=0)
@@ -122,16 +125,12 @@ class Densifier:
 
     @torch.no_grad()
     def run(
-        self,
-        params: dict[str, torch.nn.Parameter],
-        optimizers: dict[str, torch.optim.Optimizer],
-        event: int,
-        step: int,
+        self, params: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, event: int, step: int
     ) -> None:
-        """Clone, split and prune in place; replaces the parameters and updates their optimisers."""
+        """Clone, split and prune in place; replaces the parameters, also in the optimiser (`replace`)."""
         if self.grows and self.stats and event < self.settings.stop:
-            self._grow(params, optimizers, step)
-        self._prune(params, optimizers, event, step)
+            self._grow(params, optimizer, step)
+        self._prune(params, optimizer, event, step)
         self.stats = {}
 
     def resets(self, progress: Progress) -> bool:
@@ -143,53 +142,50 @@ class Densifier:
         return progress.k in {self._scaled(step, progress.n) for step in due}
 
     @torch.no_grad()
-    def reset_opacity(
-        self, params: dict[str, torch.nn.Parameter], optimizers: dict[str, torch.optim.Optimizer]
-    ) -> None:
-        """Limit every opacity to `opacity_reset_to` and reset the moments of its optimiser."""
-        from gsplat.strategy.ops import reset_opa
-
-        reset_opa(params, optimizers, self.stats, self.settings.opacity_reset_to)
+    def reset_opacity(self, params: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+        """Limit every opacity to `opacity_reset_to` and reset its moments."""
+        most = float(torch.tensor(self.settings.opacity_reset_to).logit())  # in float32, like gsplat
+        replace(params, optimizer, {"opacities": params["opacities"].clamp(max=most)}, torch.zeros_like)
 
     def _grow(
-        self, params: dict[str, torch.nn.Parameter], optimizers: dict[str, torch.optim.Optimizer], step: int
+        self, params: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, step: int
     ) -> None:
-        """Of the chosen Gaussians, clone the small and split the large ones."""
-        from gsplat.strategy.ops import duplicate, split
-
+        """Of the chosen Gaussians, clone the small and split the large ones; the new ones come last."""
         chosen = self._chosen(len(params["means"]))
         small = params["scales"].exp().amax(dim=-1) <= self.settings.split_scale
-        clone, halve = chosen & small, chosen & ~small
-        if clone.any():
-            duplicate(params, optimizers, self.stats, clone)
-            halve = torch.cat([halve, halve.new_zeros(int(clone.sum()))])
-        if halve.any():
-            devices = [halve.device] if halve.is_cuda else []
-            with torch.random.fork_rng(devices=devices):  # gsplat draws from the global generator
-                torch.manual_seed(StepRng(self.seed, step).generator("densify_split").initial_seed())
-                split(params, optimizers, self.stats, halve)
+        kept, clones, halved = ((~chosen | small).nonzero()[:, 0], (chosen & small).nonzero()[:, 0],
+                                (chosen & ~small).nonzero()[:, 0])  # fmt: skip
+        rows = torch.cat([kept, clones, halved, halved])
+        values = {name: param[rows] for name, param in params.items()}
+        if len(halved):
+            halves = slice(len(kept) + len(clones), None)
+            rng = StepRng(self.seed, step).generator("densify_split")
+            offsets = torch.randn(2, len(halved), 3, generator=rng).to(rows.device, non_blocking=True)
+            sizes = params["scales"][halved].exp()
+            axes = rotations(params["quats"][halved])
+            values["means"][halves] += torch.einsum("nij,nj,bnj->bni", axes, sizes, offsets).flatten(0, 1)
+            values["scales"][halves] = (sizes / SPLIT_SHRINKS).log().repeat(2, 1)
+        added = len(rows) - len(kept)
+        replace(params, optimizer, values, lambda moment: torch.cat([moment[kept], _zeros(moment, added)]))
+        self.stats = {name: value[rows] for name, value in self.stats.items()}
 
     def _prune(
-        self,
-        params: dict[str, torch.nn.Parameter],
-        optimizers: dict[str, torch.optim.Optimizer],
-        event: int,
-        step: int,
+        self, params: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, event: int, step: int
     ) -> None:
         """Remove Gaussians with low opacity and, at late events, very large ones."""
-        from gsplat.strategy.ops import remove
-
         s = self.settings
         faint = params["opacities"].sigmoid() < s.prune_opacity
         if event > s.prune_scale_after:
             faint = faint | (params["scales"].exp().amax(dim=-1) > s.prune_scale)
-        if faint.all():
+        kept = (~faint).nonzero()[:, 0]
+        if len(kept) == 0:
             raise TraceBenchError(
                 f"Every Gaussian would be pruned at step {step} (opacity below {s.prune_opacity} or size "
                 f"above {s.prune_scale}); lower representation.losses.sparsity or densify.prune_opacity."
             )
-        if faint.any():
-            remove(params, optimizers, self.stats, faint)
+        if len(kept) < len(faint):
+            replace(params, optimizer, {name: p[kept] for name, p in params.items()}, lambda m: m[kept])
+            self.stats = {name: value[kept] for name, value in self.stats.items()}
 
     def _chosen(self, n: int) -> Tensor:
         """Mask [n] of the Gaussians that grow: those above the threshold; if too many, the strongest."""
@@ -202,3 +198,38 @@ class Densifier:
             strongest = torch.sort(mean, descending=True, stable=True).indices[:room]
             chosen = torch.zeros_like(chosen).index_fill_(0, strongest, True)
         return chosen
+
+
+def replace(
+    params: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    values: Mapping[str, Tensor],
+    moments: Callable[[Tensor], Tensor],
+) -> None:
+    """Give parameters other values, of any length, and their moments in the optimiser what `moments` makes of
+    them. The optimiser has one group for each parameter, with its `name`."""
+    for group in optimizer.param_groups:
+        name = group["name"]
+        if name not in values:
+            continue
+        state = optimizer.state.pop(params[name], {})
+        params[name] = torch.nn.Parameter(values[name])
+        group["params"] = [params[name]]
+        optimizer.state[params[name]] = {
+            key: value if key == "step" else moments(value) for key, value in state.items()
+        }
+
+
+def _zeros(like: Tensor, rows: int) -> Tensor:
+    return like.new_zeros(rows, *like.shape[1:])
+
+
+def rotations(quats: Tensor) -> Tensor:
+    """Rotation matrices [N, 3, 3] of quaternions wxyz [N, 4] of any length."""
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
+    rows = [
+        1 - 2 * (y**2 + z**2), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x**2 + z**2), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x**2 + y**2),
+    ]  # fmt: skip
+    return torch.stack(rows, dim=-1).reshape(-1, 3, 3)

@@ -15,7 +15,7 @@ from trace_bench.render import Render
 from trace_bench.representations.base import InitialPoints, Representation
 from trace_bench.representations.bounded import bounded
 from trace_bench.representations.gaussians import losses as splat_losses
-from trace_bench.representations.gaussians.densify import Densifier, DensifySettings
+from trace_bench.representations.gaussians.densify import Densifier, DensifySettings, rotations
 from trace_bench.representations.gaussians.ply import write_splat_ply
 from trace_bench.representations.settings import merged
 from trace_bench.system import kernels
@@ -119,15 +119,13 @@ class Gaussians(Representation):
                 f"The init has {len(points)} points, more than representation.densify.max_gaussians="
                 f"{settings.max_gaussians}; use fewer points or raise the limit."
             )
-        self._own(initial(points.to(self.device), opacity))
+        self._own(initial(points.to("cpu"), opacity))
 
     def _own(self, tensors: Mapping[str, Tensor]) -> None:
-        """Make these tensors the parameters, with new optimisers."""
+        """Make these tensors the parameters, with a new optimiser."""
         self.params = {name: torch.nn.Parameter(tensors[name].to(self.device)) for name in PARAMS}
-        self.optimizers = {
-            name: torch.optim.Adam([param], lr=self.lr[name], eps=1e-15, fused=True)
-            for name, param in self.params.items()
-        }
+        groups = [{"params": [p], "lr": self.lr[name], "name": name} for name, p in self.params.items()]
+        self.optimizers = {"adam": torch.optim.Adam(groups, eps=1e-15, fused=True)}
 
     @property
     def n_primitives(self) -> int:
@@ -156,10 +154,7 @@ class Gaussians(Representation):
 
     def _normals(self, cameras: Cameras) -> Tensor:
         """Each Gaussian's shortest axis, flipped to face the camera: [C, N, 3], world space."""
-        from gsplat.utils import normalized_quat_to_rotmat
-
-        quats = torch.nn.functional.normalize(self.params["quats"], dim=-1)
-        axes = normalized_quat_to_rotmat(quats)  # [N, 3, 3], axes in columns
+        axes = rotations(self.params["quats"])  # [N, 3, 3], axes in columns
         shortest = self.params["scales"].argmin(dim=-1)
         normals = axes.gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]  # [N, 3]
         away = self.params["means"] - cameras.c2w[:, None, :3, 3]  # [C, N, 3]
@@ -193,15 +188,15 @@ class Gaussians(Representation):
         """In a step that densifies, the parameters are replaced and no optimiser steps, as in the released
         code."""
         self.densifier.observe(render.info, progress, grad_rms)
-        event = self.densifier.event(progress)
+        event, optimizer = self.densifier.event(progress), self.optimizers["adam"]
         if event is not None:
-            self.densifier.run(self.params, self.optimizers, event, progress.k)
+            self.densifier.run(self.params, optimizer, event, progress.k)
         else:
-            for name, optimizer in self.optimizers.items():
-                optimizer.param_groups[0]["lr"] = self.lr_at(name, progress)
-                optimizer.step()
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr_at(group["name"], progress)
+            optimizer.step()
         if self.densifier.resets(progress):
-            self.densifier.reset_opacity(self.params, self.optimizers)
+            self.densifier.reset_opacity(self.params, optimizer)
         for param in self.params.values():
             param.grad = None
 

@@ -46,7 +46,7 @@ def camera_rays(cameras: Cameras, radius: float) -> Rays:
     v = torch.arange(cameras.height, device=c2w.device) + 0.5
     x = (u[None, :] - K[:, 0, 2, None]) / K[:, 0, 0, None]  # [B, W]
     y = (K[:, 1, 2, None] - v[None, :]) / K[:, 1, 1, None]  # [B, H], up
-    local = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None], c2w.new_tensor(-1.0)), dim=-1)
+    local = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None], c2w.new_full((), -1.0)), dim=-1)
     cosines = 1.0 / local.norm(dim=-1)
     world = torch.einsum("bij,bhwj->bhwi", c2w[:, :3, :3], local) * cosines[..., None]
     directions = world.reshape(-1, 3)

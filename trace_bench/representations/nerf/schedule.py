@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from trace_bench.system.errors import TraceBenchError
 
 if TYPE_CHECKING:
@@ -56,5 +58,6 @@ class ResolutionSchedule:
             return cameras
         factor = due[-1] / cameras.height
         width = max(1, round(cameras.width * factor))
-        scale = cameras.Ks.new_tensor([width / cameras.width, factor, 1.0])
-        return replace(cameras, width=width, height=due[-1], Ks=cameras.Ks * scale[:, None])
+        rows = cameras.Ks.unbind(1)
+        scaled = [row * scale for row, scale in zip(rows, (width / cameras.width, factor, 1.0), strict=True)]
+        return replace(cameras, width=width, height=due[-1], Ks=torch.stack(scaled, dim=1))

@@ -5,6 +5,9 @@ nearest first, until the transmittance would fall to 1e-4. Images are split into
 of parallel work. A band has its own pixels and a depth-ordered list of the Gaussians that touch it. Gradients
 are stored per (band, Gaussian) and summed in that order, so results do not depend on the number of threads.
 
+Each row knows the next pixel that is not full, so that a Gaussian behind full pixels costs next to nothing.
+Where many Gaussians meet a small picture, most are.
+
 Along a row, exp(-sigma) is a recurrence: sigma(x + 1) - sigma(x) is linear in x, so each pixel costs two
 multiplications instead of an exponential.
 """
@@ -26,41 +29,44 @@ N_GEOMETRY = 8  # columns of a gradient row before the colours: x, y, |x|, |y|, 
 
 
 @kernel
-def list_bands(means2d, radii, order, starts, height):
-    """Depth-ordered Gaussians of every band: (ids [n], offsets [n_images * n_bands + 1]).
+def list_bands(means2d, radii, order, starts, width, height):
+    """Depth-ordered Gaussians of every band: (ids [n], boxes [n, 4], offsets [n_images * n_bands + 1]).
 
-    order [M]: flat indices, nearest first within each image; starts [n_images + 1]: start of each image.
+    order [M]: flat indices, nearest first within each image; starts [n_images + 1]: start of each image. A
+    box has the rows [begin, end) of the band and the columns [begin, end) that the Gaussian can reach. Boxes
+    lie in the order in which they are read: for a hidden Gaussian, no other values are.
     """
     n_bands = (height + BAND - 1) // BAND
     n_images = len(starts) - 1
-    first, last = np.empty(len(order), np.int32), np.empty(len(order), np.int32)
+    reach = np.zeros((len(order), 4), np.int32)  # as boxes, but all rows of the image
     offsets = np.zeros(n_images * n_bands + 1, np.int64)
     for image in range(n_images):
         for i in range(starts[image], starts[image + 1]):
             g = order[i]
-            first[i] = 0
-            last[i] = -1
             if radii[g, 0] > 0 and radii[g, 1] > 0:
-                first[i] = int(max(0.0, np.floor(means2d[g, 1] - radii[g, 1]))) // BAND
-                last[i] = int(min(height - 1.0, np.ceil(means2d[g, 1] + radii[g, 1]))) // BAND
-            for band in range(first[i], last[i] + 1):
-                offsets[image * n_bands + band + 1] += 1
+                x, y, radius_x, radius_y = means2d[g, 0], means2d[g, 1], radii[g, 0], radii[g, 1]
+                reach[i, 0] = int(min(float(height), max(0.0, np.floor(y - radius_y))))
+                reach[i, 1] = int(min(float(height), np.ceil(y + radius_y)))
+                reach[i, 2] = int(min(float(width), max(0.0, np.ceil(x - radius_x - 0.5))))
+                reach[i, 3] = int(min(float(width), np.floor(x + radius_x - 0.5) + 1.0))
+            if reach[i, 0] < reach[i, 1] and reach[i, 2] < reach[i, 3]:
+                for band in range(reach[i, 0] // BAND, (reach[i, 1] - 1) // BAND + 1):
+                    offsets[image * n_bands + band + 1] += 1
     offsets = np.cumsum(offsets)
-    ids, cursor = np.empty(offsets[-1], np.int64), offsets.copy()
+    ids, boxes, cursor = np.empty(offsets[-1], np.int64), np.empty((offsets[-1], 4), np.int32), offsets.copy()
     for image in range(n_images):
         for i in range(starts[image], starts[image + 1]):
-            for band in range(first[i], last[i] + 1):
+            if not (reach[i, 0] < reach[i, 1] and reach[i, 2] < reach[i, 3]):
+                continue
+            for band in range(reach[i, 0] // BAND, (reach[i, 1] - 1) // BAND + 1):
                 job = image * n_bands + band
-                ids[cursor[job]] = order[i]
+                entry = cursor[job]
+                ids[entry] = order[i]
+                boxes[entry, 0] = max(reach[i, 0], band * BAND)
+                boxes[entry, 1] = min(reach[i, 1], (band + 1) * BAND)
+                boxes[entry, 2], boxes[entry, 3] = reach[i, 2], reach[i, 3]
                 cursor[job] += 1
-    return ids, offsets
-
-
-@kernel
-def _rows(y, radius, row_begin, row_end):
-    """Rows of the band inside the Gaussian's box."""
-    begin = max(float(row_begin), np.floor(y - radius))
-    return int(begin), int(min(float(row_end), np.ceil(y + radius)))
+    return ids, boxes, offsets
 
 
 @kernel
@@ -73,7 +79,22 @@ def _span(x, radius, conic, dy, reach, width):
     middle, half = x - b * dy / a - 0.5, math.sqrt(discriminant) / a
     begin = max(0.0, np.ceil(max(middle - half, x - radius - 0.5)))
     end = min(float(width), np.floor(min(middle + half, x + radius - 0.5)) + 1.0)
-    return int(begin), int(end)
+    return max(0, int(begin)), int(end)
+
+
+@kernel
+def _next_open(jumps, u):
+    """The first pixel of a row from u on that is not full; jumps [W + 1]: such a pixel jumps to itself."""
+    while jumps[u] != u:
+        jumps[u] = jumps[jumps[u]]
+        u = jumps[u]
+    return u
+
+
+@kernel
+def _is_open(jumps, begin, end):
+    """Whether a pixel in columns [begin, end) is not full; jumps of the row."""
+    return begin < end and _next_open(jumps, begin) < end
 
 
 @kernel
@@ -84,16 +105,18 @@ def _enter(conic, opacity, dx, dy):
 
 
 @kernel
-def _draw_row(raw, ratio, decay, most, begin, end, color_g, color, transmittance):
-    """Composite one row of one Gaussian; color [W, D] and transmittance [W] are that row of the image."""
+def _draw_row(raw, ratio, decay, most, begin, end, color_g, color, transmittance, jumps):
+    """Composite one row of one Gaussian; color [W, D] and transmittance [W] are that row of the image, jumps
+    [W + 1] its pixels that are not full."""
     c0, c1, c2, c3 = color_g[0], color_g[1], color_g[2], color_g[3]
-    for u in range(max(0, begin), end):
+    for u in range(begin, end):
         before = transmittance[u]
         if before > 0.0 and raw <= most:
             alpha = min(ALPHA_MAX, raw)
             after = before * (1.0 - alpha)
             if after <= TRANSMITTANCE_MIN:
                 transmittance[u] = -before
+                jumps[u] = u + 1
             else:
                 weight = alpha * before
                 color[u, 0] += weight * c0
@@ -109,30 +132,38 @@ def _draw_row(raw, ratio, decay, most, begin, end, color_g, color, transmittance
 
 @kernel
 def composite(
-    job_begin, job_end, ids, offsets, means2d, conics, opacities, radii, colors, color, transmittance
+    job_begin, job_end, ids, boxes, offsets, means2d, conics, opacities, radii, colors, color, transmittance
 ):
     """Fill color [I, H, W, D] (initially 0) and transmittance [I, H, W] (initially 1) of the given bands.
 
-    D is at least 4. A saturated pixel stores its transmittance with a negative sign.
+    D is at least 4. A saturated pixel stores its transmittance with a negative sign. The box of an entry that
+    is hidden is made empty.
     """
     height, width = transmittance.shape[1], transmittance.shape[2]
     n_bands = (height + BAND - 1) // BAND
+    jumps = np.empty((BAND, width + 1), np.int32)
     for job in range(job_begin, job_end):
         image, row = job // n_bands, (job % n_bands) * BAND
+        jumps[:] = np.arange(width + 1)
         for entry in range(offsets[job], offsets[job + 1]):
+            row_begin, row_end, left, right = boxes[entry]
+            while row_begin < row_end and not _is_open(jumps[row_begin - row], left, right):
+                row_begin += 1
+            boxes[entry, 0] = row_begin
+            if row_begin == row_end:
+                continue
             g = ids[entry]
             x, y, conic, opacity = means2d[g, 0], means2d[g, 1], conics[g], opacities[g]
             reach, decay = 2.0 * math.log(opacity / ALPHA_THRESHOLD), math.exp(-conic[0])
             most = opacity * TOLERANCE
-            row_begin, row_end = _rows(y, radii[g, 1], row, min(row + BAND, height))
             for v in range(row_begin, row_end):
                 dy = v + 0.5 - y
                 begin, end = _span(x, radii[g, 0], conic, dy, reach, width)
-                if begin < end:
+                if _is_open(jumps[v - row], begin, end):
                     raw, ratio = _enter(conic, opacity, begin + 0.5 - x, dy)
                     _draw_row(
                         raw, ratio, decay, most, begin, end,
-                        colors[g], color[image, v], transmittance[image, v],
+                        colors[g], color[image, v], transmittance[image, v], jumps[v - row],
                     )  # fmt: skip
 
 
@@ -149,8 +180,9 @@ def _add_moments(zeroth, first, second, conic, dy, v_g):
 
 @kernel
 def _draw_row_vjp(
-    raw, ratio, decay, most, begin, end, x, conic, dy, color_g, v_color, tail, transmittance, v_g, absgrad
-):
+    raw, ratio, decay, most, begin, end, x, conic, dy, color_g, v_color, tail, transmittance, jumps,
+    v_g, absgrad,
+):  # fmt: skip
     """Gradient of `_draw_row` by replaying it; adds to v_g [N_GEOMETRY + D].
 
     tail [W]: the loss contribution of everything behind, per pixel. With v = d loss / d color,
@@ -159,13 +191,14 @@ def _draw_row_vjp(
     c0, c1, c2, c3 = color_g[0], color_g[1], color_g[2], color_g[3]
     g0, g1, g2, g3 = 0.0, 0.0, 0.0, 0.0
     zeroth, first, second = 0.0, 0.0, 0.0  # moments in dx of d loss / d sigma
-    for u in range(max(0, begin), end):
+    for u in range(begin, end):
         before = transmittance[u]
         if before > 0.0 and raw <= most:
             alpha = min(ALPHA_MAX, raw)
             after = before * (1.0 - alpha)
             if after <= TRANSMITTANCE_MIN:
                 transmittance[u] = -before
+                jumps[u] = u + 1
             else:
                 weight = alpha * before
                 v0, v1, v2, v3 = v_color[u, 0], v_color[u, 1], v_color[u, 2], v_color[u, 3]
@@ -197,39 +230,46 @@ def _draw_row_vjp(
 
 @kernel
 def composite_vjp(
-    job_begin, job_end, ids, offsets, means2d, conics, opacities, radii, colors,
+    job_begin, job_end, ids, boxes, offsets, means2d, conics, opacities, radii, colors,
     v_color, tail, transmittance, v_entries, absgrad,
 ):  # fmt: skip
     """Gradient of `composite` per entry of `ids`: v_entries [n, N_GEOMETRY + D], initially 0.
 
-    v_color [I, H, W, D]; tail [I, H, W] is overwritten; transmittance [I, H, W] must be 1.
+    boxes: as `composite` left them. v_color [I, H, W, D]; tail [I, H, W] is overwritten; transmittance
+    [I, H, W] must be 1.
     """
     height, width = transmittance.shape[1], transmittance.shape[2]
     n_bands = (height + BAND - 1) // BAND
+    jumps = np.empty((BAND, width + 1), np.int32)
     for job in range(job_begin, job_end):
         image, row = job // n_bands, (job % n_bands) * BAND
+        jumps[:] = np.arange(width + 1)
         for entry in range(offsets[job], offsets[job + 1]):
+            row_begin, row_end = boxes[entry, 0], boxes[entry, 1]
+            if row_begin == row_end:
+                continue
             g = ids[entry]
             x, y, conic, opacity = means2d[g, 0], means2d[g, 1], conics[g], opacities[g]
             reach, decay = 2.0 * math.log(opacity / ALPHA_THRESHOLD), math.exp(-conic[0])
             most, v_g = opacity * TOLERANCE, v_entries[entry]
-            row_begin, row_end = _rows(y, radii[g, 1], row, min(row + BAND, height))
             for v in range(row_begin, row_end):
                 dy = v + 0.5 - y
                 begin, end = _span(x, radii[g, 0], conic, dy, reach, width)
-                if begin < end:
+                if _is_open(jumps[v - row], begin, end):
                     raw, ratio = _enter(conic, opacity, begin + 0.5 - x, dy)
                     _draw_row_vjp(
                         raw, ratio, decay, most, begin, end, x, conic, dy,
-                        colors[g], v_color[image, v], tail[image, v], transmittance[image, v], v_g, absgrad,
+                        colors[g], v_color[image, v], tail[image, v], transmittance[image, v], jumps[v - row],
+                        v_g, absgrad,
                     )  # fmt: skip
             v_g[7] /= opacity
 
 
 @kernel
-def sum_entries(ids, v_entries, v_gaussians):
-    """Add each entry's gradient to its Gaussian's, in the order of the entries."""
+def sum_entries(ids, boxes, v_entries, v_gaussians):
+    """Add each entry's gradient to its Gaussian's, in the order of the entries, without empty boxes."""
     for entry in range(len(ids)):
-        g = ids[entry]
-        for k in range(v_entries.shape[1]):
-            v_gaussians[g, k] += v_entries[entry, k]
+        if boxes[entry, 0] < boxes[entry, 1]:
+            g = ids[entry]
+            for k in range(v_entries.shape[1]):
+                v_gaussians[g, k] += v_entries[entry, k]

@@ -59,10 +59,10 @@ class Compositing(torch.autograd.Function):
         geometry = (*flat, double(opacities).reshape(-1), radii.reshape(-1, 2).contiguous().numpy())
         padded = _at_least_4(double(colors).reshape(-1, depth))
         order = _depth_order(depths.detach().reshape(-1), starts)
-        ids, offsets = list_bands(geometry[0], geometry[3], order, np.array(starts), height)
+        ids, boxes, offsets = list_bands(geometry[0], geometry[3], order, np.array(starts), width, height)
         color = np.zeros((n_images, height, width, padded.shape[-1]))
         transmittance = np.ones((n_images, height, width))
-        inputs = (ids, offsets, *geometry, padded)
+        inputs = (ids, boxes, offsets, *geometry, padded)
         run_jobs(len(offsets) - 1, lambda a, b: composite(a, b, *inputs, color, transmittance))
         np.abs(transmittance, out=transmittance)
         ctx.arrays = (inputs, color, transmittance)
@@ -78,7 +78,7 @@ class Compositing(torch.autograd.Function):
     def backward(ctx: Any, v_rendered: Tensor, v_alphas: Tensor) -> tuple:  # type: ignore[override]
         means2d, conics, colors, opacities, backgrounds = ctx.saved_tensors
         inputs, color, transmittance = ctx.arrays
-        ids, offsets = inputs[:2]
+        ids, boxes, offsets = inputs[:3]
         v_color, behind = _at_least_4(double(v_rendered)), -double(v_alphas)[..., 0]
         v_backgrounds = None
         if backgrounds is not None:
@@ -92,8 +92,8 @@ class Compositing(torch.autograd.Function):
             len(offsets) - 1,
             lambda a, b: composite_vjp(a, b, *inputs, v_color, tail, again, v_entries, ctx.absgrad),
         )
-        total = np.zeros((len(inputs[2]), v_entries.shape[1]))
-        sum_entries(ids, v_entries, total)
+        total = np.zeros((len(inputs[3]), v_entries.shape[1]))
+        sum_entries(ids, boxes, v_entries, total)
         grads = torch.from_numpy(total).to(means2d.dtype)
         if ctx.absgrad:
             means2d.absgrad = grads[:, 2:4].reshape(means2d.shape)
