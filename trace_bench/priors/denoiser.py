@@ -33,23 +33,29 @@ class Denoiser:
         self.time_ids = time_ids
         self._dtype = next(unet.parameters()).dtype
 
-    def predict(
-        self, x_t: Tensor, t: Tensor, text: TextEmbedding, class_labels: Tensor | None = None
-    ) -> Tensor:
-        """The network's raw output, eps or v, in x_t's dtype: [B, C, h, w]."""
-        out = self.unet(
-            x_t.to(self._dtype),
-            t,
-            # An expanded text has stride 0, for which torch would compile the blocks once more.
-            encoder_hidden_states=text.tokens.to(self._dtype).contiguous(),
-            class_labels=class_labels,
-            added_cond_kwargs=self._added(text),
-            return_dict=False,
-        )[0].to(x_t.dtype)
-        self.counter.unet_fwd += x_t.shape[0]
+    def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor | None = None) -> Tensor:
+        """The network's raw output, eps or v, in x_t's dtype: [B, C, h, w]. camera: [B, 16], of an adapter."""
+        return self._call(x_t, t, text, camera)
+
+    def _call(self, x: Tensor, timestep: Tensor, text: TextEmbedding, camera: Tensor | None) -> Tensor:
+        """One counted call of the network, forward and backward."""
+        out = self._network(x.to(self._dtype), timestep, text, camera).to(x.dtype)
+        self.counter.unet_fwd += x.shape[0]
         if out.requires_grad:
             out.register_hook(self._count_backward)
         return out
+
+    def _network(self, x: Tensor, timestep: Tensor, text: TextEmbedding, camera: Tensor | None) -> Tensor:
+        """The output of diffusers' network for x in its own dtype."""
+        return self.unet(
+            x,
+            timestep,
+            # An expanded text has stride 0, for which torch would compile the blocks once more.
+            encoder_hidden_states=text.tokens.to(self._dtype).contiguous(),
+            class_labels=camera,
+            added_cond_kwargs=self._added(text),
+            return_dict=False,
+        )[0]
 
     def _added(self, text: TextEmbedding) -> dict[str, Tensor] | None:
         """SDXL's extra conditioning; None for a UNet without it."""

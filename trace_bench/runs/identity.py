@@ -22,7 +22,7 @@ from trace_bench.system.model_files import is_folder, resolve, weight_files, wei
 
 #: Settings of a prior that change its speed, not its results.
 EXECUTION = ("compile",)
-_COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 @dataclass(frozen=True)

@@ -285,6 +285,16 @@ def check_settings(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
     return check_target(group, spec, settings_of(spec))
 
 
+def check_prior(job: Job) -> None:
+    """Refuse a method for flow priors with a prior that predicts noise."""
+    needs = job.distils and getattr(locate("method", job.method), "needs_flow", False)
+    if needs and not getattr(locate("prior", job.prior), "is_flow", False):
+        raise TraceBenchError(
+            f"method={job.choices['method']} needs a flow prior, and prior={job.choices['prior']} is none; "
+            "use prior=sd3."
+        )
+
+
 def check_init(job: Job) -> None:
     """Refuse an init that the representation cannot use, and a missing init if the representation needs
     one; without distillation, refuse any init.

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trace_bench.runs.identity import RunSpec, runs_of
 from trace_bench.settings.composing import PARTS, compose_config, leaves, no_option, parse_overrides
-from trace_bench.settings.config import Job, check_init, check_settings, unresolved, yaml_of
+from trace_bench.settings.config import Job, check_init, check_prior, check_settings, unresolved, yaml_of
 from trace_bench.sweeps import resolvers  # noqa: F401  registers the resolvers that conf/ uses
 from trace_bench.system.config_path import group_options
 from trace_bench.system.errors import TraceBenchError
@@ -56,6 +56,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
             if key not in checked:
                 check_settings(group, spec)
                 checked.add(key)
+        check_prior(job)
         check_init(job)
 
 
