@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -126,10 +125,10 @@ def save_flow_scheduler(folder: Path) -> None:
 
 
 def make_flow_checkpoint(folder: Path, seed: int = 0, text_length: int = TEXT_LENGTH) -> Path:
-    """`make_checkpoint` whose UNet is to be read as the velocity of a flow."""
+    """`make_checkpoint` with a second UNet, for the velocity of a flow."""
     make_checkpoint(folder, seed=seed, text_length=text_length)
-    shutil.rmtree(folder / "scheduler")
-    save_flow_scheduler(folder / "scheduler")
+    _unet().save_pretrained(folder / "unet_flow")
+    save_flow_scheduler(folder / "scheduler_flow")
     return folder
 
 

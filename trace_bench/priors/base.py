@@ -189,7 +189,7 @@ def flow_prior(prior: Prior, method: str) -> FlowPrior:
     if not getattr(prior, "is_flow", False):
         raise TraceBenchError(
             f"{method} needs a prior that predicts the velocity of a flow, and {type(prior).__name__} does "
-            "not; use prior=sd3."
+            "not; use prior=sd3 or prior=tiny_flow."
         )
     return cast(FlowPrior, prior)
 

@@ -19,7 +19,7 @@ from trace_bench.priors.latent_diffusion import LatentDiffusionPrior
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.system.errors import TraceBenchError
 
-SCHEDULER = "FlowMatchEulerDiscreteScheduler"
+FLOW_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 
 
 class FlowDenoiser(Denoiser):
@@ -63,10 +63,10 @@ class LatentFlowPrior(LatentDiffusionPrior):
 
     def _alphas_cumprod(self, config: dict[str, Any]) -> Tensor:
         """Stable Diffusion's schedule: [1000]. Also sets `sigmas` from the scheduler's config."""
-        if config.get("_class_name") != SCHEDULER:
+        if config.get("_class_name") != FLOW_SCHEDULER:
             raise TraceBenchError(
                 f"The scheduler of {self.repo} is {config.get('_class_name')}, but a flow prior needs "
-                f"{SCHEDULER}; for a diffusion model use prior=sd21 with prior.repo."
+                f"{FLOW_SCHEDULER}; for a diffusion model use prior=sd21 with prior.repo."
             )
         if config.get("use_dynamic_shifting"):
             raise TraceBenchError(
@@ -87,4 +87,10 @@ class LatentFlowPrior(LatentDiffusionPrior):
 
 
 class FlowUNetPrior(LatentFlowPrior, StableDiffusionPrior):
-    """A flow model in Stable Diffusion's format: a UNet, one text encoder, and a flow scheduler."""
+    """A flow UNet beside a diffusion model in Stable Diffusion's format, in `unet_flow` and `scheduler_flow`.
+
+    It shares autoencoder and text encoder with that model, so that the two can be compared.
+    """
+
+    NETWORK: ClassVar[str] = "unet_flow"
+    SCHEDULER: ClassVar[str] = "scheduler_flow"

@@ -51,18 +51,21 @@ class LatentDiffusionPrior(ABC):
         dtype, vae_dtype: torch dtypes of the networks; latents and gradients outside them are float32.
         variant: file variant, such as fp16, if the repository has one.
         adapter_repo, adapter_revision, adapter_unet, adapter_scheduler: the base model for the LoRA of VSD
-            and TraCe, and its UNet and scheduler folders; defaults to `repo`.
+            and TraCe, and the folders of its network and scheduler; by default those of `repo`.
         compile: run UNet and VAE encoder with torch.compile, for any number of views; not the adapter's UNet.
         device: device of all networks and tensors.
     """
 
     #: Whether the network predicts the velocity of a flow (`priors.flow.LatentFlowPrior`).
     is_flow: ClassVar[bool] = False
-    #: Folder and class of the network that predicts.
+    #: Folder and class of the network that predicts, and the folder of its scheduler.
     NETWORK: ClassVar[str] = "unet"
     NETWORK_CLASS: ClassVar[type] = UNet2DConditionModel
+    SCHEDULER: ClassVar[str] = "scheduler"
     #: Folders of the text encoders, in the order of their embeddings' channels.
     TEXT_ENCODERS: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    #: Tokens that the network attends to behind those of the first text encoder.
+    MORE_TOKENS: ClassVar[int] = 0
     #: SDXL's size and crop conditioning, [1, 6]; None for a UNet without it.
     time_ids: Tensor | None = None
 
@@ -78,7 +81,7 @@ class LatentDiffusionPrior(ABC):
         adapter_repo: str | None = None,
         adapter_revision: str | None = None,
         adapter_unet: str | None = None,
-        adapter_scheduler: str = "scheduler",
+        adapter_scheduler: str | None = None,
         compile: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -90,7 +93,8 @@ class LatentDiffusionPrior(ABC):
         self.compile = compile
         self.adapter_repo = adapter_repo or repo
         self.adapter_revision = adapter_revision if adapter_repo else revision
-        self.adapter_unet, self.adapter_scheduler = adapter_unet or self.NETWORK, adapter_scheduler
+        self.adapter_unet = adapter_unet or self.NETWORK
+        self.adapter_scheduler = adapter_scheduler or self.SCHEDULER
         self.counter = Work()
         self.adapters_made = 0
 
@@ -101,7 +105,7 @@ class LatentDiffusionPrior(ABC):
             self.dtype,
             self.device,
         )
-        scheduler = scheduler_config(self.folder / "scheduler")
+        scheduler = scheduler_config(self.folder / self.SCHEDULER)
         self.alphas_cumprod = self._alphas_cumprod(scheduler)
         unet = self._load(self.NETWORK_CLASS, self.folder, self.NETWORK, self.dtype)
         self._denoiser = self._make_denoiser(unet, scheduler)
@@ -121,7 +125,7 @@ class LatentDiffusionPrior(ABC):
         encoders = cls.encoders_in(folder)
         components = [cls.NETWORK, "vae", *encoders]
         tokenizers = [name.replace("text_encoder", "tokenizer") for name in encoders]
-        check_complete(folder, [*components, *tokenizers, "scheduler"], repo, revision)
+        check_complete(folder, [*components, *tokenizers, cls.SCHEDULER], repo, revision)
         return folder, weight_files(folder, components, variant)
 
     @classmethod
@@ -143,7 +147,7 @@ class LatentDiffusionPrior(ABC):
         adapter_repo: str | None = None,
         adapter_revision: str | None = None,
         adapter_unet: str | None = None,
-        adapter_scheduler: str = "scheduler",
+        adapter_scheduler: str | None = None,
         resolution: int = 512,
         adapter: bool,
         download: bool,
@@ -164,7 +168,7 @@ class LatentDiffusionPrior(ABC):
         cls.check_resolution(found, resolution)
         if adapter:
             base = adapter_repo or repo
-            adapter_unet = adapter_unet or cls.NETWORK
+            adapter_unet, adapter_scheduler = adapter_unet or cls.NETWORK, adapter_scheduler or cls.SCHEDULER
             base_revision = adapter_revision if adapter_repo else revision
             folder = resolve(base, base_revision, file_patterns([adapter_unet], variant), download)
             check_complete(folder, [adapter_unet, adapter_scheduler], base, base_revision)
@@ -397,15 +401,10 @@ class LatentDiffusionPrior(ABC):
         unit = unit_tflop(
             json.dumps(dict(self._denoiser.unet.config), default=str, sort_keys=True),
             json.dumps(dict(self._vae.config), default=str, sort_keys=True),
-            self._text_length,
+            self.tokenizer.model_max_length + self.MORE_TOKENS,
             self.resolution,
         )
         return sum(count * unit[name] for name, count in work.as_dict().items())
-
-    @property
-    def _text_length(self) -> int:
-        """Tokens that the network attends to."""
-        return self.tokenizer.model_max_length
 
 
 def _compile(network: torch.nn.Module, encoder: torch.nn.Module) -> None:

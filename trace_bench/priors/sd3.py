@@ -46,6 +46,7 @@ class StableDiffusion3Prior(LatentFlowPrior):
     NETWORK_CLASS: ClassVar[type] = SD3Transformer2DModel
     DENOISER: ClassVar[type[FlowDenoiser]] = TransformerDenoiser
     TEXT_ENCODERS: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    MORE_TOKENS: ClassVar[int] = T5_LENGTH
 
     def __init__(self, repo: str, *, vae_dtype: str = "float32", **settings: Any) -> None:
         super().__init__(repo, vae_dtype=vae_dtype, **settings)
@@ -77,10 +78,6 @@ class StableDiffusion3Prior(LatentFlowPrior):
         tokenizer = AutoTokenizer.from_pretrained(self.folder, subfolder=name)
         tokenizer.model_max_length = T5_LENGTH
         return tokenizer
-
-    @property
-    def _text_length(self) -> int:
-        return self.tokenizer.model_max_length + T5_LENGTH
 
     def _add_lora(self, network: torch.nn.Module, rank: int) -> None:
         add_lora_to_transformer(network, rank)

@@ -291,7 +291,7 @@ def check_prior(job: Job) -> None:
     if needs and not getattr(locate("prior", job.prior), "is_flow", False):
         raise TraceBenchError(
             f"method={job.choices['method']} needs a flow prior, and prior={job.choices['prior']} is none; "
-            "use prior=sd3."
+            "use prior=sd3 or prior=tiny_flow."
         )
 
 
