@@ -51,6 +51,13 @@ def test_stable_diffusion_s_steps_with_the_same_signal_to_noise_ratio() -> None:
     sigmas = sigma_of(scaled_linear_alphas_cumprod())
     nearest = [int((sigmas - level).abs().argmin()) for level in (0.5, 0.75, 0.875)]
     assert nearest == [354, 673, 866]
+    # The table in docs/methods.md, "Flow priors".
+    steps = [20, 100, 250, 354, 500, 673, 866, 980]
+    assert [round(level, 3) for level in sigmas[steps].tolist()] == [
+        0.121, 0.256, 0.41, 0.5, 0.618, 0.75, 0.875, 0.929,
+    ]  # fmt: skip
+    own = shifted_sigmas(3.0)
+    assert [int((own - sigmas[t]).abs().argmin()) for t in steps] == [43, 102, 187, 249, 349, 499, 699, 812]
     assert (sigmas.diff() > 0).all()
     assert (sigmas[0].item(), sigmas[-1].item()) == pytest.approx((0.0283, 0.9359), abs=1e-3)
 
@@ -59,7 +66,9 @@ def test_a_ddim_hop_is_an_euler_step() -> None:
     """For v = 0.7 x - 0.3 sigma + 0.1 from x = 0.37, sigma 0.3 to 0.55."""
     x, sigma, then = (torch.tensor(value, dtype=torch.float64) for value in (0.37, 0.3, 0.55))
     v = 0.7 * x - 0.3 * sigma + 0.1
-    at, to = ((alphas_cumprod_of(each).sqrt(), (1 - alphas_cumprod_of(each)).sqrt()) for each in (sigma, then))
+    at, to = (
+        (alphas_cumprod_of(each).sqrt(), (1 - alphas_cumprod_of(each)).sqrt()) for each in (sigma, then)
+    )
     n_at, n_to = torch.hypot(1 - sigma, sigma), torch.hypot(1 - then, then)
     hop = n_to * ddim_hop(x / n_at, flow_to_eps(x, v, sigma), at, to)
     assert hop.item() == pytest.approx(0.43725, abs=1e-12)

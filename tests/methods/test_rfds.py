@@ -164,7 +164,9 @@ def test_a_diffusion_prior_is_refused_by_name(cls: type[RFDS]) -> None:
         is_flow = False
 
     prior: Prior = Diffusion({"": normal(0, 1)}, (1, 1, 1))
-    with pytest.raises(TraceBenchError, match=rf"{cls.__name__} needs a prior .* and Diffusion does not; use"):
+    with pytest.raises(
+        TraceBenchError, match=rf"{cls.__name__} needs a prior .* and Diffusion does not; use"
+    ):
         cls(prior, guidance_scale=4.0)
 
 

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from sd_checkpoint import TEXT_LENGTH, make_sd3_checkpoint
 from transformers import AutoTokenizer, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel
 
+from benchmarks.full_size import sd3_tflop
 from trace_bench.diffusion.flow import sigma_of
 from trace_bench.priors.base import Work
 from trace_bench.priors.sd3 import StableDiffusion3Prior
@@ -65,9 +66,7 @@ def test_text_is_that_of_the_pipeline(prior: StableDiffusion3Prior, pipeline: Pi
     assert torch.allclose(rows.pooled, torch.cat([pooled, pooled_uncond]), atol=1e-5)
 
 
-def test_without_t5_its_tokens_are_zeros(
-    folder: Path, prior: StableDiffusion3Prior, tmp_path: Path
-) -> None:
+def test_without_t5_its_tokens_are_zeros(folder: Path, prior: StableDiffusion3Prior, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "two")
     for name in ("text_encoder_3", "tokenizer_3"):
         shutil.rmtree(tmp_path / "two" / name)
@@ -121,7 +120,16 @@ def test_adapter(prior: StableDiffusion3Prior, latents: torch.Tensor) -> None:
     adapter = prior.adapter(rank=2, seed=0)
     names = [name for name, p in adapter.denoiser.unet.named_parameters() if p.requires_grad]
     lora = {name.partition(".attn.")[2].partition(".lora_")[0] for name in names if "lora_" in name}
-    assert lora == {"to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"}
+    assert lora == {
+        "to_q",
+        "to_k",
+        "to_v",
+        "to_out.0",
+        "add_q_proj",
+        "add_k_proj",
+        "add_v_proj",
+        "to_add_out",
+    }
     assert all("lora_" in name or name.startswith("time_text_embed.camera.") for name in names)
 
     optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-2)
@@ -221,6 +229,6 @@ def test_full_size() -> None:
     ]
     wanted = {512: (2.107, 1.118, 1.152, 2.515), 1024: (8.904, 4.883, 5.432, 10.472)}
     for resolution, numbers in wanted.items():
-        unit = budget.unit_costs(json.dumps({"architecture": architecture, "resolution": resolution}))
+        unit = sd3_tflop(resolution)
         found = [unit[name] for name in ("unet_fwd", "vae_enc_fwd", "vae_enc_bwd", "vae_dec")]
         assert found == pytest.approx(numbers, abs=5e-4)

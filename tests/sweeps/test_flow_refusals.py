@@ -25,9 +25,7 @@ QUICK = ["representation=image", "prompt='a red cube'", "init=none"]
 
 
 @pytest.fixture
-def refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Refused:
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
     """A command that must be refused with one sentence, before anything is loaded; returns the sentence."""
 
     def run(*overrides: str) -> str:
@@ -57,9 +55,7 @@ def test_sd3_without_a_network(refused: Refused, tmp_path: Path, monkeypatch: py
     assert "python -m trace_bench.prefetch repo=" in said
 
 
-def test_an_odd_latent_size(
-    refused: Refused, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_odd_latent_size(refused: Refused, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_sd3_checkpoint(tmp_path / "sd3", t5=False)
     capsys.readouterr()  # progress bars
     said = refused("method=rfds", "prior=sd3", f"prior.repo={folder}", "prior.resolution=504")

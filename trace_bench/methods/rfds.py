@@ -47,9 +47,7 @@ class RFDS(Method):
                 f"method.min_sigma={min_sigma} and method.max_sigma={max_sigma} must be "
                 "0 < min_sigma <= max_sigma < 1."
             )
-        self.low, self.high = (
-            int((self.flow.sigmas - end).abs().argmin()) for end in (min_sigma, max_sigma)
-        )
+        self.low, self.high = (int((self.flow.sigmas - end).abs().argmin()) for end in (min_sigma, max_sigma))
 
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
@@ -64,7 +62,8 @@ class RFDS(Method):
         x = add_flow_noise(latents, eps, sigma)
         texts = TextEmbedding.cat([cond, text.negative.expand(n)])
         pair = self.flow.velocity(torch.cat([x, x]), torch.cat([sigma, sigma]).flatten(), texts)
-        v = classifier_free_guidance(*pair.chunk(2), self.guidance_scale)
+        v_cond, v_uncond = pair.chunk(2)
+        v = classifier_free_guidance(v_cond, v_uncond, self.guidance_scale)
         return Distilled(v - (eps - latents), target=flow_to_x0(x, v, sigma))
 
     def noise_at(self, latents: Tensor, noise: Tensor, sigma: Tensor, cond: TextEmbedding) -> Tensor:

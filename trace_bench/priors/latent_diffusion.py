@@ -133,7 +133,7 @@ class LatentDiffusionPrior(ABC):
         """The text encoders of a folder: TEXT_ENCODERS, without those that a model may lack."""
         return cls.TEXT_ENCODERS
 
-    @classmethod
+    @classmethod  # noqa: B027  (most networks take any size)
     def check_resolution(cls, folder: Path, resolution: int) -> None:
         """Raise TraceBenchError if the network in `folder` cannot take pictures of this size."""
 
@@ -327,7 +327,7 @@ class LatentDiffusionPrior(ABC):
     @property
     def _vae_shift(self) -> float:
         """The mean of the VAE's samples; 0 before SD 3."""
-        return self._vae.config.shift_factor or 0.0
+        return float(self._vae.config.shift_factor or 0.0)
 
     def _count_encoder_backward(self, grad: Tensor) -> None:
         self.counter.vae_enc_bwd += grad.shape[0]
@@ -408,7 +408,7 @@ class LatentDiffusionPrior(ABC):
 
 
 def _compile(network: torch.nn.Module, encoder: torch.nn.Module) -> None:
-    """Compile the network's transformer blocks and the VAE encoder: once for a batch of 1, once for all others.
+    """Compile the network's transformer blocks and the VAE encoder: for a batch of 1, and for all others.
 
     `fullgraph` makes torch raise an error instead of running uncompiled.
     """

@@ -175,7 +175,11 @@ def _architecture(spec: Mapping[str, Any]) -> dict[str, Any]:
     from trace_bench.system.targets import locate
 
     cls = locate("prior", spec)
-    files = [f"{getattr(cls, 'NETWORK', 'unet')}/config.json", "vae/config.json", "tokenizer/tokenizer_config.json"]
+    files = [
+        f"{getattr(cls, 'NETWORK', 'unet')}/config.json",
+        "vae/config.json",
+        "tokenizer/tokenizer_config.json",
+    ]
     folder = resolve(repo, spec.get("revision"), files)
     config, vae, tokenizer = (_read(folder / name) for name in files)
     length = tokenizer["model_max_length"] + getattr(cls, "MORE_TOKENS", 0)
