@@ -66,9 +66,8 @@ def test_a_ddim_hop_is_an_euler_step() -> None:
     """For v = 0.7 x - 0.3 sigma + 0.1 from x = 0.37, sigma 0.3 to 0.55."""
     x, sigma, then = (torch.tensor(value, dtype=torch.float64) for value in (0.37, 0.3, 0.55))
     v = 0.7 * x - 0.3 * sigma + 0.1
-    at, to = (
-        (alphas_cumprod_of(each).sqrt(), (1 - alphas_cumprod_of(each)).sqrt()) for each in (sigma, then)
-    )
+    abars = [alphas_cumprod_of(each) for each in (sigma, then)]
+    at, to = ((abar.sqrt(), (1 - abar).sqrt()) for abar in abars)
     n_at, n_to = torch.hypot(1 - sigma, sigma), torch.hypot(1 - then, then)
     hop = n_to * ddim_hop(x / n_at, flow_to_eps(x, v, sigma), at, to)
     assert hop.item() == pytest.approx(0.43725, abs=1e-12)

@@ -148,9 +148,7 @@ def test_step_on_a_flow_agrees_with_the_plain_one(flow: FlowUNetPrior, name: str
 
 def agree(prior: StableDiffusionPrior, name: str, n: int) -> None:
     """Compare a step of `n` views, and the training of the adapter."""
-    k, steps = {1: (340, 1700), 2: (1360, 1700), 4: (1360, 1700)}[
-        n
-    ]  # within and past the warm-ups and switches
+    k, steps = (340 if n == 1 else 1360), 1700  # within and past the warm-ups and switches
     method = configured(name, prior)
     lora = randomised_lora(method)
     view, rng = views(n), Rng(7).at(k)

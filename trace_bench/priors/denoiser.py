@@ -34,7 +34,7 @@ class Denoiser:
         self._dtype = next(unet.parameters()).dtype
 
     def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor | None = None) -> Tensor:
-        """The network's raw output in x_t's dtype: [B, C, h, w]. camera: [B, 16], for an adapter's network."""
+        """The network's raw output in x_t's dtype: [B, C, h, w]; camera [B, 16] is for an adapter."""
         return self._call(x_t, t, text, camera)
 
     def _call(self, x: Tensor, timestep: Tensor, text: TextEmbedding, camera: Tensor | None) -> Tensor:
