@@ -3,8 +3,8 @@
 The networks have the published configuration, random weights in bfloat16, and a tokenizer without CLIP's
 vocabulary. `prior=sd21` loads them from two local folders, SD 2.1-base and SD 2.1 for the adapter. A step
 has one view and runs on the CPU without torch.compile. Prints for each method the CPU seconds, the peak
-memory, and the TFLOP as the harness and as torch counts them. Exits with 1 if something is out of bounds.
-Needs 3 GB of disk and 9 GiB of memory.
+memory, and the TFLOP as the harness and as torch counts them, then the cost of an item of SD 3, counted
+without weights. Exits with 1 if something is out of bounds. Needs 3 GB of disk and 9 GiB of memory.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from trace_bench.runs.build import (
 )
 from trace_bench.runs.checkpoint import first_non_finite
 from trace_bench.seeding import Rng
+from trace_bench.sweeps.budget import unit_costs
 from trace_bench.system.config_path import conf_dir
 
 METHODS = ("sds", "vsd", "trace")
@@ -202,6 +203,12 @@ def run_step(method_name: str, overrides: list[str]) -> Step:
     )
 
 
+def sd3_tflop(resolution: int) -> dict[str, float]:
+    """TFLOP per item of SD 3 medium, on the meta device."""
+    architecture = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "architecture" / "sd3.yaml"))
+    return unit_costs(json.dumps({"architecture": architecture, "resolution": resolution}))
+
+
 def main() -> int:
     """Print one line per method; 1 if something is out of bounds."""
     failed = False
@@ -230,6 +237,9 @@ def main() -> int:
             for problem in step.problems():
                 print(f"  {problem}", flush=True)
                 failed = True
+        for resolution in (512, 1024):
+            counted = ", ".join(f"{name} {tflop:.3f}" for name, tflop in sd3_tflop(resolution).items())
+            print(f"SD 3 at {resolution} pixels, TFLOP per item: {counted}", flush=True)
     return int(failed)
 
 

@@ -14,8 +14,13 @@ from trace_bench.priors.base import Prior
 from trace_bench.settings.config import build
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
+#: Methods for flow priors only.
+FLOW = ("rfds", "rfds_rev")
+#: All others that distil.
 NAMES = sorted(
-    path.stem for path in (CONF / "method").glob("*.yaml") if OmegaConf.load(path).get("distils", True)
+    path.stem
+    for path in (CONF / "method").glob("*.yaml")
+    if OmegaConf.load(path).get("distils", True) and path.stem not in FLOW
 )
 
 

@@ -1,12 +1,26 @@
-"""Random checkpoints with the classes and config keys of SD 2.1 and of SDXL, small enough for tests."""
+"""Random checkpoints with the classes and config keys of SD 2.1, SDXL and SD 3, small enough for tests."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 from benchmarks.full_size import save_scheduler, save_tokenizer
 
@@ -102,4 +116,70 @@ def make_sdxl_checkpoint(folder: Path, seed: int = 0) -> Path:
     ).save_pretrained(folder / "scheduler")
     save_tokenizer(folder / "tokenizer", TEXT_LENGTH)
     save_tokenizer(folder / "tokenizer_2", TEXT_LENGTH)
+    return folder
+
+
+def save_flow_scheduler(folder: Path) -> None:
+    """The scheduler of SD 3."""
+    FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=3.0).save_pretrained(folder)
+
+
+def make_flow_checkpoint(folder: Path, seed: int = 0, text_length: int = TEXT_LENGTH) -> Path:
+    """`make_checkpoint` with a second UNet, for the velocity of a flow."""
+    make_checkpoint(folder, seed=seed, text_length=text_length)
+    _unet().save_pretrained(folder / "unet_flow")
+    save_flow_scheduler(folder / "scheduler_flow")
+    return folder
+
+
+def make_sd3_checkpoint(folder: Path, seed: int = 0, text_length: int = TEXT_LENGTH, t5: bool = True) -> Path:
+    """SD 3-medium in all but width and depth; with `t5`, the third text encoder."""
+    torch.manual_seed(seed)
+    transformer = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=64,
+        caption_projection_dim=32,
+        pooled_projection_dim=64,
+        pos_embed_max_size=96,
+    )
+    transformer.save_pretrained(folder / "transformer")
+    AutoencoderKL(
+        block_out_channels=(8, 8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=16,
+        norm_num_groups=4,
+        layers_per_block=1,
+        sample_size=64,
+        scaling_factor=1.5305,
+        shift_factor=0.0609,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    ).save_pretrained(folder / "vae")
+    for name in ("text_encoder", "text_encoder_2"):
+        config = _text_config(32, text_length, num_hidden_layers=2, projection_dim=32)
+        CLIPTextModelWithProjection(config).save_pretrained(folder / name)
+        save_tokenizer(folder / name.replace("text_encoder", "tokenizer"), text_length)
+    index = {
+        "transformer": ["diffusers", "SD3Transformer2DModel"],
+        "text_encoder_3": ["transformers", "T5EncoderModel"] if t5 else [None, None],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    if t5:
+        T5EncoderModel(
+            T5Config(
+                vocab_size=128, d_model=64, d_kv=16, d_ff=37, num_layers=2, num_heads=4,
+                feed_forward_proj="gated-gelu",
+            )
+        ).save_pretrained(folder / "text_encoder_3")  # fmt: skip
+        letters = [(chr(c), -4.0) for c in range(32, 127)]
+        pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("\u2581", -4.0), *letters]
+        T5Tokenizer(vocab=pieces, extra_ids=0).save_pretrained(folder / "tokenizer_3")
+    save_flow_scheduler(folder / "scheduler")
     return folder

@@ -32,6 +32,8 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "TraCe, released form": ("method=trace_official",),
     "Consistent3D": ("method=consistent3d",),
     "Dreamer XL (SDXL, 1024 px)": ("method=dreamer_xl prior=sdxl",),
+    "RFDS (SD 3, 512 px)": ("method=rfds prior=sd3",),
+    "RFDS-Rev (SD 3, 512 px)": ("method=rfds_rev prior=sd3",),
 }
 SIX = {
     "TraCe": "method=trace",
@@ -116,15 +118,17 @@ def step_costs(_shop: Workshop, old: str) -> str:
 
 
 def unit_costs(_shop: Workshop, _old: str) -> str:
-    """docs/methods.md: TFLOP of one item of SD 2.1 and of SDXL."""
-    priors = [cost_of(STEPS[name][0]).prior for name in ("SDS", "Dreamer XL (SDXL, 1024 px)")]
+    """docs/methods.md: TFLOP of one item of SD 2.1, SD 3 and SDXL."""
+    rows = ("SDS", "RFDS (SD 3, 512 px)", "Dreamer XL (SDXL, 1024 px)")
+    priors = [cost_of(STEPS[name][0]).prior for name in rows]
     sides = [json.loads(prior)["resolution"] for prior in priors]
-    sd21, sdxl = ({key: _three(tflop) for key, tflop in budget.unit_costs(p).items()} for p in priors)
+    sd21, sd3, sdxl = ({key: _three(tflop) for key, tflop in budget.unit_costs(p).items()} for p in priors)
     return paragraph(
         f"TFLOP are per view and step, with SD 2.1 at {sides[0]} pixels (UNet forward {sd21['unet_fwd']}, "
         f"its LoRA backward {sd21['unet_bwd']}, VAE encoder {sd21['vae_enc_fwd']} and {sd21['vae_enc_bwd']}) "
-        f"and, in the last row, SDXL at {sides[1]} "
-        f"({sdxl['unet_fwd']}, {sdxl['vae_enc_fwd']} and {sdxl['vae_enc_bwd']})."
+        f"and, in the rows that say so, SD 3 at {sides[1]} (transformer forward {sd3['unet_fwd']}, its LoRA "
+        f"backward {sd3['unet_bwd']}, VAE {sd3['vae_enc_fwd']} and {sd3['vae_enc_bwd']}) and SDXL at "
+        f"{sides[2]} ({sdxl['unet_fwd']}, {sdxl['vae_enc_fwd']} and {sdxl['vae_enc_bwd']})."
     )
 
 

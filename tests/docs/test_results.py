@@ -94,7 +94,7 @@ def printed_units(monkeypatch):
     counted = flops.unit_tflop
 
     def unit_tflop(unet_config, vae_config, text_length, resolution):
-        if json.loads(unet_config)["cross_attention_dim"] == 2048:
+        if json.loads(unet_config).get("cross_attention_dim") == 2048:
             return {
                 "unet_fwd": unet,
                 "unet_bwd": 0.0,

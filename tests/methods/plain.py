@@ -30,8 +30,25 @@ def s_of(t: int) -> float:
     return math.sqrt(1.0 - ABAR[max(t, 0)])
 
 
-def as_eps(out: Array, x: Array, t: int, is_v: bool) -> Array:
-    return a_of(t) * out + s_of(t) * x if is_v else out
+def flow_state(x: Array, t: int) -> tuple[Array, float]:
+    """The flow's state (1 - sigma) z + sigma e of x = a z + s e, and sigma."""
+    sigma = s_of(t) / (a_of(t) + s_of(t))
+    return x / (a_of(t) + s_of(t)), sigma
+
+
+def as_eps(out: Array, x: Array, t: int, kind: str) -> Array:
+    """The noise in a network's output, which is of kind eps, v or flow."""
+    if kind == "flow":
+        state, sigma = flow_state(x, t)
+        return state + (1 - sigma) * out
+    return a_of(t) * out + s_of(t) * x if kind == "v" else out
+
+
+def target_of(z: Array, eps: Array, t: int, kind: str) -> Array:
+    """What a network of this kind learns to predict."""
+    if kind == "flow":
+        return eps - z
+    return a_of(t) * eps - s_of(t) * z if kind == "v" else eps
 
 
 def as_v(eps: Array, x: Array, t: int) -> Array:
@@ -43,15 +60,16 @@ class Nets:
     """The networks' raw outputs, one item at a time, and the texts' embeddings by text."""
 
     unet: Net
-    unet_is_v: bool
+    unet_kind: str  # eps, v or flow
     lora: Net
-    lora_is_v: bool
+    lora_kind: str
     tokens: Callable[[str], Array]
     prompt: str
     negative: str
+    velocity: Callable[[Array, float, Array], Array] | None = None  # x, sigma, tokens, of a flow
 
     def eps(self, x: Array, t: int, tokens: Array) -> Array:
-        return as_eps(self.unet(x, t, tokens, None), x, t, self.unet_is_v)
+        return as_eps(self.unet(x, t, tokens, None), x, t, self.unet_kind)
 
     def cfg(self, x: Array, t: int, cond: Array, scale: float) -> Array:
         """uncond + s (cond - uncond), uncond the negative prompt."""
@@ -162,14 +180,13 @@ def vsd(nets: Nets, step: Step) -> Answer:
     for i, z in enumerate(step.z):
         x = a_of(t[i]) * z + s_of(t[i]) * eps[i]
         guided = nets.cfg(x, t[i], threshold_tokens(nets, step, i, 30.0), 7.5)
-        phi = as_eps(nets.lora(x, t[i], plain, step.cameras[i]), x, t[i], nets.lora_is_v)
+        phi = as_eps(nets.lora(x, t[i], plain, step.cameras[i]), x, t[i], nets.lora_kind)
         grads.append((1.0 - ABAR[t[i]]) * (guided - phi.detach()))
 
         u = t_lora[i]
         x = a_of(u) * z + s_of(u) * eps_lora[i]
         out = nets.lora(x, u, plain, 0.0 * step.cameras[i] if dropped else step.cameras[i])
-        target = a_of(u) * eps_lora[i] - s_of(u) * z if nets.lora_is_v else eps_lora[i]
-        squares.append((out - target) ** 2)
+        squares.append((out - target_of(z, eps_lora[i], u, nets.lora_kind)) ** 2)
     return Answer(torch.stack(grads), torch.stack(squares).mean())
 
 
@@ -186,17 +203,42 @@ def asd(nets: Nets, step: Step) -> Answer:
     for i, z in enumerate(step.z):
         cond = threshold_tokens(nets, step, i, 30.0)
         x = a_of(t[i]) * z + s_of(t[i]) * eps[i]
-        phi = as_eps(nets.lora(x, t[i], plain, step.cameras[i]), x, t[i], nets.lora_is_v)
+        phi = as_eps(nets.lora(x, t[i], plain, step.cameras[i]), x, t[i], nets.lora_kind)
         grads.append((1.0 - ABAR[t[i]]) * (nets.cfg(x, t[i], cond, 7.5) - phi.detach()))
 
         u = t_lora[i]
         x = a_of(u) * z + s_of(u) * eps_lora[i]
         out = nets.lora(x, u, plain, 0.0 * step.cameras[i] if dropped else step.cameras[i])
         pretrained = nets.eps(x, u, cond).detach()
-        real = a_of(u) * eps_lora[i] - s_of(u) * z if nets.lora_is_v else eps_lora[i]
-        fake = as_v(pretrained, x, u) if nets.lora_is_v else pretrained
+        real = target_of(z, eps_lora[i], u, nets.lora_kind)
+        fake = target_of((x - s_of(u) * pretrained) / a_of(u), pretrained, u, nets.lora_kind)
         losses.append((out - real) ** 2 - 0.75 * (out - fake) ** 2)
     return Answer(torch.stack(grads), torch.stack(losses).mean())
+
+
+# --- RFDS, RFDS-Rev -----------------------------------------------------------------------------------------
+
+
+def rfds(nets: Nets, step: Step, reverse: bool = False) -> Answer:
+    """Scale 100, indices 300 to 980 of the scheduler's falling list; the sum over the latents."""
+    index = [int(v) for v in step.rng.randint("t", 19, 700, len(step.z))]
+    noise = step.noise("eps")
+    assert nets.velocity is not None
+    grads = []
+    for i, z in enumerate(step.z):
+        u = (index[i] + 1) / 1000
+        sigma, eps, cond = 3 * u / (1 + 2 * u), noise[i], threshold_tokens(nets, step, i)
+        if reverse:
+            v = nets.velocity((1 - sigma) * z + sigma * eps, sigma, cond)
+            eps = eps + (1 - sigma) * (v + z - eps)
+        x = (1 - sigma) * z + sigma * eps
+        n = nets.velocity(x, sigma, nets.tokens(nets.negative))
+        grads.append(n + 100.0 * (nets.velocity(x, sigma, cond) - n) - (eps - z))
+    return Answer(torch.stack(grads))
+
+
+def rfds_rev(nets: Nets, step: Step) -> Answer:
+    return rfds(nets, step, reverse=True)
 
 
 # --- SDI ----------------------------------------------------------------------------------------------------
@@ -433,11 +475,11 @@ def trace(nets: Nets, step: Step, profile: str) -> Answer:
 
         x = b2 / (f2 + b2) * x0 + f2 / (f2 + b2) * z + math.sqrt(f2 * b2 / (f2 + b2)) * xi[i]
         b = (x - x0) / sigma
-        phi = as_eps(nets.lora(x, t, cond, step.cameras[i]), x, t, nets.lora_is_v)
+        phi = as_eps(nets.lora(x, t, cond, step.cameras[i]), x, t, nets.lora_kind)
         grads.append((phi - (x - z) / sigma if profile == "trace" else b - phi).detach())
 
         seen = 0.0 * step.cameras[i] if dropped else step.cameras[i]
-        learnt = as_eps(nets.lora(x, t, cond, seen), x, t, nets.lora_is_v)
+        learnt = as_eps(nets.lora(x, t, cond, seen), x, t, nets.lora_kind)
         if profile == "trace":
             squares.append((learnt - b) ** 2)
         else:

@@ -9,12 +9,13 @@ from typing import Any
 import plain
 import pytest
 import torch
-from configured import NAMES, configured
-from sd_checkpoint import make_checkpoint
+from configured import FLOW, NAMES, configured
+from sd_checkpoint import make_checkpoint, make_flow_checkpoint
 from torch import Tensor
 
 from trace_bench.cameras import Cameras, make_cameras
 from trace_bench.methods.base import Geometry, Method
+from trace_bench.priors.flow import FlowUNetPrior
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.priors.text import embed_prompt
 from trace_bench.progress import Progress
@@ -68,20 +69,42 @@ def ball(n: int) -> Geometry:
     return Geometry(depth=1.6 * alpha, alpha=alpha)
 
 
-def raw(unet: torch.nn.Module) -> plain.Net:
-    """A UNet as a function of one item."""
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> FlowUNetPrior:
+    """A UNet that predicts the velocity of a flow."""
+    folder = make_flow_checkpoint(tmp_path_factory.mktemp("flow") / "flow", text_length=160)
+    return FlowUNetPrior(str(folder), resolution=16, dtype="float64")
+
+
+def raw(unet: torch.nn.Module, kind: str = "eps") -> plain.Net:
+    """A UNet as a function of one item. One of a flow is called with its own state and 1000 sigma."""
 
     def call(x: Tensor, t: int, tokens: Tensor, camera: Tensor | None) -> Tensor:
         labels = None if camera is None else camera[None]
         at = torch.tensor([t])
+        if kind == "flow":
+            x, sigma = plain.flow_state(x, t)
+            at = torch.tensor([1000 * sigma], dtype=x.dtype)
         return unet(x[None], at, encoder_hidden_states=tokens[None], class_labels=labels).sample[0]
+
+    return call
+
+
+def velocity(unet: torch.nn.Module) -> Callable[[Tensor, float, Tensor], Tensor]:
+    """The UNet of a flow at a noise level of its own."""
+
+    def call(x: Tensor, sigma: float, tokens: Tensor) -> Tensor:
+        at = torch.tensor([1000 * sigma], dtype=x.dtype)
+        return unet(x[None], at, encoder_hidden_states=tokens[None]).sample[0]
 
     return call
 
 
 def nets_of(prior: StableDiffusionPrior, method: Method, lora: torch.nn.Module | None) -> plain.Nets:
     unet = prior._denoiser.unet
-    with_camera = raw(lora or unet)
+    flows = isinstance(prior, FlowUNetPrior)
+    kinds = ("v", "eps") if prior._denoiser.is_v else ("eps", "v")
+    unet_kind, lora_kind = ("flow", "flow") if flows else kinds
     tokens = {}
 
     def embed(text: str) -> Tensor:
@@ -90,13 +113,14 @@ def nets_of(prior: StableDiffusionPrior, method: Method, lora: torch.nn.Module |
         return tokens[text]
 
     return plain.Nets(
-        unet=raw(unet),
-        unet_is_v=prior._denoiser.is_v,
-        lora=with_camera,
-        lora_is_v=not prior._denoiser.is_v,
+        unet=raw(unet, unet_kind),
+        unet_kind=unet_kind,
+        lora=raw(lora or unet, lora_kind),
+        lora_kind=lora_kind,
         tokens=embed,
         prompt=PROMPT,
         negative=method.negative_prompt,
+        velocity=velocity(unet) if flows else None,
     )
 
 
@@ -114,7 +138,17 @@ def randomised_lora(method: Method, seed: int = 0) -> torch.nn.Module | None:
 @pytest.mark.parametrize("n", [1, 4])
 @pytest.mark.parametrize("name", NAMES)
 def test_step_agrees_with_the_plain_one(prior: StableDiffusionPrior, name: str, n: int) -> None:
-    k, steps = {1: (340, 1700), 4: (1360, 1700)}[n]  # within and past the warm-ups and switches
+    agree(prior, name, n)
+
+
+@pytest.mark.parametrize("name", [*NAMES, *FLOW])
+def test_step_on_a_flow_agrees_with_the_plain_one(flow: FlowUNetPrior, name: str) -> None:
+    agree(flow, name, 2)
+
+
+def agree(prior: StableDiffusionPrior, name: str, n: int) -> None:
+    """Compare a step of `n` views, and the training of the adapter."""
+    k, steps = (340 if n == 1 else 1360), 1700  # within and past the warm-ups and switches
     method = configured(name, prior)
     lora = randomised_lora(method)
     view, rng = views(n), Rng(7).at(k)
@@ -174,7 +208,7 @@ def check_training(
 
 def test_every_configured_method_has_a_plain_step() -> None:
     """A method without one needs a function of its name in plain.py."""
-    assert [name for name in NAMES if name not in STEPS and not hasattr(plain, name)] == []
+    assert [name for name in (*NAMES, *FLOW) if name not in STEPS and not hasattr(plain, name)] == []
     assert set(STEPS) <= set(NAMES)
 
 

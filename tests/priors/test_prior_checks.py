@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from analytic_prior import make
-from sd_checkpoint import make_sdxl_checkpoint
+from sd_checkpoint import make_flow_checkpoint, make_sd3_checkpoint, make_sdxl_checkpoint
 from torch import Tensor
 
 from trace_bench.priors.base import TextEmbedding
 from trace_bench.priors.check import CHECKS, Subject
+from trace_bench.priors.flow import FlowUNetPrior
+from trace_bench.priors.sd3 import StableDiffusion3Prior
 from trace_bench.priors.sdxl import StableDiffusionXLPrior
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.system.checks import Check
@@ -25,12 +27,23 @@ def xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_sdxl_checkpoint(tmp_path_factory.mktemp("xl") / "xl")
 
 
+@pytest.fixture(scope="session")
+def flows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """SD 3's transformer, and a UNet."""
+    folder = tmp_path_factory.mktemp("flows")
+    return make_sd3_checkpoint(folder / "sd3"), make_flow_checkpoint(folder / "flow")
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-@pytest.mark.parametrize("kind", ["stable diffusion", "sdxl", "analytic"])
-def test_the_priors_pass(kind: str, check: Check[Subject], prior: StableDiffusionPrior, xl: Path) -> None:
+@pytest.mark.parametrize("kind", ["stable diffusion", "sdxl", "sd3", "flow", "analytic"])
+def test_the_priors_pass(
+    kind: str, check: Check[Subject], prior: StableDiffusionPrior, xl: Path, flows: tuple[Path, Path]
+) -> None:
     priors: dict[str, Any] = {
         "stable diffusion": lambda: prior,
         "sdxl": lambda: StableDiffusionXLPrior(str(xl), resolution=16),
+        "sd3": lambda: StableDiffusion3Prior(str(flows[0]), resolution=64),
+        "flow": lambda: FlowUNetPrior(str(flows[1]), resolution=16),
         "analytic": make,
     }
     result = check(Subject(priors[kind](), PROMPT))

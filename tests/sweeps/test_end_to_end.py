@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from configured import FLOW
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from sd_checkpoint import make_checkpoint
@@ -19,7 +20,7 @@ METHODS = sorted(
     for path in (Path(conf_dir()) / "method").glob("*.yaml")
     if OmegaConf.load(path).get("distils", True)
 )
-LATENT_PRIOR_METHODS = [name for name in METHODS if name not in {"dreamer_xl", "external"}]
+LATENT_PRIOR_METHODS = [name for name in METHODS if name not in {"dreamer_xl", "external", *FLOW}]
 REPRESENTATIONS = {
     "gaussians": ["init=random", "init.n=60"],
     "image": [],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
@@ -62,6 +62,7 @@ class Method(ABC):
     """
 
     uses_geometry: bool = False  # whether `step` takes the render's `Geometry` as its last argument
+    needs_flow: ClassVar[bool] = False  # whether it runs on flow priors only
 
     def __init__(
         self,

@@ -9,11 +9,12 @@ from diffusers.models.embeddings import TimestepEmbedding
 from peft import LoraConfig
 from torch import Tensor
 
-from trace_bench.priors.base import TextEmbedding, Work
+from trace_bench.priors.base import TextEmbedding
 from trace_bench.priors.denoiser import Denoiser
 from trace_bench.system.errors import TraceBenchError
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+TEXT_TARGETS = ["add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]  # of a joint attention's text half
 CAMERA_DIM = 16  # the flattened camera-to-world matrix
 
 
@@ -25,6 +26,49 @@ def add_lora(unet: torch.nn.Module, rank: int) -> None:
     unet.class_embedding = TimestepEmbedding(CAMERA_DIM, width).to(unet.device, _trained_dtype(unet.dtype))
 
 
+def add_lora_to_transformer(transformer: torch.nn.Module, rank: int) -> None:
+    """The same for SD3's transformer: LoRA on the attention of its blocks, the camera added to the embedding
+    of time and text.
+
+    The last block discards its text half, so its queries of the text have no effect and get no LoRA.
+    """
+    transformer.requires_grad_(False)
+    without_effect = f"transformer_blocks.{len(transformer.transformer_blocks) - 1}.attn.add_q_proj"
+    transformer.add_adapter(
+        LoraConfig(
+            r=rank,
+            lora_alpha=rank,
+            target_modules=[f"attn.{name}" for name in (*TARGETS, *TEXT_TARGETS)],
+            exclude_modules=[without_effect],
+        )
+    )
+    if not isinstance(transformer.time_text_embed, WithCamera):
+        transformer.time_text_embed = WithCamera(transformer.time_text_embed)
+    transformer.time_text_embed.add_camera(transformer.inner_dim, _trained_dtype(transformer.dtype))
+
+
+class WithCamera(torch.nn.Module):
+    """The embedding of time and pooled text in SD3's transformer, plus that of a camera.
+
+    The transformer hands over only the pooled text, so the camera comes as its last CAMERA_DIM entries.
+    """
+
+    def __init__(self, time_text_embed: torch.nn.Module) -> None:
+        super().__init__()
+        self.base = time_text_embed
+
+    def add_camera(self, width: int, dtype: torch.dtype) -> None:
+        """A new camera MLP."""
+        device = next(self.base.parameters()).device
+        self.camera = TimestepEmbedding(CAMERA_DIM, width).to(device, dtype)
+
+    def forward(self, timestep: Tensor, pooled_and_camera: Tensor) -> Tensor:
+        """[B, width] of timesteps [B] and [B, P + CAMERA_DIM]."""
+        pooled, camera = pooled_and_camera[:, :-CAMERA_DIM], pooled_and_camera[:, -CAMERA_DIM:]
+        embedded = self.base(timestep, pooled.to(next(self.base.parameters()).dtype))
+        return embedded + self.camera(camera).to(embedded.dtype)
+
+
 def _trained_dtype(dtype: torch.dtype) -> torch.dtype:
     """Dtype of trained parameters: float32, or float64 if the network uses it."""
     return torch.promote_types(dtype, torch.float32)
@@ -33,18 +77,10 @@ def _trained_dtype(dtype: torch.dtype) -> torch.dtype:
 class LoraAdapter:
     """A separate UNet in which only the LoRA layers and the camera MLP train."""
 
-    def __init__(
-        self,
-        unet: torch.nn.Module,  # after add_lora
-        prediction_type: str,
-        alphas_cumprod: Tensor,
-        counter: Work,
-        rank: int,
-        seed: int,
-        time_ids: Tensor | None = None,
-    ) -> None:
-        self.denoiser = Denoiser(unet, prediction_type, alphas_cumprod, counter, time_ids)
-        self._trained = {name: p for name, p in unet.named_parameters() if p.requires_grad}
+    def __init__(self, denoiser: Denoiser, rank: int, seed: int) -> None:
+        """`denoiser` has a network after `add_lora`."""
+        self.denoiser = denoiser
+        self._trained = {name: p for name, p in denoiser.unet.named_parameters() if p.requires_grad}
         self._reset(rank, seed)
 
     def _reset(self, rank: int, seed: int) -> None:
@@ -68,7 +104,7 @@ class LoraAdapter:
 
     def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor) -> Tensor:
         """The network's raw output (eps or v) with camera [B, 16]; has a graph unless under no_grad."""
-        return self.denoiser.predict(x_t, t, text, class_labels=camera)
+        return self.denoiser.predict(x_t, t, text, camera)
 
     def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Convert an output of `predict` to a noise prediction."""

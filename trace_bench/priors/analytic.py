@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from trace_bench.diffusion.flow import alphas_cumprod_of, shifted_sigmas
 from trace_bench.diffusion.schedules import scaled_linear_alphas_cumprod
 from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance
 from trace_bench.system.errors import TraceBenchError
@@ -35,13 +37,15 @@ class Gaussian:
 
 
 class AnalyticPrior:
-    """Gaussian data for each text; latents are the pixels, 2 x - 1.
+    """Gaussian data for each text; latents are the pixels, 2 x - 1. Diffusion and flow prior at once.
 
     Args:
         gaussians: text -> Gaussian; "" is the unconditional one. "name, front view" falls back to "name".
         latent_shape: (C, h, w) with D = C h w.
         dtype: float64 for exact comparisons.
     """
+
+    is_flow: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class AnalyticPrior:
         self.device = torch.device("cpu")
         self.dtype = dtype
         self.alphas_cumprod = scaled_linear_alphas_cumprod(dtype=dtype)
+        self.sigmas = shifted_sigmas(3.0, dtype=dtype)
         self.counter = Work()
         self.adapters_made = 0
 
@@ -98,8 +103,18 @@ class AnalyticPrior:
     @torch.no_grad()
     def eps(self, latents: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         """The exact noise prediction of each item under its Gaussian."""
+        return self._eps(latents, self.alphas_cumprod[t.clamp(min=0)], text)
+
+    @torch.no_grad()
+    def velocity(self, x_sigma: Tensor, sigma: Tensor, text: TextEmbedding) -> Tensor:
+        """The exact velocity of each item under its Gaussian, for noise levels sigma [B] below 1."""
+        level = sigma.view(-1, 1, 1, 1)
+        x_t = x_sigma / torch.hypot(1.0 - level, level)
+        return (self._eps(x_t, alphas_cumprod_of(sigma), text) - x_sigma) / (1.0 - level)
+
+    def _eps(self, latents: Tensor, abar: Tensor, text: TextEmbedding) -> Tensor:
+        """The exact noise prediction at levels abar [B]; counted."""
         self.counter.unet_fwd += latents.shape[0]
-        abar = self.alphas_cumprod[t.clamp(min=0)]
         flat = latents.reshape(len(latents), -1)
         out = torch.empty_like(flat)
         which = text.tokens[:, 0, 0].round().long()

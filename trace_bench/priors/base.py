@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from trace_bench.system.errors import TraceBenchError
+
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """Text conditioning of a UNet: token states and, for SDXL, a pooled vector."""
+    """Text conditioning of a network: token states and, for SDXL and SD 3, a pooled vector."""
 
     tokens: Tensor  # [B, L, C]
     pooled: Tensor | None = None  # [B, P]
@@ -165,6 +167,31 @@ class Prior(Protocol):
     def adapter(self, rank: int, seed: int) -> Adapter:
         """A new adapter; the previous one becomes invalid."""
         ...
+
+
+class FlowPrior(Prior, Protocol):
+    """A prior that predicts the velocity of a flow: `is_flow` is True."""
+
+    sigmas: Tensor  # [T], the model's own noise levels, rising to 1
+
+    def velocity(self, x_sigma: Tensor, sigma: Tensor, text: TextEmbedding) -> Tensor:
+        """E[eps - x_0 | x_sigma] at x_sigma = (1 - sigma) x_0 + sigma eps [B, C, h, w], noise levels
+        sigma [B]; never has a graph."""
+        ...
+
+
+def flow_prior(prior: Prior, method: str) -> FlowPrior:
+    """`prior`, if it is a flow prior.
+
+    Raises:
+        TraceBenchError: it is not; names `method`.
+    """
+    if not getattr(prior, "is_flow", False):
+        raise TraceBenchError(
+            f"{method} needs a prior that predicts the velocity of a flow, and {type(prior).__name__} does "
+            "not; use prior=sd3 or prior=tiny_flow."
+        )
+    return cast(FlowPrior, prior)
 
 
 def guide(eps_uncond: Tensor, direction: Tensor, guidance_scale: float) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -33,26 +35,36 @@ class Denoiser:
         self.time_ids = time_ids
         self._dtype = next(unet.parameters()).dtype
 
-    def predict(
-        self, x_t: Tensor, t: Tensor, text: TextEmbedding, class_labels: Tensor | None = None
-    ) -> Tensor:
-        """The network's raw output, eps or v, in x_t's dtype: [B, C, h, w]."""
-        inputs = {
-            "sample": x_t.to(self._dtype),
-            "timestep": t,
-            # An expanded text has stride 0, for which torch would compile the network once more.
-            "encoder_hidden_states": text.tokens.to(self._dtype).contiguous(),
-            "class_labels": class_labels,
-        }
-        added = self._added(text)
-        for given in [*inputs.values(), *(added or {}).values()]:
-            if given is not None:
-                torch._dynamo.maybe_mark_dynamic(given, 0)
-        out = self.unet(**inputs, added_cond_kwargs=added, return_dict=False)[0].to(x_t.dtype)
-        self.counter.unet_fwd += x_t.shape[0]
+    def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor | None = None) -> Tensor:
+        """The network's raw output in x_t's dtype: [B, C, h, w]; camera [B, 16] is for an adapter."""
+        return self._call(x_t, t, text, camera)
+
+    def _call(self, x: Tensor, timestep: Tensor, text: TextEmbedding, camera: Tensor | None) -> Tensor:
+        """One counted call of the network, forward and backward."""
+        out = self._network(x.to(self._dtype), timestep, text, camera).to(x.dtype)
+        self.counter.unet_fwd += x.shape[0]
         if out.requires_grad:
             out.register_hook(self._count_backward)
         return out
+
+    def _network(self, x: Tensor, timestep: Tensor, text: TextEmbedding, camera: Tensor | None) -> Tensor:
+        """The output of diffusers' network for x in its own dtype."""
+        return self._run(
+            sample=x,
+            timestep=timestep,
+            # An expanded text has stride 0, for which torch would compile the network once more.
+            encoder_hidden_states=text.tokens.to(self._dtype).contiguous(),
+            class_labels=camera,
+            added_cond_kwargs=self._added(text),
+        )
+
+    def _run(self, **inputs: Any) -> Tensor:
+        """The first output of the network; compiled once, for every batch size."""
+        for value in inputs.values():
+            for given in value.values() if isinstance(value, dict) else [value]:
+                if given is not None:
+                    torch._dynamo.maybe_mark_dynamic(given, 0)
+        return self.unet(**inputs, return_dict=False)[0]
 
     def _added(self, text: TextEmbedding) -> dict[str, Tensor] | None:
         """SDXL's extra conditioning; None for a UNet without it."""

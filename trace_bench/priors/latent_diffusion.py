@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -51,13 +51,21 @@ class LatentDiffusionPrior(ABC):
         dtype, vae_dtype: torch dtypes of the networks; latents and gradients outside them are float32.
         variant: file variant, such as fp16, if the repository has one.
         adapter_repo, adapter_revision, adapter_unet, adapter_scheduler: the base model for the LoRA of VSD
-            and TraCe, and its UNet and scheduler folders; defaults to `repo`.
+            and TraCe, and the folders of its network and scheduler; by default those of `repo`.
         compile: run UNet and VAE encoder with torch.compile, for any number of views; not the adapter's UNet.
         device: device of all networks and tensors.
     """
 
+    #: Whether the network predicts the velocity of a flow (`priors.flow.LatentFlowPrior`).
+    is_flow: ClassVar[bool] = False
+    #: Folder and class of the network that predicts, and the folder of its scheduler.
+    NETWORK: ClassVar[str] = "unet"
+    NETWORK_CLASS: ClassVar[type] = UNet2DConditionModel
+    SCHEDULER: ClassVar[str] = "scheduler"
     #: Folders of the text encoders, in the order of their embeddings' channels.
     TEXT_ENCODERS: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    #: Tokens that the network attends to behind those of the first text encoder.
+    MORE_TOKENS: ClassVar[int] = 0
     #: SDXL's size and crop conditioning, [1, 6]; None for a UNet without it.
     time_ids: Tensor | None = None
 
@@ -72,8 +80,8 @@ class LatentDiffusionPrior(ABC):
         variant: str | None = None,
         adapter_repo: str | None = None,
         adapter_revision: str | None = None,
-        adapter_unet: str = "unet",
-        adapter_scheduler: str = "scheduler",
+        adapter_unet: str | None = None,
+        adapter_scheduler: str | None = None,
         compile: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -85,20 +93,22 @@ class LatentDiffusionPrior(ABC):
         self.compile = compile
         self.adapter_repo = adapter_repo or repo
         self.adapter_revision = adapter_revision if adapter_repo else revision
-        self.adapter_unet, self.adapter_scheduler = adapter_unet, adapter_scheduler
+        self.adapter_unet = adapter_unet or self.NETWORK
+        self.adapter_scheduler = adapter_scheduler or self.SCHEDULER
         self.counter = Work()
         self.adapters_made = 0
 
         self.folder, self.files = self._found(repo, revision, variant)
+        self.check_resolution(self.folder, resolution)
         _check_memory(
-            [path for path in self.files if path.parent.name in ("unet", "vae")], self.dtype, self.device
+            [path for path in self.files if path.parent.name in (self.NETWORK, "vae")],
+            self.dtype,
+            self.device,
         )
-        scheduler = scheduler_config(self.folder / "scheduler")
+        scheduler = scheduler_config(self.folder / self.SCHEDULER)
         self.alphas_cumprod = self._alphas_cumprod(scheduler).to(self.device)
-        unet = self._load(UNet2DConditionModel, self.folder, "unet", self.dtype)
-        self._denoiser = Denoiser(
-            unet, scheduler["prediction_type"], self.alphas_cumprod, self.counter, self.time_ids
-        )
+        unet = self._load(self.NETWORK_CLASS, self.folder, self.NETWORK, self.dtype)
+        self._denoiser = self._make_denoiser(unet, scheduler)
         self._vae = self._load(AutoencoderKL, self.folder, "vae", self.vae_dtype)
         if compile:
             _compile(unet, self._vae.encoder)
@@ -110,11 +120,22 @@ class LatentDiffusionPrior(ABC):
         cls, repo: str, revision: str | None, variant: str | None, download: bool = True
     ) -> tuple[Path, list[Path]]:
         """The folder of a prior and its weight files, all of them there."""
-        components = ["unet", "vae", *cls.TEXT_ENCODERS]
-        folder = resolve(repo, revision, file_patterns(components, variant), download)
-        tokenizers = [name.replace("text_encoder", "tokenizer") for name in cls.TEXT_ENCODERS]
-        check_complete(folder, [*components, *tokenizers, "scheduler"], repo, revision)
+        wanted = [cls.NETWORK, "vae", *cls.TEXT_ENCODERS]
+        folder = resolve(repo, revision, file_patterns(wanted, variant), download)
+        encoders = cls.encoders_in(folder)
+        components = [cls.NETWORK, "vae", *encoders]
+        tokenizers = [name.replace("text_encoder", "tokenizer") for name in encoders]
+        check_complete(folder, [*components, *tokenizers, cls.SCHEDULER], repo, revision)
         return folder, weight_files(folder, components, variant)
+
+    @classmethod
+    def encoders_in(cls, folder: Path) -> tuple[str, ...]:
+        """The text encoders of a folder: TEXT_ENCODERS, without those that a model may lack."""
+        return cls.TEXT_ENCODERS
+
+    @classmethod  # noqa: B027  (most networks take any size)
+    def check_resolution(cls, folder: Path, resolution: int) -> None:
+        """Raise TraceBenchError if the network in `folder` cannot take pictures of this size."""
 
     @classmethod
     def check_files(
@@ -125,8 +146,9 @@ class LatentDiffusionPrior(ABC):
         variant: str | None = None,
         adapter_repo: str | None = None,
         adapter_revision: str | None = None,
-        adapter_unet: str = "unet",
-        adapter_scheduler: str = "scheduler",
+        adapter_unet: str | None = None,
+        adapter_scheduler: str | None = None,
+        resolution: int = 512,
         adapter: bool,
         download: bool,
         **others: object,
@@ -135,16 +157,18 @@ class LatentDiffusionPrior(ABC):
 
         Args:
             repo, revision, variant, adapter_repo, adapter_revision: see the class.
-            adapter_unet, adapter_scheduler: see the class.
+            adapter_unet, adapter_scheduler, resolution: see the class.
             adapter: check the adapter's base too.
             download: fetch missing files from the hub; False only looks into the local cache.
 
         Raises:
             TraceBenchError: names the file or the repository.
         """
-        _, files = cls._found(repo, revision, variant, download)
+        found, files = cls._found(repo, revision, variant, download)
+        cls.check_resolution(found, resolution)
         if adapter:
             base = adapter_repo or repo
+            adapter_unet, adapter_scheduler = adapter_unet or cls.NETWORK, adapter_scheduler or cls.SCHEDULER
             base_revision = adapter_revision if adapter_repo else revision
             folder = resolve(base, base_revision, file_patterns([adapter_unet], variant), download)
             check_complete(folder, [adapter_unet, adapter_scheduler], base, base_revision)
@@ -164,15 +188,21 @@ class LatentDiffusionPrior(ABC):
             model = model.to(memory_format=torch.channels_last)
         return model
 
-    def _alphas_cumprod(self, config: dict) -> Tensor:
+    def _alphas_cumprod(self, config: dict[str, Any]) -> Tensor:
         """The noise schedule of a scheduler config, on the CPU, in float32 or float64: [T]."""
-        if config["beta_schedule"] != "scaled_linear":
+        if config.get("beta_schedule") != "scaled_linear":
             raise TraceBenchError(
-                f"beta_schedule {config['beta_schedule']!r} is not supported; "
-                "use a model with scaled_linear, such as Stable Diffusion."
+                f"{config.get('_class_name')} with beta_schedule {config.get('beta_schedule')!r} is not "
+                "supported; use a model with scaled_linear, such as Stable Diffusion."
             )
         n, dtype = config["num_train_timesteps"], torch.promote_types(self.dtype, torch.float32)
         return scaled_linear_alphas_cumprod(config["beta_start"], config["beta_end"], n, dtype)
+
+    def _make_denoiser(self, network: torch.nn.Module, scheduler: dict[str, Any]) -> Denoiser:
+        """The network with its parametrisation."""
+        return Denoiser(
+            network, scheduler["prediction_type"], self.alphas_cumprod, self.counter, self.time_ids
+        )
 
     def sha256(self, adapter: bool) -> str:
         """Hash of every weight file that affects an asset: those of the prior, and of the adapter's base if
@@ -195,10 +225,18 @@ class LatentDiffusionPrior(ABC):
     # --- text ---------------------------------------------------------------------------------------------
 
     @cached_property
-    def tokenizers(self) -> list[CLIPTokenizer]:
+    def text_encoders(self) -> tuple[str, ...]:
+        """The folders of the text encoders that this model has."""
+        return self.encoders_in(self.folder)
+
+    @cached_property
+    def tokenizers(self) -> list[Any]:
         """One tokenizer per text encoder, loaded on first use."""
-        names = [name.replace("text_encoder", "tokenizer") for name in self.TEXT_ENCODERS]
-        return [CLIPTokenizer.from_pretrained(self.folder, subfolder=name) for name in names]
+        return [self._tokenizer(name.replace("text_encoder", "tokenizer")) for name in self.text_encoders]
+
+    def _tokenizer(self, name: str) -> Any:
+        """The tokenizer in folder `name`; its `model_max_length` is the number of tokens that are read."""
+        return CLIPTokenizer.from_pretrained(self.folder, subfolder=name)
 
     @property
     def tokenizer(self) -> CLIPTokenizer:
@@ -238,7 +276,7 @@ class LatentDiffusionPrior(ABC):
 
     def embed(self, texts: Sequence[str]) -> TextEmbedding:
         """Embeddings of the texts, padded to the encoders' full length: B = len(texts). Cached on disk."""
-        key = weights_sha256(weight_files(self.folder, list(self.TEXT_ENCODERS), self.variant))
+        key = weights_sha256(weight_files(self.folder, list(self.text_encoders), self.variant))
         paths = [entry_path(f"embeddings/{key}", text) for text in texts]
         found = {i: row for i, path in enumerate(paths) if (row := kept(path, load)) is not None}
         missing = [i for i in range(len(paths)) if i not in found]
@@ -256,7 +294,7 @@ class LatentDiffusionPrior(ABC):
     def _encode_text(self, texts: list[str]) -> list[dict[str, Tensor]]:
         """The fields of `TextEmbedding` for each text, on the CPU, without a batch dimension."""
 
-    def _token_ids(self, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    def _token_ids(self, tokenizer: Any, texts: list[str]) -> Tensor:
         """Token ids, padded to the tokenizer's full length: [B, L]."""
         ids = tokenizer(
             texts,
@@ -278,11 +316,17 @@ class LatentDiffusionPrior(ABC):
         if self.compile:
             torch._dynamo.maybe_mark_dynamic(pixels, 0)
         posterior = self._vae.encode(pixels).latent_dist
-        latents = (posterior.mean.float() + posterior.std.float() * noise) * self._vae.config.scaling_factor
+        sample = posterior.mean.float() + posterior.std.float() * noise
+        latents = (sample - self._vae_shift) * self._vae.config.scaling_factor
         self.counter.vae_enc_fwd += rgb.shape[0]
         if latents.requires_grad:
             latents.register_hook(self._count_encoder_backward)
         return latents
+
+    @property
+    def _vae_shift(self) -> float:
+        """The mean of the VAE's samples; 0 before SD 3."""
+        return float(self._vae.config.shift_factor or 0.0)
 
     def _count_encoder_backward(self, grad: Tensor) -> None:
         self.counter.vae_enc_bwd += grad.shape[0]
@@ -291,7 +335,8 @@ class LatentDiffusionPrior(ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """rgb [B, 3, H, W] in [0, 1] of scaled latents [B, C, h, w]."""
         self.counter.vae_dec += latents.shape[0]
-        image = self._vae.decode((latents / self._vae.config.scaling_factor).to(self.vae_dtype)).sample
+        unscaled = latents / self._vae.config.scaling_factor + self._vae_shift
+        image = self._vae.decode(unscaled.to(self.vae_dtype)).sample
         return (image.float() / 2.0 + 0.5).clamp(0.0, 1.0)
 
     # --- noise --------------------------------------------------------------------------------------------
@@ -322,32 +367,34 @@ class LatentDiffusionPrior(ABC):
         )
 
     @cached_property
-    def _adapter_base(self) -> tuple[torch.nn.Module, str, list[int]]:
+    def _adapter_base(self) -> tuple[torch.nn.Module, dict[str, Any], list[int]]:
         folder = self._adapter_folder()
         scheduler = scheduler_config(folder / self.adapter_scheduler)
-        own = scheduler_config(self.folder / "scheduler")
+        own = scheduler_config(self.folder / self.SCHEDULER)
         if not torch.allclose(self._alphas_cumprod(scheduler), self._alphas_cumprod(own)):
             raise TraceBenchError(
                 f"{self.adapter_repo} and {self.repo} have different noise schedules; "
                 "choose an adapter base with the same schedule."
             )
-        unet = self._load(UNet2DConditionModel, folder, self.adapter_unet, self.dtype)
+        unet = self._load(self.NETWORK_CLASS, folder, self.adapter_unet, self.dtype)
         if self.compile:
             unet.compile(fullgraph=True)
-        return unet, scheduler["prediction_type"], []
+        return unet, scheduler, []
 
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
         """A new LoRA adapter with camera conditioning; the previous one becomes invalid."""
-        unet, prediction_type, ranks = self._adapter_base
+        unet, scheduler, ranks = self._adapter_base
         self.adapters_made += 1
         if ranks != [rank]:
             if ranks:
                 unet.delete_adapters("default")
-            add_lora(unet, rank)
+            self._add_lora(unet, rank)
             ranks[:] = [rank]
-        return LoraAdapter(
-            unet, prediction_type, self.alphas_cumprod, self.counter, rank, seed, self.time_ids
-        )
+        return LoraAdapter(self._make_denoiser(unet, scheduler), rank, seed)
+
+    def _add_lora(self, network: torch.nn.Module, rank: int) -> None:
+        """Freeze the adapter's network and add LoRA layers and a camera MLP."""
+        add_lora(network, rank)
 
     # --- cost ---------------------------------------------------------------------------------------------
 
@@ -356,20 +403,20 @@ class LatentDiffusionPrior(ABC):
         unit = unit_tflop(
             json.dumps(dict(self._denoiser.unet.config), default=str, sort_keys=True),
             json.dumps(dict(self._vae.config), default=str, sort_keys=True),
-            self.tokenizer.model_max_length,
+            self.tokenizer.model_max_length + self.MORE_TOKENS,
             self.resolution,
         )
         return sum(count * unit[name] for name, count in work.as_dict().items())
 
 
-def _compile(unet: torch.nn.Module, encoder: torch.nn.Module) -> None:
-    """Compile the UNet's transformer blocks and the VAE encoder: once for a batch of 1, once for all others.
+def _compile(network: torch.nn.Module, encoder: torch.nn.Module) -> None:
+    """Compile the network's transformer blocks and the VAE encoder: for a batch of 1, and for all others.
 
     `fullgraph` makes torch raise an error instead of running uncompiled.
     """
     # torch counts for the whole process, so several priors add up. Old versions know the limit by this name.
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, COMPILATIONS)
-    unet.compile(fullgraph=True)
+    network.compile(fullgraph=True)
     encoder.compile(fullgraph=True)  # `encode` makes its batch dynamic, the size of the pictures stays fixed
 
 

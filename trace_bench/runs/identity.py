@@ -22,7 +22,7 @@ from trace_bench.system.model_files import is_folder, resolve, weight_files, wei
 
 #: Settings of a prior that change its speed, not its results.
 EXECUTION = ("compile",)
-_COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 #: What the identities of a plan's runs share: a part's settings, by their id, and the part's text in the
@@ -174,12 +174,21 @@ def prior_identity(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _folder_sha256(repo: str, spec: Mapping[str, Any]) -> str:
-    """Hash of a model folder's weights and configs (which contain the VAE's scaling factor)."""
+    """Hash of a model folder's weights and configs (which contain the VAE's scaling factor).
+
+    Further networks in the folder (unet_*, scheduler_*) count only if the prior's settings name them.
+    """
     folder = resolve(repo, None, [])
     wanted = [*_COMPONENTS, *([spec["adapter_unet"]] if spec.get("adapter_unet") else [])]
     present = [name for name in wanted if (folder / name).is_dir()]
     weights = weight_files(folder, present, spec.get("variant"))
-    return weights_sha256([*weights, *sorted(folder.glob("*/*.json"))])
+    named = (spec.get("adapter_unet"), spec.get("adapter_scheduler"))
+    configs = [
+        path
+        for path in sorted(folder.glob("*/*.json"))
+        if path.parent.name in named or not path.parent.name.startswith(("unet_", "scheduler_"))
+    ]
+    return weights_sha256([*weights, *configs])
 
 
 def _essence(group: str, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -290,6 +290,16 @@ def check_part(group: str, spec: Mapping[str, Any]) -> None:
     check_declared(group, spec, settings_of(spec))
 
 
+def check_prior(job: Job) -> None:
+    """Refuse a method for flow priors with a prior that predicts noise."""
+    needs = job.distils and constant_of("method", job.method, "needs_flow", False)
+    if needs and not constant_of("prior", job.prior, "is_flow", False):
+        raise TraceBenchError(
+            f"method={job.choices['method']} needs a flow prior, and prior={job.choices['prior']} is none; "
+            "use prior=sd3 or prior=tiny_flow."
+        )
+
+
 def check_init(job: Job) -> None:
     """Refuse an init that the representation cannot use, and a missing init if the representation needs
     one; without distillation, refuse any init.

@@ -150,13 +150,13 @@ def declared_work(method: str, views: int, steps: int) -> Any:
 
 @lru_cache(maxsize=64)
 def unit_costs(prior: str) -> dict[str, float]:
-    """TFLOP per item of each kind of work, from the configs of UNet and VAE; needs no weights."""
+    """TFLOP per item of each kind of work, from the configs of network and VAE; needs no weights."""
     from trace_bench.priors.flops import unit_tflop
 
     spec = json.loads(prior)
     architecture = _architecture(spec)
     return unit_tflop(
-        json.dumps(architecture["unet"], sort_keys=True),
+        json.dumps(architecture.get("transformer") or architecture["unet"], sort_keys=True),
         json.dumps(architecture["vae"], sort_keys=True),
         int(architecture["text_length"]),
         int(spec["resolution"]),
@@ -172,10 +172,18 @@ def _architecture(spec: Mapping[str, Any]) -> dict[str, Any]:
         return dict(spec["architecture"])
     if not repo:
         raise TraceBenchError("The work of this prior cannot be computed in advance; use budget=own.")
-    files = ["unet/config.json", "vae/config.json", "tokenizer/tokenizer_config.json"]
+    from trace_bench.system.targets import locate
+
+    cls = locate("prior", spec)
+    files = [
+        f"{getattr(cls, 'NETWORK', 'unet')}/config.json",
+        "vae/config.json",
+        "tokenizer/tokenizer_config.json",
+    ]
     folder = resolve(repo, spec.get("revision"), files)
-    unet, vae, tokenizer = (_read(folder / name) for name in files)
-    return {"unet": unet, "vae": vae, "text_length": tokenizer["model_max_length"]}
+    config, vae, tokenizer = (_read(folder / name) for name in files)
+    length = tokenizer["model_max_length"] + getattr(cls, "MORE_TOKENS", 0)
+    return {"unet": config, "vae": vae, "text_length": length}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trace_bench.runs.identity import RunSpec, Shared, runs_of
 from trace_bench.settings.composing import PARTS, compose_config, leaves, no_option, parse_overrides
-from trace_bench.settings.config import Job, check_init, check_part, unresolved, yaml_of
+from trace_bench.settings.config import Job, check_init, check_part, check_prior, unresolved, yaml_of
 from trace_bench.settings.prompts import PromptSet, load_prompt_set
 from trace_bench.sweeps import resolvers  # noqa: F401  registers the resolvers that conf/ uses
 from trace_bench.system.config_path import group_options
@@ -98,6 +98,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
             if key not in checked:
                 check_part(group, spec)
                 checked.add(key)
+        check_prior(job)
         check_init(job)
 
 

@@ -49,7 +49,7 @@ def resolve(repo: str, revision: str | None, patterns: list[str], download: bool
 
 
 def _from_hub(repo: str, revision: str | None, patterns: list[str], download: bool) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
@@ -59,6 +59,12 @@ def _from_hub(repo: str, revision: str | None, patterns: list[str], download: bo
             snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=not download)
         )
     except Exception as error:  # a download that breaks off raises whatever the HTTP library has
+        if refusal := _refusal(error):
+            raise TraceBenchError(
+                f"The hub refuses the model {repo} ({refusal}): open its page {constants.ENDPOINT}/{repo}, "
+                "accept its licence there with an account, log in with `hf auth login` or set HF_TOKEN, "
+                "then run again."
+            ) from error
         mirror = MIRRORS.get(repo)
         others = (
             f" (the original was withdrawn; {mirror} has the same files)" if mirror else _mirror_note(repo)
@@ -70,6 +76,17 @@ def _from_hub(repo: str, revision: str | None, patterns: list[str], download: bo
         ) from error
     finally:
         hub.setLevel(level)
+
+
+def _refusal(error: BaseException) -> int | None:
+    """401 or 403 if the hub refused this user a repository (gated, private, or no such name), else None."""
+    cause: BaseException | None = error
+    while cause is not None:
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if status in (401, 403):
+            return int(status)
+        cause = cause.__cause__
+    return None
 
 
 def _prefetch(repo: str, revision: str | None) -> str:

@@ -126,9 +126,7 @@ class Figures:
     def run(self, method: str, prompt: str = "0", **identity: Any) -> Run:
         """The first run with this identity."""
         wanted = {"method": method, "prompt_id": prompt, "seed": 0} | identity
-        found = [
-            run for run in self.runs if all(getattr(run.identity, k) == v for k, v in wanted.items())
-        ]
+        found = [run for run in self.runs if all(getattr(run.identity, k) == v for k, v in wanted.items())]
         return min(found, key=lambda run: str(run.folder))
 
 

@@ -82,7 +82,9 @@ def test_figure_4_has_several_steps_and_says_its_scale(methods):
     drawing = methods.draw("gradients")
     found = pictures(drawing)
     [folder] = {
-        run.folder for run in methods.runs if run.identity.prompt_id == "0" and (run.folder / "snapshots").is_dir()
+        run.folder
+        for run in methods.runs
+        if run.identity.prompt_id == "0" and (run.folder / "snapshots").is_dir()
     }
     labels = [text for text in texts(drawing) if ", step " in text.replace("\n", " ")]
     assert [" ".join(label.split()) for label in labels[:2]] == ["a red cube, step 0", "a red cube, step 3"]
@@ -229,7 +231,12 @@ def test_preference(methods):
     mine = [i for i, name in enumerate(names) if name == "SDS, our study"]
     widths = [bar.get_width() for bar in bars if round(bar.get_y() + bar.get_height() / 2) in mine]
     assert widths == [100.0, 0.0, 0.0]
-    for said in ("2 raters, 2 prompts", "prior analytic", "Can't tell counts as tie", "60 raters, 50 prompts"):
+    for said in (
+        "2 raters, 2 prompts",
+        "prior analytic",
+        "Can't tell counts as tie",
+        "60 raters, 50 prompts",
+    ):
         assert said in drawing.caption, drawing.caption
 
 
@@ -274,7 +281,9 @@ def test_janus(others):
         for run in others.runs:
             config = (run.folder / "config.yaml").read_text()
             is_with = "view_phrases: true" in config
-            name = "Perp-Neg" if "perp_neg: true" in config else "view phrases" if is_with else "no view phrases"
+            name = (
+                "Perp-Neg" if "perp_neg: true" in config else "view phrases" if is_with else "no view phrases"
+            )
             if run.identity.prompt_set == "toy_janus" and (run.identity.method, name) == (method, text):
                 scores = read_json(run.folder / "scores" / "ground_truth.json")["values"]
                 values.append(scores["janus"])
