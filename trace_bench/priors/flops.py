@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
 from trace_bench.system.cache import entry_path, keep, kept
+from trace_bench.system.flops import tflop_of
 
 if TYPE_CHECKING:
     import torch
     from diffusers import UNet2DConditionModel
 
 _COUNT = 1  # increase when the counting changes, so that cached numbers are not reused
-
-
-def _tflop(call: Callable[[], object]) -> float:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops() / 1e12
 
 
 def _added(unet: UNet2DConditionModel) -> dict[str, torch.Tensor] | None:
@@ -69,10 +61,10 @@ def _count(
         text = torch.empty(1, text_length, unet.config.cross_attention_dim)
         rgb = torch.empty(1, 3, resolution, resolution, requires_grad=True)
         added = _added(unet)
-        unet_fwd = _tflop(lambda: unet(latents, t, encoder_hidden_states=text, added_cond_kwargs=added))
-        encode_fwd = _tflop(lambda: vae.encode(rgb.detach()))
-        encode_both = _tflop(lambda: vae.encode(rgb).latent_dist.mean.sum().backward())
-        decode = _tflop(lambda: vae.decode(latents))
+        unet_fwd = tflop_of(lambda: unet(latents, t, encoder_hidden_states=text, added_cond_kwargs=added))
+        encode_fwd = tflop_of(lambda: vae.encode(rgb.detach()))
+        encode_both = tflop_of(lambda: vae.encode(rgb).latent_dist.mean.sum().backward())
+        decode = tflop_of(lambda: vae.decode(latents))
         add_lora(unet, rank)
         camera = torch.empty(1, CAMERA_DIM)
 
@@ -82,8 +74,8 @@ def _count(
             ).sample
 
         with torch.no_grad():
-            lora_fwd = _tflop(lora)
-        lora_both = _tflop(lambda: lora().sum().backward())
+            lora_fwd = tflop_of(lora)
+        lora_both = tflop_of(lambda: lora().sum().backward())
     return {
         "unet_fwd": unet_fwd,
         "unet_bwd": lora_both - lora_fwd,
