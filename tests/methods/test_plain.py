@@ -97,6 +97,7 @@ def nets_of(prior: StableDiffusionPrior, method: Method, lora: torch.nn.Module |
         tokens=embed,
         prompt=PROMPT,
         negative=method.negative_prompt,
+        reward=lambda z: float(method.reward(PROMPT, prior.decode(z[None]))[0]) if method.reward else 0.0,
     )
 
 

@@ -1,8 +1,8 @@
 """ImageReward (Xu et al. 2023) as a reward: how people would rate a picture for a prompt.
 
 It runs on transformers' BLIP (`native.py`). The number is normalised to mean 0 and standard deviation 1 on
-the authors' training set (text-to-image samples), so negative values are common. Full precision only: the head
-has no activations and subtracts nearly equal numbers.
+the authors' training set (text-to-image samples), so negative values are common. Full precision only: the
+head has no activations and subtracts nearly equal numbers.
 """
 
 from __future__ import annotations
@@ -154,6 +154,12 @@ def _count() -> float:
     side = Sizes().image
     with torch.device("meta"), torch.inference_mode():
         network = RewardNetwork().eval()
-        words = torch.ones(1, TOKENS, dtype=torch.long)
-        pixels = torch.empty(1, 3, side, side)
-        return tflop_of(lambda: network(words, words, pixels))
+        words, pixels = torch.ones(1, TOKENS, dtype=torch.long), torch.empty(1, 3, side, side)
+
+        def rated() -> torch.Tensor:
+            """`RewardNetwork.forward` without masks, which need real numbers and cost nothing."""
+            features = network.image_features(pixels)
+            read = network.text(input_ids=words, encoder_hidden_states=features, is_decoder=False)
+            return network.mlp(read.last_hidden_state[:, 0])
+
+        return tflop_of(rated)
