@@ -176,7 +176,7 @@ def test_the_grid_is_that_of_the_released_program() -> None:
 
 
 def test_the_mean_cost_is_nearly_that_of_the_released_program() -> None:
-    """There 72.6 rows a view and step over t = 21, 23, ..., 979; here no hop leads from a timestep to itself."""
+    """There 72.6 rows a view and step; here no hop leads from a timestep to itself."""
     ours = method(exact_prior())
     costs = [ours.cost(EARLY, 1, drawing(t=t)) for t in range(21, 980, 2)]
     assert np.mean([cost.unet_fwd for cost in costs]) == 72.35
@@ -202,7 +202,7 @@ def test_what_is_declared_is_counted(latents: torch.Tensor) -> None:
         ({"reward": None}, "needs a reward; choose one of conf/reward/ with reward=NAME"),
         ({"reward": {"model": "x"}}, "no _target_"),
         ({"reward": {"_target_": "trace_bench.rewards.clip.Clip", "modl": "x"}}, "modl is not a setting"),
-        ({"reward": {"_target_": "trace_bench.progress.Progress"}}, "device"),
+        ({"reward": {"_target_": "trace_bench.progress.Progress"}}, "is no Reward; choose one"),
         ({"strategy": "worst"}, "is not one of min_max, weighted, best"),
         ({"noise_candidates": 0}, "noise_candidates=0 must be from 1"),
         ({"exploration_steps": 1001}, "exploration_steps=1001 must be from 1 to 1000"),

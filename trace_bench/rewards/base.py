@@ -94,9 +94,8 @@ def make_reward(spec: Mapping[str, Any], device: str = "cpu") -> Reward:
     """
     settings = {key: value for key, value in spec.items() if key not in _ABOUT}
     target = check_target("method.reward", spec, settings)
-    made = target(**settings, device=device)
-    if not isinstance(made, Reward):
+    if not (isinstance(target, type) and issubclass(target, Reward)):
         raise TraceBenchError(
             f"method.reward._target_={spec['_target_']} is no Reward; choose one with reward=NAME."
         )
-    return made
+    return target(**settings, device=device)
