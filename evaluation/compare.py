@@ -172,7 +172,8 @@ def _tests(match: Match, quantities: Sequence[Quantity]) -> str:
     for (quantity, values, difference), p in zip(found, adjusted, strict=True):
         digits = _digits(quantity)
         means = [f"{values[side].mean():.{digits}f}" for side in ("a", "b")]
-        verdict = _verdict(quantity, difference, p)
+        own = [side for side, frame in (("A", match.a), ("B", match.b)) if _maximised(frame, quantity)]
+        verdict = f"{own[0]} maximises it" if own else _verdict(quantity, difference, p)
         texts = [
             heading(quantity),
             *means,
@@ -190,6 +191,12 @@ def _tests(match: Match, quantities: Sequence[Quantity]) -> str:
     return markdown(
         Grid("", "Differences, means over prompts:", [Heading(t) for t in texts], body, 1, [], notes)
     ).strip()
+
+
+def _maximised(frame: pd.DataFrame, quantity: Quantity) -> bool:
+    """Whether the method of any of the runs maximised the quantity, so that it decides nothing."""
+    texts = frame["optimised"].dropna() if "optimised" in frame else ()
+    return any(quantity.name in str(text).split() for text in texts)
 
 
 def _verdict(quantity: Quantity, difference: Difference, p: float) -> str:

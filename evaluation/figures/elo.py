@@ -26,18 +26,22 @@ def draw(
     rows = max(groups, key=lambda part: part["comparisons"].sum())
     criteria = [name for name in CRITERIA if name in set(rows["criterion"])]
     names = list(dict.fromkeys(order_methods(rows, data.order)["contestant"]))[::-1]
+    own = set(rows.loc[rows["optimised"], "contestant"]) if "optimised" in rows else set()
+    names.sort(
+        key=lambda name: name not in own
+    )  # at the bottom: their method maximises what the judge compares
     columns = min(3, len(criteria))
     lines = -(-len(criteria) // columns)
     figure = new_figure(1.6 + 2.5 * columns, lines * (0.75 + 0.24 * len(names)))
     panels = figure.subplots(lines, columns, sharey=True, sharex=True, squeeze=False).ravel()
     for axes, criterion in zip(panels, criteria, strict=False):
-        own = rows[rows["criterion"] == criterion].drop_duplicates("contestant").set_index("contestant")
+        shown = rows[rows["criterion"] == criterion].drop_duplicates("contestant").set_index("contestant")
         for y, name in enumerate(names):
             axes.axhline(y, color=HAIR, linewidth=0.5, zorder=0)
-            if name not in own.index:
+            if name not in shown.index:
                 continue
-            row = own.loc[name]
-            held = bool(pd.isna(row["elo_low"]) or row["elo_low"] == row["elo_high"])
+            row = shown.loc[name]
+            held = bool(pd.isna(row["elo_low"]) or row["elo_low"] == row["elo_high"]) or name in own
             colour = GREY if held else COLOURS[0]
             if not held:
                 axes.plot([row["elo_low"], row["elo_high"]], [y, y], color=colour, linewidth=1.5)
@@ -54,7 +58,7 @@ def draw(
     first = rows.iloc[0]
     state = "" if first["complete"] else " The tournament is not complete."
     caption = (
-        f"{first['caption']} Lines are 95 % intervals; a grey diamond is held fixed, or has no interval. "
+        f"{first['caption']} Lines are 95 % intervals; a grey diamond is held fixed, has no interval, or its method maximises what the judge compares. "
         f"{int(first['prompts'])} prompts, prior {first['prior']}, seed {first['seed']}, "
         f"{int(rows['comparisons'].max())} comparisons a contestant and criterion at most.{state}"
     )
