@@ -167,13 +167,18 @@ def _tests(match: Match, quantities: Sequence[Quantity]) -> str:
     for quantity in quantities:
         values = paired(match, quantity.name)
         found.append((quantity, values, paired_difference(values["a"].to_numpy(), values["b"].to_numpy())))
-    adjusted = holm([difference.p for *_, difference in found])
+    own = {q.name: _maximises(match, q) for q in quantities}
+    compared = [(q.name, difference.p) for q, _, difference in found if not own[q.name]]
+    adjusted = dict(zip((name for name, _ in compared), holm([p for _, p in compared]), strict=True))
     body = []
-    for (quantity, values, difference), p in zip(found, adjusted, strict=True):
+    for quantity, values, difference in found:
         digits = _digits(quantity)
         means = [f"{values[side].mean():.{digits}f}" for side in ("a", "b")]
-        own = [side for side, frame in (("A", match.a), ("B", match.b)) if _maximised(frame, quantity)]
-        verdict = f"{own[0]} maximises it" if own else _verdict(quantity, difference, p)
+        if own[quantity.name]:
+            corrected, verdict = "—", f"{own[quantity.name]} maximised it"
+        else:
+            p = adjusted[quantity.name]
+            corrected, verdict = p_text(p), _verdict(quantity, difference, p)
         texts = [
             heading(quantity),
             *means,
@@ -181,11 +186,10 @@ def _tests(match: Match, quantities: Sequence[Quantity]) -> str:
             str(difference.prompts),
             p_text(difference.p),
         ]
-        body.append([Entry(text) for text in [*texts, p_text(p), verdict]])
+        body.append([Entry(text) for text in [*texts, corrected, verdict]])
     texts = ["Metric", "mean A", "mean B", "A − B [95 %]", "Prompts", "p", "p (Holm)", "Decided"]
-    notes = [
-        f"p (Holm) corrects for {len(found)} metric{'s'[: len(found) > 1]}; decided: it is at most {ALPHA:g}."
-    ]
+    some = f"{len(compared)} metric{'s'[: len(compared) > 1]}"
+    notes = [f"p (Holm) corrects for {some}; decided: it is at most {ALPHA:g}."]
     if any(difference.prompts < FEWEST for *_, difference in found):
         notes.append(f"Fewer than {FEWEST} prompts decide nothing and have no interval.")
     return markdown(
@@ -193,10 +197,14 @@ def _tests(match: Match, quantities: Sequence[Quantity]) -> str:
     ).strip()
 
 
-def _maximised(frame: pd.DataFrame, quantity: Quantity) -> bool:
-    """Whether the method of any of the runs maximised the quantity, so that it decides nothing."""
-    texts = frame["optimised"].dropna() if "optimised" in frame else ()
-    return any(quantity.name in str(text).split() for text in texts)
+def _maximises(match: Match, quantity: Quantity) -> str:
+    """The sides whose method maximised the quantity: it decides nothing. Empty if none did."""
+
+    def has(frame: pd.DataFrame) -> bool:
+        texts = frame["optimised"].dropna() if "optimised" in frame else ()
+        return any(quantity.name in str(text).split() for text in texts)
+
+    return " and ".join(side for side, frame in (("A", match.a), ("B", match.b)) if has(frame))
 
 
 def _verdict(quantity: Quantity, difference: Difference, p: float) -> str:

@@ -21,7 +21,7 @@ NAMES = sorted(
 
 @cache
 def composed(name: str, prior: str) -> dict[str, Any]:
-    """The method's part of the config that `method=name prior=prior` composes to, its reward the small CLIP."""
+    """The method's part of the config that `method=name prior=prior` composes to, with a small reward."""
     reward = ["reward=tiny_clip"] if name == "reward_sds" else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", overrides=[f"method={name}", f"prior={prior}", *reward])

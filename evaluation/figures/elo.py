@@ -27,9 +27,7 @@ def draw(
     criteria = [name for name in CRITERIA if name in set(rows["criterion"])]
     names = list(dict.fromkeys(order_methods(rows, data.order)["contestant"]))[::-1]
     own = set(rows.loc[rows["optimised"], "contestant"]) if "optimised" in rows else set()
-    names.sort(
-        key=lambda name: name not in own
-    )  # at the bottom: their method maximises what the judge compares
+    names.sort(key=lambda name: name not in own)  # at the bottom, without a rank
     columns = min(3, len(criteria))
     lines = -(-len(criteria) // columns)
     figure = new_figure(1.6 + 2.5 * columns, lines * (0.75 + 0.24 * len(names)))
@@ -58,7 +56,8 @@ def draw(
     first = rows.iloc[0]
     state = "" if first["complete"] else " The tournament is not complete."
     caption = (
-        f"{first['caption']} Lines are 95 % intervals; a grey diamond is held fixed, has no interval, or its method maximises what the judge compares. "
+        f"{first['caption']} Lines are 95 % intervals; a grey diamond is held fixed, has no interval, or its "
+        "method maximises what the judge compares. "
         f"{int(first['prompts'])} prompts, prior {first['prior']}, seed {first['seed']}, "
         f"{int(rows['comparisons'].max())} comparisons a contestant and criterion at most.{state}"
     )

@@ -304,7 +304,7 @@ def _lines(frame: pd.DataFrame, settings: Sequence[str], quantities: Sequence[Qu
 
 def _optimised(frame: pd.DataFrame, columns: list[str], rows: pd.DataFrame) -> list[frozenset[str]]:
     """For each row of a table, the quantities that the method of any of its runs maximised."""
-    if "optimised" not in frame or not frame["optimised"].fillna("").any():
+    if "optimised" not in frame or frame["optimised"].fillna("").eq("").all():
         return [frozenset()] * len(rows)
     words = frame.groupby(columns, sort=False, dropna=False, observed=True)["optimised"]
     joined = words.agg(lambda texts: " ".join(texts.dropna())).reset_index()
@@ -317,10 +317,8 @@ def optimised_note(cells: Sequence[Cell]) -> list[str]:
     labels = list(dict.fromkeys(cell.quantity.label for cell in cells if OPTIMISED in cell.marks))
     if not labels:
         return []
-    return [
-        f"({OPTIMISED}) {', '.join(labels)}: the method maximises this number or one of its kind, so it has no rank "
-        "and is compared with no other row."
-    ]
+    why = "the method maximises this number or one of its kind, so it has no rank and is compared with no row"
+    return [f"({OPTIMISED}) {', '.join(labels)}: {why}."]
 
 
 def groups(frame: pd.DataFrame, settings: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:

@@ -110,6 +110,8 @@ def _elo(table: PaperTable, source: Source) -> Grid:
         notes = [str(first["caption"]), *str(first.get("notes", "") or "").splitlines()]
         if not first["complete"]:
             notes.append("The tournament is incomplete: continue it with `python -m evaluation.gpteval3d`.")
+        if any(OPTIMISED in one.marks.values() for one in ours.values()):
+            notes.append(f"({OPTIMISED}) the method maximises what this judge compares, so it has no rank")
     return lay_out(
         table, source.names, ours, f"{about} {_paper(panel)}", notes=notes, not_asked=not_asked,
         runs=_settings_of_missing_runs(table, panel, rows),
