@@ -195,7 +195,7 @@ def run_step(method_name: str, overrides: list[str]) -> Step:
     return Step(
         cpu_seconds=seconds,
         peak_gib=peak_memory_gb(device),
-        tflop=tflop_of(prior, work) or 0.0,
+        tflop=tflop_of(prior, work, method) or 0.0,
         torch_tflop=flops.get_total_flops() / 1e12,
         work=work,
         non_finite=first_non_finite(representation.state_dict(), "representation")

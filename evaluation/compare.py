@@ -167,12 +167,18 @@ def _tests(match: Match, quantities: Sequence[Quantity]) -> str:
     for quantity in quantities:
         values = paired(match, quantity.name)
         found.append((quantity, values, paired_difference(values["a"].to_numpy(), values["b"].to_numpy())))
-    adjusted = holm([difference.p for *_, difference in found])
+    own = {q.name: _maximises(match, q) for q in quantities}
+    compared = [(q.name, difference.p) for q, _, difference in found if not own[q.name]]
+    adjusted = dict(zip((name for name, _ in compared), holm([p for _, p in compared]), strict=True))
     body = []
-    for (quantity, values, difference), p in zip(found, adjusted, strict=True):
+    for quantity, values, difference in found:
         digits = _digits(quantity)
         means = [f"{values[side].mean():.{digits}f}" for side in ("a", "b")]
-        verdict = _verdict(quantity, difference, p)
+        if own[quantity.name]:
+            corrected, verdict = "—", f"{own[quantity.name]} maximised it"
+        else:
+            p = adjusted[quantity.name]
+            corrected, verdict = p_text(p), _verdict(quantity, difference, p)
         texts = [
             heading(quantity),
             *means,
@@ -180,16 +186,25 @@ def _tests(match: Match, quantities: Sequence[Quantity]) -> str:
             str(difference.prompts),
             p_text(difference.p),
         ]
-        body.append([Entry(text) for text in [*texts, p_text(p), verdict]])
+        body.append([Entry(text) for text in [*texts, corrected, verdict]])
     texts = ["Metric", "mean A", "mean B", "A − B [95 %]", "Prompts", "p", "p (Holm)", "Decided"]
-    notes = [
-        f"p (Holm) corrects for {len(found)} metric{'s'[: len(found) > 1]}; decided: it is at most {ALPHA:g}."
-    ]
+    some = f"{len(compared)} metric{'s'[: len(compared) > 1]}"
+    notes = [f"p (Holm) corrects for {some}; decided: it is at most {ALPHA:g}."]
     if any(difference.prompts < FEWEST for *_, difference in found):
         notes.append(f"Fewer than {FEWEST} prompts decide nothing and have no interval.")
     return markdown(
         Grid("", "Differences, means over prompts:", [Heading(t) for t in texts], body, 1, [], notes)
     ).strip()
+
+
+def _maximises(match: Match, quantity: Quantity) -> str:
+    """The sides whose method maximised the quantity: it decides nothing. Empty if none did."""
+
+    def has(frame: pd.DataFrame) -> bool:
+        texts = frame["optimised"].dropna() if "optimised" in frame else ()
+        return any(quantity.name in str(text).split() for text in texts)
+
+    return " and ".join(side for side, frame in (("A", match.a), ("B", match.b)) if has(frame))
 
 
 def _verdict(quantity: Quantity, difference: Difference, p: float) -> str:

@@ -27,8 +27,8 @@ from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.methods.base import Method
 from trace_bench.priors.analytic import AnalyticPrior, Gaussian
-from trace_bench.priors.text import embed_prompt
 from trace_bench.representations.image import Image
+from trace_bench.rewards.base import Reward
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import build
 from trace_bench.system.config_path import conf_dir
@@ -37,6 +37,7 @@ from trace_bench.system.files import write_atomic
 METHODS = [
     *("sds", "csd", "vsd", "sdi", "ism", "consistent3d", "dreamer_xl"),
     *("trace", "trace_official", "trace_official_trained"),
+    *("nfsd", "bsd", "asd", "sctd", "sds_bridge", "cfd", "reward_sds"),
 ]
 SHAPE = (1, 1, 2)
 DATA, EMPTY, START, PATH, END = "#0072b2", "0.75", "0.45", "#e69f00", "#a3003a"
@@ -52,6 +53,30 @@ def two_gaussians() -> AnalyticPrior:
     return AnalyticPrior({"y": prompt, "": Gaussian(torch.zeros(2), torch.eye(2))}, SHAPE, torch.float32)
 
 
+class LogDensity(Reward):
+    """The log-density of the prompt's data, up to a constant, as a reward of points in the plane."""
+
+    metrics = ()
+
+    def __call__(self, prompt: str, rgb: torch.Tensor) -> np.ndarray:
+        self.counter.reward += len(rgb)
+        data = two_gaussians().gaussians[0]
+        off = 2.0 * rgb.flatten(1) - 1.0 - data.mean  # AnalyticPrior.decode is (x + 1) / 2
+        return -0.5 * np.einsum("ni,ij,nj->n", off, torch.linalg.inv(data.covariance), off)
+
+    def rate(self, prompt: str, pictures: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def files(self, download: bool) -> list[Path]:
+        return []
+
+    def tflop(self) -> float:
+        return 0.0
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+
 def method_of(name: str, prior: AnalyticPrior, seed: int) -> tuple[Method, str]:
     """The method with its toy settings, and a learning rate suited to an adapter of twelve numbers."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -59,6 +84,8 @@ def method_of(name: str, prior: AnalyticPrior, seed: int) -> tuple[Method, str]:
     spec: dict[str, Any] = OmegaConf.to_container(cfg.method, resolve=True)  # type: ignore[assignment]
     if "lora_lr" in spec:
         spec["lora_lr"] = 0.01
+    if "reward" in spec:
+        spec["reward"] = {"_target_": f"{__name__}.LogDensity"}
     method = build("method", spec, prior, guidance_scale=spec["guidance_scale"], seed=seed)
     return method, spec["display_name"]
 
@@ -79,7 +106,7 @@ def path_of(name: str, seed: int) -> tuple[np.ndarray, str]:
         prior,
         method,
         canvas,
-        embed_prompt(prior, "y", ""),
+        method.embed("y"),
         STILL,
         steps=STEPS,
         views_per_step=VIEWS,
@@ -120,8 +147,13 @@ def paths_of(name: str, folder: Path | None) -> tuple[np.ndarray, str]:
 def draw(file: Path, folder: Path | None) -> None:
     """Draw one panel per method."""
     prior = two_gaussians()
-    figure, panels = plt.subplots(2, 5, figsize=(14, 6.6), sharex=True, sharey=True, layout="constrained")
-    for name, axes in zip(METHODS, panels.flat, strict=True):
+    rows, columns = 3, 6
+    figure, panels = plt.subplots(
+        rows, columns, figsize=(16.5, 9.6), sharex=True, sharey=True, layout="constrained"
+    )
+    for axes in panels.flat[len(METHODS) :]:
+        axes.set_axis_off()
+    for name, axes in zip(METHODS, panels.flat, strict=False):
         ellipses(axes, prior.gaussians[0], DATA)
         ellipses(axes, prior.gaussians[1], EMPTY)
         paths, title = paths_of(name, folder)

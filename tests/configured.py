@@ -26,9 +26,10 @@ NAMES = sorted(
 
 @cache
 def composed(name: str, prior: str) -> dict[str, Any]:
-    """The method's part of the config that `method=name prior=prior` composes to."""
+    """The method's part of the config that `method=name prior=prior` composes to, with a small reward."""
+    reward = ["reward=tiny_clip"] if name == "reward_sds" else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=[f"method={name}", f"prior={prior}"])
+        cfg = compose("config", overrides=[f"method={name}", f"prior={prior}", *reward])
     spec = OmegaConf.to_container(cfg.method, resolve=True)
     assert isinstance(spec, dict)
     return {str(key): value for key, value in spec.items()}

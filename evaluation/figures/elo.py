@@ -26,18 +26,20 @@ def draw(
     rows = max(groups, key=lambda part: part["comparisons"].sum())
     criteria = [name for name in CRITERIA if name in set(rows["criterion"])]
     names = list(dict.fromkeys(order_methods(rows, data.order)["contestant"]))[::-1]
+    own = set(rows.loc[rows["optimised"], "contestant"]) if "optimised" in rows else set()
+    names.sort(key=lambda name: name not in own)  # at the bottom, without a rank
     columns = min(3, len(criteria))
     lines = -(-len(criteria) // columns)
     figure = new_figure(1.6 + 2.5 * columns, lines * (0.75 + 0.24 * len(names)))
     panels = figure.subplots(lines, columns, sharey=True, sharex=True, squeeze=False).ravel()
     for axes, criterion in zip(panels, criteria, strict=False):
-        own = rows[rows["criterion"] == criterion].drop_duplicates("contestant").set_index("contestant")
+        shown = rows[rows["criterion"] == criterion].drop_duplicates("contestant").set_index("contestant")
         for y, name in enumerate(names):
             axes.axhline(y, color=HAIR, linewidth=0.5, zorder=0)
-            if name not in own.index:
+            if name not in shown.index:
                 continue
-            row = own.loc[name]
-            held = bool(pd.isna(row["elo_low"]) or row["elo_low"] == row["elo_high"])
+            row = shown.loc[name]
+            held = bool(pd.isna(row["elo_low"]) or row["elo_low"] == row["elo_high"]) or name in own
             colour = GREY if held else COLOURS[0]
             if not held:
                 axes.plot([row["elo_low"], row["elo_high"]], [y, y], color=colour, linewidth=1.5)
@@ -57,10 +59,12 @@ def draw(
     of += [] if pd.isna(first["seed"]) else [f"seed {int(first['seed'])} of each method"]
     of += [] if "prior " in str(first["caption"]) else [f"prior {first['prior']}"]
     of += [f"{int(rows['comparisons'].max())} comparisons a contestant and criterion at most"]
-    lines = "Lines are these intervals" if "interval" in str(first["caption"]) else "Lines are 95 % intervals"
+    meaning = (
+        "Lines are these intervals" if "interval" in str(first["caption"]) else "Lines are 95 % intervals"
+    )
     caption = (
-        f"{first['caption']} {lines}; a grey diamond is held fixed, or has no interval. "
-        f"n: {', '.join(of)}.{state}"
+        f"{first['caption']} {meaning}; a grey diamond is held fixed, has no interval, or its method maximises "
+        f"what the judge compares. n: {', '.join(of)}.{state}"
     )
     kept = [
         "judge_name",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -46,11 +47,14 @@ def draw(data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: 
     figure = new_figure(0.6 + 3.3 * len(qualities), 3.4)
     for axes, quality in zip(figure.subplots(1, len(qualities), squeeze=False)[0], qualities, strict=True):
         _panel(axes, table, quality, prices[cost])
+    own = {row.labels["method"] for row in table.rows for q in qualities if _is_own(row, q)}
     caption = (
         f"Quality against {prices[cost].label} per run ({prices[cost].note}): prompt set {panel.title} "
         f"({panel.prompts} prompts), prior {panel.prior}, means over prompts of means over seeds; the line is the Pareto "  # noqa: E501
         f"front, filled points are on it. {said_of(data, panel.frame, [q.name for q in qualities])}"
     )
+    if own:
+        caption += f" Not compared where they maximise the number itself: {', '.join(sorted(own))}."
     numbers = [_record(table, q, prices[cost]) for q in qualities]
     return Drawing(figure, caption, pd.concat(numbers, ignore_index=True))
 
@@ -66,9 +70,19 @@ def _points(table: Table, quality: Quantity, price: Quantity) -> list[tuple[Row,
     return found
 
 
+def _is_own(row: Row, quality: Quantity) -> bool:
+    """Whether the row's method maximised the quality, so that it is compared with no other."""
+    return any(cell.optimised for cell in row.cells if cell.quantity.name == quality.name)
+
+
+def _front(points: Sequence[tuple[Row, float, float]], quality: Quantity) -> list[bool]:
+    values = [math.nan if _is_own(row, quality) else q for row, _, q in points]
+    return on_front(values, [c for _, c, _ in points], quality)
+
+
 def _panel(axes: Axes, table: Table, quality: Quantity, price: Quantity) -> None:
     points = _points(table, quality, price)
-    front = on_front([q for *_, q in points], [c for _, c, _ in points], quality)
+    front = _front(points, quality)
     best = sorted((c, q) for (_, c, q), on in zip(points, front, strict=True) if on)
     axes.margins(x=0.18, y=0.16)
     axes.update_datalim([(c, q) for _, c, q in points])
@@ -76,15 +90,16 @@ def _panel(axes: Axes, table: Table, quality: Quantity, price: Quantity) -> None
     axes.autoscale(False)
     # A staircase: the best quality available at each cost or less.
     xs = [c for c, _ in best] + [axes.get_xlim()[1]]
-    ys = [q for _, q in best] + [best[-1][1]]
-    axes.step(xs, ys, where="post", color=HAIR, linewidth=1.2, zorder=1)
+    ys = [q for _, q in best] + [q for _, q in best[-1:]]
+    if best:
+        axes.step(xs, ys, where="post", color=HAIR, linewidth=1.2, zorder=1)
     for (row, c, q), on in zip(points, front, strict=True):
         axes.plot(
             c, q, "o", markersize=6, color=COLOURS[0] if on else "white",
             markeredgecolor=COLOURS[0] if on else GREY, zorder=3,
         )  # fmt: skip
         axes.annotate(
-            _name(table, row),
+            _name(table, row) + (" (not compared)" if _is_own(row, quality) else ""),
             (c, q),
             (7, 4),
             textcoords="offset points",
@@ -105,7 +120,7 @@ def _name(table: Table, row: Row) -> str:
 
 def _record(table: Table, quality: Quantity, price: Quantity) -> pd.DataFrame:
     points = _points(table, quality, price)
-    front = on_front([q for *_, q in points], [c for _, c, _ in points], quality)
+    front = _front(points, quality)
     rows = [
         {"quality": quality.name, **row.labels, price.name: c, "value": q, "front": on}
         for (row, c, q), on in zip(points, front, strict=True)

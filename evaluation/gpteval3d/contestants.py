@@ -54,6 +54,11 @@ class Contestant:
     settings: dict[str, Any]
     assets: dict[str, JudgedAsset] = field(repr=False)
 
+    def maximises(self, metric: str) -> bool:
+        """Whether the method of any of its runs maximised what this metric shows."""
+        runs = (asset.run for asset in self.assets.values())
+        return any(run is not None and metric in run.manifest.reward.get("metrics", ()) for run in runs)
+
     def describe(self) -> dict[str, Any]:
         return {"method": self.method, "representation": self.representation, "settings": self.settings}
 

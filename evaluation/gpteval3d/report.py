@@ -14,6 +14,7 @@ from trace_bench.system.files import write_json
 
 SCHEMA_VERSION = 1
 ELO = "elo.json"
+OPTIMISED = "{}: the method maximises what this judge compares, so it comes last and has no rank"
 _REMAKE = "remove it and run its tournaments again; their answers are kept in answers.jsonl"
 
 
@@ -51,15 +52,16 @@ def read(folder: Path) -> tuple[str | None, list[dict[str, Any]]]:
 
 
 def markdown(tournament: Mapping[str, Any]) -> str:
-    """Contestants x criteria: Elo with interval, sorted by the first criterion."""
+    """Contestants x criteria: Elo with interval, sorted by the first criterion; last those whose method
+    maximises what the judge compares."""
     rows = tournament["rows"]
     criteria = [name for name in CRITERIA if any(row["criterion"] == name for row in rows)]
     cells = {(row["contestant"], row["criterion"]): row for row in rows}
     names = list(dict.fromkeys(row["contestant"] for row in rows))
 
-    def score(name: str) -> float:
-        elo = cells[name, criteria[0]]["elo"]
-        return float("-inf") if elo is None else elo
+    def score(name: str) -> tuple[bool, float]:
+        row = cells[name, criteria[0]]
+        return not row.get("optimised"), float("-inf") if row["elo"] is None else row["elo"]
 
     names.sort(key=score, reverse=True)
     head = ["Contestant", *(LABELS[name] for name in criteria)]

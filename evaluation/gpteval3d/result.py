@@ -48,6 +48,9 @@ def _entry(
     if judged.how:  # a judge without sides has no position bias
         counts |= {"left_share": None, "left_share_ci": None}
     complete = not any(item.missing for item in judged.answered)
+    rows = _rows(config, tournament, judged, found)
+    own = ", ".join(dict.fromkeys(row["contestant"] for row in rows if row["optimised"]))
+    notes = [report.OPTIMISED.format(own)] if own else []
     anchor = {"contestant": tournament.anchor, "elo": float(config["anchor_elo"])}
     return {
         "name": tournament.name,
@@ -59,14 +62,14 @@ def _entry(
         "anchor": None if tournament.new else anchor,
         "complete": complete,
         "caption": _caption(config, tournament, judged),
-        "notes": [*judged.plan.notes, *outcomes.notes(counts, complete), *_mixed(tournament, judged)],
+        "notes": [*judged.plan.notes, *outcomes.notes(counts, complete), *_mixed(tournament, judged), *notes],
         "statistics": counts,
-        "rows": _rows(config, tournament, found),
+        "rows": rows,
     }
 
 
 def _rows(
-    config: Mapping[str, Any], tournament: Tournament, found: Sequence[outcomes.Verdict]
+    config: Mapping[str, Any], tournament: Tournament, judged: Judged, found: Sequence[outcomes.Verdict]
 ) -> list[dict[str, Any]]:
     """Ratings of all contestants on all judged criteria."""
     rules = Rules(float(config["draw"]))
@@ -85,7 +88,10 @@ def _rows(
     for rating in ratings:
         who = tournament.contestants.get(rating.contestant)
         absent: dict[str, Any] = {"method": rating.contestant, "representation": None, "settings": {}}
-        rows.append({"contestant": rating.contestant} | (who.describe() if who else absent) | rating.row())
+        own = {"optimised": who is not None and who.maximises(judged.metric)}
+        rows.append(
+            {"contestant": rating.contestant} | (who.describe() if who else absent) | rating.row() | own
+        )
     return rows
 
 

@@ -42,6 +42,7 @@ class Judged:
     session: Session = field(default_factory=Session)
     unusable: str | None = None  # if no answer is valid: one of them, and what helps
     how: str = ""  # of a judge by scores: how a comparison is won
+    metric: str = ""  # of a judge by scores: whose numbers it compares
 
 
 def judge_by_scores(
@@ -60,7 +61,9 @@ def judge_by_scores(
     texts = dict.fromkeys(tournament.ensembles, judge.name)
     questions = _questions(tournament, made, texts, identity_hash(judge.identity), both=False)
     answered = [Answered(q, [("valid", judge.compare(*q.assets, q.ensemble.criteria))], 0) for q in questions]
-    return Judged(folder, {"id": folder.name, **judge.describe()}, answered, made, how=judge.how)
+    return Judged(
+        folder, {"id": folder.name, **judge.describe()}, answered, made, how=judge.how, metric=judge.metric
+    )
 
 
 def judge_by_model(

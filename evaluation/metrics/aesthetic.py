@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics.base import MetricUnavailable, Quantity
-from evaluation.metrics.clip_model import ClipModel
+from evaluation.metrics.base import Quantity
 from evaluation.metrics.picture_model import PictureModel, tensors
+from trace_bench.rewards.clip_model import ClipModel
 from trace_bench.system.cache import cache_dir, fetch
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError, Unavailable
 from trace_bench.system.files import sha256_of
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ class Aesthetic(PictureModel):
         if self.checkpoint is not None:
             path = Path(self.checkpoint).expanduser()
             if not path.is_file():
-                raise MetricUnavailable(f"{path} does not exist: fix metrics.aesthetic.checkpoint.")
+                raise Unavailable(f"{path} does not exist: fix metrics.aesthetic.checkpoint.")
             return path
         path = cache_dir() / "weights" / f"{self.sha256[:16]}.pth"
         if not path.is_file() or sha256_of(path) != self.sha256:
             try:
                 fetch(self.url, self.sha256, path)
             except (OSError, ValueError) as error:
-                raise MetricUnavailable(
+                raise Unavailable(
                     "The aesthetic predictor's weights (4 MB) are not on this machine and could not be "
                     f"downloaded ({getattr(error, 'reason', error)}): download {self.url} elsewhere "
                     "and set metrics.aesthetic.checkpoint=FILE."

@@ -25,10 +25,6 @@ from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.typed import FormatError
 
 
-class MetricUnavailable(TraceBenchError):
-    """The metric cannot be computed on this machine (missing weights); says how to get what is missing."""
-
-
 @dataclass(frozen=True)
 class Quantity:
     """One number of a metric, and its format in tables."""

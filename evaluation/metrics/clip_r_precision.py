@@ -18,13 +18,13 @@ from typing import Any, ClassVar
 
 import yaml
 
-from evaluation.metrics.base import Metric, MetricUnavailable, Quantity, Score, finite
-from evaluation.metrics.clip_model import ClipModel
+from evaluation.metrics.base import Metric, Quantity, Score, finite
 from evaluation.metrics.renders import chosen_views, open_rgb
 from evaluation.metrics.retrieval import AGGREGATES, r_precision
+from trace_bench.rewards.clip_model import ClipModel
 from trace_bench.run_folder.reading import Run
 from trace_bench.settings.prompts import load_prompt_set
-from trace_bench.system.errors import UNREADABLE, TraceBenchError
+from trace_bench.system.errors import UNREADABLE, TraceBenchError, Unavailable
 
 PROMPT_SET = "prompt_set"
 
@@ -92,7 +92,7 @@ class ClipRPrecision(Metric):
         self.batch_size, self.device = batch_size, device
         self._loaded: dict[str, ClipModel] = {}
         self._sets: dict[tuple[str, str | None], tuple[str, ...]] = {}
-        self._missing: dict[str, MetricUnavailable] = {}
+        self._missing: dict[str, Unavailable] = {}
 
     def files(self, run: Run) -> list[Path]:
         return [run.rgb(view) for view in chosen_views(run, self.views)]
@@ -104,7 +104,7 @@ class ClipRPrecision(Metric):
             raise self._missing[key]
         try:
             hashes = [self._model(name).weights_hash for name in names]
-        except MetricUnavailable as error:
+        except Unavailable as error:
             self._missing[key] = error
             raise
         return hashlib.sha256("".join(hashes).encode()).hexdigest()
@@ -193,13 +193,11 @@ def _prompts(run: Run, sha256: str | None) -> tuple[str, ...]:
         declared = yaml.safe_load(path.read_text(encoding="utf-8"))["prompt_set"]
         prompt_set = load_prompt_set(name, dict(declared))
     except TraceBenchError as error:
-        raise MetricUnavailable(
+        raise Unavailable(
             f"The prompts of prompt_set={name} are not at hand: {error} Or {otherwise}"
         ) from error
     except (OSError, yaml.YAMLError, *UNREADABLE, TypeError, KeyError) as error:
-        raise MetricUnavailable(
-            f"{path} does not say the prompts of prompt_set={name}: {otherwise}"
-        ) from error
+        raise Unavailable(f"{path} does not say the prompts of prompt_set={name}: {otherwise}") from error
     if sha256 is not None and prompt_set.sha256 != sha256:
-        raise MetricUnavailable(f"prompt_set={name} has another file now than the runs had: {otherwise}")
+        raise Unavailable(f"prompt_set={name} has another file now than the runs had: {otherwise}")
     return tuple(prompt.text for prompt in prompt_set.prompts)

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from evaluation.metrics.base import Metric, MetricUnavailable, Quantity, Score, finite
+from evaluation.metrics.base import Metric, Quantity, Score, finite
 from evaluation.metrics.renders import chosen_views, open_rgb
 from trace_bench.run_folder.reading import Run
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError, Unavailable
 
 if TYPE_CHECKING:
-    from evaluation.metrics.clip_model import ClipModel
+    from trace_bench.rewards.clip_model import ClipModel
 
 
 class ClipScore(Metric):
@@ -85,10 +85,10 @@ class ClipScore(Metric):
     def weights(self, run: Run) -> str:
         name = self._model_name(run)
         if name in self._missing:
-            raise MetricUnavailable(self._missing[name])
+            raise Unavailable(self._missing[name])
         try:
             return self._model(run).weights_hash
-        except MetricUnavailable as error:
+        except Unavailable as error:
             self._missing[name] = str(error)  # remembered: a failing download may take a minute
             raise
 
@@ -150,7 +150,7 @@ class ClipScore(Metric):
         return self.by_prior.get(run.identity.prior) or str(self.default)
 
     def _model(self, run: Run) -> ClipModel:
-        from evaluation.metrics.clip_model import ClipModel
+        from trace_bench.rewards.clip_model import ClipModel
 
         name = self._model_name(run)
         if name not in self._loaded:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics.base import MetricUnavailable, Quantity
+from evaluation.metrics.base import Quantity
 from evaluation.metrics.picture_model import PictureModel, from_hub, tensors
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError, Unavailable
 
 if TYPE_CHECKING:
     import torch
@@ -66,9 +66,7 @@ class HPS(PictureModel):
             return [from_hub(self.name, self.repo, self.file, self.revision, self.download, "2 GB")]
         path = Path(self.checkpoint).expanduser()
         if not path.is_file():
-            raise MetricUnavailable(
-                f"HPSv2.1's checkpoint {path} does not exist: fix metrics.hps.checkpoint."
-            )
+            raise Unavailable(f"HPSv2.1's checkpoint {path} does not exist: fix metrics.hps.checkpoint.")
         return [path]
 
     def is_cut(self, prompt: str) -> bool:

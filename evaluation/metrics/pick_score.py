@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics.base import MetricUnavailable, Quantity
+from evaluation.metrics.base import Quantity
 from evaluation.metrics.picture_model import PictureModel
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError, Unavailable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,7 +58,7 @@ class PickScore(PictureModel):
         model, processor = self._folders
         weights = sorted(model.glob("*.safetensors")) or sorted(model.glob("*.bin"))
         if not weights:
-            raise MetricUnavailable(f"{model} has no weights of PickScore: fix metrics.pick_score.repo.")
+            raise Unavailable(f"{model} has no weights of PickScore: fix metrics.pick_score.repo.")
         return [*weights, *sorted(model.glob("config.json")), *sorted(processor.glob("*.json"))]
 
     @cached_property
@@ -80,7 +80,7 @@ class PickScore(PictureModel):
                 )
             )
         except Exception as error:
-            raise MetricUnavailable(
+            raise Unavailable(
                 f"PickScore's {name} is not on this machine (the weights have 4 GB): with a network, run "
                 "`python -m trace_bench.prefetch metric=pick_score`, or set metrics.pick_score.download=true."
             ) from error

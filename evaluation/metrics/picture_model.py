@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics.base import Metric, MetricUnavailable, Score, finite
+from evaluation.metrics.base import Metric, Score, finite
 from evaluation.metrics.renders import chosen_views, open_rgb
 from trace_bench.run_folder.reading import Run
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError, Unavailable
 
 if TYPE_CHECKING:
     import torch
@@ -44,12 +44,12 @@ class WeightedMetric(Metric):
         self.views, self.batch_size, self.device = views, batch_size, device
         self.skip_priors = tuple(skip_priors)
         self.left_out = f"metrics.{self.name}.skip_priors has their prior ({', '.join(self.skip_priors)})"
-        self._missing: MetricUnavailable | None = None
+        self._missing: Unavailable | None = None
 
     @property
     @abstractmethod
     def weights_hash(self) -> str:
-        """Hash of the files that the score depends on; raises MetricUnavailable, saying what helps."""
+        """Hash of the files that the score depends on; raises Unavailable, saying what helps."""
 
     def applies(self, run: Run) -> bool:
         return self.concerns(run.identity.prior)
@@ -65,7 +65,7 @@ class WeightedMetric(Metric):
             raise self._missing
         try:
             return self.weights_hash
-        except MetricUnavailable as error:
+        except Unavailable as error:
             self._missing = error  # remembered: a failing download may take a minute
             raise
 
@@ -81,7 +81,7 @@ class PictureModel(WeightedMetric):
 
     @abstractmethod
     def weight_files(self) -> list[Path]:
-        """The files that the score depends on; raises MetricUnavailable, saying what helps, without one."""
+        """The files that the score depends on; raises Unavailable, saying what helps, without one."""
 
     def parameters(self) -> dict[str, Any]:
         """Settings, beside the views, that the score depends on."""
@@ -136,7 +136,7 @@ def from_hub(metric: str, repo: str, file: str, revision: str | None, download: 
     try:
         return Path(hf_hub_download(repo, file, revision=revision, local_files_only=not download))
     except Exception as error:
-        raise MetricUnavailable(
+        raise Unavailable(
             f"The weights of {metric} ({size}) are not on this machine: with a network, run "
             f"`python -m trace_bench.prefetch metric={metric}`, or set metrics.{metric}.download=true."
         ) from error

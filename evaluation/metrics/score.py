@@ -18,12 +18,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from evaluation.command import command, output_root
-from evaluation.metrics.base import Metric, MetricUnavailable, score_run
+from evaluation.metrics.base import Metric, score_run
 from evaluation.metrics.failures import forget_failure, note_failure
 from evaluation.metrics.load import load_metrics
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.reading import Run
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError, Unavailable
 from trace_bench.system.text import printable
 from trace_bench.system.tracked import tracked
 
@@ -53,7 +53,7 @@ def score_all(
                     forget_failure(run, name)
                 else:
                     outcome.left_out[name] += 1
-            except MetricUnavailable as error:
+            except Unavailable as error:
                 outcome.unavailable[str(error)] += 1
                 note_failure(run, name, str(error))
             except TraceBenchError as error:

@@ -89,6 +89,8 @@ def make_gallery(
                         _number(row.get(quantity.name), quantity.decimals + 1) for quantity in quantities
                     ],
                 }
+                if own := str(row.get("optimised") or "").split():
+                    entry["own"] = [i for i, quantity in enumerate(quantities) if quantity.name in own]
                 gallery.runs.append(entry)
                 gallery.folders[str(row["folder"])] = entry["id"]
                 turn = _number(row.get(TURN), 2) or 0.0

@@ -123,13 +123,18 @@ def tradeoffs(panels: Sequence[Panel], metrics: Mapping[str, Metric], names: Nam
             "title": what(panel),
             "qualities": [quantity_of(quantity) for quantity in qualities],
             "costs": [quantity_of(quantity) for quantity in costs],
-            "rows": [{"name": _named(row, more), "values": _means(row)} for row in known],
+            "rows": [{"name": _named(row, more), "values": _means(row), "own": _own(row)} for row in known],
         })  # fmt: skip
     return [entry for entry in found if entry["qualities"] and len(entry["rows"]) > 1]
 
 
 def _named(row: Row, more: Sequence[str]) -> str:
     return " ".join([row.labels["method"], *(row.labels[column] for column in more)])
+
+
+def _own(row: Row) -> list[str]:
+    """The numbers that the row's method maximised: they are shown, but on no front."""
+    return [cell.quantity.name for cell in row.cells if cell.optimised]
 
 
 def _means(row: Row) -> dict[str, float]:

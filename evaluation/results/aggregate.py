@@ -19,6 +19,8 @@ from trace_bench.run_folder.reading import natural
 
 Values = NDArray[np.floating[Any]]
 
+#: Letter at a number that the row's method maximised.
+OPTIMISED = "r"
 #: A table row; the rest of a run's identity (prompt, seed) is averaged over.
 ROW = ["method", "representation"]
 #: Separate rows if these differ within a method and representation.
@@ -47,7 +49,12 @@ ONCE = Quantity(
 )  # fmt: skip
 MORE_COST: tuple[Quantity, ...] = (
     Quantity(
-        "tflop", "TFLOP", "10^12 floating-point operations of the prior per run, counted", None, 2, "average"
+        "tflop",
+        "TFLOP",
+        "10^12 floating-point operations of prior and reward per run, counted",
+        None,
+        2,
+        "average",
     ),
     Quantity(
         "peak_memory_gb",
@@ -71,6 +78,7 @@ class Cell:
     std: float = math.nan  # over prompts, ddof 1
     count: int = 0  # the k of a count
     rank: int = 0  # 1 decided best, 2 best number but not decided, 0 neither
+    optimised: bool = False  # the row's method maximised it, so it has no rank and is compared with none
     marks: str = ""  # letters of the notes about it
     by_prompt: Mapping[tuple[str, str], float] = field(
         default_factory=dict, compare=False, repr=False
@@ -79,6 +87,11 @@ class Cell:
     @property
     def complete(self) -> bool:
         return self.n == self.expected and self.n > 0
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the mean may be compared with those of other rows."""
+        return self.complete and not self.optimised
 
     @property
     def shown(self) -> float:
@@ -239,6 +252,7 @@ class _Lines:
     means: Values  # [N, Q] over seeds; nan if a seed has no value
     sums: Values  # [N, Q]
     applies: Values  # [N, Q] 0 if the quantity is undefined for the prompt
+    optimised: list[frozenset[str]]  # of the rows: names of the quantities that its method maximised
 
     def undefined(self, at: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         """[Q] number of prompts in these lines for which every line has the quantity undefined."""
@@ -254,12 +268,12 @@ class _Lines:
     ) -> Row:  # fmt: skip
         """The table row of these lines."""
         runs, key = int(self.runs[at].sum()), self.keys[self.group[at[0]]]
-        prompts, cells = [self.prompts[k] for k in at], []
+        prompts, cells, optimised = [self.prompts[k] for k in at], [], self.optimised[self.group[at[0]]]
         for q, quantity in enumerate(quantities):
             defined = int(self.runs[at][self.applies[at, q] != 0].sum())  # runs that a count is of
-            cells.append(
-                _cell(quantity, self.means[at, q], self.sums[at, q], defined, int(expected[q]), prompts)
-            )
+            cell = _cell(quantity, self.means[at, q], self.sums[at, q], defined, int(expected[q]), prompts)
+            is_own = quantity.name in optimised
+            cells.append(replace(cell, optimised=True, marks=OPTIMISED) if is_own and cell.n else cell)
         labels = row_labels(key, self.columns, names)
         return Row(labels, cells, runs, dict(zip(self.columns, key, strict=True)))
 
@@ -289,7 +303,27 @@ def _lines(frame: pd.DataFrame, settings: Sequence[str], quantities: Sequence[Qu
         means=lines[names].to_numpy(float),
         sums=lines[[f"{name}_sum" for name in names]].to_numpy(float),
         applies=lines.reindex(columns=list(applies)).to_numpy(float),
+        optimised=_optimised(frame, columns, firsts),
     )
+
+
+def _optimised(frame: pd.DataFrame, columns: list[str], rows: pd.DataFrame) -> list[frozenset[str]]:
+    """For each row of a table, the quantities that the method of any of its runs maximised."""
+    if "optimised" not in frame or frame["optimised"].fillna("").eq("").all():
+        return [frozenset()] * len(rows)
+    words = frame.groupby(columns, sort=False, dropna=False, observed=True)["optimised"]
+    joined = words.agg(lambda texts: " ".join(texts.dropna())).reset_index()
+    found = rows.merge(joined, on=columns, how="left")["optimised"]
+    return [frozenset(str(text).split()) for text in found]
+
+
+def optimised_note(cells: Sequence[Cell]) -> list[str]:
+    """What the letter at optimised numbers means, if there are some."""
+    labels = list(dict.fromkeys(cell.quantity.label for cell in cells if OPTIMISED in cell.marks))
+    if not labels:
+        return []
+    why = "the method maximises this number or one of its kind, so it has no rank and is compared with no row"
+    return [f"({OPTIMISED}) {', '.join(labels)}: {why}."]
 
 
 def groups(frame: pd.DataFrame, settings: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
@@ -348,13 +382,13 @@ def on_same_prompts(a: Cell, b: Cell) -> tuple[Values, Values]:
 
 
 def _ranked(rows: list[Row]) -> list[Row]:
-    """Mark the best complete cell of each column: 1 if it is decidedly better than every other, else 2.
+    """Mark the best comparable cell of each column: 1 if it is decidedly better than every other, else 2.
 
     Decided: p <= .05 by Holm's correction over all pairs of the column. No mark if all numbers are equal.
     """
     marked = [list(row.cells) for row in rows]
     for i, first in enumerate(rows[0].cells if rows else ()):
-        complete = [cells for cells in marked if cells[i].complete]
+        complete = [cells for cells in marked if cells[i].comparable]
         order = sorted({cells[i].shown for cells in complete}, reverse=bool(first.quantity.higher_is_better))
         if first.quantity.higher_is_better is None or len(order) < 2:
             continue

@@ -38,7 +38,7 @@ from trace_bench.system.typed import Finite, FormatError, read_typed
 TEXTS = (
     "kind", "method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
     "folder", "snapshots", "fingerprint", "finished", "machine", "display_name", "source",
-    "method_name", "representation_name", "control",
+    "method_name", "representation_name", "control", "optimised",
 )  # fmt: skip
 _UNCHANGED = {
     "seed",
@@ -117,7 +117,7 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
             results.problems.append(str(error))
             continue
         row = {"kind": "step"} | describe(step.manifest, name) | {"snapshots": None}
-        row |= {"done_steps": number, "tflop": record.tflop}
+        row |= {"done_steps": number, "tflop": record.tflop, "optimised": _optimised(step, metrics)}
         for metric in metrics.values():
             row |= _score(row, scores[name], metric, results)
         of_steps.append(row)
@@ -125,6 +125,7 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
     for name, run in kept.items():
         kind = "control" if run.identity.is_control else "run"
         row = {"kind": kind} | describe(run.manifest, name) | {"snapshots": snapshots.get(of_asset(run))}
+        row["optimised"] = _optimised(run, metrics)
         if kind == "control":
             row |= {key: run.manifest.declared.get(key) for key in ("control", "right")}
         for metric in metrics.values():
@@ -181,6 +182,12 @@ def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
         **{f"seconds_{key}": value for key, value in manifest.seconds.items()},
         **{f"cost_{key}": value for key, value in cost.items() if key != "tflop"},
     }
+
+
+def _optimised(run: Run, metrics: Mapping[str, Metric]) -> str:
+    """The numbers that show what the run's method maximised, as words: no rank is theirs (`aggregate`)."""
+    shown = run.manifest.reward.get("metrics") or ()
+    return " ".join(q.name for metric in metrics.values() if metric.name in shown for q in metric.quantities)
 
 
 def _score(row: Mapping[str, Any], scores: Scores, metric: Metric, results: Results) -> dict[str, Any]:

@@ -19,7 +19,17 @@ from typing import Any, Literal, cast, get_args
 import pandas as pd
 
 from evaluation.metrics.base import Metric, Quantity
-from evaluation.results.aggregate import COST, MORE_COST, ONCE, SETTINGS, Panel, Row, Table, method_table
+from evaluation.results.aggregate import (
+    COST,
+    MORE_COST,
+    ONCE,
+    OPTIMISED,
+    SETTINGS,
+    Panel,
+    Row,
+    Table,
+    method_table,
+)
 from evaluation.results.collect import Results
 from trace_bench.run_folder.manifest import CONTROL
 from trace_bench.system.errors import TraceBenchError
@@ -113,14 +123,16 @@ def with_controls(table: Table, panel: Panel, controls: pd.DataFrame, which: Sho
 def _marked(table: Table, gained: Mapping[str, Gain]) -> Table:
     """Mark what is behind the best by less than a control gains."""
     rows, notes = [list(row.cells) for row in table.rows], []
-    letters = iter(string.ascii_lowercase)
+    letters = iter(string.ascii_lowercase.replace(OPTIMISED, ""))
     for i, quantity in enumerate(table.quantities):
         gain = gained.get(quantity.name)
-        complete = [cells[i].mean for cells in rows if cells[i].complete]
+        complete = [cells[i].mean for cells in rows if cells[i].comparable]
         if gain is None or len(complete) < 2:
             continue
         best = max(complete) if quantity.higher_is_better else min(complete)
-        behind = [cells for cells in rows if cells[i].complete and 0 < abs(cells[i].mean - best) < gain.value]
+        behind = [
+            cells for cells in rows if cells[i].comparable and 0 < abs(cells[i].mean - best) < gain.value
+        ]
         if not behind:
             continue
         letter = next(letters)

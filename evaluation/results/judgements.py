@@ -28,7 +28,7 @@ _JUDGE_AGAIN = (
 _STUDY_AGAIN = (
     "write it again with `python -m evaluation.user_study mode=results`; the raters' answers are kept"
 )
-FLAGS = ("complete", "frozen", "regularised")
+FLAGS = ("complete", "frozen", "regularised", "optimised")
 
 
 def read_judgements(root: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -84,6 +84,7 @@ class _Rating:
     regularised: bool
     note: str | None
     beats: list[str] = field(default_factory=list)  # contestants that it is decidedly better than
+    optimised: bool = False  # its method maximises what the judge compares
 
 
 @dataclass(frozen=True)

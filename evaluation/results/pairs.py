@@ -30,7 +30,8 @@ class Pair:
 
 
 def all_pairs(table: Table) -> list[Pair]:
-    """The pairs of all quantities that have a better and a worse, in the order of the columns and rows."""
+    """The pairs of all quantities that have a better and a worse, in the order of the columns and rows; none
+    with a row whose method maximised the quantity."""
     found = []
     for i, quantity in enumerate(table.quantities):
         if quantity.higher_is_better is not None:
@@ -40,7 +41,7 @@ def all_pairs(table: Table) -> list[Pair]:
 
 def _pairs_of(rows: Sequence[Row], i: int) -> list[Pair]:
     pairs, differences = [], []
-    for first, second in itertools.combinations(rows, 2):
+    for first, second in itertools.combinations([row for row in rows if not row.cells[i].optimised], 2):
         a, b = on_same_prompts(first.cells[i], second.cells[i])
         difference = paired_difference(a, b)
         if difference.prompts:

@@ -113,8 +113,8 @@ def markdown(table: Grid, width: int | None = None) -> str:
     marks: dict[int, Callable[[str], str]] = {0: str, 1: "**{}**".format, 2: "_{}_".format}
 
     names = [h.group if h.group and h.group != before else h.text for h, before in _with_group_before(table)]
-    head = [plain(n) + h.marks.translate(_RAISED) for n, h in zip(names, table.head, strict=True)]
-    body = [[marks[e.rank](plain(e.text)) + e.marks.translate(_RAISED) for e in row] for row in table.body]
+    head = [plain(n) + raised(h.marks) for n, h in zip(names, table.head, strict=True)]
+    body = [[marks[e.rank](plain(e.text)) + raised(e.marks) for e in row] for row in table.body]
     widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
 
     def line(row: Sequence[str], columns: Sequence[int]) -> str:
@@ -134,9 +134,14 @@ def _with_group_before(table: Grid) -> list[tuple[Heading, str]]:
     return list(zip(table.head, ["", *(h.group for h in table.head)], strict=False))
 
 
+def raised(letters: str) -> str:
+    """Letters as marks at a number."""
+    return letters.translate(_RAISED)
+
+
 def _raise_mark(note: str) -> str:
     """Turn the "(a)" of a note into the mark used at the number."""
-    return re.sub(r"^\(([a-z])\)", lambda match: match[1].translate(_RAISED), note)
+    return re.sub(r"^\(([a-z])\)", lambda match: raised(match[1]), note)
 
 
 def column_pieces(table: Grid, widths: Sequence[int], width: int | None) -> list[list[int]]:

@@ -18,6 +18,7 @@ from evaluation.results.aggregate import (
     method_table,
     on_same_prompts,
     one_judge,
+    optimised_note,
     order_methods,
     panels,
     prompt_table,
@@ -60,9 +61,9 @@ def make_tables(
             replace(
                 by_method,
                 caption=_caption(panel, True),
-                notes=[*by_method.notes, *_marks(by_method), *_partial(by_method), *notes],
+                notes=[*by_method.notes, *_own(by_method), *_marks(by_method), *_partial(by_method), *notes],
             ),
-            replace(by_prompt, caption=_caption(panel, False)),
+            replace(by_prompt, caption=_caption(panel, False), notes=_own(by_prompt)),
             _cost_table(panel, metrics, names, results),
         ]
     return tables
@@ -129,6 +130,7 @@ def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names, resul
         best = [q.label for q in quality if fronts[q.name][i]]
         rows.append(replace(row, labels=row.labels | {"front": ", ".join(best) or "—"}))
     notes = [
+        *_own(table),
         *_partial(table),
         *notes_on_scores(panel.frame, metrics, results, panel.prior),
         f"Pareto-optimal: no other row is as good for less {price.label}, or better for as much.",
@@ -142,7 +144,12 @@ def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names, resul
 
 def _column(rows: Sequence[Row], quantity: Quantity) -> list[float]:
     found: list[Cell] = [cell for row in rows for cell in row.cells if cell.quantity.name == quantity.name]
-    return [cell.mean if cell.complete else float("nan") for cell in found]
+    return [cell.mean if cell.comparable else float("nan") for cell in found]
+
+
+def _own(table: Table) -> list[str]:
+    """What the mark at numbers means that their row's method maximised."""
+    return optimised_note([cell for row in table.rows for cell in row.cells])
 
 
 def what(panel: Panel) -> str:
@@ -170,7 +177,7 @@ def _marks(table: Table) -> list[str]:
     for i, quantity in enumerate(table.quantities):
         sign = -1 if quantity.higher_is_better else 1
         order = sorted(
-            (row.cells[i] for row in table.rows if row.cells[i].complete), key=lambda c: sign * c.mean
+            (row.cells[i] for row in table.rows if row.cells[i].comparable), key=lambda c: sign * c.mean
         )
         if len(order) < 2 or not order[0].rank or quantity.kind == "count":
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from evaluation.metrics.base import Metric, Quantity
-from evaluation.results.aggregate import Table, method_table, one_judge
+from evaluation.results.aggregate import Table, method_table, one_judge, optimised_note
 from evaluation.results.collect import Results
 from evaluation.results.pairs import Pair, all_pairs
 from evaluation.statistics.multiple import can_decide, prompts_to_decide_any
@@ -23,6 +23,7 @@ def pairs_grids(
     for found in chosen_panels(results, order, over):
         panel, notes = one_judge(found, metrics)
         table = method_table(panel, shown_quantities(panel, metrics), names)
+        notes += optimised_note([cell for row in table.rows for cell in row.cells])
         pairs = all_pairs(table)
         caption = (
             f"{what(panel)}: differences of all pairs of rows on the prompts that both have, with their 95 % "

@@ -28,6 +28,7 @@ class Ours:
     texts: dict[str, str] = field(default_factory=dict)  # column -> cell text
     values: dict[str, float] = field(default_factory=dict)  # column -> number, if any
     rank: dict[str, int] = field(default_factory=dict)  # column -> 1 decided best, 2 best but not decided
+    marks: dict[str, str] = field(default_factory=dict)  # column -> letters of the notes about it
     contestant: str = ""  # its name in the tournament
     beats: dict[str, set[str]] = field(default_factory=dict)  # column -> contestants that it decidedly beats
     record: dict[str, object] = field(default_factory=dict)  # for CSV
@@ -71,7 +72,7 @@ def lay_out(
             paper_rank = best_paper[column].get(method, 0) if ranked else 0
             marks = table.marks(row=method, column=column)
             entries += [
-                Entry(one.texts[column], rank),
+                Entry(one.texts[column], rank, one.marks.get(column, "")),
                 Entry(_printed(table, method, column), paper_rank, marks),
             ]
             record[f"{column}_paper"] = printed[column].get(method)

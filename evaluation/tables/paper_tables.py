@@ -15,12 +15,14 @@ import pandas as pd
 from evaluation.metrics.base import Metric, Quantity
 from evaluation.results.aggregate import (
     COST,
+    OPTIMISED,
     Cell,
     Panel,
     Row,
     method_table,
     on_same_prompts,
     one_judge,
+    optimised_note,
     order_methods,
     panels,
 )
@@ -108,6 +110,8 @@ def _elo(table: PaperTable, source: Source) -> Grid:
         notes = [str(first["caption"]), *str(first.get("notes", "") or "").splitlines()]
         if not first["complete"]:
             notes.append("The tournament is incomplete: continue it with `python -m evaluation.gpteval3d`.")
+        if any(OPTIMISED in one.marks.values() for one in ours.values()):
+            notes.append(f"({OPTIMISED}) the method maximises what this judge compares, so it has no rank")
     return lay_out(
         table, source.names, ours, f"{about} {_paper(panel)}", notes=notes, not_asked=not_asked,
         runs=_settings_of_missing_runs(table, panel, rows),
@@ -130,7 +134,10 @@ def _elo_row(method: str, scores: pd.DataFrame, table: PaperTable, row: Row | No
             continue
         one = of.iloc[0]
         ours.texts[criterion] = _elo_text(one)
-        ours.values[criterion] = round(float(one["elo"]))
+        if bool(one.get("optimised", False)):
+            ours.marks[criterion] = OPTIMISED
+        else:
+            ours.values[criterion] = round(float(one["elo"]))
         ours.beats[criterion] = set(str(one.get("beats") or "").splitlines())
         ours.contestant = str(one.get("contestant", method))
         for key in ("elo", "elo_low", "elo_high", "comparisons", "frozen", "regularised"):
@@ -164,14 +171,16 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
         one = Ours(row, {"image_reward": _reason(cell, row) if asked else "— not asked"})
         one.texts["difference"] = "—"
         if cell is not None and cell.complete and asked:
-            one.values["image_reward"] = cell.shown
+            if cell.comparable:
+                one.values["image_reward"] = cell.shown
             one.rank["image_reward"] = cell.rank
+            one.marks["image_reward"] = cell.marks
             one.record = {
                 "image_reward_ours": cell.mean,
                 "image_reward_ours_std_prompts": cell.std,
                 "n": cell.n,
             }
-            if reference is not None and reference.complete and method != OURS:
+            if reference is not None and reference.comparable and cell.comparable and method != OURS:
                 gap = paired_difference(*on_same_prompts(reference, cell))
                 one.texts["difference"] = gap.text(2)
                 one.record |= dict(zip(("gap", "gap_low", "gap_high"), gap[:3], strict=True))
@@ -191,6 +200,7 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
     if panel is not None and metric is not None and asked:
         shown = panel.frame[panel.frame["method"].isin([*table.rows, *extra])]
         notes = notes_on_scores(shown, {metric.name: metric}, source.results)
+        notes += optimised_note([cell for row in rows.values() for cell in row.cells])
     return lay_out(
         table, source.names, ours, f"{about} {_paper(panel)}", notes=notes, differences=True,
         runs=_settings_of_missing_runs(table, panel, rows),

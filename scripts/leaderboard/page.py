@@ -9,7 +9,7 @@ from math import isnan
 import pandas as pd
 
 from evaluation.metrics.base import Metric
-from evaluation.results.aggregate import Table, method_table, one_judge, order_methods, panels
+from evaluation.results.aggregate import Table, method_table, one_judge, optimised_note, order_methods, panels
 from evaluation.results.controls import Shown
 from evaluation.results.names import display_names
 from evaluation.results.pairs import Pair, all_pairs
@@ -53,8 +53,10 @@ def _table(board: Board, section: str, metrics: Metrics, controls: Shown, over: 
 
 
 def _short(table: Table, names: tuple[str, ...]) -> str:
-    """Some columns of a table, without its notes."""
-    return formats.markdown(replace(formats.grid(only(table, names)), caption="", notes=[])).strip("\n")
+    """Some columns of a table, with the note on numbers that a method maximises but no others."""
+    shown = only(table, names)
+    notes = optimised_note([cell for row in shown.rows for cell in row.cells])
+    return formats.markdown(replace(formats.grid(shown), caption="", notes=notes)).strip("\n")
 
 
 def standings(board: Board, metrics: Metrics) -> str:

@@ -31,7 +31,7 @@ _LEFT_OUT = ("folder", "finished", "snapshots", "source")
 _PARTS = ("seconds_", "cost_")
 _TEXTS = ("method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
           "fingerprint", "machine", "display_name", "method_name", "representation_name", "control",
-          "variant", "kind", "folder")  # fmt: skip
+          "variant", "kind", "folder", "optimised")  # fmt: skip
 
 
 _INTEGERS = ("seed", "steps", "views_per_step", "resolution")
@@ -125,7 +125,8 @@ def _typed(frame: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
             frame[column] = frame[column].astype("int64")
         elif column != "right":
             frame[column] = pd.to_numeric(frame[column]).astype("float64")
-    frame["variant"] = frame["variant"].fillna("") if "variant" in frame else ""
+    for name in ("variant", "optimised"):
+        frame[name] = frame[name].fillna("") if name in frame else ""
     for metric in metrics.values():  # a section may lack a number that only others have
         for name in [q.name for q in metric.quantities] + [
             f"{q.name}_applies" for q in metric.quantities if q.partial

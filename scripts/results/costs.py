@@ -24,6 +24,7 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "BSD": ("method=bsd",),
     "SDS-Bridge": ("method=sds_bridge",),
     "CFD": ("method=cfd",),
+    "RewardSDS": ("method=reward_sds",),
     "SDI, as configured here": ("method=sdi",),
     "SDI, Perp-Neg": ("method=sdi method.perp_neg=true",),
     "ISM": ("method=ism",),

@@ -17,15 +17,16 @@ from trace_bench.system.errors import TraceBenchError
 Draw = Callable[[Workshop, Path], None]
 
 
-def _contact_sheet(shop: Workshop, sweep: Sweep, tile: int) -> Image.Image:
-    """Rows are prompts, columns the truth and the methods of a sweep."""
+def _contact_sheet(shop: Workshop, sweep: Sweep, tile: int, without: str | None = None) -> Image.Image:
+    """Rows are prompts, columns the truth and the methods of a sweep; `without`: a view to leave out."""
     panel = panel_of(shop, shop.results(sweep))
     config = shop.config.contact_sheet
-    made = make_sheet(panel, shop.output_root, dict(config.views), config.prompts, len(LABELS))
+    views = {name: azimuth for name, azimuth in config.views.items() if name != without}
+    made = make_sheet(panel, shop.output_root, views, config.prompts, len(LABELS))
     if made.problems:
         raise TraceBenchError(made.problems[0])
     title = f"Prompt set {panel.title}, prior {panel.prior}"
-    return draw_sheet(title, made.prompts, made.columns, list(config.views), tile, made.note)
+    return draw_sheet(title, made.prompts, made.columns, list(views), tile, made.note)
 
 
 def readme_sheet(shop: Workshop, file: Path) -> None:
@@ -33,7 +34,7 @@ def readme_sheet(shop: Workshop, file: Path) -> None:
 
 
 def methods_sheet(shop: Workshop, file: Path) -> None:
-    _small(_contact_sheet(shop, METHODS_SWEEP, 64), file)
+    _small(_contact_sheet(shop, METHODS_SWEEP, 64, without="side"), file)
 
 
 def representations(shop: Workshop, file: Path) -> None:

@@ -64,13 +64,13 @@ STAGES: Mapping[str, Stage] = {
         (toy.README_SWEEP,),
     ),
     "methods": Stage(
-        "table and contact sheet of ten methods",
+        "table and contact sheet of the methods",
         {("docs/methods.md", "toy-methods"): toy.methods_table},
         {"toy_methods.png": pictures.methods_sheet},
         (toy.METHODS_SWEEP,),
     ),
     "representations": Stage(
-        "one prompt by ten methods in every representation",
+        "one prompt by every method in every representation",
         pictures={"methods.png": pictures.representations},
         sweeps=(toy.PICTURES_SWEEP,),
         scored=False,

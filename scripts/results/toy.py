@@ -12,11 +12,13 @@ import pandas as pd
 from evaluation.metrics.base import Quantity
 from evaluation.results.aggregate import (
     COST,
+    OPTIMISED,
     Cell,
     Panel,
     Row,
     method_table,
     on_same_prompts,
+    optimised_note,
     order_methods,
     panels,
 )
@@ -26,8 +28,9 @@ from evaluation.results.names import display_names
 from evaluation.statistics.multiple import can_decide, holm
 from evaluation.statistics.paired import ALPHA, paired_difference
 from evaluation.tables import formats
+from evaluation.tables.formats import raised
 from evaluation.tables.method_tables import make_tables
-from scripts.results.document import fill_table, paragraph
+from scripts.results.document import cells, fill_table, paragraph
 from scripts.results.workshop import Sweep, Workshop, machine, word
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.errors import TraceBenchError
@@ -45,6 +48,13 @@ LABELS: Mapping[str, str] = {
     "trace_official_trained": "TraCe, released form, trained",
     "consistent3d": "Consistent3D",
     "dreamer_xl": "Dreamer XL (TSM on the tiny prior)",
+    "nfsd": "NFSD",
+    "bsd": "BSD",
+    "asd": "ASD",
+    "sctd": "SCTD",
+    "sds_bridge": "SDS-Bridge",
+    "cfd": "CFD",
+    "reward_sds": "RewardSDS",
 }
 MUSHROOM = "a red mushroom"
 CONTROLS_SWEEP: Sweep = ("experiment=controls",)
@@ -138,11 +148,16 @@ def _two(value: float) -> str:
 
 
 def methods_table(shop: Workshop, old: str) -> str:
-    """docs/methods.md: scores and costs of the ten methods, and how many differences are decided."""
+    """docs/methods.md: scores and costs of the methods, and how many differences are decided."""
     rows = _rows(shop, METHODS_SWEEP)
     runs = shop.runs(METHODS_SWEEP)
     seconds = {run.identity.method: [_seconds(run)] for run in runs if run.prompt == MUSHROOM}
-    table = fill_table(_table(old), _values(rows, seconds))
+    values = _values(rows, seconds)
+    head = _table(old).splitlines()[:2]
+    lines = [[label, *(values[label][column] for column in cells(head[0])[1:])] for label in LABELS.values()]
+    table = "\n".join([*head, *(f"| {' | '.join(line)} |" for line in lines)])
+    own = optimised_note([cell for row in rows.values() for cell in row.cells])
+    table += "".join(f"\n\n{paragraph(note.replace(f'({OPTIMISED})', raised(OPTIMISED)))}" for note in own)
     seconds_text = paragraph(
         f"Seconds are those of the mushroom's run on {machine(runs)}, including turntable and "
         f"{runs[0].manifest.rig['n_views']} views."
@@ -243,7 +258,8 @@ def _values(rows: Mapping[str, Row], seconds: Mapping[str, Sequence[float]]) -> 
                "recognised": "recognised", "UNet items": "unet_items"}  # fmt: skip
     values = {}
     for method, row in rows.items():
-        texts = {column: formats.cell_text(_cell(row, name)) for column, name in columns.items()}
+        shown = {column: _cell(row, name) for column, name in columns.items()}
+        texts = {column: formats.cell_text(cell) + raised(cell.marks) for column, cell in shown.items()}
         low, high = f"{min(seconds[method]):.0f}", f"{max(seconds[method]):.0f}"
         values[LABELS[method]] = texts | {"seconds": low if low == high else f"{low} to {high}"}
     return values

@@ -66,6 +66,7 @@ class Nets:
     tokens: Callable[[str], Array]
     prompt: str
     negative: str
+    reward: Callable[[Array], float]  # of the picture of clean latents, for the prompt
     velocity: Callable[[Array, float, Array], Array] | None = None  # x, sigma, tokens, of a flow
 
     def eps(self, x: Array, t: int, tokens: Array) -> Array:
@@ -400,6 +401,31 @@ def sctd(nets: Nets, step: Step, fixed_noise: torch.Tensor) -> Answer:
         xec = hop(x_t, guided, t, e)
         grads.append(0.1 * s_of(t) / a_of(t) * ((xes - x_e) + 8.5 * (x_e - xec)))
     return Answer(len(step.z) * torch.stack(grads))
+
+
+# --- RewardSDS ----------------------------------------------------------------------------------------------
+
+
+def reward_sds(nets: Nets, step: Step) -> Answer:
+    """The 2D program with its noises at their own level: four noises, SDS at scale 100, 15 exploration steps
+    at 7.5; 0.9 times the mean of the best two, less 0.1 times the mean of the other two."""
+    t = [int(v) for v in step.rng.randint("t", 20, 981, len(step.z))]
+    noises = [step.noise("eps")] + [step.noise(f"eps/{j}") for j in (1, 2, 3)]
+    grads = []
+    for i, z in enumerate(step.z):
+        cond, rated = threshold_tokens(nets, step, i), []
+        for noise in noises:
+            x = start = a_of(t[i]) * z + s_of(t[i]) * noise[i]
+            u = t[i]
+            for v in [g for g in range(925, 0, -66) if g < t[i]]:
+                x = hop(x, nets.cfg(x, u, cond, 7.5), u, v)
+                u = v
+            clean = (x - s_of(u) * nets.cfg(x, u, cond, 7.5)) / a_of(u)
+            g = (1.0 - ABAR[t[i]]) * (nets.cfg(start, t[i], cond, 100.0) - noise[i])
+            rated.append((nets.reward(clean), g))
+        g = [g for _, g in sorted(rated, key=lambda pair: -pair[0])]
+        grads.append(0.9 * (g[0] + g[1]) / 2 - 0.1 * (g[2] + g[3]) / 2)
+    return Answer(torch.stack(grads))
 
 
 # --- CDS ----------------------------------------------------------------------------------------------------

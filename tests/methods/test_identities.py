@@ -43,7 +43,7 @@ def test_sds_minus_its_classifier_part_is_the_noise_residual(latents: Tensor) ->
     text, rng, view = exact_text(prior), Rng(0).at(3), cameras(4)
     guided = SDS(prior, guidance_scale=8.0).step(latents, text, view, PROGRESS, rng).grad
     plain = SDS(prior, guidance_scale=1.0).step(latents, text, view, PROGRESS, rng).grad
-    t = SDS(prior, guidance_scale=1.0).timesteps(4, PROGRESS, rng, "cpu")
+    t = SDS(prior, guidance_scale=1.0).draw_t(4, PROGRESS, rng, "cpu")
     a, s = alpha_sigma(prior.alphas_cumprod, t)
     x_t = add_noise(latents, rng.randn("eps", latents.shape, dtype=torch.float64), a, s)
     _, cond, uncond = prior.eps_cfg(x_t, t, text.plain.expand(4), text.empty.expand(4), 1.0)

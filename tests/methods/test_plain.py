@@ -121,6 +121,7 @@ def nets_of(prior: StableDiffusionPrior, method: Method, lora: torch.nn.Module |
         prompt=PROMPT,
         negative=method.negative_prompt,
         velocity=velocity(unet) if flows else None,
+        reward=lambda z: float(method.reward(PROMPT, prior.decode(z[None]))[0]) if method.reward else 0.0,
     )
 
 

@@ -58,7 +58,7 @@ def values_of(name):
 
 def test_a_sweeps_settings_name_its_models():
     spec, start = values_of("sd21"), yaml.safe_load((CONF / "init" / "shap_e.yaml").read_text())
-    found, metrics = wanted(["-m", "method=sds,trace", "prior=sd21", "metric=clip_score,image_reward"])
+    found, metrics, _ = wanted(["-m", "method=sds,trace", "prior=sd21", "metric=clip_score,image_reward"])
     assert found == [
         Target(spec["repo"], spec["revision"], "fp16"),
         Target(spec["adapter_repo"], spec["adapter_revision"], "fp16"),
@@ -68,7 +68,7 @@ def test_a_sweeps_settings_name_its_models():
 
 
 def test_several_priors_and_what_comes_with_the_package():
-    found, _ = wanted(["prior=tiny,sd15", "init=random"])
+    found, *_ = wanted(["prior=tiny,sd15", "init=random"])
     assert [target.repo for target in found] == [
         "pkg://trace_bench/models/tiny_prior",
         values_of("sd15")["repo"],

@@ -13,6 +13,7 @@ from trace_bench.cameras import Cameras
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText, ViewThresholds, embed_prompt
 from trace_bench.progress import Progress
+from trace_bench.rewards.base import Reward
 from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
 
@@ -63,6 +64,7 @@ class Method(ABC):
 
     uses_geometry: bool = False  # whether `step` takes the render's `Geometry` as its last argument
     needs_flow: ClassVar[bool] = False  # whether it runs on flow priors only
+    reward: Reward | None = None  # what the method maximises beside the prior, if anything
 
     def __init__(
         self,

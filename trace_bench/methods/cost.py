@@ -14,6 +14,7 @@ _ITEMS = {
     "vae_enc_fwd": "VAE encoder item",
     "vae_enc_bwd": "VAE encoder backward item",
     "vae_dec": "VAE decoder item",
+    "reward": "rated picture",
 }
 
 

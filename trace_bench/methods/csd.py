@@ -10,8 +10,8 @@ from torch import Tensor
 
 from trace_bench.cameras import Cameras
 from trace_bench.diffusion.schedules import add_noise, alpha_sigma
-from trace_bench.diffusion.timesteps import KINDS, Kind, TimestepSchedule
-from trace_bench.methods.base import Distilled, Method, check_choice
+from trace_bench.methods.base import Distilled, check_choice
+from trace_bench.methods.random_timestep import RandomTimestep
 from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress, scheduled
@@ -19,7 +19,7 @@ from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
 
 
-class CSD(Method):
+class CSD(RandomTimestep):
     """g = w(t) (e(x_t, t, y) + c_n e(x_t, t, negative) + c_0 e(x_t, t, "")),  c_n + c_0 = -1
 
     A difference of scores: the noise in x_t does not appear, and there is no guidance scale. A branch with
@@ -40,20 +40,16 @@ class CSD(Method):
         guidance_scale: None = None,
         negative_coefficient: float | Sequence[float] = (0.0, -1.0, -0.5, 1.0),
         two_branch: bool = False,
-        min_step_percent: float | Sequence[float] = 0.02,
         max_step_percent: float | Sequence[float] = (0.5, 0.98, 0.5, 0.5),
-        t_schedule: Kind = "uniform",
         weighting: Literal["sds", "one"] = "sds",
         grad_normalize: bool = False,
         **common: Any,
     ) -> None:
         if guidance_scale is not None:
             raise TraceBenchError(f"CSD has no guidance scale; leave out guidance_scale={guidance_scale}.")
-        super().__init__(prior, guidance_scale=None, **common)
+        super().__init__(prior, guidance_scale=None, max_step_percent=max_step_percent, **common)
         self.negative_coefficient = negative_coefficient
         self.two_branch = two_branch
-        kind = check_choice("t_schedule", t_schedule, KINDS)
-        self.t_range = TimestepSchedule(min_step_percent, max_step_percent, kind)
         self.weighting = check_choice("weighting", weighting, ("sds", "one"))
         self.grad_normalize = grad_normalize
 
@@ -67,7 +63,7 @@ class CSD(Method):
     ) -> Distilled:
         """One call with two or three UNet items per view."""
         n = latents.shape[0]
-        t = self.t_range.draw(n, len(self.prior.alphas_cumprod), progress, rng, latents.device)
+        t = self.draw_t(n, progress, rng, latents.device)
         a, s = alpha_sigma(self.prior.alphas_cumprod, t)
         x_t = add_noise(latents, rng.randn("eps", latents.shape, latents.device, latents.dtype), a, s)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,8 +9,8 @@ from torch import Tensor
 
 from trace_bench.cameras import Cameras
 from trace_bench.diffusion.schedules import add_noise, alpha_sigma
-from trace_bench.diffusion.timesteps import KINDS, Kind, TimestepSchedule
-from trace_bench.methods.base import Distilled, Method, check_choice
+from trace_bench.methods.base import Distilled
+from trace_bench.methods.random_timestep import RandomTimestep
 from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
@@ -19,7 +18,7 @@ from trace_bench.seeding import StepRng
 from trace_bench.system.transfer import send
 
 
-class NFSD(Method):
+class NFSD(RandomTimestep):
     """g = w(t) (s (e(x_t, t, y) - e(x_t, t, "")) + d) with w(t) = s_t^2
 
     d = e(x_t, t, "") - e(x_t, t, negative) for t >= negative_from, and e(x_t, t, "") below, where the
@@ -37,20 +36,15 @@ class NFSD(Method):
         *,
         guidance_scale: float,
         negative_from: int = 200,
-        min_step_percent: float | Sequence[float] = 0.02,
-        max_step_percent: float | Sequence[float] = 0.98,
-        t_schedule: Kind = "uniform",
         **common: Any,
     ) -> None:
         super().__init__(prior, guidance_scale=guidance_scale, **common)
         self.guidance_scale: float = guidance_scale
         self.negative_from = negative_from
-        kind = check_choice("t_schedule", t_schedule, KINDS)
-        self.t_range = TimestepSchedule(min_step_percent, max_step_percent, kind)
 
     def timesteps(self, n: int, progress: Progress, rng: StepRng) -> tuple[Tensor, Tensor]:
         """One t per sample, int64 [n], and the rows with t >= negative_from; both on the CPU."""
-        t = self.t_range.draw(n, len(self.prior.alphas_cumprod), progress, rng)
+        t = self.draw_t(n, progress, rng)
         return t, (t >= self.negative_from).nonzero()[:, 0]
 
     def step(

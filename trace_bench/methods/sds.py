@@ -9,15 +9,15 @@ from torch import Tensor
 
 from trace_bench.cameras import Cameras
 from trace_bench.diffusion.schedules import add_noise, alpha_sigma, clamp_gradient, eps_to_x0
-from trace_bench.diffusion.timesteps import KINDS, Kind, TimestepSchedule
-from trace_bench.methods.base import Distilled, Method, check_choice
+from trace_bench.methods.base import Distilled
+from trace_bench.methods.random_timestep import RandomTimestep
 from trace_bench.priors.base import Prior, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
 from trace_bench.seeding import StepRng
 
 
-class SDS(Method):
+class SDS(RandomTimestep):
     """g = w(t) (e_cfg(x_t, t, y) - eps) with x_t = a_t z + s_t eps and w(t) = s_t^2.
 
     Args:
@@ -30,28 +30,19 @@ class SDS(Method):
         prior: Prior,
         *,
         guidance_scale: float,
-        min_step_percent: float | Sequence[float] = 0.02,
-        max_step_percent: float | Sequence[float] = 0.98,
-        t_schedule: Kind = "uniform",
         grad_clamp: float | Sequence[float] | None = None,
         **common: Any,
     ) -> None:
         super().__init__(prior, guidance_scale=guidance_scale, **common)
         self.guidance_scale: float = guidance_scale
-        kind = check_choice("t_schedule", t_schedule, KINDS)
-        self.t_range = TimestepSchedule(min_step_percent, max_step_percent, kind)
         self.grad_clamp = grad_clamp
-
-    def timesteps(self, n: int, progress: Progress, rng: StepRng, device: Any) -> Tensor:
-        """One t per sample, drawn uniformly or from the falling schedule: int64 [n]."""
-        return self.t_range.draw(n, len(self.prior.alphas_cumprod), progress, rng, device)
 
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
     ) -> Distilled:
         """Two UNet items per view."""
         n = latents.shape[0]
-        t = self.timesteps(n, progress, rng, latents.device)
+        t = self.draw_t(n, progress, rng, latents.device)
         a, s = alpha_sigma(self.prior.alphas_cumprod, t)
         eps = rng.randn("eps", latents.shape, latents.device, latents.dtype)
         x_t = add_noise(latents, eps, a, s)

@@ -3,7 +3,6 @@ distributions")."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from trace_bench.cameras import Cameras
 from trace_bench.diffusion.schedules import add_noise, alpha_sigma
-from trace_bench.diffusion.timesteps import KINDS, Kind, TimestepSchedule
-from trace_bench.methods.base import Distilled, Method, check_choice
+from trace_bench.methods.base import Distilled, check_choice
+from trace_bench.methods.random_timestep import RandomTimestep
 from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
@@ -20,7 +19,7 @@ from trace_bench.seeding import StepRng
 from trace_bench.system.errors import TraceBenchError
 
 
-class SDSBridge(Method):
+class SDSBridge(RandomTimestep):
     """g = s_t^2 (e_cfg(x_t, t, target) - eps), then bridge_scale w (e(x_t, t, target) - e(x_t, t, source))
 
     The first stage is SDS. The second goes from the distribution of the renders to that of the prompt:
@@ -42,9 +41,6 @@ class SDSBridge(Method):
         switch: float = 0.5,
         bridge_scale: float = 40.0,
         bridge_weighting: Literal["sds", "one"] = "sds",
-        min_step_percent: float | Sequence[float] = 0.02,
-        max_step_percent: float | Sequence[float] = 0.98,
-        t_schedule: Kind = "uniform",
         **common: Any,
     ) -> None:
         super().__init__(prior, guidance_scale=guidance_scale, **common)
@@ -54,15 +50,13 @@ class SDSBridge(Method):
         self.switch = switch
         self.bridge_scale = bridge_scale
         self.bridge_weighting = check_choice("bridge_weighting", bridge_weighting, ("sds", "one"))
-        kind = check_choice("t_schedule", t_schedule, KINDS)
-        self.t_range = TimestepSchedule(min_step_percent, max_step_percent, kind)
 
     def step(
         self, latents: Tensor, text: PromptText, view: Cameras, progress: Progress, rng: StepRng
     ) -> Distilled:
         """Two UNet items per view in both stages."""
         n = latents.shape[0]
-        t = self.t_range.draw(n, len(self.prior.alphas_cumprod), progress, rng, latents.device)
+        t = self.draw_t(n, progress, rng, latents.device)
         a, s = alpha_sigma(self.prior.alphas_cumprod, t)
         eps = rng.randn("eps", latents.shape, latents.device, latents.dtype)
         x_t = add_noise(latents, eps, a, s)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from trace_bench.cameras import Cameras
 from trace_bench.diffusion.schedules import add_noise, alpha_sigma, eps_to_x0
-from trace_bench.diffusion.timesteps import KINDS, Kind, TimestepSchedule
-from trace_bench.methods.base import Distilled, Method, check_choice
+from trace_bench.methods.base import Distilled, check_choice
+from trace_bench.methods.random_timestep import RandomTimestep
 from trace_bench.priors.base import Prior, TextEmbedding, Work
 from trace_bench.priors.text import PromptText
 from trace_bench.progress import Progress
@@ -21,7 +21,7 @@ from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.tensors import load_optimizer
 
 
-class VSD(Method):
+class VSD(RandomTimestep):
     """g = w(t) (e_cfg(x_t, t, y) - e_phi(x_t, t, y, c)) with w(t) = s_t^2.
 
     e_phi is a LoRA network that learns the score of the renders. After each direction it trains for one
@@ -45,9 +45,6 @@ class VSD(Method):
         prior: Prior,
         *,
         guidance_scale: float,
-        min_step_percent: float | Sequence[float] = 0.02,
-        max_step_percent: float | Sequence[float] = 0.98,
-        t_schedule: Kind = "uniform",
         lora_rank: int = 4,
         lora_lr: float = 1e-4,
         lora_betas: Sequence[float] = (0.9, 0.99),
@@ -60,8 +57,6 @@ class VSD(Method):
     ) -> None:
         super().__init__(prior, guidance_scale=guidance_scale, **common)
         self.guidance_scale: float = guidance_scale
-        kind = check_choice("t_schedule", t_schedule, KINDS)
-        self.t_range = TimestepSchedule(min_step_percent, max_step_percent, kind)
         self.camera_dropout = camera_dropout
         if gamma <= -1.0:
             raise TraceBenchError(
@@ -86,7 +81,7 @@ class VSD(Method):
     ) -> Distilled:
         """The direction with the current adapter, then one training step of the adapter."""
         n = latents.shape[0]
-        t = self.t_range.draw(n, len(self.prior.alphas_cumprod), progress, rng, latents.device)
+        t = self.draw_t(n, progress, rng, latents.device)
         a, s = alpha_sigma(self.prior.alphas_cumprod, t)
         x_t = add_noise(latents, rng.randn("eps", latents.shape, latents.device, latents.dtype), a, s)
         camera = view.c2w.reshape(n, 16).to(latents)

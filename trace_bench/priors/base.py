@@ -70,6 +70,7 @@ class Work:
     vae_enc_fwd: int = 0
     vae_enc_bwd: int = 0
     vae_dec: int = 0
+    reward: int = 0  # pictures that a reward rated
 
     def __add__(self, other: Work) -> Work:
         return Work(**{key: value + getattr(other, key) for key, value in asdict(self).items()})

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from trace_bench.system.cache import entry_path, keep, kept
+from trace_bench.system.flops import tflop_of
 
 if TYPE_CHECKING:
     import torch
@@ -15,14 +16,6 @@ if TYPE_CHECKING:
     Network = tuple[torch.nn.Module, Callable[..., torch.Tensor]]  # and a call of it with one item
 
 _COUNT = 1  # increase when the counting changes, so that cached numbers are not reused
-
-
-def _tflop(call: Callable[[], object]) -> float:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops() / 1e12
 
 
 def _unet(config: dict[str, Any], text_length: int, latents: torch.Tensor) -> Network:
@@ -97,15 +90,15 @@ def _count(
         latents = torch.empty(1, vae.config.latent_channels, side, side)
         network, call = (_sd3 if is_sd3 else _unet)(config, text_length, latents)
         rgb = torch.empty(1, 3, resolution, resolution, requires_grad=True)
-        forward = _tflop(call)
-        encode_fwd = _tflop(lambda: vae.encode(rgb.detach()))
-        encode_both = _tflop(lambda: vae.encode(rgb).latent_dist.mean.sum().backward())
-        decode = _tflop(lambda: vae.decode(latents))
+        forward = tflop_of(call)
+        encode_fwd = tflop_of(lambda: vae.encode(rgb.detach()))
+        encode_both = tflop_of(lambda: vae.encode(rgb).latent_dist.mean.sum().backward())
+        decode = tflop_of(lambda: vae.decode(latents))
         (add_lora_to_transformer if is_sd3 else add_lora)(network, rank)
         camera = torch.empty(1, CAMERA_DIM)
         with torch.no_grad():
-            lora_fwd = _tflop(lambda: call(camera))
-        lora_both = _tflop(lambda: call(camera).sum().backward())
+            lora_fwd = tflop_of(lambda: call(camera))
+        lora_both = tflop_of(lambda: call(camera).sum().backward())
     return {
         "unet_fwd": forward,
         "unet_bwd": lora_both - lora_fwd,

@@ -399,14 +399,14 @@ class LatentDiffusionPrior(ABC):
     # --- cost ---------------------------------------------------------------------------------------------
 
     def tflop(self, work: Work) -> float:
-        """TFLOP of counted work (FLOP = 2 multiply-adds; convolutions, matrix products and attention)."""
+        """TFLOP of the prior's part of counted work (`system.flops`)."""
         unit = unit_tflop(
             json.dumps(dict(self._denoiser.unet.config), default=str, sort_keys=True),
             json.dumps(dict(self._vae.config), default=str, sort_keys=True),
             self.tokenizer.model_max_length + self.MORE_TOKENS,
             self.resolution,
         )
-        return sum(count * unit[name] for name, count in work.as_dict().items())
+        return sum(getattr(work, name) * cost for name, cost in unit.items())
 
 
 def _compile(network: torch.nn.Module, encoder: torch.nn.Module) -> None:

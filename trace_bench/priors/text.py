@@ -55,6 +55,7 @@ class PromptText:
     empty: TextEmbedding  # [1, L, C]
     cut: bool = False  # whether texts lack the prompt's last words, which the text encoder has no room for
     derived: Mapping[str, TextEmbedding] = field(default_factory=dict)  # [4, L, C] each: prompt, suffix, view
+    prompt: str = ""  # its words
 
     def view_dependent(
         self, cameras: Cameras, thresholds: ViewThresholds, derived: str | None = None
@@ -128,6 +129,7 @@ def embed_prompt(
         empty=rows[6:7],
         cut=is_cut or is_cut_more,
         derived=derived,
+        prompt=prompt,
     )
 
 

@@ -26,7 +26,7 @@ MANIFEST = "manifest.json"
 Status = Literal["running", "done", "failed", "preempted"]
 STATUSES: tuple[Status, ...] = ("running", "done", "failed", "preempted")
 SECONDS = ("load", "init", "distill", "render", "total")
-COST = ("unet_fwd", "unet_bwd", "vae_enc_fwd", "vae_enc_bwd", "vae_dec", "tflop")
+COST = ("unet_fwd", "unet_bwd", "vae_enc_fwd", "vae_enc_bwd", "vae_dec", "reward", "tflop")
 RENDERS = "renders"
 #: Files that grow after the run is done; only their existence is checked.
 GROWING = ("log.txt",)
@@ -106,6 +106,8 @@ class Manifest:
     n_primitives: Integer | None = None
     peak_memory_gb: Amount | None = None
     prior: dict[str, Any] = field(default_factory=dict)  # repositories, revisions, weights' sha256
+    #: what the method maximised beside the prior: `metrics` of the evaluation that show it, and its settings
+    reward: Annotated[dict[str, Any], _holds(metrics=list)] = field(default_factory=dict)
     prompt_source: dict[str, Any] = field(default_factory=dict)  # where the prompt's text came from, sha256
     prompt_cut: bool = False  # the texts of the views lack the prompt's last words (too long for the encoder)
     init: dict[str, Any] = field(default_factory=dict)  # the init: points, seconds spent elsewhere

@@ -90,10 +90,19 @@ def adapters_made(prior: Prior) -> int:
     return int(getattr(prior, "adapters_made", 0))
 
 
-def tflop_of(prior: Prior, work: Work) -> float | None:
-    """The work in TFLOP; None if the prior cannot compute it."""
+def tflop_of(prior: Prior, work: Work, method: Method) -> float | None:
+    """The work of the prior and of the method's reward in TFLOP; None if the prior cannot compute it."""
     tflop = getattr(prior, "tflop", None)
-    return None if tflop is None else float(tflop(work))
+    if tflop is None:
+        return None
+    rated = work.reward * method.reward.tflop() if method.reward is not None and work.reward else 0.0
+    return float(tflop(work)) + rated
+
+
+def describe_reward(method: Method) -> dict[str, Any]:
+    """The manifest's entry on the method's reward: metrics that show it, and its settings; {} without one."""
+    reward = method.reward
+    return {} if reward is None else {"metrics": list(reward.metrics), **reward.identity()}
 
 
 def start_memory_count(device: torch.device) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from trace_bench.external.assets import external_identity
 from trace_bench.external.controls import control_identity
+from trace_bench.rewards.base import make_reward
 from trace_bench.run_folder.manifest import SCHEMA_VERSION, RunIdentity
 from trace_bench.settings.config import Job, settings_of
 from trace_bench.settings.inputs import contents, located
@@ -194,7 +195,12 @@ def _folder_sha256(repo: str, spec: Mapping[str, Any]) -> str:
 def _essence(group: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     """A group's class and settings, with files replaced by their hashes."""
     target = spec.get("_target_")
-    return {"_target_": target, **_own_source(str(target)), **settings_of(spec), **contents(group, spec)}
+    content = {"_target_": target, **_own_source(str(target)), **settings_of(spec), **contents(group, spec)}
+    if reward := spec.get("reward"):
+        made = make_reward(reward)
+        name = str(reward["_target_"])
+        content["reward"] = {"_target_": name, **_own_source(name), **made.identity()}
+    return content
 
 
 def _own_source(target: str) -> dict[str, str]:

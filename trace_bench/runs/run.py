@@ -31,6 +31,7 @@ from trace_bench.run_folder.tracking import Tracker
 from trace_bench.runs.build import (
     adapters_made,
     describe_prior,
+    describe_reward,
     free_memory,
     load_prior,
     make_init,
@@ -185,7 +186,8 @@ class Attempt:
             )
         with self.watch.phase("load"):  # both are computed once per process
             self.open_run.manifest.prior = describe_prior(prior, adapters_made(prior) > adapters)
-            self.open_run.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost)}
+            self.open_run.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost, method)}
+            self.open_run.manifest.reward = describe_reward(method)
         files = [METRICS, *self.snapshots.files(), *self.step_renders.files(), *exported, *rendered]
         self._sum_up(representation.n_primitives, files, views, device)
         return True
@@ -271,7 +273,7 @@ class Attempt:
             def render_step() -> None:
                 with reporter.pause(), self.watch.phase("render"):
                     work = done_before + (prior.counter - counted)
-                    self.step_renders(self.step, representation, prior, work)
+                    self.step_renders(self.step, representation, prior, work, method)
 
             def keep() -> None:
                 nonlocal kept_step, kept_time

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trace_bench.cameras import EvaluationRig
+from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior, Work
 from trace_bench.representations.base import Representation
 from trace_bench.run_folder.reading import STEP, STEP_RENDERS
@@ -29,7 +30,9 @@ class StepRenders:
         self.folder, self.steps = folder / STEP_RENDERS, set(job.renders_at)
         self.rig = EvaluationRig(**job.rig)
 
-    def __call__(self, step: int, representation: Representation, prior: Prior, work: Work) -> None:
+    def __call__(
+        self, step: int, representation: Representation, prior: Prior, work: Work, method: Method
+    ) -> None:
         """Render if these many steps were requested."""
         if step not in self.steps:
             return
@@ -37,7 +40,7 @@ class StepRenders:
         folder.mkdir(parents=True, exist_ok=True)
         with uncounted(prior.counter):
             write_bare_renders(representation, self.rig, prior.decode, prior.device, folder)
-            tflop = tflop_of(prior, work)
+            tflop = tflop_of(prior, work, method)
         record = {"step": step, "cost": work.as_dict(), "tflop": tflop}
         write_json(folder / STEP, record)
 

@@ -118,7 +118,8 @@ def tflop_of_run(setting: Setting, steps: int) -> float:
     if setting.is_encoded:
         work = work + Work(vae_enc_fwd=views * steps, vae_enc_bwd=views * steps)
     unit = unit_costs(setting.prior)
-    return sum(count * unit[name] for name, count in work.as_dict().items())
+    prior = sum(getattr(work, name) * cost for name, cost in unit.items())
+    return float(prior + (work.reward * _built(setting.method).reward.tflop() if work.reward else 0.0))
 
 
 def prior_without_networks() -> AnalyticPrior:
@@ -136,16 +137,21 @@ def declared_work(method: str, views: int, steps: int) -> Any:
     from trace_bench.priors.base import Work
     from trace_bench.progress import Progress
     from trace_bench.seeding import Rng
-    from trace_bench.settings.config import build
 
-    spec = json.loads(method)
-    made = build(
-        "method", spec, prior_without_networks(), guidance_scale=spec.get("guidance_scale"), seed=_SEED
-    )
+    made = _built(method)
     total, rng = Work(), Rng(_SEED)
     for k in range(steps):
         total = total + made.cost(Progress(k, steps), views, rng.at(k))
     return total
+
+
+def _built(method: str) -> Any:
+    """The method on a prior without networks."""
+    from trace_bench.settings.config import build
+
+    spec = json.loads(method)
+    scale = spec.get("guidance_scale")
+    return build("method", spec, prior_without_networks(), guidance_scale=scale, seed=_SEED)
 
 
 @lru_cache(maxsize=64)

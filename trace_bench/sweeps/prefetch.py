@@ -15,13 +15,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from trace_bench.rewards.base import make_reward
 from trace_bench.settings.config import Job
 from trace_bench.settings.typed_text import readable_overrides
 from trace_bench.sweeps.planning import make_plan
@@ -166,8 +167,16 @@ def variables() -> dict[str, str]:
     }
 
 
-def wanted(arguments: Sequence[str]) -> tuple[list[Target], list[str]]:
-    """The targets and metrics requested by the arguments."""
+def fetch_rewards(jobs: Iterable[Job]) -> Iterator[str]:
+    """Download the files of the rewards that the jobs' methods maximise; a line for each reward."""
+    specs = {json.dumps(job.method["reward"], sort_keys=True) for job in jobs if job.method.get("reward")}
+    for spec in sorted(specs):
+        made = make_reward(json.loads(spec))
+        yield f"reward {type(made).__name__}: {', '.join(map(str, made.files(download=True)[:1]))}"
+
+
+def wanted(arguments: Sequence[str]) -> tuple[list[Target], list[str], list[Job]]:
+    """The targets and metrics requested by the arguments, and the jobs of a sweep."""
     values = dict(argument.partition("=")[::2] for argument in arguments if argument != "-m")
     metrics = [name for name in values.pop("metric", "").strip("[]").split(",") if name]
     if "repo" in values:
@@ -176,13 +185,14 @@ def wanted(arguments: Sequence[str]) -> tuple[list[Target], list[str]]:
             raise TraceBenchError(
                 f"repo= can be combined with revision= and variant=, not with {', '.join(sorted(unknown))}=."
             )
-        return [Target(values["repo"], values.get("revision"), values.get("variant"))], metrics
+        return [Target(values["repo"], values.get("revision"), values.get("variant"))], metrics, []
     if not values and not metrics:
         raise TraceBenchError(
             "Nothing to download; give a sweep's settings, prior=NAME, metric=NAME or repo=OWNER/NAME."
         )
     overrides = readable_overrides([f"{key}={value}" for key, value in values.items()], multirun=True)
-    return targets(run.job for run in make_plan(overrides, multirun=True)) if overrides else [], metrics
+    jobs = [run.job for run in make_plan(overrides, multirun=True)] if overrides else []
+    return targets(jobs), metrics, jobs
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -193,11 +203,13 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     os.environ.pop("HF_HUB_OFFLINE", None)
     try:
-        models, metrics = wanted(arguments)
+        models, metrics, jobs = wanted(arguments)
         for target in models:
             folder = fetch(target)
             note = " (part of the package)" if target.repo.startswith(PACKAGED) else ""
             print(f"{target.repo}: {folder}{note}", flush=True)
+        for line in fetch_rewards(jobs):
+            print(line, flush=True)
         for name in metrics:
             print(f"{name}: {fetch_judge(name)}", flush=True)
     except TraceBenchError as error:

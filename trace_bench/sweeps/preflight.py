@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trace_bench.rewards.base import make_reward
 from trace_bench.run_folder.tracking import check_tracker
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.known_prompts import check_prompt
 from trace_bench.settings.config import Job, build, settings_of
 from trace_bench.sweeps.slurm.submission import is_slurm
 from trace_bench.sweeps.warm import apart
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError, Unavailable
 from trace_bench.system.targets import locate
 
 #: Bytes of a run's pictures and geometry for each pixel of each view: 5.6 MB for 120 views of 128 x 128.
@@ -80,8 +81,8 @@ def check_roots(runs: Sequence[RunSpec]) -> None:
         check_disk(root, jobs)
 
 
-def check_models(runs: Iterable[RunSpec], download: bool) -> None:
-    """Refuse if files of a prior, of its adapter or of an init are not on this machine.
+def check_models(runs: Sequence[RunSpec], download: bool) -> None:
+    """Refuse if files of a prior, of its adapter, of a reward or of an init are not on this machine.
 
     download: fetch them from the hub; False only looks.
     """
@@ -94,6 +95,12 @@ def check_models(runs: Iterable[RunSpec], download: bool) -> None:
             if key not in priors:
                 priors.add(key)
                 _check_prior(run.job, download)
+    rewards = {_key(run.job.method.get("reward")): run for run in runs if run.job.method.get("reward")}
+    for run in rewards.values():
+        try:
+            make_reward(run.job.method["reward"]).files(download)
+        except Unavailable as error:
+            raise TraceBenchError(f"method={run.job.choices['method']}: {error}") from error
     for users in inits.values():
         made = build("init", users[0].job.init)
         check = getattr(made, "check_files", None)

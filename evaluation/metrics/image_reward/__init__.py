@@ -1,1 +1,1 @@
-"""ImageReward (Xu et al. 2023): the metric and two backends that give the same numbers."""
+"""ImageReward (Xu et al. 2023): the metric, and the package of its authors in a process of its own."""

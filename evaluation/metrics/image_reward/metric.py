@@ -3,14 +3,13 @@
     image_reward = mean over views of the reward; normalised to mean 0 and standard deviation 1 on the
                    authors' training set (text-to-image samples), so negative values are common
 
-It runs here on transformers' BLIP (`native.py`), or in the image-reward package (`official.py`), which is
-incompatible with current transformers and needs a separate interpreter. The weights (1.8 GB) are downloaded
-only on request. Full precision only: the head has no activations and subtracts nearly equal numbers.
+It runs here on transformers' BLIP (`trace_bench.rewards.image_reward`), or in the image-reward package
+(`official.py`), which is incompatible with current transformers and needs a separate interpreter. The weights
+(1.8 GB) are downloaded only on request.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -20,14 +19,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics.base import MetricUnavailable, Quantity, Score, finite
+from evaluation.metrics.base import Quantity, Score, finite
 from evaluation.metrics.picture_model import WeightedMetric
-from evaluation.metrics.renders import chosen_views
+from evaluation.metrics.renders import chosen_views, open_rgb
+from trace_bench.rewards.image_reward.reward import ImageReward as Network
 from trace_bench.run_folder.reading import Run
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import Unavailable
 
 log = logging.getLogger(__name__)
-_VOCABULARY = 30522
 
 
 class ImageReward(WeightedMetric):
@@ -53,8 +52,10 @@ class ImageReward(WeightedMetric):
         official_python: str | None = None,
     ) -> None:
         super().__init__(views, batch_size, device, skip_priors)
-        self.checkpoint, self.tokenizer_name = checkpoint, tokenizer
-        self.repo, self.file, self.revision, self.download = repo, file, revision, download
+        self.download = download
+        self.network = Network(
+            checkpoint, tokenizer, repo, file, revision, batch_size, setting="metrics.image_reward"
+        )
         self.official_python = official_python
 
     def settings(self, run: Run) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class ImageReward(WeightedMetric):
 
     def rewards(self, prompt: str, pictures: Sequence[Path]) -> tuple[NDArray[np.float32], bool]:
         """Rewards [N] of RGB pictures [N] for a prompt, and whether the prompt was truncated."""
-        from evaluation.metrics.image_reward.native import TOKENS
+        from trace_bench.rewards.image_reward.native import TOKENS
 
         long = len(self._tokenizer(prompt).input_ids) > TOKENS
         if long:
@@ -85,81 +86,32 @@ class ImageReward(WeightedMetric):
         return np.asarray(self._judge(prompt, pictures), np.float32), long
 
     @cached_property
-    def weights_file(self) -> Path:
-        """The checkpoint: the configured file, else from the hub's cache, else downloaded if allowed."""
-        if self.checkpoint is not None:
-            path = Path(self.checkpoint).expanduser()
-            if path.is_file():
-                return path
-            raise MetricUnavailable(
-                f"ImageReward's checkpoint {path} does not exist: fix metrics.image_reward.checkpoint."
-            )
-        return Path(_from_hub(self.repo, self.file, self.revision, self.download))
-
-    @cached_property
     def weights_hash(self) -> str:
         """SHA-256 of the checkpoint and of the tokenizer's vocabulary."""
-        digest = hashlib.sha256()
-        with self.weights_file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-        vocabulary = sorted(self._tokenizer.get_vocab().items())
-        digest.update(repr(vocabulary).encode())
-        return digest.hexdigest()
+        return self.network.weights_hash(self.download)
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return load_tokenizer(self.tokenizer_name, self.download)
+        return self.network.tokenizer(self.download)
 
     @cached_property
     def _judge(self) -> Callable[[str, Sequence[Path]], Any]:
         import torch
 
-        from evaluation.metrics.image_reward import native, network, official
+        from evaluation.metrics.image_reward import official
+        from trace_bench.rewards.image_reward.network import read_checkpoint
 
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        checkpoint = self.network.checkpoint_file(self.download)
         if self.official_python is None:
-            weights = network.load_checkpoint(self.weights_file)
-            return native.NativeImageReward(weights, self._tokenizer, device, self.batch_size)
-        network.read_checkpoint(self.weights_file)  # validate: the package loads any file and scores noise
+            self.network.device = device
+            return lambda prompt, pictures: self.network.rate(prompt, [open_rgb(path) for path in pictures])
+        read_checkpoint(checkpoint)  # validate: the package loads any file and scores noise
         vocabulary = self._tokenizer.get_vocab()
         try:
-            return official.OfficialImageReward(self.official_python, self.weights_file, vocabulary, device)
-        except MetricUnavailable as error:
+            return official.OfficialImageReward(self.official_python, checkpoint, vocabulary, device)
+        except Unavailable as error:
             self._missing = error
             raise
-
-
-def load_tokenizer(name: str, download: bool) -> Any:
-    """BERT's tokenizer from a folder or hub name; raises if the vocabulary differs."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=not download)
-    except Exception as error:
-        raise MetricUnavailable(
-            f"ImageReward's tokenizer {name} is not on this machine ({type(error).__name__}): "
-            f"run `hf download {name}` with a network, or set a folder with "
-            "metrics.image_reward.tokenizer=FOLDER."
-        ) from error
-    special = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
-    if len(tokenizer) < _VOCABULARY or special != [101, 102, 0]:
-        raise TraceBenchError(
-            f"metrics.image_reward.tokenizer={name} is not bert-base-uncased: it has {len(tokenizer)} "
-            f"tokens, and {special} for [CLS], [SEP] and [PAD]."
-        )
-    return tokenizer
-
-
-def _from_hub(repo: str, file: str, revision: str | None, download: bool) -> str:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return hf_hub_download(repo, file, revision=revision, local_files_only=not download)
-    except Exception as error:
-        raise MetricUnavailable(
-            "ImageReward's weights (1.8 GB) are not on this machine: with a network, run "
-            f"`hf download {repo} {file}` and `hf download bert-base-uncased`, or set "
-            "metrics.image_reward.download=true; or set metrics.image_reward.checkpoint=FILE."
-        ) from error

@@ -15,9 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.metrics.base import MetricUnavailable
 from evaluation.metrics.renders import open_rgb
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError, Unavailable
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -44,14 +43,14 @@ class OfficialImageReward:
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
                 )
         except OSError as error:
-            raise MetricUnavailable(
+            raise Unavailable(
                 f"metrics.image_reward.official_python={python} cannot be started ({error.strerror}): "
                 "use the Python of an environment with image-reward (docs/evaluation.md)."
             ) from error
         try:
             self._answer()
         except TraceBenchError as error:
-            raise MetricUnavailable(
+            raise Unavailable(
                 f"image-reward does not work under {python} ({error}): recreate its environment "
                 "(docs/evaluation.md)."
             ) from error

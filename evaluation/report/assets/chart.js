@@ -32,14 +32,15 @@ function tradeoffChart({ title, qualities, costs, rows }) {
   const draw = () => {
     const [q, c] = [qualities[quality.value], costs[cost.value]];
     const points = rows.filter((row) => q.name in row.values && c.name in row.values)
-      .map((row) => ({ name: row.name, x: row.values[c.name], y: row.values[q.name] }));
+      .map((row) => ({ name: row.name, x: row.values[c.name], y: row.values[q.name], own: row.own.includes(q.name) }));
     const sign = q.better === false ? -1 : 1;
     const beats = (a, b) => a.x <= b.x && sign * a.y >= sign * b.y && (a.x < b.x || sign * a.y > sign * b.y);
-    for (const point of points) point.front = !points.some((other) => beats(other, point));
+    for (const point of points) point.front = !point.own && !points.some((other) => !other.own && beats(other, point));
     drawing.replaceChildren(points.length ? plot(points, q, c) : "No row has complete numbers.");
     const better = q.better === null ? "" : q.better ? "Higher is better." : "Lower is better.";
     caption.textContent = `${title}: mean ${q.label} against ${c.label} a run. ${better} The line joins the rows that no `
-      + `other beats in both. ${q.label}: ${q.note}.`;
+      + `other beats in both. ${q.label}: ${q.note}.`
+      + (points.some((p) => p.own) ? ` Not compared, because their method maximises this number: ${points.filter((p) => p.own).map((p) => p.name).join(", ")}.` : "");
   };
   quality.addEventListener("change", draw);
   cost.addEventListener("change", draw);

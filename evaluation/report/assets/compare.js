@@ -69,13 +69,14 @@ function open3D(views, open) {
 function scoreTable(known) {
   const rows = data.quantities.map((quantity, i) => {
     const values = known.map((run) => run.scores[i]);
-    const there = values.filter((value) => value !== null);
+    const ranked = known.map((run) => !(run.own || []).includes(i)); // not where the method maximises the number
+    const there = values.filter((value, k) => value !== null && ranked[k]);
     const best = quantity.better === null || there.length < 2 ? null : Math[quantity.better ? "max" : "min"](...there);
     const isDraw = there.every((value) => value === there[0]);
-    return [`${quantity.label} ${quantity.arrow}`.trim(), ...values.map((value) => (value !== null && value === best && !isDraw
+    return [`${quantity.label} ${quantity.arrow}`.trim(), ...values.map((value, k) => (value !== null && ranked[k] && value === best && !isDraw
       ? element("b", { textContent: number(value, quantity) }) : number(value, quantity)))];
   }).filter((row) => row.slice(1).some((cell) => cell !== "—"));
   return element("section", {}, element("h2", { textContent: "Numbers of these runs" }),
     plainTable(["", ...known.map((run) => `${columnOf(run).method}, seed ${run.seed}`)], rows),
-    element("p", { className: "quiet", textContent: "Bold: the best of these runs. Single runs decide nothing about methods; the tables in the overview do." }));
+    element("p", { className: "quiet", textContent: "Bold: the best of these runs, without those whose method maximises the number. Single runs decide nothing about methods; the tables in the overview do." }));
 }

@@ -182,7 +182,7 @@ class Grid {
   ranked(perRow) {
     const i = data.quantities.findIndex((quantity) => quantity.name === this.state.sort);
     const sign = data.quantities[i].better === false || data.quantities[i].better === null ? 1 : -1;
-    const value = (run) => run.scores[i];
+    const value = (run) => ((run.own || []).includes(i) ? null : run.scores[i]); // last where the method maximises it
     const order = this.found.filter((run) => value(run) !== null).sort((a, b) => sign * (value(a) - value(b)))
       .concat(this.found.filter((run) => value(run) === null));
     this.head.hidden = true;

@@ -8,13 +8,13 @@ import yaml
 from run_folders import draw, only_run, write_run
 from small_clip import save_clip
 
-from evaluation.metrics.base import MetricUnavailable, score_run
-from evaluation.metrics.clip_model import ClipModel
+from evaluation.metrics.base import score_run
 from evaluation.metrics.clip_r_precision import ClipRPrecision
 from evaluation.metrics.load import configured_metrics
 from evaluation.results.collect import collect
+from trace_bench.rewards.clip_model import ClipModel
 from trace_bench.run_folder.index import read_index
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError, Unavailable
 
 TINY = {"model": "pkg://trace_bench/models/tiny_clip"}
 
@@ -103,7 +103,7 @@ def test_other_captions_and_other_weights_make_the_score_new(run, tmp_path):
 def test_prompts_that_are_not_at_hand_are_told(run, config):
     path = run.folder / "config.yaml"
     path.unlink() if config is None else path.write_text(config)
-    with pytest.raises(MetricUnavailable, match=r"clip_r_precision\.captions=FILE"):
+    with pytest.raises(Unavailable, match=r"clip_r_precision\.captions=FILE"):
         score_run(metric(), run)
 
 

@@ -14,13 +14,13 @@ from PIL import Image
 from run_folders import draw, only_run, write_run
 from small_clip import save_clip
 
-from evaluation.metrics.base import MetricUnavailable, score_run
-from evaluation.metrics.clip_model import ClipModel
+from evaluation.metrics.base import score_run
 from evaluation.metrics.clip_score import ClipScore
+from trace_bench.rewards.clip_model import ClipModel
 from trace_bench.run_folder.manifest import read_manifest
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.config_path import conf_dir
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError, Unavailable
 from trace_bench.toyworld.captions import parse
 
 CAPTIONS = ["a red cube", "a blue cube", "a duck", "a tree"]
@@ -133,7 +133,7 @@ def test_a_transparent_render_is_refused(clip_folder, run):
 
 
 def test_a_model_that_is_not_there_is_unavailable(tmp_path, run):
-    with pytest.raises(MetricUnavailable, match=r"models\.own\.model=local-dir:FOLDER"):
+    with pytest.raises(Unavailable, match=r"models\.own\.model=local-dir:FOLDER"):
         score_run(metric(tmp_path / "nowhere"), run)
 
 
@@ -149,7 +149,7 @@ def test_weights_that_cannot_be_fetched_are_asked_for_once(run, monkeypatch):
     monkeypatch.setattr(open_clip.pretrained, "download_pretrained", offline)
     judge = ClipScore({"own": {"model": "ViT-B-32-quickgelu", "pretrained": "openai"}}, {"tiny": "own"})
     for _ in range(3):
-        with pytest.raises(MetricUnavailable, match=r"models\.own\.pretrained=FILE"):
+        with pytest.raises(Unavailable, match=r"models\.own\.pretrained=FILE"):
             score_run(judge, run)
     assert len(calls) == 1
 

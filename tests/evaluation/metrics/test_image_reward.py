@@ -15,11 +15,10 @@ from bert_vocabulary import save_tokenizer
 from PIL import Image
 from run_folders import draw, only_run, write_run
 
-from evaluation.metrics.base import MetricUnavailable, score_run
-from evaluation.metrics.image_reward import metric
+from evaluation.metrics.base import score_run
 from evaluation.metrics.image_reward.metric import ImageReward
-from evaluation.metrics.image_reward.network import RewardNetwork, Sizes, load_checkpoint, map_key
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.rewards.image_reward.network import RewardNetwork, Sizes, load_checkpoint, map_key
+from trace_bench.system.errors import TraceBenchError, Unavailable
 
 SMALL = Sizes(
     image=48, vision=(32, 2, 4), text=(24, 2, 4), vocabulary=48, positions=16, head=(16, 8, 8, 4, 1)
@@ -183,7 +182,7 @@ def judge(tokenizer, tmp_path, monkeypatch):
     state = {official[key]: value for key, value in network.state_dict().items()}
     unused = {key: torch.zeros(1) for key in official_keys() if map_key(key) is None}
     torch.save(state | unused, tmp_path / "reward.pt")
-    monkeypatch.setattr("evaluation.metrics.image_reward.network.Sizes", lambda: FULL_INPUTS)
+    monkeypatch.setattr("trace_bench.rewards.image_reward.network.Sizes", lambda: FULL_INPUTS)
     return lambda **given: ImageReward(
         **{"checkpoint": str(tmp_path / "reward.pt"), "tokenizer": tokenizer, "device": "cpu"} | given
     )
@@ -230,12 +229,10 @@ def test_weights_that_are_not_at_hand_take_one_line(tokenizer, run, tmp_path, mo
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     judge = ImageReward(tokenizer=tokenizer)
     for _ in range(2):
-        with pytest.raises(
-            MetricUnavailable, match=r"hf download THUDM/ImageReward ImageReward\.pt"
-        ) as error:
+        with pytest.raises(Unavailable, match=r"trace_bench\.prefetch metric=image_reward") as error:
             score_run(judge, run)
         assert "\n" not in str(error.value)
-    with pytest.raises(MetricUnavailable, match=r"fix metrics\.image_reward\.checkpoint"):
+    with pytest.raises(Unavailable, match=r"fix metrics\.image_reward\.checkpoint"):
         score_run(ImageReward(checkpoint=str(tmp_path / "nowhere.pt"), tokenizer=tokenizer), run)
 
 
@@ -246,9 +243,9 @@ def test_a_tokenizer_that_is_not_berts_is_refused(tmp_path, clip_folder):
         tmp_path / "other"
     )
     with pytest.raises(TraceBenchError, match="is not bert-base-uncased"):
-        metric.load_tokenizer(str(tmp_path / "other"), False)
-    with pytest.raises(MetricUnavailable, match=r"metrics\.image_reward\.tokenizer=FOLDER"):
-        metric.load_tokenizer(str(tmp_path / "nothing"), False)
+        ImageReward(tokenizer=str(tmp_path / "other")).network.tokenizer()
+    with pytest.raises(Unavailable, match=r"metrics\.image_reward\.tokenizer=FOLDER"):
+        ImageReward(tokenizer=str(tmp_path / "nothing")).network.tokenizer()
 
 
 def test_toy_runs_are_left_out_where_the_config_says_so(run):
@@ -298,7 +295,7 @@ def official(judge, interpreter):
 
 def test_the_package_can_be_asked_instead(official, judge, run, tokenizer):
     by_package = official(SCORES)
-    base = metric.load_tokenizer(tokenizer, False).get_vocab()["duck"] / 1024
+    base = judge().network.tokenizer().get_vocab()["duck"] / 1024
     assert [row["reward"] for row in by_package.score(run).rows] == pytest.approx(
         [base + i for i in range(4)], abs=1e-6
     )
@@ -324,13 +321,13 @@ def test_a_checkpoint_is_looked_at_before_the_package_gets_it(official, run, tmp
 def test_a_package_that_does_not_work_takes_one_line(official, run, body, reason):
     broken = official(body)
     for _ in range(2):
-        with pytest.raises(MetricUnavailable, match=re.escape(reason)) as error:
+        with pytest.raises(Unavailable, match=re.escape(reason)) as error:
             score_run(broken, run)
         assert "\n" not in str(error.value)
 
 
 def test_a_python_that_is_not_there_is_named(run, judge):
-    with pytest.raises(MetricUnavailable, match=r"official_python=/nowhere cannot be started"):
+    with pytest.raises(Unavailable, match=r"official_python=/nowhere cannot be started"):
         judge(official_python="/nowhere").score(run)
 
 

@@ -22,8 +22,8 @@ from bert_vocabulary import save_tokenizer, save_vocabulary
 from PIL import Image
 
 from evaluation.metrics.image_reward.metric import ImageReward
-from evaluation.metrics.image_reward.native import TOKENS
-from evaluation.metrics.image_reward.network import MEAN, STD
+from trace_bench.rewards.image_reward.native import TOKENS
+from trace_bench.rewards.image_reward.network import MEAN, STD
 
 pytestmark = [pytest.mark.long, pytest.mark.network]
 ROOT = Path(__file__).parents[3]
@@ -71,7 +71,8 @@ def test_features_and_rewards_are_those_of_the_package(case, tmp_path):
         tokenizer=str(save_tokenizer(tmp_path / "tokenizer")),
         device="cpu",
     )
-    network, tokenizer, transform = judge._judge.network, judge._judge.tokenizer, judge._judge.transform
+    native = judge.network.network
+    network, tokenizer, transform = native.network, native.tokenizer, native.transform
     expected = np.load(case / "expected.npz")
     pictures = [Image.open(case / f"{i}.png") for i in range(len(SIZES))]
     largest = dict.fromkeys(("image", "text", "reward", "score", "batched"), 0.0)

@@ -16,10 +16,10 @@ from torchvision.transforms import functional as transform
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from evaluation.metrics.aesthetic import Aesthetic, affine
-from evaluation.metrics.base import MetricUnavailable, score_run
+from evaluation.metrics.base import score_run
 from evaluation.metrics.hps import HPS
 from evaluation.metrics.pick_score import PickScore
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.errors import TraceBenchError, Unavailable
 from trace_bench.system.model_files import resolve
 
 SMALL = {
@@ -246,7 +246,7 @@ def test_aesthetic_refuses_another_network(run, tmp_path):
 )
 def test_missing_weights_are_one_sentence(judge, words, run, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(MetricUnavailable, match=words):
+    with pytest.raises(Unavailable, match=words):
         score_run(judge, run)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics.base import MetricUnavailable
-from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.cache import entry_path, keep, kept
+from trace_bench.system.errors import TraceBenchError, Unavailable
+from trace_bench.system.flops import tflop_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOCAL, PACKAGED = "local-dir:", "pkg://"
+_COUNT = 1  # increase when the counting of operations changes
 Array = NDArray[np.float32]
 
 
@@ -32,8 +35,8 @@ class ClipModel:
 
     A folder is written `local-dir:FOLDER`, or `pkg://package/folder` if an installed package contains it.
     `pretrained` is an open_clip tag or a weights file. `quick_gelu: true` means that the weights were trained
-    with QuickGELU; a model built without it is an error here (open_clip only warns). `setting` is where the
-    command line sets the model, for messages.
+    with QuickGELU; a model built without it is an error here (open_clip only warns). For messages, `setting`
+    is where the command line sets the model, and `fetch` a command that downloads it.
     """
 
     def __init__(
@@ -44,7 +47,9 @@ class ClipModel:
         quick_gelu: bool = False,
         device: str = "auto",
         setting: str | None = None,
+        fetch: str = "python -m evaluation.score",
     ) -> None:
+        self.fetch = fetch
         self.setting = setting or f"metrics.clip_score.models.{name}"  # where the command line sets it
         self.name = model if pretrained is None else f"{model} ({pretrained})"
         self.key, self.model, self.pretrained = name, model, pretrained
@@ -61,27 +66,33 @@ class ClipModel:
     def _local_folder(self, folder: Path) -> Path:
         if (folder / "open_clip_config.json").is_file():
             return folder
-        raise MetricUnavailable(
+        raise Unavailable(
             f"The CLIP model '{self.key}' has no {folder / 'open_clip_config.json'}: "
             f"set its folder with {self.setting}.model=local-dir:FOLDER."
         )
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the model is a folder, or its weights are a named file."""
+        return self.model.startswith(LOCAL) or bool(self.pretrained and Path(self.pretrained).is_file())
+
     @cached_property
     def weights_file(self) -> Path:
         """The weights file; a tag is downloaded, or read from the cache when offline."""
+        return self._weights_file(download=True)
+
+    def _weights_file(self, download: bool) -> Path:
         if self.model.startswith(LOCAL):
             folder = Path(self.model.removeprefix(LOCAL))
             weights = folder / "open_clip_model.safetensors"
             if not weights.is_file():
-                raise MetricUnavailable(
-                    f"The CLIP model '{self.key}' has no weights {weights}: reinstall it."
-                )
+                raise Unavailable(f"The CLIP model '{self.key}' has no weights {weights}: reinstall it.")
             return weights
         if self.pretrained and Path(self.pretrained).is_file():
             return Path(self.pretrained)
-        return self._tagged_weights()
+        return self._tagged_weights(download)
 
-    def _tagged_weights(self) -> Path:
+    def _tagged_weights(self, download: bool) -> Path:
         import open_clip.pretrained as weights
 
         config = weights.get_pretrained_cfg(self.model, self.pretrained or "")
@@ -89,26 +100,61 @@ class ClipModel:
             raise TraceBenchError(
                 f"open_clip has no weights '{self.pretrained}' for the model '{self.model}'."
             )
+        how = f"run `{self.fetch}` once with a network, or set {self.setting}.pretrained=FILE."
+        if not download:
+            if found := _cached(config):
+                return found
+            raise Unavailable(f"The weights of {self.name} are not on this machine: {how}")
         try:
             return Path(weights.download_pretrained(config))
         except Exception as error:
-            raise MetricUnavailable(
+            raise Unavailable(
                 f"The weights of {self.name} are not on this machine and could not be downloaded "
-                f"({type(error).__name__}): run `python -m evaluation.score` once with a network, "
-                f"or set {self.setting}.pretrained=FILE."
+                f"({type(error).__name__}): {how}"
             ) from error
+
+    def files(self, download: bool) -> list[Path]:
+        """The weights; of a folder also its configuration and tokenizer. `download`: fetch missing ones."""
+        weights = self._weights_file(download)
+        if not self.model.startswith(LOCAL):
+            return [weights]
+        return [weights, *sorted(p for p in weights.parent.iterdir() if p.suffix in {".json", ".txt"})]
 
     @cached_property
     def weights_hash(self) -> str:
-        """SHA-256 of the weights; for a local folder also of its configuration and tokenizer."""
-        files = [self.weights_file]
-        if self.model.startswith(LOCAL):
-            files += sorted(p for p in self.weights_file.parent.iterdir() if p.suffix in {".json", ".txt"})
+        """SHA-256 of `files`."""
         digest = hashlib.sha256()
-        for path in files:
+        for path in self.files(download=True):
             with path.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
+
+    def tflop(self) -> float:
+        """TFLOP of embedding one picture, counted without weights and kept in the cache."""
+        config = Path(self.model.removeprefix(LOCAL)) / "open_clip_config.json"
+        asked = config.read_text(encoding="utf-8") if self.model.startswith(LOCAL) else self.model
+        path = entry_path("flops", f"{_COUNT} clip {asked}")
+        found = kept(path, json.loads)
+        if found is None:
+            found = self._count()
+            keep(path, json.dumps(found).encode())
+        return float(found)
+
+    def _count(self) -> float:
+        import open_clip
+        import torch
+
+        logging.disable(logging.WARNING)  # it would warn of random weights
+        try:
+            network = open_clip.create_model(self.model, load_weights=False, device="meta")
+        finally:
+            logging.disable(logging.NOTSET)
+        size = network.visual.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        with torch.inference_mode():
+            return tflop_of(
+                lambda: network.encode_image(torch.empty(1, 3, height, width, device="meta"), normalize=True)
+            )
 
     @cached_property
     def _parts(self) -> tuple[Any, Any, Any, Any]:
@@ -180,3 +226,17 @@ class ClipModel:
                     network.encode_text(tokens.to(device), normalize=True)[0].float().cpu().numpy()
                 )
         return np.stack([self._texts[text] for text in texts])
+
+
+def _cached(config: Mapping[str, Any]) -> Path | None:
+    """The weights of an open_clip tag where open_clip would have put them; None if they are not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repo, _, name = str(config.get("hf_hub") or "").rpartition("/")
+    if not repo:
+        path = Path("~/.cache/clip").expanduser() / str(config.get("url", "")).rpartition("/")[2]
+        return path if path.is_file() else None
+    names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    names += [f"{Path(each).stem}.safetensors" for each in names if each.endswith((".bin", ".pth"))]
+    found = (try_to_load_from_cache(repo, each) for each in names)
+    return next((Path(path) for path in found if isinstance(path, str)), None)
