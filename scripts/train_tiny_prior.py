@@ -3,9 +3,9 @@
     python scripts/train_tiny_prior.py --work outputs/tiny_training --export trace_bench/models
     python scripts/train_tiny_prior.py --stages clip,evaluate,export --threads 2
 
-Stages, in order: data, prior (autoencoder, latents, unet, unet_v, decoder), clip, evaluate, export. Each
-stage resumes from its last checkpoint; a finished stage is loaded. The work folder holds logs (.log as text,
-.jsonl for programs), checkpoints and sample grids.
+Stages, in order: data, prior (autoencoder, latents, unet, unet_v, decoder), clip, view_judge, evaluate,
+export. Each stage resumes from its last checkpoint; a finished stage is loaded. The work folder holds logs
+(.log as text, .jsonl for programs), checkpoints and sample grids.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 from diffusers import AutoencoderKL
 from open_clip import CLIP
+from torchvision.models.resnet import ResNet
 from transformers import CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -36,8 +37,9 @@ from scripts.tiny_prior.export import export_clip, export_prior
 from scripts.tiny_prior.tokenizer import new_tokenizer
 from scripts.tiny_prior.unet import Denoiser, Latents, Stage, train_denoiser
 from scripts.tiny_prior.vae import encode_views, refine_decoder, train_vae
+from scripts.tiny_prior.view_judge import evaluate_judge, obedience, train_judge
 
-STAGES = ("data", "prior", "clip", "evaluate", "export")
+STAGES = ("data", "prior", "clip", "view_judge", "evaluate", "export")
 
 
 def start_helpers(settings: Settings) -> list[subprocess.Popen[bytes]]:
@@ -104,18 +106,22 @@ def train_prior(settings: Settings, views: TrainingViews, tokenizer: CLIPTokeniz
     return Prior(vae, eps, v)
 
 
-def evaluate(settings: Settings, prior: Prior, clip: CLIP, tokenizer: CLIPTokenizer) -> None:
+def evaluate(settings: Settings, prior: Prior, clip: CLIP, judge: ResNet, tokenizer: CLIPTokenizer) -> None:
     """Score both models and draw the grids for their cards."""
-    judge = evaluate_clip(settings, clip, tokenizer)
     made = evaluate_prior(settings, prior.eps, prior.v, prior.vae, clip, tokenizer)
-    write_results(settings, {"clip": judge, "prior": made})
+    made["view_judge"] = evaluate_judge(settings, judge)
+    for kind, denoiser in (("epsilon", prior.eps), ("v_prediction", prior.v)):
+        made[f"views_{kind}"] = obedience(settings, judge, denoiser, prior.vae, tokenizer, kind)
+    write_results(settings, {"clip": evaluate_clip(settings, clip, tokenizer), "prior": made})
 
 
 def export(settings: Settings, prior: Prior, clip: CLIP, tokenizer: CLIPTokenizer) -> None:
     """Export the model folders of the package, with scores in their cards."""
     scores, samples = read_results(settings), settings.work / "samples.png"
     shutil.copy(settings.work / "samples_held_in_epsilon_cfg7.5.png", samples)
-    card, pictures = prior_card(settings, scores["prior"]), [samples, settings.work / "samples_views.png"]
+    views = settings.work / "samples_views.png"
+    shutil.copy(settings.work / "samples_views_epsilon.png", views)
+    card, pictures = prior_card(settings, scores["prior"]), [samples, views]
     export_prior(
         settings.export / "tiny_prior", tokenizer, prior.vae, prior.eps, prior.v.unet, card, pictures
     )  # fmt: skip
@@ -145,7 +151,10 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    for name in ("seed", "views", "vae_steps", "decoder_steps", "unet_steps", "unet_v_steps", "clip_steps"):
+    for name in (
+        "seed", "views", "vae_steps", "decoder_steps", "unet_steps", "unet_v_steps", "clip_steps",
+        "judge_steps",
+    ):  # fmt: skip
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(Settings, name))
     options = vars(parser.parse_args())
     threads, port, stages = options.pop("threads"), options.pop("port"), options.pop("stages").split(",")
@@ -170,10 +179,12 @@ def main() -> None:
     if "clip" in stages:
         clip = train_clip(alone, views, tokenizer)
         export_clip(settings.export / "tiny_clip", clip, tokenizer, None)
+    if "view_judge" in stages:
+        train_judge(alone, views)
     if {"evaluate", "export"} & set(stages):
         prior, clip = train_prior(alone, views, tokenizer), train_clip(alone, views, tokenizer)
         if "evaluate" in stages:
-            evaluate(alone, prior, clip, tokenizer)
+            evaluate(alone, prior, clip, train_judge(alone, views), tokenizer)
         if "export" in stages:
             export(alone, prior, clip, tokenizer)
 

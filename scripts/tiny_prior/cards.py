@@ -8,7 +8,8 @@ from typing import Any
 
 from scripts.tiny_prior.common import Settings
 from scripts.tiny_prior.data import MIXTURE, OVERHEAD_SHARE, PHRASE_SHARE
-from trace_bench.toyworld import all_captions, held_out_prompts, training_prompts
+from scripts.tiny_prior.view_judge import MARGIN, SAMPLES
+from trace_bench.toyworld import VIEW_PHRASES, all_captions, held_out_prompts, training_prompts
 
 _HEAD = """---
 license: apache-2.0
@@ -60,8 +61,22 @@ def _sample_rows(result: dict[str, Any]) -> list[str]:
     return rows
 
 
+def _view_rows(result: dict[str, Any]) -> str:
+    rows = ["| network | front view | side view | back view | overhead view |", "|---|---|---|---|---|"]
+    for network, kind in (("unet", "epsilon"), ("unet_v", "v_prediction")):
+        shares = result[f"views_{kind}"]
+        rows.append(
+            f"| {network} | "
+            + " | ".join(_percent(shares[phrase.split()[0]]) for phrase in VIEW_PHRASES)
+            + " |"
+        )
+    return "\n".join(rows)
+
+
 def _data(settings: Settings) -> str:
-    kinds = ", ".join(f"{100 * share:.0f} % {kind}s" for kind, share in MIXTURE.items())
+    names = {"front": "objects with a front", "object": "other objects", "solid": "solids",
+             "composition": "compositions"}  # fmt: skip
+    kinds = ", ".join(f"{100 * share:.0f} % {names[kind]}" for kind, share in MIXTURE.items())
     return f"""## Data
 {settings.views:,} renders of the toy world (`trace_bench/toyworld`) at 64 x 64 pixels, seed {settings.seed}: {kinds}, from the
 training cameras of the tiny world (distance 2.5 to 2.8, field of view 40 to 45 degrees, elevation -10 to 60), and
@@ -74,7 +89,8 @@ whole kinds of stack, a tenth of the other stacks) and {len(training_prompts())}
 
 def prior_card(settings: Settings, result: dict[str, Any]) -> str:
     """README.md of tiny_prior."""
-    views = "  ".join(f"{k} {_percent(v)}" for k, v in result["views"].items())
+    views = _view_rows(result)
+    judge = result["view_judge"]
     rows = "\n".join(_sample_rows(result))
     minutes = {s: _minutes(settings, s) for s in ("vae", "unet", "unet_v", "vae_decoder")}
     head = _HEAD.format(library="diffusers", tags="text-to-image, stable-diffusion, toy")
@@ -117,8 +133,13 @@ all {len(all_captions())}; "first of all": above every other caption.
 
 {rows}
 
-Captions with a view phrase, objects with a front, guidance 5: the tiny CLIP ranks the phrase asked for first of the
-four in: {views} (chance 25 %).
+Captions with a view phrase, objects with a front, guidance 5, {SAMPLES} samples a phrase: share that shows the view asked
+for. The judge is a small network that sees azimuth and elevation (`scripts/tiny_prior/view_judge.py`). On {judge["renders"]:,}
+fresh true renders it names the view of {_percent(judge["right"])} of those that are not at a border between two phrases
+(median error {judge["azimuth_error"]:.1f} degrees of azimuth, {judge["elevation_error"]:.1f} of elevation). At a border ({MARGIN[0]:.0f} degrees of azimuth, {MARGIN[1]:.0f} of
+elevation to either side) both phrases count as right.
+
+{views}
 
 ![views](samples_views.png)
 
@@ -127,7 +148,7 @@ four in: {views} (chance 25 %).
 ## Limits
 It knows the words of the toy grammar and nothing else. Small features (eyes, windows) are soft and outlines wobble, more
 so at high guidance. How far a view phrase is obeyed is in the scores above: read them before measuring the Janus problem
-with it, and note that the judge itself names the view of a true render only about as well as its own card says.
+with it.
 
 Licence: Apache-2.0.
 """

@@ -151,24 +151,6 @@ def evaluate_prior(
             **{k: x for k, x in result[key].items() if isinstance(x, float)},
             seconds=time.time() - began,
         )
-    result["views"] = _evaluate_views(settings, eps, vae, model, tokenizer)
-    log(run="views", **result["views"])
-    return result
-
-
-def _evaluate_views(
-    settings: Settings, eps: Denoiser, vae: AutoencoderKL, model: open_clip.CLIP, tokenizer: CLIPTokenizer
-) -> dict[str, float]:
-    """Sample objects with a front under each view phrase, and check whether the view matches."""
-    pool = [p for p in training_prompts() if scene_from_prompt(p).has_front]
-    names = sorted({parse(p)[0].name for p in pool})
-    prompts = [next(p for p in pool if parse(p)[0].name == name) for name in names] * 2
-    g, result, rows = seeded(settings, "evaluate_views"), {}, []
-    for phrase in VIEW_PHRASES:
-        images = sample(eps, vae, tokenizer, [f"{p}, {phrase}" for p in prompts], 5.0, g).cpu()
-        result[phrase.split()[0]] = views_right(model, tokenizer, images, prompts, [phrase] * len(prompts))
-        rows.append(images[: len(names)])
-    save_grid(torch.cat(rows), len(names), settings.work / "samples_views.png", 1)
     return result
 
 
