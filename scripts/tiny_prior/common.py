@@ -25,7 +25,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     views: int = 60_000
-    vae_steps: int = 4_000
+    vae_steps: int = 8_000
     decoder_steps: int = 1_500
     unet_steps: int = 16_000
     unet_v_steps: int = 2_000
