@@ -12,6 +12,9 @@ from omegaconf import OmegaConf
 from trace_bench.settings.prompts import Prompt, PromptSet, load_prompt_set, prompt_shards
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.toyworld import HELD_OUT, scene_from_prompt
+from trace_bench.toyworld.captions import parse
+from trace_bench.toyworld.objects import OBJECTS
 
 TEN = PromptSet("ten", tuple(Prompt(str(i), f"thing {i}") for i in range(10)), "config", None)
 
@@ -161,7 +164,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_file_by_url_is_fetched_once_and_checked(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRACE_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TRACE_13d5789dc9c7_CACHE", str(tmp_path / "cache"))
     origin = tmp_path / "origin.json"
     origin.write_text('["far away"]')
     sha256 = hashlib.sha256(origin.read_bytes()).hexdigest()
@@ -172,7 +175,7 @@ def test_a_file_by_url_is_fetched_once_and_checked(tmp_path, monkeypatch):
 
 
 def test_a_file_that_changed_at_its_url_is_refused_and_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRACE_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TRACE_13d5789dc9c7_CACHE", str(tmp_path / "cache"))
     (tmp_path / "origin.json").write_text('["changed"]')
     spec = {"url": (tmp_path / "origin.json").as_uri(), "file": "origin.json", "sha256": "1" * 64}
     with pytest.raises(TraceBenchError, match="sha256 differs"):
@@ -181,8 +184,8 @@ def test_a_file_that_changed_at_its_url_is_refused_and_not_kept(tmp_path, monkey
 
 
 def test_gpteval3d_without_network_or_folder_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRACE_BENCH_CACHE", str(tmp_path))
-    monkeypatch.delenv("TRACE_BENCH_GPTEVAL3D", raising=False)
+    monkeypatch.setenv("TRACE_13d5789dc9c7_CACHE", str(tmp_path))
+    monkeypatch.delenv("TRACE_13d5789dc9c7_GPTEVAL3D", raising=False)
     with pytest.raises(TraceBenchError) as refusal:
         load_prompt_set("gpteval3d", spec_of("gpteval3d"))
     assert "prompt_set.folder=" in str(refusal.value)
@@ -191,7 +194,7 @@ def test_gpteval3d_without_network_or_folder_says_what_to_do(tmp_path, monkeypat
 
 def test_gpteval3d_from_a_folder_must_be_the_real_file(tmp_path, monkeypatch):
     (tmp_path / "prompts.json").write_text(json.dumps(["not it"] * 110))
-    monkeypatch.setenv("TRACE_BENCH_GPTEVAL3D", str(tmp_path))
+    monkeypatch.setenv("TRACE_13d5789dc9c7_GPTEVAL3D", str(tmp_path))
     with pytest.raises(TraceBenchError, match="is not the file of prompt_set=gpteval3d"):
         load_prompt_set("gpteval3d", spec_of("gpteval3d"))
 
@@ -217,3 +220,33 @@ def test_ids_of_shipped_prompts_never_change():
     paper = load_prompt_set("paper", spec_of("paper")).prompts
     assert (paper[2].text, paper[15].text) == ("a delicious croissant", "a lion's mane jellyfish")
     assert len({p.text for p in paper}) == len(paper) == 23
+
+
+STRATA = [("solid", False), ("object", False), ("object", True), ("composition", False)]
+
+
+def kind(prompt):
+    return parse(prompt)[0].kind, scene_from_prompt(prompt).has_front
+
+
+def test_toy_bench_has_strata_of_twelve_and_a_third_of_each_is_held_out():
+    prompts = spec_of("toy_bench")["prompts"]
+    assert len(set(prompts)) == len(prompts) == 48
+    for i, stratum in enumerate(STRATA):
+        texts = prompts[12 * i : 12 * i + 12]
+        assert {kind(text) for text in texts} == {stratum}
+        assert [text in HELD_OUT for text in texts] == [False] * 8 + [True] * 4
+
+
+def test_toy_janus_has_every_object_with_a_front():
+    prompts = spec_of("toy_janus")["prompts"]
+    assert len(set(prompts)) == len(prompts) == 24
+    assert {kind(text) for text in prompts} == {("object", True)}
+    names = {parse(text)[0].name for text in prompts}
+    assert names == {name for name, item in OBJECTS.items() if item.has_front}
+
+
+@pytest.mark.parametrize("name", ["toy_bench", "toy_janus"])
+def test_ids_of_fixed_sets_never_change(name):
+    digest = hashlib.sha256("\n".join(spec_of(name)["prompts"]).encode()).hexdigest()[:12]
+    assert digest == {"toy_bench": "13d5789dc9c7", "toy_janus": "1a7359b2d323"}[name]
