@@ -164,7 +164,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_file_by_url_is_fetched_once_and_checked(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRACE_13d5789dc9c7_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TRACE_BENCH_CACHE", str(tmp_path / "cache"))
     origin = tmp_path / "origin.json"
     origin.write_text('["far away"]')
     sha256 = hashlib.sha256(origin.read_bytes()).hexdigest()
@@ -175,7 +175,7 @@ def test_a_file_by_url_is_fetched_once_and_checked(tmp_path, monkeypatch):
 
 
 def test_a_file_that_changed_at_its_url_is_refused_and_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRACE_13d5789dc9c7_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TRACE_BENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "origin.json").write_text('["changed"]')
     spec = {"url": (tmp_path / "origin.json").as_uri(), "file": "origin.json", "sha256": "1" * 64}
     with pytest.raises(TraceBenchError, match="sha256 differs"):
@@ -184,8 +184,8 @@ def test_a_file_that_changed_at_its_url_is_refused_and_not_kept(tmp_path, monkey
 
 
 def test_gpteval3d_without_network_or_folder_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRACE_13d5789dc9c7_CACHE", str(tmp_path))
-    monkeypatch.delenv("TRACE_13d5789dc9c7_GPTEVAL3D", raising=False)
+    monkeypatch.setenv("TRACE_BENCH_CACHE", str(tmp_path))
+    monkeypatch.delenv("TRACE_BENCH_GPTEVAL3D", raising=False)
     with pytest.raises(TraceBenchError) as refusal:
         load_prompt_set("gpteval3d", spec_of("gpteval3d"))
     assert "prompt_set.folder=" in str(refusal.value)
@@ -194,7 +194,7 @@ def test_gpteval3d_without_network_or_folder_says_what_to_do(tmp_path, monkeypat
 
 def test_gpteval3d_from_a_folder_must_be_the_real_file(tmp_path, monkeypatch):
     (tmp_path / "prompts.json").write_text(json.dumps(["not it"] * 110))
-    monkeypatch.setenv("TRACE_13d5789dc9c7_GPTEVAL3D", str(tmp_path))
+    monkeypatch.setenv("TRACE_BENCH_GPTEVAL3D", str(tmp_path))
     with pytest.raises(TraceBenchError, match="is not the file of prompt_set=gpteval3d"):
         load_prompt_set("gpteval3d", spec_of("gpteval3d"))
 
