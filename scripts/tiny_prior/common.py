@@ -29,6 +29,7 @@ class Settings:
     decoder_steps: int = 1_500
     unet_steps: int = 16_000
     unet_v_steps: int = 2_000
+    unet_flow_steps: int = 3_000
     clip_steps: int = 1_800
     judge_steps: int = 1_500
     checkpoint_seconds: float = 90.0
