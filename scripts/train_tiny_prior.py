@@ -3,9 +3,9 @@
     python scripts/train_tiny_prior.py --work outputs/tiny_training --export trace_bench/models
     python scripts/train_tiny_prior.py --stages clip,evaluate,export --threads 2
 
-Stages, in order: data, prior (autoencoder, latents, unet, unet_v, decoder), clip, evaluate, export. Each
-stage resumes from its last checkpoint; a finished stage is loaded. The work folder holds logs (.log as text,
-.jsonl for programs), checkpoints and sample grids.
+Stages, in order: data, prior (autoencoder, latents, unet, unet_v, decoder), clip, view_judge, evaluate,
+flow (unet_flow and its scores), export. Each stage resumes from its last checkpoint; a finished stage is
+loaded. The work folder holds logs (.log as text, .jsonl for programs), checkpoints and sample grids.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 from diffusers import AutoencoderKL
 from open_clip import CLIP
+from torchvision.models.resnet import ResNet
 from transformers import CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -31,13 +32,20 @@ from scripts.tiny_prior.cards import clip_card, prior_card
 from scripts.tiny_prior.clip import train_clip
 from scripts.tiny_prior.common import Settings
 from scripts.tiny_prior.data import TrainingViews, make_views
-from scripts.tiny_prior.evaluate import evaluate_clip, evaluate_prior, read_results, write_results
+from scripts.tiny_prior.evaluate import (
+    evaluate_clip,
+    evaluate_flow,
+    evaluate_prior,
+    read_results,
+    write_results,
+)
 from scripts.tiny_prior.export import export_clip, export_prior
 from scripts.tiny_prior.tokenizer import new_tokenizer
 from scripts.tiny_prior.unet import Denoiser, Latents, Stage, train_denoiser
 from scripts.tiny_prior.vae import encode_views, refine_decoder, train_vae
+from scripts.tiny_prior.view_judge import evaluate_judge, obedience, train_judge
 
-STAGES = ("data", "prior", "clip", "evaluate", "export")
+STAGES = ("data", "prior", "clip", "view_judge", "evaluate", "flow", "export")
 
 
 def start_helpers(settings: Settings) -> list[subprocess.Popen[bytes]]:
@@ -104,22 +112,60 @@ def train_prior(settings: Settings, views: TrainingViews, tokenizer: CLIPTokeniz
     return Prior(vae, eps, v)
 
 
-def evaluate(settings: Settings, prior: Prior, clip: CLIP, tokenizer: CLIPTokenizer) -> None:
+def train_flow(settings: Settings, prior: Prior, views: TrainingViews, tokenizer: CLIPTokenizer) -> Denoiser:
+    """Fine-tune the v UNet to the velocity of a flow, or load the finished one."""
+    latents = Latents(*encode_views(settings, prior.vae, views))
+    stage = Stage("unet_flow", settings.unet_flow_steps, 5e-4, prior.v.state_dict())
+    return train_denoiser(settings, views, latents, prior.vae, tokenizer, stage, lambda denoiser: None)
+
+
+def score_flow(
+    settings: Settings, flow: Denoiser, prior: Prior, clip: CLIP, judge: ResNet, tokenizer: CLIPTokenizer
+) -> None:
+    """Add the flow's scores to those of the others."""
+    results = read_results(settings)
+    results["prior"] |= evaluate_flow(settings, flow, prior.vae, clip, tokenizer)
+    results["prior"]["views_flow"] = obedience(settings, judge, flow, prior.vae, tokenizer, "flow")
+    write_results(settings, results)
+
+
+def evaluate(settings: Settings, prior: Prior, clip: CLIP, judge: ResNet, tokenizer: CLIPTokenizer) -> None:
     """Score both models and draw the grids for their cards."""
-    judge = evaluate_clip(settings, clip, tokenizer)
     made = evaluate_prior(settings, prior.eps, prior.v, prior.vae, clip, tokenizer)
-    write_results(settings, {"clip": judge, "prior": made})
+    made["view_judge"] = evaluate_judge(settings, judge)
+    for kind, denoiser in (("epsilon", prior.eps), ("v_prediction", prior.v)):
+        made[f"views_{kind}"] = obedience(settings, judge, denoiser, prior.vae, tokenizer, kind)
+    write_results(settings, {"clip": evaluate_clip(settings, clip, tokenizer), "prior": made})
 
 
-def export(settings: Settings, prior: Prior, clip: CLIP, tokenizer: CLIPTokenizer) -> None:
+def export(
+    settings: Settings, prior: Prior, clip: CLIP, tokenizer: CLIPTokenizer, flow: Denoiser | None = None
+) -> None:
     """Export the model folders of the package, with scores in their cards."""
     scores, samples = read_results(settings), settings.work / "samples.png"
     shutil.copy(settings.work / "samples_held_in_epsilon_cfg7.5.png", samples)
-    card, pictures = prior_card(settings, scores["prior"]), [samples, settings.work / "samples_views.png"]
+    views = settings.work / "samples_views.png"
+    shutil.copy(settings.work / "samples_views_epsilon.png", views)
+    card, pictures = prior_card(settings, scores["prior"]), [samples, views]
     export_prior(
-        settings.export / "tiny_prior", tokenizer, prior.vae, prior.eps, prior.v.unet, card, pictures
+        settings.export / "tiny_prior", tokenizer, prior.vae, prior.eps, prior.v.unet, card, pictures,
+        None if flow is None else flow.unet,
     )  # fmt: skip
     export_clip(settings.export / "tiny_clip", clip, tokenizer, clip_card(settings, scores["clip"]))
+
+
+def finish(settings: Settings, stages: set[str], views: TrainingViews, tokenizer: CLIPTokenizer) -> None:
+    """The stages that need the trained models: evaluate, flow, export."""
+    prior, clip = train_prior(settings, views, tokenizer), train_clip(settings, views, tokenizer)
+    if "evaluate" in stages:
+        evaluate(settings, prior, clip, train_judge(settings, views), tokenizer)
+    flow = None
+    if "flow" in stages or "views_flow" in read_results(settings)["prior"]:
+        flow = train_flow(settings, prior, views, tokenizer)
+    if "flow" in stages and flow is not None:
+        score_flow(settings, flow, prior, clip, train_judge(settings, views), tokenizer)
+    if "export" in stages:
+        export(settings, prior, clip, tokenizer, flow)
 
 
 def main() -> None:
@@ -145,7 +191,10 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    for name in ("seed", "views", "vae_steps", "decoder_steps", "unet_steps", "unet_v_steps", "clip_steps"):
+    for name in (
+        "seed", "views", "vae_steps", "decoder_steps", "unet_steps", "unet_v_steps",
+        "unet_flow_steps", "clip_steps", "judge_steps",
+    ):  # fmt: skip
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(Settings, name))
     options = vars(parser.parse_args())
     threads, port, stages = options.pop("threads"), options.pop("port"), options.pop("stages").split(",")
@@ -170,12 +219,10 @@ def main() -> None:
     if "clip" in stages:
         clip = train_clip(alone, views, tokenizer)
         export_clip(settings.export / "tiny_clip", clip, tokenizer, None)
-    if {"evaluate", "export"} & set(stages):
-        prior, clip = train_prior(alone, views, tokenizer), train_clip(alone, views, tokenizer)
-        if "evaluate" in stages:
-            evaluate(alone, prior, clip, tokenizer)
-        if "export" in stages:
-            export(alone, prior, clip, tokenizer)
+    if "view_judge" in stages:
+        train_judge(alone, views)
+    if {"evaluate", "flow", "export"} & set(stages):
+        finish(alone, set(stages), views, tokenizer)
 
 
 if __name__ == "__main__":

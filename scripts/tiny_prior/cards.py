@@ -8,7 +8,9 @@ from typing import Any
 
 from scripts.tiny_prior.common import Settings
 from scripts.tiny_prior.data import MIXTURE, OVERHEAD_SHARE, PHRASE_SHARE
-from trace_bench.toyworld import all_captions, held_out_prompts, training_prompts
+from scripts.tiny_prior.unet import KINDS
+from scripts.tiny_prior.view_judge import MARGIN, SAMPLES
+from trace_bench.toyworld import VIEW_PHRASES, all_captions, held_out_prompts, training_prompts
 
 _HEAD = """---
 license: apache-2.0
@@ -45,12 +47,15 @@ def _sample_rows(result: dict[str, Any]) -> list[str]:
         "held_in_epsilon_cfg7.5": ("training captions", "unet", "7.5"),
         "held_out_epsilon_cfg5": ("held-out captions", "unet", "5"),
         "held_in_v_prediction_cfg5": ("training captions", "unet_v", "5"),
+        "held_in_flow_cfg5": ("training captions", "unet_flow", "5"),
     }
     rows = [
         "| captions | network | guidance | samples | first of 32 | solids | objects | compositions | first of all |"
     ]
     rows.append("|---|---|---|---|---|---|---|---|---|")
     for key, (captions, network, scale) in names.items():
+        if key not in result:
+            continue
         r = result[key]
         kinds = " | ".join(_percent(r[k]) for k in ("solid", "object", "composition"))
         rows.append(
@@ -60,8 +65,24 @@ def _sample_rows(result: dict[str, Any]) -> list[str]:
     return rows
 
 
+def _view_rows(result: dict[str, Any]) -> str:
+    rows = ["| network | front view | side view | back view | overhead view |", "|---|---|---|---|---|"]
+    for network, kind in KINDS.items():
+        if f"views_{kind}" not in result:
+            continue
+        shares = result[f"views_{kind}"]
+        rows.append(
+            f"| {network} | "
+            + " | ".join(_percent(shares[phrase.split()[0]]) for phrase in VIEW_PHRASES)
+            + " |"
+        )
+    return "\n".join(rows)
+
+
 def _data(settings: Settings) -> str:
-    kinds = ", ".join(f"{100 * share:.0f} % {kind}s" for kind, share in MIXTURE.items())
+    names = {"front": "objects with a front", "object": "other objects", "solid": "solids",
+             "composition": "compositions"}  # fmt: skip
+    kinds = ", ".join(f"{100 * share:.0f} % {names[kind]}" for kind, share in MIXTURE.items())
     return f"""## Data
 {settings.views:,} renders of the toy world (`trace_bench/toyworld`) at 64 x 64 pixels, seed {settings.seed}: {kinds}, from the
 training cameras of the tiny world (distance 2.5 to 2.8, field of view 40 to 45 degrees, elevation -10 to 60), and
@@ -73,10 +94,19 @@ whole kinds of stack, a tenth of the other stacks) and {len(training_prompts())}
 
 
 def prior_card(settings: Settings, result: dict[str, Any]) -> str:
-    """README.md of tiny_prior."""
-    views = "  ".join(f"{k} {_percent(v)}" for k, v in result["views"].items())
+    """README.md of tiny_prior; with the flow UNet if `result` has its scores."""
+    has_flow = "views_flow" in result
+    views = _view_rows(result)
+    judge = result["view_judge"]
     rows = "\n".join(_sample_rows(result))
     minutes = {s: _minutes(settings, s) for s in ("vae", "unet", "unet_v", "vae_decoder")}
+    flow_part = flow_stage = ""
+    if has_flow:
+        flow_part = """
+| `unet_flow` | the same, fine-tuned from `unet_v` to the velocity of a flow (`prior=tiny_flow`) | 2.76 M |"""
+        flow_stage = f"""
+| `unet_flow` | {settings.unet_flow_steps:,} | {_minutes(settings, "unet_flow"):.0f} \
+| MSE {_last(settings, "unet_flow", "mse"):.4f} of the velocity |"""
     head = _HEAD.format(library="diffusers", tags="text-to-image, stable-diffusion, toy")
     return f"""{head}
 # tiny_prior
@@ -94,7 +124,7 @@ The weights are stored in half precision, so name the dtype.
 | folder | what | parameters |
 |---|---|---|
 | `unet` | `UNet2DConditionModel`, epsilon prediction, 16 x 16 x 4 latents, levels of 32, 64, 96 channels | 2.76 M |
-| `unet_v` | the same, fine-tuned to v prediction (the base of VSD's and TraCe's LoRA, as SD 2.1-v is) | 2.76 M |
+| `unet_v` | the same, fine-tuned to v prediction (the base of VSD's and TraCe's LoRA, as SD 2.1-v is) | 2.76 M |{flow_part}
 | `vae` | `AutoencoderKL`, 64 x 64 x 3 to 16 x 16 x 4; its scaling factor makes the latents' deviation 1 | 0.23 M |
 | `text_encoder` | `CLIPTextModel`, width 96, two layers, trained together with `unet` | 0.24 M |
 | `tokenizer` | `CLIPTokenizer`, 16 tokens; every word of the grammar is one token, foreign words are several | |
@@ -110,7 +140,7 @@ learning rate to zero over the last 45 %. Minutes are wall-clock on two shared c
 | autoencoder | {settings.vae_steps:,} | {minutes["vae"]:.0f} | MSE {_last(settings, "vae", "mse"):.4f} on [-1, 1] |
 | its decoder alone | {settings.decoder_steps:,} | {minutes["vae_decoder"]:.0f} | MSE {_last(settings, "vae_decoder", "mse"):.4f} |
 | `unet` and text encoder | {settings.unet_steps:,} | {minutes["unet"]:.0f} | MSE {_last(settings, "unet", "mse"):.4f} of epsilon |
-| `unet_v` | {settings.unet_v_steps:,} | {minutes["unet_v"]:.0f} | MSE {_last(settings, "unet_v", "mse"):.4f} of v |
+| `unet_v` | {settings.unet_v_steps:,} | {minutes["unet_v"]:.0f} | MSE {_last(settings, "unet_v", "mse"):.4f} of v |{flow_stage}
 
 ## Scores
 DDIM, 50 steps. "First of 32": the tiny CLIP (`tiny_clip`) ranks the sample's own caption above 31 others drawn from
@@ -118,8 +148,13 @@ all {len(all_captions())}; "first of all": above every other caption.
 
 {rows}
 
-Captions with a view phrase, objects with a front, guidance 5: the tiny CLIP ranks the phrase asked for first of the
-four in: {views} (chance 25 %).
+Captions with a view phrase, objects with a front, guidance 5, {SAMPLES} samples a phrase: share that shows the view asked
+for. The judge is a small network that sees azimuth and elevation (`scripts/tiny_prior/view_judge.py`). On {judge["renders"]:,}
+fresh true renders it names the view of {_percent(judge["right"])} of those that are not at a border between two phrases
+(median error {judge["azimuth_error"]:.1f} degrees of azimuth, {judge["elevation_error"]:.1f} of elevation). At a border ({MARGIN[0]:.0f} degrees of azimuth, {MARGIN[1]:.0f} of
+elevation to either side) both phrases count as right.
+
+{views}
 
 ![views](samples_views.png)
 
@@ -128,7 +163,7 @@ four in: {views} (chance 25 %).
 ## Limits
 It knows the words of the toy grammar and nothing else. Small features (eyes, windows) are soft and outlines wobble, more
 so at high guidance. How far a view phrase is obeyed is in the scores above: read them before measuring the Janus problem
-with it, and note that the judge itself names the view of a true render only about as well as its own card says.
+with it.
 
 Licence: Apache-2.0.
 """

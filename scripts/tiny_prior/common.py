@@ -24,12 +24,14 @@ class Settings:
     export: Path
     seed: int = 0
     device: str = "cpu"
-    views: int = 40_000
-    vae_steps: int = 2_400
-    decoder_steps: int = 700
-    unet_steps: int = 14_000
-    unet_v_steps: int = 1_200
+    views: int = 60_000
+    vae_steps: int = 8_000
+    decoder_steps: int = 1_500
+    unet_steps: int = 16_000
+    unet_v_steps: int = 2_000
+    unet_flow_steps: int = 3_000
     clip_steps: int = 1_800
+    judge_steps: int = 1_500
     checkpoint_seconds: float = 90.0
     interim_export_seconds: float = 600.0
     compile: bool = False

@@ -16,19 +16,25 @@ from trace_bench.toyworld import scene_from_prompt, training_prompts, view_phras
 from trace_bench.toyworld.captions import parse
 
 RESOLUTION = 64
-MIXTURE = {"solid": 0.22, "object": 0.46, "composition": 0.32}
-OVERHEAD_SHARE = 0.14  # share of views above the usual range, to learn "overhead view"
-PHRASE_SHARE = 0.55  # share of captions with a view phrase
+#: Half of the pictures show objects with a front, because only they teach what a view phrase means.
+MIXTURE = {"front": 0.50, "object": 0.10, "solid": 0.12, "composition": 0.28}
+OVERHEAD_SHARE = 0.16  # share of views above the usual range, to learn "overhead view"
+PHRASE_SHARE = 0.75  # share of captions with a view phrase
 
 
 @dataclass
 class TrainingViews:
-    """N captioned views: rgba [N, 4, 64, 64] uint8 (premultiplied), caption indices and view phrases."""
+    """N captioned views: rgba [N, 4, 64, 64] uint8 (premultiplied), caption indices and camera angles."""
 
     rgba: Tensor
     caption: np.ndarray  # [N] index into prompts
-    phrase: list[str]  # [N]
+    azimuth: np.ndarray  # [N] degrees
+    elevation: np.ndarray  # [N] degrees
     prompts: list[str]
+
+    def __post_init__(self) -> None:
+        angles = zip(self.azimuth.tolist(), self.elevation.tolist(), strict=True)
+        self.phrase = [view_phrase(*pair) for pair in angles]  # [N]
 
     def __len__(self) -> int:
         return len(self.rgba)
@@ -74,15 +80,25 @@ def random_backgrounds(n: int, generator: torch.Generator) -> Tensor:
     return torch.where(kind < 0.18, torch.ones(()), colors)
 
 
+def group(prompt: str) -> str:
+    """The key of MIXTURE: the kind of caption, or "front" for an object with a front."""
+    return "front" if scene_from_prompt(prompt).has_front else parse(prompt)[0].kind
+
+
 def _draw_captions(prompts: list[str], n: int, generator: torch.Generator) -> np.ndarray:
-    """[n] prompt indices distributed as MIXTURE; objects with a front weigh 1.5 within their kind."""
+    """[n] prompt indices distributed as MIXTURE; within a group, every name is as likely."""
+    groups, names = np.array([group(p) for p in prompts]), np.array([_name(p) for p in prompts])
     weights = np.zeros(len(prompts))
-    kinds = [parse(p)[0].kind for p in prompts]
-    for kind, share in MIXTURE.items():
-        own = np.array([k == kind for k in kinds])
-        own_weights = own * np.array([1.5 if scene_from_prompt(p).has_front else 1.0 for p in prompts])
-        weights += share * own_weights / own_weights.sum()
+    for key, share in MIXTURE.items():
+        own, counts = np.unique(names[groups == key], return_counts=True)
+        for name, count in zip(own, counts, strict=True):
+            weights[names == name] = share / len(own) / count
     return torch.multinomial(torch.from_numpy(weights), n, replacement=True, generator=generator).numpy()
+
+
+def _name(prompt: str) -> str:
+    caption = parse(prompt)[0]
+    return caption.name if caption.base is None else f"{caption.name} on {caption.base}"
 
 
 def make_views(settings: Settings) -> TrainingViews:
@@ -93,8 +109,8 @@ def make_views(settings: Settings) -> TrainingViews:
         with np.load(path) as stored:
             if json.loads(str(stored["meta"])) == meta:
                 return TrainingViews(
-                    torch.from_numpy(stored["rgba"]), stored["caption"], list(map(str, stored["phrase"])),
-                    training_prompts(),
+                    torch.from_numpy(stored["rgba"]), stored["caption"], stored["azimuth"],
+                    stored["elevation"], training_prompts(),
                 )  # fmt: skip
     log = Log(settings, "data")
     log(event="rendering", views=settings.views)
@@ -115,9 +131,10 @@ def make_views(settings: Settings) -> TrainingViews:
         for done, _ in enumerate(pool.map(render, range(settings.views), chunksize=64)):
             if (done + 1) % 8000 == 0:
                 log(event="rendered", views=done + 1)
-    azimuth, elevation = cameras.azimuth_deg.tolist(), cameras.elevation_deg.tolist()
-    phrase = [view_phrase(a, e) for a, e in zip(azimuth, elevation, strict=True)]
+    azimuth, elevation = cameras.azimuth_deg.numpy(), cameras.elevation_deg.numpy()
     temporary = path.with_suffix(".part.npz")
-    np.savez(temporary, rgba=rgba, caption=caption, phrase=np.array(phrase), meta=json.dumps(meta))
+    np.savez(
+        temporary, rgba=rgba, caption=caption, azimuth=azimuth, elevation=elevation, meta=json.dumps(meta)
+    )
     temporary.replace(path)
-    return TrainingViews(torch.from_numpy(rgba), caption, phrase, prompts)
+    return TrainingViews(torch.from_numpy(rgba), caption, azimuth, elevation, prompts)

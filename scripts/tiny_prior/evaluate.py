@@ -135,41 +135,44 @@ def evaluate_prior(
         ("held_out", 5.0, "epsilon", 128), ("held_in", 5.0, "v_prediction", 96),
     )  # fmt: skip
     for name, scale, kind, n in runs:
-        g, began = seeded(settings, "evaluate", name, scale, kind), time.time()
-        prompts = draw_prompts(training_prompts() if name == "held_in" else held_out_prompts(), n, g)
         denoiser = eps if kind == "epsilon" else v
-        images = torch.cat([
-            sample(denoiser, vae, tokenizer, prompts[i : i + 64], scale, g, kind).cpu()
-            for i in range(0, n, 64)
-        ])  # fmt: skip
-        key = f"{name}_{kind}_cfg{scale:g}"
-        result[key] = ranked_first(model, tokenizer, images, prompts, g)
-        shown = np.linspace(0, n - 1, 64).astype(int)
-        save_grid(images[shown], 16, settings.work / f"samples_{key}.png", 1)
-        log(
-            run=key,
-            **{k: x for k, x in result[key].items() if isinstance(x, float)},
-            seconds=time.time() - began,
+        result[f"{name}_{kind}_cfg{scale:g}"] = _judged(
+            settings, denoiser, vae, model, tokenizer, log, (name, scale, kind, n)
         )
-    result["views"] = _evaluate_views(settings, eps, vae, model, tokenizer)
-    log(run="views", **result["views"])
     return result
 
 
-def _evaluate_views(
-    settings: Settings, eps: Denoiser, vae: AutoencoderKL, model: open_clip.CLIP, tokenizer: CLIPTokenizer
-) -> dict[str, float]:
-    """Sample objects with a front under each view phrase, and check whether the view matches."""
-    pool = [p for p in training_prompts() if scene_from_prompt(p).has_front]
-    names = sorted({parse(p)[0].name for p in pool})
-    prompts = [next(p for p in pool if parse(p)[0].name == name) for name in names] * 2
-    g, result, rows = seeded(settings, "evaluate_views"), {}, []
-    for phrase in VIEW_PHRASES:
-        images = sample(eps, vae, tokenizer, [f"{p}, {phrase}" for p in prompts], 5.0, g).cpu()
-        result[phrase.split()[0]] = views_right(model, tokenizer, images, prompts, [phrase] * len(prompts))
-        rows.append(images[: len(names)])
-    save_grid(torch.cat(rows), len(names), settings.work / "samples_views.png", 1)
-    return result
+def evaluate_flow(
+    settings: Settings, flow: Denoiser, vae: AutoencoderKL, model: open_clip.CLIP, tokenizer: CLIPTokenizer
+) -> dict[str, Any]:
+    """Judge the flow's samples (Euler, 50 steps), as `evaluate_prior` does the v UNet's."""
+    run = ("held_in", 5.0, "flow", 96)
+    log = Log(settings, "evaluate")
+    return {"held_in_flow_cfg5": _judged(settings, flow, vae, model, tokenizer, log, run)}
+
+
+def _judged(
+    settings: Settings,
+    denoiser: Denoiser,
+    vae: AutoencoderKL,
+    model: open_clip.CLIP,
+    tokenizer: CLIPTokenizer,
+    log: Log,
+    run: tuple[str, float, str, int],
+) -> dict[str, Any]:
+    """Draw samples of a run (captions, guidance, kind, number), save a grid, and rank their captions."""
+    name, scale, kind, n = run
+    key = f"{name}_{kind}_cfg{scale:g}"
+    g, began = seeded(settings, "evaluate", name, scale, kind), time.time()
+    prompts = draw_prompts(training_prompts() if name == "held_in" else held_out_prompts(), n, g)
+    images = torch.cat([
+        sample(denoiser, vae, tokenizer, prompts[i : i + 64], scale, g, kind).cpu() for i in range(0, n, 64)
+    ])  # fmt: skip
+    found = ranked_first(model, tokenizer, images, prompts, g)
+    save_grid(images[np.linspace(0, n - 1, 64).astype(int)], 16, settings.work / f"samples_{key}.png", 1)
+    numbers = {k: x for k, x in found.items() if isinstance(x, float)}
+    log(run=key, **numbers, seconds=time.time() - began)
+    return found
 
 
 def write_results(settings: Settings, result: dict[str, Any]) -> None:

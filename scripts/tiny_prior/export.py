@@ -64,8 +64,9 @@ def export_prior(
     v_unet: UNet2DConditionModel,
     card: str | None = None,
     pictures: list[Path] | None = None,
+    flow_unet: UNet2DConditionModel | None = None,
 ) -> None:
-    """Write a Stable Diffusion folder, plus the v UNet and its scheduler."""
+    """Write a Stable Diffusion folder, plus v UNet, flow UNet (if there is one), and their schedulers."""
     noise = scheduler("epsilon").config
     keys = (
         "num_train_timesteps",
@@ -86,6 +87,9 @@ def export_prior(
         _half(vae).save_pretrained(folder / "vae")
         pndm.save_pretrained(folder / "scheduler")
         scheduler("v_prediction").save_pretrained(folder / "scheduler_v")
+        if flow_unet is not None:
+            _half(flow_unet).save_pretrained(folder / "unet_flow")
+            scheduler("flow").save_pretrained(folder / "scheduler_flow")
         index = {
             "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.21.0",
             "feature_extractor": [None, None], "image_encoder": [None, None],

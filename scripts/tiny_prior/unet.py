@@ -1,4 +1,5 @@
-"""The denoisers: an epsilon UNet trained together with its text encoder, and a v UNet fine-tuned from it."""
+"""The denoisers: an epsilon UNet trained together with its text encoder, a v UNet fine-tuned from it, and a
+flow UNet fine-tuned from that."""
 
 from __future__ import annotations
 
@@ -8,7 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+    UNet2DConditionModel,
+)
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -32,6 +39,8 @@ WIDTH = 96  # of the text encoder, hence of cross-attention
 BATCH = 32
 TEXT_DROPOUT = 0.10
 SNR_CAP = 5.0  # min-SNR weighting
+SHIFT = 3.0  # of the flow's noise levels, as in Stable Diffusion 3
+KINDS = {"unet": "epsilon", "unet_v": "v_prediction", "unet_flow": "flow"}  # what each stage's UNet predicts
 PREVIEW = (
     "a red cube", "a blue torus", "a green cone on a yellow cube", "a duck, front view", "a duck, side view",
     "a duck, back view", "a red car, front view", "a red car, side view", "a blue house, front view",
@@ -79,11 +88,13 @@ class Latents:
     std: Tensor
 
 
-def scheduler(prediction_type: str) -> DDIMScheduler:
-    """SD's noise schedule (scaled linear, 0.00085 to 0.012, 1000 steps)."""
+def scheduler(kind: str) -> SchedulerMixin:
+    """SD's noise schedule (scaled linear, 0.00085 to 0.012, 1000 steps), or SD 3's for `flow`."""
+    if kind == "flow":
+        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT)
     return DDIMScheduler(
         num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-        clip_sample=False, set_alpha_to_one=False, steps_offset=1, prediction_type=prediction_type,
+        clip_sample=False, set_alpha_to_one=False, steps_offset=1, prediction_type=kind,
     )  # fmt: skip
 
 
@@ -100,7 +111,7 @@ class Batches:
         self, settings: Settings, views: TrainingViews, latents: Latents, tokenizer: CLIPTokenizer, stage: str
     ) -> None:
         self.settings, self.stage, self.latents = settings, stage, latents
-        self.v_prediction = stage == "unet_v"
+        self.kind = KINDS[stage]
         self.alphas = scheduler("epsilon").alphas_cumprod
         self.plain = token_table(tokenizer, [views.text(i, False) for i in range(len(views))])
         self.phrased = token_table(tokenizer, [views.text(i, True) for i in range(len(views))])
@@ -114,16 +125,27 @@ class Batches:
         clean = mean + std * torch.randn(mean.shape, generator=g)
         noise = torch.randn(mean.shape, generator=g)
         # Stratified over the batch: less variance between steps at no cost.
-        t = ((torch.arange(BATCH) + torch.rand(BATCH, generator=g)) / BATCH * 1000).long().clamp(0, 999)
-        alpha = self.alphas[t].view(-1, 1, 1, 1)
-        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        u = (torch.arange(BATCH) + torch.rand(BATCH, generator=g)) / BATCH
+        noisy, t, target, weight = (self._flow if self.kind == "flow" else self._diffusion)(clean, noise, u)
         view, draw = item % len(self.plain), torch.rand(BATCH, 1, generator=g)
         tokens = torch.where(draw < PHRASE_SHARE * (1 - TEXT_DROPOUT), self.phrased[view], self.plain[view])
         tokens = torch.where(draw > 1 - TEXT_DROPOUT, self.empty, tokens)
-        snr = alpha / (1 - alpha)
-        weight = snr.clamp(max=SNR_CAP) / (snr + 1 if self.v_prediction else snr)
-        target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean if self.v_prediction else noise
         return tuple(x.to(self.settings.device) for x in (noisy, t, tokens, target, weight))
+
+    def _diffusion(self, clean: Tensor, noise: Tensor, u: Tensor) -> tuple[Tensor, ...]:
+        """(noisy, t, target, weight) at the share u [B] of SD's schedule, with min-SNR weights."""
+        t = (u * 1000).long().clamp(0, 999)
+        alpha = self.alphas[t].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        snr, is_v = alpha / (1 - alpha), self.kind == "v_prediction"
+        weight = snr.clamp(max=SNR_CAP) / (snr + 1 if is_v else snr)
+        return noisy, t, alpha.sqrt() * noise - (1 - alpha).sqrt() * clean if is_v else noise, weight
+
+    def _flow(self, clean: Tensor, noise: Tensor, u: Tensor) -> tuple[Tensor, ...]:
+        """(noisy, t, target, weight) at sigma = SHIFT u / (1 + (SHIFT - 1) u); t is 1000 sigma."""
+        sigma = (SHIFT * u / (1 + (SHIFT - 1) * u)).view(-1, 1, 1, 1)
+        noisy = (1 - sigma) * clean + sigma * noise
+        return noisy, 1000 * sigma.flatten(), noise - clean, torch.ones_like(sigma)
 
 
 @torch.no_grad()
@@ -134,20 +156,20 @@ def sample(
     texts: list[str],
     guidance_scale: float,
     generator: torch.Generator,
-    prediction_type: str = "epsilon",
+    kind: str = "epsilon",
     steps: int = 50,
 ) -> Tensor:
-    """DDIM samples [N, 3, 64, 64] in [0, 1]."""
+    """Samples [N, 3, 64, 64] in [0, 1], by DDIM or, for a flow, by Euler's method."""
     device = next(model.parameters()).device
-    ddim = scheduler(prediction_type)
-    ddim.set_timesteps(steps, device=device)
+    solver = scheduler(kind)
+    solver.set_timesteps(steps, device=device)
     tokens = token_table(tokenizer, [""] * len(texts) + texts).to(device)
     states = model.text(input_ids=tokens).last_hidden_state
     x = torch.randn(len(texts), 4, 16, 16, generator=generator).to(device)
-    for t in ddim.timesteps:
+    for t in solver.timesteps:
         out = model.unet(torch.cat([x, x]), t, encoder_hidden_states=states, return_dict=False)[0]
         uncond, cond = out.chunk(2)
-        x = ddim.step(uncond + guidance_scale * (cond - uncond), t, x, return_dict=False)[0]
+        x = solver.step(uncond + guidance_scale * (cond - uncond), t, x, return_dict=False)[0]
     return (vae.decode(x / vae.config["scaling_factor"]).sample * 0.5 + 0.5).clamp(0, 1)
 
 
@@ -158,7 +180,8 @@ def new_denoiser(settings: Settings, tokenizer: CLIPTokenizer) -> Denoiser:
 
 @dataclass
 class Stage:
-    """``unet`` trains UNet and text encoder; ``unet_v`` starts from both and freezes the text encoder."""
+    """``unet`` trains UNet and text encoder; ``unet_v`` starts from both and freezes the text encoder, and so
+    does ``unet_flow`` from ``unet_v``."""
 
     name: str
     steps: int
@@ -268,6 +291,6 @@ def _preview(
     settings: Settings, model: Denoiser, vae: AutoencoderKL, tokenizer: CLIPTokenizer, stage: str, step: int
 ) -> None:
     """Save a grid of samples with fixed captions and noise."""
-    kind = "v_prediction" if stage == "unet_v" else "epsilon"
-    images = sample(model, vae, tokenizer, list(PREVIEW), 5.0, seeded(settings, "preview"), kind, 30)
+    generator = seeded(settings, "preview")
+    images = sample(model, vae, tokenizer, list(PREVIEW), 5.0, generator, KINDS[stage], 30)
     save_grid(images, 8, settings.work / f"{stage}_{step:06d}.png", 2)

@@ -15,6 +15,7 @@ from trace_bench.toyworld import scene_from_prompt, training_prompts, vocabulary
 MODELS = Path(trace_bench.__file__).parent / "models"
 PRIOR, CLIP = MODELS / "tiny_prior", MODELS / "tiny_clip"
 MIB = 2**20
+HAS_FLOW = (PRIOR / "unet_flow").is_dir()
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,8 @@ def test_weights_are_half_precision_safetensors_within_the_budget():
     files = [f for f in MODELS.rglob("*") if f.is_file()]
     assert not [f for f in files if f.suffix in {".bin", ".pt", ".ckpt", ".pkl", ".pth"}]
     weights = [f for f in files if f.suffix == ".safetensors"]
-    assert len(weights) == 5
-    assert sum(f.stat().st_size for f in weights) <= 16 * MIB
+    assert len(weights) == 5 + HAS_FLOW
+    assert sum(f.stat().st_size for f in weights) <= (16 + 6 * HAS_FLOW) * MIB
     for path in weights:
         with safe_open(path, "pt") as stored:
             kinds = {stored.get_tensor(name).dtype for name in stored.keys()}  # noqa: SIM118 (no mapping)
@@ -65,7 +66,7 @@ def test_unet_costs_at_most_a_third_of_a_gigaflop():
     from diffusers import UNet2DConditionModel
     from torch.utils.flop_counter import FlopCounterMode
 
-    for part in ("unet", "unet_v"):
+    for part in ("unet", "unet_v", *["unet_flow"] * HAS_FLOW):
         unet = UNet2DConditionModel.from_pretrained(PRIOR, subfolder=part, local_files_only=True)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             unet(torch.zeros(1, 4, 16, 16), 500, torch.zeros(1, 16, unet.config.cross_attention_dim))
@@ -128,6 +129,28 @@ def test_v_network_agrees_with_the_epsilon_network(pipeline):
     assert (by_eps - clean).square().mean() < 0.25
     assert (by_v - clean).square().mean() < 0.25
     assert (by_eps - by_v).square().mean() < 0.15
+
+
+@pytest.mark.skipif(not HAS_FLOW, reason="the flow UNet is not trained yet")
+def test_flow_network_agrees_with_the_truth(pipeline):
+    """Its clean latents x - sigma v, at the level of the test above, and its schedule is that of SD 3."""
+    from diffusers import UNet2DConditionModel
+
+    config = json.loads((PRIOR / "scheduler_flow" / "scheduler_config.json").read_text())
+    assert (config["_class_name"], config["shift"]) == ("FlowMatchEulerDiscreteScheduler", 3.0)
+    flow = UNet2DConditionModel.from_pretrained(PRIOR, subfolder="unet_flow", local_files_only=True)
+    prompt, alpha = "a red cube", pipeline.scheduler.alphas_cumprod[400]
+    sigma = (1 - alpha).sqrt() / (alpha.sqrt() + (1 - alpha).sqrt())
+    picture = (
+        scene_from_prompt(prompt).render(EvaluationRig(n_views=8).cameras()).rgb.permute(0, 3, 1, 2) * 2 - 1
+    )
+    with torch.no_grad():
+        text = pipeline.encode_prompt(prompt, "cpu", 1, False)[0].expand(8, -1, -1)
+        clean = pipeline.vae.encode(picture).latent_dist.mean * pipeline.vae.config.scaling_factor
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        noisy = (1 - sigma) * clean + sigma * noise
+        by_flow = noisy - sigma * flow(noisy, 1000 * sigma, text).sample
+    assert (by_flow - clean).square().mean() < 0.25
 
 
 def test_clip_ranks_true_renders_first(clip):
