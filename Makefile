@@ -14,11 +14,7 @@ help:  ## print this list
 
 bench: $(VENV)/.installed  ## generate 3D assets with sds, vsd and trace, score them, make tables, a contact sheet and a report
 	$(PY) -m trace_bench -m method=sds,vsd,trace prompt_set=toy hydra/launcher=local
-	$(PY) -m evaluation.score
-	$(PY) -m evaluation.gpteval3d judge=clip
-	$(PY) -m evaluation.contact_sheet
-	$(PY) -m evaluation.tables
-	$(PY) -m evaluation.report
+	$(PY) -m evaluation.cli score then gpteval3d judge=clip then contact-sheet then tables then report
 
 results: $(VENV)/.installed  ## remake the numbers and pictures of README and docs; STAGES="readme costs" for a part
 	$(PY) scripts/make_results.py $(STAGES)

@@ -1,6 +1,7 @@
 """`trace-bench COMMAND ...`: every command of the project under one name.
 
-`trace-bench tables table=all` equals `python -m evaluation.tables table=all`; so do the others.
+`trace-bench tables table=all` equals `python -m evaluation.tables table=all`; so do the others. With `then`
+between them, several run one after the other in one process, which imports what they need once.
 The code of a command is imported when it runs, so `--help` is fast.
 """
 
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 EXIT_MISTAKE = 2
+THEN = "then"
 
 
 def _run(arguments: list[str]) -> int:
@@ -156,6 +158,7 @@ def usage() -> str:
     lines = [f"  {name:<15}{command.__doc__}" for name, command in COMMANDS.items()]
     return "\n".join([
         "usage: trace-bench COMMAND [key=value ...]",
+        "       trace-bench COMMAND ... then COMMAND ...   one after the other, until one fails",
         "       trace-bench COMMAND --help",
         "       trace-bench --version",
         "",
@@ -164,11 +167,43 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code, 2 if there is no such command."""
+    """Run a command, or several; returns its exit code, 2 if there is no such command."""
     from trace_bench.system.output import forgive_closed_output
 
     forgive_closed_output()
-    name, *arguments = (list(sys.argv[1:]) if argv is None else list(argv)) or [""]
+    commands = _split(list(sys.argv[1:]) if argv is None else list(argv))
+    if len(commands) == 1:
+        return _command(*commands[0])
+    for name, *_ in commands:
+        if name not in COMMANDS:
+            print(_no_command(name), file=sys.stderr)
+            return EXIT_MISTAKE
+    return next(filter(None, (_exit_code(*command) for command in commands)), 0)
+
+
+def _split(arguments: list[str]) -> list[list[str]]:
+    """The commands of a line, each with its arguments; one without a name is "".
+
+    ["score", "then", "tables", "table=all"] -> [["score"], ["tables", "table=all"]]
+    """
+    commands: list[list[str]] = [[]]
+    for argument in arguments:
+        if argument == THEN:
+            commands.append([])
+        else:
+            commands[-1].append(argument)
+    return [command or [""] for command in commands]
+
+
+def _exit_code(name: str, *arguments: str) -> int:
+    """Run one of several commands; those of Hydra call sys.exit if something is wrong."""
+    try:
+        return _command(name, *arguments)
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else int(left.code is not None)
+
+
+def _command(name: str, *arguments: str) -> int:
     if name in ("-h", "--help"):
         print(usage())
         return 0
@@ -183,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "" not in sys.path:  # like `python -m`: methods of your own are imported from the current folder
         sys.path.insert(0, "")
     sys.argv = [f"trace-bench {name}", *arguments]
-    return COMMANDS[name](arguments) or 0
+    return COMMANDS[name](list(arguments)) or 0
 
 
 def _no_command(name: str) -> str:

@@ -140,3 +140,30 @@ def test_as_a_process(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0
     assert "No finished runs" in done.stdout
+
+
+def test_several_commands_run_in_turn_until_one_fails(script, monkeypatch):
+    asked = []
+    for name, code in (("score", 0), ("tables", 0), ("report", 3), ("collect", 0)):
+        monkeypatch.setitem(
+            cli.COMMANDS, name, lambda given, name=name, code=code: asked.append((name, given)) or code
+        )
+    assert script("score", "force=true", "then", "tables") == (0, "", "")
+    assert asked == [("score", ["force=true"]), ("tables", [])]
+    asked.clear()
+    assert script("score", "then", "report", "then", "collect")[0] == 3
+    assert [name for name, _ in asked] == ["score", "report"]
+
+
+def test_a_wrong_command_among_several_runs_none(script, monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "score", lambda given: pytest.fail("it ran"))
+    code, _, err = script("score", "then", "tablez")
+    assert (code, "did you mean `trace-bench tables`?" in err) == (2, True)
+    code, _, err = script("score", "then")
+    assert (code, "usage: trace-bench" in err) == (2, True)
+
+
+def test_the_exit_code_of_a_hydra_command_ends_the_line(script, monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "report", lambda given: pytest.fail("it ran"))
+    code, _, err = script("tables", "output_root=nowhere", "then", "report")
+    assert (code, "The folder nowhere does not exist" in err) == (2, True)
