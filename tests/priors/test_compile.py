@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 from configured import NAMES, configured
+from sd_checkpoint import make_sd3_checkpoint
 
 from benchmarks.full_size import TEXT_ENCODER, sd21, write_checkpoints
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.priors import latent_diffusion
+from trace_bench.priors.sd3 import StableDiffusion3Prior
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.representations.image import Image
 from trace_bench.seeding import Rng
@@ -136,6 +138,20 @@ def test_torch_never_goes_on_uncompiled(call, compiled, checkpoints, monkeypatch
         prior = load(checkpoints[0])
         with pytest.raises(Exception, match="fullgraph=True"):
             [call(prior, n) for n in (2, 1)]
+
+
+@pytest.mark.slow
+def test_sd3_compiles_its_two_kinds_of_blocks(compiled, tmp_path):
+    """The last block discards its text half. Each kind is compiled for a batch of 1 and for all others."""
+    folder = make_sd3_checkpoint(tmp_path / "sd3", t5=False)
+    compiled_prior, plain = (
+        StableDiffusion3Prior(str(folder), resolution=64, compile=compile) for compile in (True, False)
+    )
+    for n in SIZES:
+        x_t, t = torch.randn(n, *plain.latent_shape), torch.full((n,), 500)
+        text = plain.embed(["a red cube"]).expand(n)
+        assert torch.allclose(compiled_prior.eps(x_t, t, text), plain.eps(x_t, t, text), atol=1e-5)
+    assert compiled == {"block": 2 * 2}
 
 
 @pytest.mark.slow

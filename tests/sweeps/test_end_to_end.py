@@ -10,7 +10,7 @@ import torch
 from configured import FLOW
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
-from sd_checkpoint import make_checkpoint
+from sd_checkpoint import make_checkpoint, make_flow_checkpoint, make_sd3_checkpoint
 
 from trace_bench.sweeps.sweep import main
 from trace_bench.system.config_path import conf_dir
@@ -95,6 +95,24 @@ def test_every_method_makes_an_asset(
     views = len(list((folder / "renders").glob("rgb_*.png")))
     assert views == (1 if representation == "image" else 8)
     assert (folder / "turntable.mp4").exists() == (representation != "image")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "prior"), [("rfds", "sd3"), ("vsd", "sd3"), ("rfds_rev", "tiny_flow"), ("trace", "tiny_flow")]
+)
+def test_flow_priors_make_an_asset(method: str, prior: str, overrides: list[str], tmp_path: Path) -> None:
+    make = {"sd3": make_sd3_checkpoint, "tiny_flow": make_flow_checkpoint}[prior]
+    size = ["prior.resolution=64" if prior == "sd3" else "prior.resolution=16"]
+    size += ["prior.dtype=float32", "prior.compile=false"] if prior == "sd3" else []
+    rest = [item for item in overrides if not item.startswith("prior")]
+    arguments = [f"method={method}", f"prior={prior}", f"prior.repo={make(tmp_path / 'model')}", *size, *rest]
+    arguments += [f"output_root={tmp_path / 'out'}", *REPRESENTATIONS["gaussians"]]
+    assert main(arguments) == 0
+    manifest = json.loads((run_folder(tmp_path / "out") / "manifest.json").read_text())
+    assert manifest["status"] == "done"
+    assert manifest["prior"]["sha256"]
+    assert manifest["cost"]["tflop"] > 0
 
 
 def test_the_same_command_again_does_nothing(
