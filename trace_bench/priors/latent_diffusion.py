@@ -20,8 +20,8 @@ from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from trace_bench.diffusion.schedules import scaled_linear_alphas_cumprod
-from trace_bench.priors.adapter import LoraAdapter, add_lora
-from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance
+from trace_bench.priors.adapter import LoraAdapter, LoraNetwork
+from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance, pull_back
 from trace_bench.priors.denoiser import Denoiser
 from trace_bench.priors.flops import unit_tflop
 from trace_bench.system.cache import entry_path, keep, kept
@@ -287,6 +287,10 @@ class LatentDiffusionPrior(ABC):
     def _count_encoder_backward(self, grad: Tensor) -> None:
         self.counter.vae_enc_bwd += grad.shape[0]
 
+    def encode_backward(self, rgb: Tensor, latents: Tensor, grad: Tensor, keep: bool = False) -> Tensor:
+        """The gradient in rgb that belongs to `grad` in latents = encode(rgb, noise)."""
+        return pull_back(rgb, latents, grad, keep)
+
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """rgb [B, 3, H, W] in [0, 1] of scaled latents [B, C, h, w]."""
@@ -322,7 +326,7 @@ class LatentDiffusionPrior(ABC):
         )
 
     @cached_property
-    def _adapter_base(self) -> tuple[torch.nn.Module, str, list[int]]:
+    def _adapter_network(self) -> LoraNetwork:
         folder = self._adapter_folder()
         scheduler = scheduler_config(folder / self.adapter_scheduler)
         own = scheduler_config(self.folder / "scheduler")
@@ -332,21 +336,16 @@ class LatentDiffusionPrior(ABC):
                 "choose an adapter base with the same schedule."
             )
         unet = self._load(UNet2DConditionModel, folder, self.adapter_unet, self.dtype)
+        network = LoraNetwork(unet, scheduler["prediction_type"])
         if self.compile:
             unet.compile(fullgraph=True)
-        return unet, scheduler["prediction_type"], []
+        return network
 
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
-        """A new LoRA adapter with camera conditioning; the previous one becomes invalid."""
-        unet, prediction_type, ranks = self._adapter_base
+        """A new LoRA adapter with camera conditioning; adapters share a network and have their own weights."""
         self.adapters_made += 1
-        if ranks != [rank]:
-            if ranks:
-                unet.delete_adapters("default")
-            add_lora(unet, rank)
-            ranks[:] = [rank]
         return LoraAdapter(
-            unet, prediction_type, self.alphas_cumprod, self.counter, rank, seed, self.time_ids
+            self._adapter_network, self.alphas_cumprod, self.counter, rank, seed, self.time_ids
         )
 
     # --- cost ---------------------------------------------------------------------------------------------
