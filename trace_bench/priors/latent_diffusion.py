@@ -36,8 +36,8 @@ from trace_bench.system.model_files import (
     weights_sha256,
 )
 
-#: Compilations that torch allows in a process for the blocks of all UNets, and for all encoders. SD 2.1's
-#: blocks have three widths and need 6; torch's default of 8 is too few for two models.
+#: Compilations that torch allows in a process for all UNets, and for all encoders. One UNet needs two, its
+#: adapter four (with a backward pass and without) for each number of lanes; torch's default of 8 is too few.
 COMPILATIONS = 64
 
 
@@ -52,7 +52,9 @@ class LatentDiffusionPrior(ABC):
         variant: file variant, such as fp16, if the repository has one.
         adapter_repo, adapter_revision, adapter_unet, adapter_scheduler: the base model for the LoRA of VSD
             and TraCe, and its UNet and scheduler folders; defaults to `repo`.
-        compile: run UNet and VAE encoder with torch.compile, for any number of views; not the adapter's UNet.
+        compile: run the UNets and the VAE encoder with torch.compile, for any number of views.
+        gradient_checkpointing: keep less for the backward passes of adapter and encoder, and compute it again:
+            less memory, more time.
         device: device of all networks and tensors.
     """
 
@@ -75,6 +77,7 @@ class LatentDiffusionPrior(ABC):
         adapter_unet: str = "unet",
         adapter_scheduler: str = "scheduler",
         compile: bool = False,
+        gradient_checkpointing: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         self.repo, self.revision, self.variant = repo, revision, variant
@@ -82,7 +85,7 @@ class LatentDiffusionPrior(ABC):
         self.device = torch.device(device)
         self.dtype = _dtype(dtype)
         self.vae_dtype = _dtype(vae_dtype or dtype)
-        self.compile = compile
+        self.compile, self.gradient_checkpointing = compile, gradient_checkpointing
         self.adapter_repo = adapter_repo or repo
         self.adapter_revision = adapter_revision if adapter_repo else revision
         self.adapter_unet, self.adapter_scheduler = adapter_unet, adapter_scheduler
@@ -100,6 +103,8 @@ class LatentDiffusionPrior(ABC):
             unet, scheduler["prediction_type"], self.alphas_cumprod, self.counter, self.time_ids
         )
         self._vae = self._load(AutoencoderKL, self.folder, "vae", self.vae_dtype)
+        if gradient_checkpointing:
+            self._vae.enable_gradient_checkpointing()
         if compile:
             _compile(unet, self._vae.encoder)
         side = resolution // 2 ** (len(self._vae.config.block_out_channels) - 1)
@@ -336,6 +341,8 @@ class LatentDiffusionPrior(ABC):
                 "choose an adapter base with the same schedule."
             )
         unet = self._load(UNet2DConditionModel, folder, self.adapter_unet, self.dtype)
+        if self.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
         network = LoraNetwork(unet, scheduler["prediction_type"])
         if self.compile:
             unet.compile(fullgraph=True)
@@ -362,7 +369,7 @@ class LatentDiffusionPrior(ABC):
 
 
 def _compile(unet: torch.nn.Module, encoder: torch.nn.Module) -> None:
-    """Compile the UNet's transformer blocks and the VAE encoder: once for a batch of 1, once for all others.
+    """Compile the whole UNet and the VAE encoder: once for a batch of 1, once for all others.
 
     `fullgraph` makes torch raise an error instead of running uncompiled.
     """

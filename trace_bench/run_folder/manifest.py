@@ -105,6 +105,8 @@ class Manifest:
     cost: dict[str, Amount | None] = field(default_factory=lambda: dict.fromkeys(COST, None))
     n_primitives: Integer | None = None
     peak_memory_gb: Amount | None = None
+    tflop_per_s: Amount | None = None  # counted work of the prior by the time of distilling
+    mfu: Amount | None = None  # that by the published peak of the GPU; null where it is not known
     prior: dict[str, Any] = field(default_factory=dict)  # repositories, revisions, weights' sha256
     prompt_source: dict[str, Any] = field(default_factory=dict)  # where the prompt's text came from, sha256
     prompt_cut: bool = False  # the texts of the views lack the prompt's last words (too long for the encoder)
