@@ -42,9 +42,31 @@ class MetaPrior(StableDiffusionPrior):
         return TextEmbedding(torch.empty(shape, device=self.device))
 
 
-def write_configs(folder: Path) -> tuple[Path, Path]:
+#: Changes that make SD 2.1 small, for tests of what uses it.
+SMALL_UNET = {
+    "sample_size": 16,
+    "block_out_channels": [16, 32],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    "attention_head_dim": [2, 4],
+    "layers_per_block": 1,
+    "cross_attention_dim": 16,
+    "norm_num_groups": 8,
+}
+SMALL_VAE = {
+    "block_out_channels": [8, 16],
+    "down_block_types": ["DownEncoderBlock2D"] * 2,
+    "up_block_types": ["UpDecoderBlock2D"] * 2,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+}
+
+
+def write_configs(folder: Path, small: bool = False) -> tuple[Path, Path]:
     """Folders of SD 2.1-base and of SD 2.1-v for the adapter, with empty weight files."""
     unet, vae = sd21()
+    if small:
+        unet, vae = unet | SMALL_UNET, vae | SMALL_VAE
     configs = {
         "unet": {"_class_name": "UNet2DConditionModel", **unet},
         "vae": {"_class_name": "AutoencoderKL", **vae},

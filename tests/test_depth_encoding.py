@@ -55,27 +55,29 @@ def test_an_empty_view_is_black() -> None:
 def test_depth_is_encoded_in_its_share_of_the_steps(prior: AnalyticPrior) -> None:
     depth = depths(requires_grad=True)
     render = view(depth)
-    colours = encode(prior, render, Rng(0).at(0), 0.0)
+    colours = encode(prior, render, Rng(0).at(0), 0.0).latents
     assert torch.equal(colours, torch.full_like(colours, -0.5))
     of_depth = [
-        not torch.equal(encode(prior, render, Rng(0).at(k), 0.2).detach(), colours) for k in range(2000)
+        not torch.equal(encode(prior, render, Rng(0).at(k), 0.2).latents.detach(), colours)
+        for k in range(2000)
     ]
     assert sum(of_depth) / 2000 == pytest.approx(0.2, abs=0.03)
     encoded = encode(prior, render, Rng(0).at(of_depth.index(True)), 0.2)
-    assert torch.allclose(encoded[0, 0], torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
-    assert encoded.requires_grad
+    assert torch.allclose(encoded.latents[0, 0], torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    assert encoded.picture.requires_grad
 
 
 def test_a_representation_without_depth_keeps_its_colours(prior: AnalyticPrior) -> None:
     render = view(depths(requires_grad=False))
-    assert torch.equal(encode(prior, render, Rng(0).at(0), 1.0), encode(prior, render, Rng(0).at(0), 0.0))
+    as_depth, plain = (encode(prior, render, Rng(0).at(0), share).latents for share in (1.0, 0.0))
+    assert torch.equal(as_depth, plain)
 
 
 def test_pictures_are_mirrored_in_their_share_of_the_steps(prior: AnalyticPrior) -> None:
     ramp = torch.arange(12.0).view(1, SIDE, SIDE, 3).expand(2, -1, -1, -1) / 12.0
     render = Render(rgb=ramp, alpha=torch.ones(2, SIDE, SIDE, 1), depth=torch.zeros(2, SIDE, SIDE, 1))
-    plain = encode(prior, render, Rng(0).at(0))
-    steps = [encode(prior, render, Rng(0).at(k), flip_probability=0.5) for k in range(1000)]
+    plain = encode(prior, render, Rng(0).at(0)).latents
+    steps = [encode(prior, render, Rng(0).at(k), flip_probability=0.5).latents for k in range(1000)]
     mirrored = [torch.equal(latents, plain.flip(-1)) for latents in steps]
     assert all(torch.equal(z, plain) or is_mirrored for z, is_mirrored in zip(steps, mirrored, strict=True))
     assert sum(mirrored) / 1000 == pytest.approx(0.5, abs=0.05)
@@ -92,7 +94,7 @@ def test_the_limit_holds_for_what_reaches_the_representation(prior: AnalyticPrio
     alpha, depth = torch.ones(1, SIDE, SIDE, 1), torch.zeros(1, SIDE, SIDE, 1)
     for limit, expected in ((None, 2.0), (0.05, 0.05)):
         render = Render(rgb=rgb * 1.0, alpha=alpha, depth=depth)
-        (grad,) = torch.autograd.grad(
-            encode(prior, render, Rng(0).at(0), pixel_gradient_limit=limit).sum(), rgb
-        )
+        encoding = encode(prior, render, Rng(0).at(0), pixel_gradient_limit=limit)
+        pulled = encoding.pull_back(torch.ones_like(encoding.latents))
+        (grad,) = torch.autograd.grad(encoding.picture, rgb, pulled)
         assert torch.allclose(grad, torch.full_like(grad, expected))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import pytest
@@ -36,10 +35,12 @@ def load(checkpoints: tuple[Path, Path], compile: bool = False) -> MetaPrior:
 def blank(checkpoints: tuple[Path, Path]) -> MetaPrior:
     """A prior whose UNets do next to nothing: what is around them is tested."""
     prior = load(checkpoints)
-    unet, adapter = prior._denoiser.unet, prior._adapter_base[0]
+    unet, adapter = prior._denoiser.unet, prior._adapter_network.unet
     unet.forward = lambda sample, *args, **others: (sample * 1.0,)
-    trained = functools.cache(lambda: [p for p in adapter.parameters() if p.requires_grad])
-    adapter.forward = lambda sample, *args, **others: (sample * sum(p.mean() for p in trained()),)
+    weights = prior._adapter_network.places.values()
+    adapter.forward = lambda sample, *args, **others: (
+        sample * sum(module._parameters[name].mean() for module, name in weights),
+    )
     return prior
 
 

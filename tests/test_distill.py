@@ -194,9 +194,9 @@ def test_views_together_are_views_apart(prior: StableDiffusionPrior) -> None:
     text, rng = embed_prompt(prior, "a red cube"), Rng(0).at(0)
     view = sample_cameras(4, rng, RANGE, 16, 16)
     colours = background_colour("random", 4, rng, prior.device)
-    latents = encode(prior, canvas.render(view, colours), rng)
+    latents = encode(prior, canvas.render(view, colours), rng).latents
     grad = method.step(latents.detach(), text, view, Progress(0, 8), rng).grad
-    apart = [encode(prior, canvas.render(view[i : i + 1], colours[i : i + 1]), rng) for i in range(4)]
+    apart = [encode(prior, canvas.render(view[i : i + 1], colours[i : i + 1]), rng).latents for i in range(4)]
     assert torch.allclose(apart[0], latents[:1], atol=1e-5)
     assert grad.shape == latents.shape
 

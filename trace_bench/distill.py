@@ -49,6 +49,23 @@ class DistillResult:
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """A render as latents, and the way back for their gradient. Nothing of the encoder is inside autograd,
+    because a prior that several runs share waits there for the others."""
+
+    prior: Prior
+    picture: Tensor  # [B, 3, H, W] in [0, 1], with the graph back to the render; or the rendered latents
+    pixels: Tensor | None  # what was encoded: `picture` without its graph; None for rendered latents
+    latents: Tensor  # [B, C, h, w], as the prior gave them
+
+    def pull_back(self, grad: Tensor, keep: bool = False) -> Tensor:
+        """The gradient in `picture` that belongs to one in the latents; `keep` it possible to ask again."""
+        if self.pixels is None:
+            return grad
+        return self.prior.encode_backward(self.pixels, self.latents, grad, keep)
+
+
+@dataclass(frozen=True)
 class Observation:
     """The state of a step before its backward pass."""
 
@@ -56,7 +73,7 @@ class Observation:
     view: Cameras
     rng: StepRng
     render: Render
-    latents: Tensor  # [B, C, h, w], with the graph back to the render
+    encoding: Encoding
     distilled: Distilled
     background: Tensor  # [B, 3], behind the asset
 
@@ -178,18 +195,19 @@ def _step(
     render = representation.render(view, colour)
     representation.pre_backward(render)
     habits = (method.encode_depth_probability, method.flip_probability, method.pixel_gradient_limit)
-    latents = encode(prior, render, rng, *habits)
+    encoding = encode(prior, render, rng, *habits)
+    latents = encoding.latents.detach()
     counted = prior.counter + Work()
     geometry = Geometry(render.depth.detach(), render.alpha.detach())
-    distilled = method.take_step(latents.detach(), text, view, progress, rng, geometry)
+    distilled = method.take_step(latents, text, view, progress, rng, geometry)
     if is_first:
         check_cost(method, prior.counter - counted, n, progress, rng)
-    observe(Observation(progress, view, rng, render, latents, distilled, colour))
+    observe(Observation(progress, view, rng, render, encoding, distilled, colour))
     grad_rms = distilled.grad.square().mean().sqrt() / n
     regularisation = representation.regularisation(render, progress, grad_rms)
-    loss = (latents * distilled.grad).sum() / n + regularisation
-    loss.backward()
-    values = {"latents": latents.detach(), "latent gradient": distilled.grad, "loss": loss.detach()}
+    loss = (latents * distilled.grad).sum() / n + regularisation.detach()
+    backward(encoding, distilled.grad * (1.0 / n), regularisation)
+    values = {"latents": latents, "latent gradient": distilled.grad, "loss": loss}
     if render.rgb is not None:
         values["render"] = render.rgb.detach()
     monitor.record(progress.k, values)
@@ -204,15 +222,15 @@ def encode(
     depth_probability: float = 0.0,
     flip_probability: float = 0.0,
     pixel_gradient_limit: float | None = None,
-) -> Tensor:
-    """The render as latents [B, C, h, w]; unchanged if the representation renders latents.
+) -> Encoding:
+    """The render as latents; unchanged if the representation renders latents.
 
     With `depth_probability`, the depth is encoded instead of the colours, if it is differentiable. With
     `flip_probability`, the images are mirrored. `pixel_gradient_limit` limits the gradient that reaches the
     colours.
     """
     if render.latents is not None:
-        return render.latents
+        return Encoding(prior, render.latents, None, render.latents)
     if render.rgb is None:
         raise ValueError("a Render needs rgb or latents")
     picture = render.rgb
@@ -223,7 +241,22 @@ def encode(
     if rng.chance("flip", flip_probability):
         picture = picture.flip(2)
     noise = rng.randn("posterior", (len(picture), *prior.latent_shape), prior.device)
-    return prior.encode(picture.permute(0, 3, 1, 2), noise)
+    picture = picture.permute(0, 3, 1, 2)
+    pixels = picture.detach().requires_grad_(picture.requires_grad)
+    return Encoding(prior, picture, pixels, prior.encode(pixels, noise))
+
+
+def backward(encoding: Encoding, grad: Tensor, regularisation: Tensor) -> None:
+    """One backward pass of the latents, with the gradient `grad`, and of the regularisation loss."""
+    roots: list[Tensor] = []
+    grads: list[Tensor | None] = []
+    if encoding.picture.requires_grad:
+        roots.append(encoding.picture)
+        grads.append(encoding.pull_back(grad))
+    if regularisation.requires_grad:
+        roots.append(regularisation)
+        grads.append(None)
+    torch.autograd.backward(roots, grads)  # type: ignore[arg-type]  # its stub forbids None in a list
 
 
 def limited(grad: Tensor, limit: float) -> Tensor:

@@ -65,6 +65,11 @@ MORE_COST: tuple[Quantity, ...] = (
         "average",
     ),
 )
+#: Of runs on a GPU.
+SPEED: tuple[Quantity, ...] = (
+    Quantity("tflop_per_s", "TFLOP/s", "the TFLOP by the seconds of distilling", None, 1, "average"),
+    Quantity("mfu", "MFU", "TFLOP/s by the peak that the GPU's maker publishes", None, 2, "average"),
+)
 
 
 @dataclass(frozen=True)

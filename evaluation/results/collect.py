@@ -179,6 +179,8 @@ def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
         "tflop": cost.get("tflop"),
         "n_primitives": manifest.n_primitives,
         "peak_memory_gb": manifest.peak_memory_gb,
+        "tflop_per_s": manifest.tflop_per_s if manifest.environment.get("gpu") else None,
+        "mfu": manifest.mfu,
         **{f"seconds_{key}": value for key, value in manifest.seconds.items()},
         **{f"cost_{key}": value for key, value in cost.items() if key != "tflop"},
     }

@@ -10,6 +10,7 @@ from evaluation.results.aggregate import (
     COST,
     MORE_COST,
     ONCE,
+    SPEED,
     Cell,
     Panel,
     Row,
@@ -122,7 +123,9 @@ def headlines(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:
 def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names, results: Results) -> Table:
     """Quality and cost, with the Pareto-optimal methods."""
     quality = headlines(panel, metrics)
-    table = method_table(panel, [*quality, *COST, *MORE_COST, ONCE], names)
+    speed = [q for q in SPEED if q.name in panel.frame and panel.frame[q.name].notna().any()]
+    costs = [*COST, *MORE_COST, *speed, ONCE]
+    table = method_table(panel, [*quality, *costs], names)
     price = next((q for q in (MORE_COST[0], *COST[::-1]) if panel.frame[q.name].notna().all()), COST[0])
     fronts = {q.name: on_front(_column(table.rows, q), _column(table.rows, price), q) for q in quality}
     rows = []
@@ -134,7 +137,7 @@ def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names, resul
         *_partial(table),
         *notes_on_scores(panel.frame, metrics, results, panel.prior),
         f"Pareto-optimal: no other row is as good for less {price.label}, or better for as much.",
-        *(f"{q.label}: {q.note}." for q in (*COST, *MORE_COST, ONCE)),
+        *(f"{q.label}: {q.note}." for q in costs),
     ]
     caption = f"{what(panel)}: quality against cost per run, means over prompts."
     columns = table.label_columns | {"front": "Pareto-optimal in"}

@@ -63,7 +63,7 @@ def load(checkpoint: tuple[Path, Path], compile: bool = True) -> StableDiffusion
     prior = StableDiffusionPrior(
         str(base), resolution=8 * SIDE, variant="fp16", adapter_repo=str(adapter), compile=compile
     )
-    for network in (prior._denoiser.unet, prior._vae, prior._adapter_base[0]):
+    for network in (prior._denoiser.unet, prior._vae, prior._adapter_network.unet):
         network.to(memory_format=torch.channels_last)
     return prior
 

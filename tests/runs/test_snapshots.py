@@ -97,12 +97,16 @@ def test_the_gradients_are_those_of_the_step(prior, tmp_path):
     found = []
 
     def look(seen):
+        encoding = seen.encoding
+        noise = seen.rng.randn("posterior", encoding.latents.shape, prior.device)
+        latents = prior.encode(encoding.picture, noise)
+        assert torch.equal(latents, encoding.latents)
         (gradient,) = torch.autograd.grad(
-            seen.latents, seen.render.rgb, seen.distilled.grad / 2, retain_graph=True
+            latents, seen.render.rgb, seen.distilled.grad / 2, retain_graph=True
         )
         text = embed_prompt(prior, "a red cube")
         sds = SDS(prior, guidance_scale=4.0).step(
-            seen.latents.detach(), text, seen.view, seen.progress, seen.rng
+            encoding.latents.detach(), text, seen.view, seen.progress, seen.rng
         )
         found.append((seen.distilled.grad / 2, gradient, sds.grad / 2))
         kept(seen)

@@ -145,21 +145,23 @@ class TraCe(Method):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """e_phi(x_t, t, y, c) before this step's training, and the log of that training."""
         camera = view.c2w.reshape(-1, 16).to(x_t)
-        dropped = self.train_lora and rng.chance("camera_dropout", self.camera_dropout)
-        with torch.set_grad_enabled(self.train_lora and not dropped):
-            raw = self.adapter.predict(x_t, t, text, camera)
-        eps_phi = self.adapter.to_eps(raw, x_t, t)
         if not self.train_lora:
-            return eps_phi, {}
-        trained = eps_phi
-        if dropped:
-            raw = self.adapter.predict(x_t, t, text, torch.zeros_like(camera))
-            trained = self.adapter.to_eps(raw, x_t, t)
-        loss = self.lora_loss(trained, x_t, b_t, t)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=self.trained)
+            return self.frozen_eps(x_t, t, text, camera), {}
+        dropped = rng.chance("camera_dropout", self.camera_dropout)
+        eps_phi = self.frozen_eps(x_t, t, text, camera) if dropped else None
+
+        def loss(raw: Tensor) -> Tensor:
+            return self.lora_loss(self.adapter.to_eps(raw, x_t, t), x_t, b_t, t)
+
+        seen = torch.zeros_like(camera) if dropped else camera
+        raw, value = self.adapter.train(x_t, t, text, seen, loss)
         self.optimizer.step()
-        return eps_phi.detach(), {"lora_loss": loss.detach()}
+        return self.adapter.to_eps(raw, x_t, t) if eps_phi is None else eps_phi, {"lora_loss": value}
+
+    @torch.no_grad()
+    def frozen_eps(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor) -> Tensor:
+        """e_phi(x_t, t, y, c) without training."""
+        return self.adapter.to_eps(self.adapter.predict(x_t, t, text, camera), x_t, t)
 
     def lora_loss(self, eps_phi: Tensor, x_t: Tensor, b_t: Tensor, t: Tensor) -> Tensor:
         """Mean squared error to the bridge noise (line 8), in epsilon or in v space."""

@@ -109,18 +109,20 @@ class VSD(RandomTimestep):
         x_t = add_noise(latents, eps, a, s)
         if rng.chance("camera_dropout", self.camera_dropout):
             camera = torch.zeros_like(camera)
-        raw = self.adapter.predict(x_t, t, plain, camera)
-        loss = torch.nn.functional.mse_loss(raw, self.adapter.target(latents, eps, t))
+        targets = [(1.0, self.adapter.target(latents, eps, t))]
         if self.gamma:
             seen = self.prior.eps(x_t, t, cond)
             if self.discriminator_target == "released":
                 seen = s**2 * eps + a**2 * seen
-            target = self.adapter.target(eps_to_x0(x_t, seen, a, s), seen, t)
-            loss = loss + self.gamma * torch.nn.functional.mse_loss(raw, target)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+            targets.append((self.gamma, self.adapter.target(eps_to_x0(x_t, seen, a, s), seen, t)))
+
+        def loss(raw: Tensor) -> Tensor:
+            terms = [weight * torch.nn.functional.mse_loss(raw, target) for weight, target in targets]
+            return sum(terms[1:], terms[0])
+
+        _, value = self.adapter.train(x_t, t, plain, camera, loss)
         self.optimizer.step()
-        return loss.detach()
+        return value
 
     def cost(self, progress: Progress, batch: int, rng: StepRng) -> Work:
         """A guided pair, the adapter's prediction, its training item with a backward pass, and the prior's

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from diffusers.models.embeddings import TimestepEmbedding
 from peft import LoraConfig
 from torch import Tensor
 
-from trace_bench.priors.base import TextEmbedding
+from trace_bench.priors.base import TextEmbedding, train_alone
 from trace_bench.priors.denoiser import Denoiser
 from trace_bench.system.errors import TraceBenchError
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_TARGETS = ["add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]  # of a joint attention's text half
 CAMERA_DIM = 16  # the flattened camera-to-world matrix
+_ALIGNMENT = 16  # numbers; each weight begins at a multiple, like a tensor of its own
+
+
+class _Linear(torch.nn.Linear):
+    """A linear layer that may have one weight for each of L groups of rows: [L, out, in]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dim() == 2:
+            return torch.nn.functional.linear(x, self.weight, self.bias)
+        rows = x.reshape(len(self.weight), -1, x.shape[-1])
+        weight = self.weight.transpose(1, 2)
+        if self.bias is None:
+            out = torch.bmm(rows, weight)
+        else:
+            out = torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
+        return out.view(*x.shape[:-1], out.shape[-1])
 
 
 def add_lora(unet: torch.nn.Module, rank: int) -> None:
@@ -74,20 +92,82 @@ def _trained_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-class LoraAdapter:
-    """A separate UNet in which only the LoRA layers and the camera MLP train."""
+class LoraNetwork:
+    """A frozen network with places for trained weights, which its adapters fill in turn; LoRA layers first.
 
-    def __init__(self, denoiser: Denoiser, rank: int, seed: int) -> None:
-        """`denoiser` has a network after `add_lora`."""
-        self.denoiser = denoiser
-        self._trained = {name: p for name, p in denoiser.unet.named_parameters() if p.requires_grad}
+    The weights of one adapter have the shapes of the layers; those of L adapters have a first dimension L and
+    belong to L equal groups of rows.
+    """
+
+    def __init__(self, denoiser: Denoiser, add_lora: Callable[[torch.nn.Module, int], None]) -> None:
+        self.denoiser, self.unet = denoiser, denoiser.unet
+        add_lora(self.unet, 1)  # an adapter brings weights of its own rank
+        trained = [
+            (name, module, parameter)
+            for prefix, module in self.unet.named_modules()
+            for name, parameter in module.named_parameters(prefix, recurse=False)
+            if parameter.requires_grad
+        ]
+        trained.sort(key=lambda place: "lora_" not in place[0])
+        self.places = {name: (module, name.rpartition(".")[2]) for name, module, _ in trained}
+        self.shapes = {name: parameter.shape for name, _, parameter in trained}
+        self.dtype, self.device = _trained_dtype(trained[0][2].dtype), trained[0][2].device
+        for _, module, _ in trained:
+            module.__class__ = _Linear
+
+    def use(self, weights: Sequence[Tensor]) -> None:
+        """Put weights, in the order of `places`, into the network."""
+        for (module, name), weight in zip(self.places.values(), weights, strict=True):
+            module._parameters[name] = weight  # type: ignore[assignment]  # no Parameter if stacked
+
+
+class _Lower(torch.autograd.Function):
+    """Weights in a lower dtype, and their gradients in their own: one conversion each way for all layers.
+
+    A layer alone would convert its input and output, and multiply in float32.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, flat: Tensor, dtype: torch.dtype, begins: Sequence[int], *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.dtype = flat.dtype
+        low = flat.to(dtype)
+        return tuple(low[a : a + w.numel()].view(w.shape) for a, w in zip(begins, weights, strict=True))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        sizes = [grad.numel() for grad in grads]
+        parts = torch.cat([grad.reshape(-1) for grad in grads]).to(ctx.dtype).split(sizes)
+        return (None, None, None, *(part.view(g.shape) for part, g in zip(parts, grads, strict=True)))
+
+
+class LoraAdapter:
+    """The weights of one run for a `LoraNetwork`: LoRA layers and the camera MLP."""
+
+    def __init__(self, network: LoraNetwork, rank: int, seed: int) -> None:
+        self.network, self.rank, self.denoiser = network, rank, network.denoiser
+        shapes = [self._shape(name) for name in network.places]
+        ends = torch.tensor([-(-shape.numel() // _ALIGNMENT) * _ALIGNMENT for shape in shapes]).cumsum(0)
+        self._begins = [0, *ends.tolist()[:-1]]
+        self.flat = torch.zeros(int(ends[-1]), dtype=network.dtype, device=network.device)
+        self._trained = {
+            name: torch.nn.Parameter(self.flat[begin : begin + shape.numel()].view(shape))
+            for name, begin, shape in zip(network.places, self._begins, shapes, strict=True)
+        }
         self._reset(rank, seed)
+        network.use(self.parameters())
+
+    def _shape(self, name: str) -> torch.Size:
+        shape = self.network.shapes[name]
+        if "lora_A" in name:
+            return torch.Size([self.rank, shape[1]])
+        return torch.Size([shape[0], self.rank]) if "lora_B" in name else shape
 
     def _reset(self, rank: int, seed: int) -> None:
         """Down-projections normal with std 1/rank, up-projections zero, camera MLP like PyTorch's Linear."""
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self._trained.items():
-            parameter.data = parameter.data.to(_trained_dtype(parameter.dtype))
             if "lora_B" in name:
                 parameter.data.zero_()
             elif "lora_A" in name:
@@ -104,7 +184,46 @@ class LoraAdapter:
 
     def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor) -> Tensor:
         """The network's raw output (eps or v) with camera [B, 16]; has a graph unless under no_grad."""
+        self.network.use(self._lowered())
         return self.denoiser.predict(x_t, t, text, camera)
+
+    def _lowered(self) -> Sequence[Tensor]:
+        """The parameters, LoRA layers in the network's dtype: one copy for all layers."""
+        parameters, dtype = self.parameters(), self.network.unet.dtype
+        if dtype == self.flat.dtype:
+            return parameters
+        n = len(self.lora_parameters())
+        end = self._begins[n]  # the camera MLP follows
+        return [*_Lower.apply(self.flat[:end], dtype, self._begins[:n], *parameters[:n]), *parameters[n:]]
+
+    def train(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        text: TextEmbedding,
+        camera: Tensor,
+        loss: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """The gradient of `loss`, a function of the raw output, in each parameter's `grad`; returns the output
+        and the loss, without a graph."""
+        return train_alone(self, x_t, t, text, camera, loss)
+
+    @staticmethod
+    def predict_together(
+        adapters: Sequence[LoraAdapter], x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The raw outputs [L B, C, h, w] of L adapters of one network and rank, each for B rows, and their
+        stacked weights; the outputs have a graph to the weights unless under no_grad."""
+        first = adapters[0]
+        stacked = torch.stack([adapter.flat for adapter in adapters])
+        weights = [
+            stacked[:, begin : begin + p.numel()].view(len(adapters), *p.shape).requires_grad_()
+            for begin, p in zip(first._begins, first.parameters(), strict=True)
+        ]
+        first.network.use(weights)
+        raw = first.denoiser.predict(x_t, t, text, camera)
+        first.network.use(first.parameters())  # the stack is not kept
+        return raw, weights
 
     def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Convert an output of `predict` to a noise prediction."""

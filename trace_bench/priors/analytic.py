@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trace_bench.diffusion.flow import alphas_cumprod_of, shifted_sigmas
 from trace_bench.diffusion.schedules import scaled_linear_alphas_cumprod
-from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance
+from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance, pull_back, train_alone
 from trace_bench.system.errors import TraceBenchError
 
 
@@ -95,6 +95,10 @@ class AnalyticPrior:
     def _count_encoder_backward(self, grad: Tensor) -> None:
         self.counter.vae_enc_bwd += grad.shape[0]
 
+    def encode_backward(self, rgb: Tensor, latents: Tensor, grad: Tensor, keep: bool = False) -> Tensor:
+        """The gradient in rgb that belongs to `grad` in latents = encode(rgb, noise)."""
+        return pull_back(rgb, latents, grad, keep)
+
     def decode(self, latents: Tensor) -> Tensor:
         """(latents + 1) / 2: [B, C, h, w]."""
         self.counter.vae_dec += latents.shape[0]
@@ -168,6 +172,17 @@ class AffineAdapter:
 
     def _count_backward(self, grad: Tensor) -> None:
         self.prior.counter.unet_bwd += grad.shape[0]
+
+    def train(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        text: TextEmbedding,
+        camera: Tensor,
+        loss: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """The gradient of the loss in both parameters; returns output and loss."""
+        return train_alone(self, x_t, t, text, camera, loss)
 
     def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """`raw` unchanged: this is an epsilon model."""

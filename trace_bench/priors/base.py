@@ -90,6 +90,20 @@ class Adapter(Protocol):
         """The network's raw output (eps or v) at x_t [B, C, h, w] for camera [B, 16]; may have a graph."""
         ...
 
+    def train(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        text: TextEmbedding,
+        camera: Tensor,
+        loss: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Set the `grad` of each parameter to that of `loss`, a function of the raw output [B, C, h, w] alone.
+
+        Returns the output and the loss, without a graph. The optimiser step is the caller's.
+        """
+        ...
+
     def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Convert an output of `predict` to a noise prediction: [B, C, h, w]."""
         ...
@@ -146,6 +160,14 @@ class Prior(Protocol):
         """Latents [B, C, h, w] of rgb [B, 3, H, W] in [0, 1]: one posterior sample, differentiable in rgb."""
         ...
 
+    def encode_backward(self, rgb: Tensor, latents: Tensor, grad: Tensor, keep: bool = False) -> Tensor:
+        """The gradient in rgb that belongs to `grad` in latents = encode(rgb, noise); rgb is a leaf.
+
+        Priors shared by lanes merge these calls, so the loop asks for it instead of waiting inside autograd.
+        keep: it will be asked for again.
+        """
+        ...
+
     def decode(self, latents: Tensor) -> Tensor:
         """rgb [B, 3, H, W] in [0, 1] of latents [B, C, h, w], without a graph."""
         ...
@@ -166,7 +188,7 @@ class Prior(Protocol):
         ...
 
     def adapter(self, rank: int, seed: int) -> Adapter:
-        """A new adapter; the previous one becomes invalid."""
+        """A new adapter with its own weights; earlier ones stay as they are."""
         ...
 
 
@@ -193,6 +215,30 @@ def flow_prior(prior: Prior, method: str) -> FlowPrior:
             "not; use prior=sd3 or prior=tiny_flow."
         )
     return cast(FlowPrior, prior)
+
+
+def pull_back(rgb: Tensor, latents: Tensor, grad: Tensor, keep: bool = False) -> Tensor:
+    """`Prior.encode_backward` by autograd, for latents that carry their graph."""
+    (found,) = torch.autograd.grad(latents, rgb, grad, retain_graph=keep)
+    return found
+
+
+def train_alone(
+    adapter: Adapter,
+    x_t: Tensor,
+    t: Tensor,
+    text: TextEmbedding,
+    camera: Tensor,
+    loss: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """`Adapter.train` by autograd, for an adapter whose `predict` carries its graph."""
+    with torch.enable_grad():
+        raw = adapter.predict(x_t, t, text, camera)
+        value = loss(raw)
+    parameters = adapter.parameters()
+    for parameter, grad in zip(parameters, torch.autograd.grad(value, parameters), strict=True):
+        parameter.grad = grad.contiguous()  # fused optimisers take this for granted
+    return raw.detach(), value.detach()
 
 
 def guide(eps_uncond: Tensor, direction: Tensor, guidance_scale: float) -> Tensor:

@@ -20,8 +20,8 @@ from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from trace_bench.diffusion.schedules import scaled_linear_alphas_cumprod
-from trace_bench.priors.adapter import LoraAdapter, add_lora
-from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance
+from trace_bench.priors.adapter import LoraAdapter, LoraNetwork
+from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance, pull_back
 from trace_bench.priors.denoiser import Denoiser
 from trace_bench.priors.flops import unit_tflop
 from trace_bench.system.cache import entry_path, keep, kept
@@ -36,8 +36,8 @@ from trace_bench.system.model_files import (
     weights_sha256,
 )
 
-#: Compilations that torch allows in a process for the blocks of all UNets, and for all encoders. SD 2.1's
-#: blocks have three widths and need 6; torch's default of 8 is too few for two models.
+#: Compilations that torch allows in a process for all UNets, and for all encoders. One UNet needs two, its
+#: adapter four (with a backward pass and without) for each number of lanes; torch's default of 8 is too few.
 COMPILATIONS = 64
 
 
@@ -52,7 +52,9 @@ class LatentDiffusionPrior(ABC):
         variant: file variant, such as fp16, if the repository has one.
         adapter_repo, adapter_revision, adapter_unet, adapter_scheduler: the base model for the LoRA of VSD
             and TraCe, and the folders of its network and scheduler; by default those of `repo`.
-        compile: run UNet and VAE encoder with torch.compile, for any number of views; not the adapter's UNet.
+        compile: run the networks and the VAE encoder with torch.compile, for any number of views.
+        gradient_checkpointing: keep less for the backward passes of adapter and encoder, and compute it again:
+            less memory, more time.
         device: device of all networks and tensors.
     """
 
@@ -83,6 +85,7 @@ class LatentDiffusionPrior(ABC):
         adapter_unet: str | None = None,
         adapter_scheduler: str | None = None,
         compile: bool = False,
+        gradient_checkpointing: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         self.repo, self.revision, self.variant = repo, revision, variant
@@ -90,7 +93,7 @@ class LatentDiffusionPrior(ABC):
         self.device = torch.device(device)
         self.dtype = _dtype(dtype)
         self.vae_dtype = _dtype(vae_dtype or dtype)
-        self.compile = compile
+        self.compile, self.gradient_checkpointing = compile, gradient_checkpointing
         self.adapter_repo = adapter_repo or repo
         self.adapter_revision = adapter_revision if adapter_repo else revision
         self.adapter_unet = adapter_unet or self.NETWORK
@@ -110,6 +113,8 @@ class LatentDiffusionPrior(ABC):
         unet = self._load(self.NETWORK_CLASS, self.folder, self.NETWORK, self.dtype)
         self._denoiser = self._make_denoiser(unet, scheduler)
         self._vae = self._load(AutoencoderKL, self.folder, "vae", self.vae_dtype)
+        if gradient_checkpointing:
+            self._vae.enable_gradient_checkpointing()
         if compile:
             _compile(unet, self._vae.encoder)
         side = resolution // 2 ** (len(self._vae.config.block_out_channels) - 1)
@@ -331,6 +336,10 @@ class LatentDiffusionPrior(ABC):
     def _count_encoder_backward(self, grad: Tensor) -> None:
         self.counter.vae_enc_bwd += grad.shape[0]
 
+    def encode_backward(self, rgb: Tensor, latents: Tensor, grad: Tensor, keep: bool = False) -> Tensor:
+        """The gradient in rgb that belongs to `grad` in latents = encode(rgb, noise)."""
+        return pull_back(rgb, latents, grad, keep)
+
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """rgb [B, 3, H, W] in [0, 1] of scaled latents [B, C, h, w]."""
@@ -367,7 +376,7 @@ class LatentDiffusionPrior(ABC):
         )
 
     @cached_property
-    def _adapter_base(self) -> tuple[torch.nn.Module, dict[str, Any], list[int]]:
+    def _adapter_network(self) -> LoraNetwork:
         folder = self._adapter_folder()
         scheduler = scheduler_config(folder / self.adapter_scheduler)
         own = scheduler_config(self.folder / self.SCHEDULER)
@@ -377,20 +386,17 @@ class LatentDiffusionPrior(ABC):
                 "choose an adapter base with the same schedule."
             )
         unet = self._load(self.NETWORK_CLASS, folder, self.adapter_unet, self.dtype)
+        if self.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        network = LoraNetwork(self._make_denoiser(unet, scheduler), self._add_lora)
         if self.compile:
             unet.compile(fullgraph=True)
-        return unet, scheduler, []
+        return network
 
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
-        """A new LoRA adapter with camera conditioning; the previous one becomes invalid."""
-        unet, scheduler, ranks = self._adapter_base
+        """A new LoRA adapter with camera conditioning; adapters share a network and have their own weights."""
         self.adapters_made += 1
-        if ranks != [rank]:
-            if ranks:
-                unet.delete_adapters("default")
-            self._add_lora(unet, rank)
-            ranks[:] = [rank]
-        return LoraAdapter(self._make_denoiser(unet, scheduler), rank, seed)
+        return LoraAdapter(self._adapter_network, rank, seed)
 
     def _add_lora(self, network: torch.nn.Module, rank: int) -> None:
         """Freeze the adapter's network and add LoRA layers and a camera MLP."""
@@ -410,7 +416,7 @@ class LatentDiffusionPrior(ABC):
 
 
 def _compile(network: torch.nn.Module, encoder: torch.nn.Module) -> None:
-    """Compile the network's transformer blocks and the VAE encoder: for a batch of 1, and for all others.
+    """Compile the whole network and the VAE encoder: once for a batch of 1, once for all others.
 
     `fullgraph` makes torch raise an error instead of running uncompiled.
     """

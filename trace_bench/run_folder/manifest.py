@@ -105,6 +105,8 @@ class Manifest:
     cost: dict[str, Amount | None] = field(default_factory=lambda: dict.fromkeys(COST, None))
     n_primitives: Integer | None = None
     peak_memory_gb: Amount | None = None
+    tflop_per_s: Amount | None = None  # counted work of the prior by the time of distilling
+    mfu: Amount | None = None  # that by the published peak of the GPU; null where it is not known
     prior: dict[str, Any] = field(default_factory=dict)  # repositories, revisions, weights' sha256
     #: what the method maximised beside the prior: `metrics` of the evaluation that show it, and its settings
     reward: Annotated[dict[str, Any], _holds(metrics=list)] = field(default_factory=dict)

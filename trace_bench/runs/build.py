@@ -17,6 +17,7 @@ from trace_bench.representations.points import PointCloud
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import Job, build, check_init
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.peak import mfu
 
 log = logging.getLogger(__name__)
 _priors: dict[str, Prior | TraceBenchError] = {}
@@ -103,6 +104,17 @@ def describe_reward(method: Method) -> dict[str, Any]:
     """The manifest's entry on the method's reward: metrics that show it, and its settings; {} without one."""
     reward = method.reward
     return {} if reward is None else {"metrics": list(reward.metrics), **reward.identity()}
+
+
+def speed_of(tflop: float | None, seconds: float, job: Job, gpu: str | None) -> dict[str, float | None]:
+    """`tflop_per_s` and `mfu` of the manifest; None where they are not known."""
+    if tflop is None or seconds <= 0.0:
+        return {"tflop_per_s": None, "mfu": None}
+    share = mfu(tflop / seconds, gpu, str(job.prior.get("dtype")))
+    return {
+        "tflop_per_s": float(f"{tflop / seconds:.4g}"),
+        "mfu": None if share is None else round(share, 4),
+    }
 
 
 def start_memory_count(device: torch.device) -> None:

@@ -22,7 +22,7 @@ from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.model_files import is_folder, resolve, weight_files, weights_sha256
 
 #: Settings of a prior that change its speed, not its results.
-EXECUTION = ("compile",)
+EXECUTION = ("compile", "gradient_checkpointing")
 _COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 

@@ -39,6 +39,7 @@ from trace_bench.runs.build import (
     make_representation,
     peak_memory_gb,
     resolve_device,
+    speed_of,
     start_memory_count,
     tflop_of,
 )
@@ -186,8 +187,7 @@ class Attempt:
             )
         with self.watch.phase("load"):  # both are computed once per process
             self.open_run.manifest.prior = describe_prior(prior, adapters_made(prior) > adapters)
-            self.open_run.manifest.cost = {**self.cost.as_dict(), "tflop": tflop_of(prior, self.cost, method)}
-            self.open_run.manifest.reward = describe_reward(method)
+            self._account_for_work(prior, method)
         files = [METRICS, *self.snapshots.files(), *self.step_renders.files(), *exported, *rendered]
         self._sum_up(representation.n_primitives, files, views, device)
         return True
@@ -220,6 +220,17 @@ class Attempt:
         self.open_run.manifest.init = {"points": len(points), **seconds, **points.notes}
         if charge:
             self.watch.charge("init", points.seconds)
+
+    def _account_for_work(self, prior: Prior, method: Method) -> None:
+        """Record the work of prior and reward, and how fast it went."""
+        manifest, tflop = self.open_run.manifest, tflop_of(prior, self.cost, method)
+        manifest.reward = describe_reward(method)
+        manifest.cost = {**self.cost.as_dict(), "tflop": tflop}
+        speed = speed_of(tflop, self.watch["distill"], self.job, manifest.environment.get("gpu"))
+        manifest.tflop_per_s, manifest.mfu = speed["tflop_per_s"], speed["mfu"]
+        if manifest.tflop_per_s is not None:
+            share = "" if manifest.mfu is None else f", {100 * manifest.mfu:.0f} % of the GPU's peak"
+            log.info("%.3g TFLOP at %.3g TFLOP/s%s", tflop, manifest.tflop_per_s, share)
 
     def _restore(self, checkpoint: Checkpoint, method: Method, representation: Representation) -> bool:
         """Resume from a checkpoint; if another version of the code wrote it, remove it and return False."""

@@ -57,7 +57,9 @@ class Snapshots:
 
     def _arrays(self, seen: Observation) -> dict[str, np.ndarray]:
         rgb = seen.render.rgb
-        picture = self.prior.decode(seen.latents).permute(0, 2, 3, 1) if rgb is None else rgb
+        picture = (
+            self.prior.decode(seen.encoding.latents.detach()).permute(0, 2, 3, 1) if rgb is None else rgb
+        )
         arrays = {
             "rgb": in_bytes(picture),
             "azimuth_deg": seen.view.azimuth_deg.cpu().numpy(),
@@ -69,7 +71,7 @@ class Snapshots:
         for name, (method, text) in self.against.items():
             geometry = Geometry(seen.render.depth.detach(), seen.render.alpha.detach())
             other = method.take_step(
-                seen.latents.detach(), text, seen.view, seen.progress, seen.rng, geometry
+                seen.encoding.latents.detach(), text, seen.view, seen.progress, seen.rng, geometry
             )
             arrays |= self._gradients(seen, other, f"_{name}")
         return arrays
@@ -83,8 +85,10 @@ class Snapshots:
             arrays[f"target{suffix}"] = in_bytes(target)
         rgb = seen.render.rgb
         if rgb is not None and rgb.requires_grad:
+            encoding = seen.encoding
+            pulled = encoding.pull_back(distilled.grad / n, keep=True)
             (gradient,) = torch.autograd.grad(
-                seen.latents, rgb, distilled.grad / n, retain_graph=True, allow_unused=True
+                encoding.picture, rgb, pulled, retain_graph=True, allow_unused=True
             )
             gradient = torch.zeros_like(rgb) if gradient is None else gradient
             arrays[f"gradient{suffix}"] = gradient.float().cpu().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from itertools import count
 
 import torch
@@ -15,6 +16,7 @@ from trace_bench.runs.build import free_memory, make_method, make_representation
 from trace_bench.runs.snapshots import uncounted
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import Job
+from trace_bench.system.compiled import shared
 
 log = logging.getLogger(__name__)
 _done: set[tuple[object, ...]] = set()
@@ -33,7 +35,9 @@ def warm_up(job: Job, prior: Prior, prompt: str, points: PointCloud | None, devi
         return
     _done.add(key)
     steps_asked = count()
-    with uncounted(prior.counter):
+    compiles = job.prior.get("compile") and device.type == "cuda"
+    parts = (job.prior, job.method, job.views_per_step, job.resolution)
+    with uncounted(prior.counter), shared(parts, device) if compiles else nullcontext():
         try:
             method = make_method(job, prior)
             distill(

@@ -1,0 +1,432 @@
+"""Is the GPU path right, and how fast is it? `python -m benchmarks.gpu`: offline, at most nine minutes.
+
+First it checks on the GPU, with the tiny prior in float32: the step of each method against the CPU, gsplat against
+our rasteriser, NeRF, resuming, and memory after a failed run. Then it times sds, vsd and trace on SD 2.1's networks
+with random weights: eager, compiled, and with several lanes. Everything goes into one JSON, written after each
+part; `python -m benchmarks.gpu_table FILE` makes the tables of docs/performance.md from it. Exits with 1 if a check
+fails. What does not fit into the time is left out and named.
+
+`--dry` goes through all of it on the CPU, with small networks: a test of this file, not a measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from benchmarks.dispatches import Dispatches
+from benchmarks.on_meta import MetaPrior, points, write_configs
+from benchmarks.rasteriser import ball, torch_rasterization
+from benchmarks.step import compose_job
+from trace_bench.cameras import CameraRange, make_cameras
+from trace_bench.distill import NonFiniteError, distill
+from trace_bench.methods.base import Geometry, Method
+from trace_bench.priors.base import Prior, TextEmbedding, Work
+from trace_bench.progress import Progress
+from trace_bench.representations.base import Representation
+from trace_bench.representations.gaussians import Gaussians
+from trace_bench.representations.gaussians.gaussians import rasterization_on
+from trace_bench.representations.splat_cpu import rasterization as cpu_rasterization
+from trace_bench.runs.build import (
+    free_memory,
+    load_prior,
+    make_init,
+    make_method,
+    make_representation,
+    peak_memory_gb,
+    start_memory_count,
+    tflop_of,
+)
+from trace_bench.runs.environment import describe_environment
+from trace_bench.seeding import Rng
+from trace_bench.system.config_path import conf_dir
+from trace_bench.system.files import write_json
+from trace_bench.system.peak import mfu
+
+TIMED = ("sds", "vsd", "trace")
+LANES = (1, 2, 4, 8)
+PROMPT = "a red cube"
+TOLERANCE = 2e-3  # relative, between devices in float32
+GAUSSIANS = 4096
+SCHEMA = 1
+
+
+@dataclass
+class Budget:
+    """Seconds that are left."""
+
+    seconds: float
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        return self.seconds - (time.monotonic() - self.began)
+
+
+@dataclass
+class Check:
+    """The outcome of one check; `error` is the largest relative difference, if it compares."""
+
+    name: str
+    ok: bool
+    error: float | None = None
+    said: str = ""
+
+
+class RandomPrior(MetaPrior):
+    """Stable Diffusion with random weights, made on the device itself; texts have random embeddings."""
+
+    def _load(self, cls: Any, folder: Path, subfolder: str, dtype: torch.dtype) -> torch.nn.Module:
+        with self.device:
+            network = cls.from_config(cls.load_config(folder, subfolder=subfolder))
+        torch.nn.Module.to(network, dtype)
+        network = network.eval().requires_grad_(False)
+        return network.to(memory_format=torch.channels_last) if self.device.type == "cuda" else network
+
+    def embed(self, texts: Sequence[str]) -> TextEmbedding:
+        tokens = super().embed(texts).tokens
+        return TextEmbedding(torch.randn(tokens.shape, generator=torch.Generator().manual_seed(0)).to(tokens))
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """The largest difference by the largest value."""
+    difference = (found.detach().cpu().double() - expected.detach().cpu().double()).abs().max()
+    return float(difference / expected.detach().abs().max().cpu().double().clamp(min=1e-30))
+
+
+def tiny(method: str, device: torch.device, **overrides: object) -> tuple[Any, Prior]:
+    """The job of a method on the tiny prior in float32, and that prior."""
+    given = [f"{key}={value}" for key, value in overrides.items()]
+    job, _ = compose_job(method, ["prior=tiny", f"device={device}", *given])
+    return job, load_prior(job, device)
+
+
+# --- checks -----------------------------------------------------------------------------------------------
+
+
+def methods() -> list[str]:
+    """The methods of conf/method that distil."""
+    from omegaconf import OmegaConf
+
+    paths = sorted((Path(conf_dir()) / "method").glob("*.yaml"))
+    return [path.stem for path in paths if OmegaConf.load(path).get("distils", True)]
+
+
+def direction(name: str, device: torch.device) -> Tensor:
+    """The gradient of step 3 of a method on fixed latents."""
+    job, prior = tiny(name, device)
+    method = make_method(job, prior)
+    text, n, side = method.embed(PROMPT), 2, 16
+    latents = Rng(1).at(0).randn("latents", (n, *prior.latent_shape), device)
+    view = make_cameras(torch.tensor([10.0, 30.0]), torch.tensor([0.0, 100.0]), 2.6, 42.0, side, side)
+    alpha = torch.zeros(n, side, side, 1)
+    alpha[:, 4:12, 4:12] = 1.0
+    geometry = Geometry((2.0 * alpha).to(device), alpha.to(device))
+    return method.take_step(latents, text, view.to(device), Progress(3, 100), Rng(0).at(3), geometry).grad
+
+
+def check_method(name: str, device: torch.device) -> Check:
+    """A method's direction against the CPU's."""
+    error = relative(direction(name, device), direction(name, torch.device("cpu")))
+    return Check(f"step of {name}", error <= TOLERANCE, error)
+
+
+def check_rasteriser(device: torch.device) -> Check:
+    """gsplat against our rasteriser, picture and gradients; in a dry run plain torch stands for gsplat."""
+    other = rasterization_on(device) if device.type == "cuda" else torch_rasterization
+
+    def run(rasterization: Callable[..., Any], where: torch.device) -> list[Tensor]:
+        params = [x.to(where).requires_grad_() for x in ball(2000 if device.type == "cuda" else 200)]
+        camera = make_cameras(15.0, 30.0, 2.65, 42.5, 64, 64).to(where)
+        background, weight = torch.full((1, 3), 0.5), torch.linspace(0.0, 1.0, 64 * 64 * 4).view(1, 64, 64, 4)
+        image, _, _ = rasterization(
+            *params, camera.viewmats, camera.Ks, 64, 64, backgrounds=background.to(where),
+            render_mode="RGB+D", packed=False,
+        )  # fmt: skip
+        return [image, *torch.autograd.grad((image * weight.to(where)).sum(), params)]
+
+    pairs = zip(run(other, device), run(cpu_rasterization, torch.device("cpu")), strict=True)
+    error = max(relative(found, expected) for found, expected in pairs)
+    return Check("gsplat against our rasteriser", error <= 2e-2, error, "pictures, and all gradients")
+
+
+def steps_of(
+    job: Any, prior: Prior, representation: Representation, method: Method, first: int, last: int, total: int
+) -> None:
+    """Steps `first` to `last` - 1 of a run of `total`."""
+    ends = iter([False] * (last - first) + [True])
+    distill(
+        prior, method, representation, method.embed(PROMPT), CameraRange.of(job.cameras), steps=total,
+        views_per_step=job.views_per_step, resolution=job.resolution, background=job.background,
+        rng=Rng(job.seed), first_step=first, log_every=4, should_stop=lambda: next(ends),
+    )  # fmt: skip
+
+
+def parts(job: Any, prior: Prior, device: torch.device) -> tuple[Method, Representation]:
+    init = make_init(job, PROMPT, device)
+    return make_method(job, prior), make_representation(job, prior, init, device)
+
+
+def check_nerf(device: torch.device) -> Check:
+    """Two steps of SDS on NeRF; the picture afterwards against the CPU's."""
+
+    def picture(where: torch.device) -> Tensor:
+        job, prior = tiny("sds", where, representation="nerf", resolution=16)
+        method, nerf = parts(job, prior, where)
+        steps_of(job, prior, nerf, method, 0, 2, 100)
+        camera = make_cameras(15.0, 30.0, 2.65, 42.5, 16, 16).to(where)
+        with torch.no_grad():
+            rgb = nerf.render(camera, torch.zeros(3, device=where)).rgb
+        assert rgb is not None
+        return rgb
+
+    error = relative(picture(device), picture(torch.device("cpu")))
+    return Check("NeRF", error <= 5e-2, error, "the picture after two steps")
+
+
+def flat(state: Any) -> Iterator[Tensor]:
+    """All floating-point tensors of a state, in order."""
+    if isinstance(state, Tensor):
+        if state.is_floating_point():
+            yield state
+    elif isinstance(state, Mapping):
+        for value in state.values():
+            yield from flat(value)
+    elif isinstance(state, list | tuple):
+        for value in state:
+            yield from flat(value)
+
+
+def check_resume(device: torch.device) -> Check:
+    """Four steps of TraCe in one piece, and in two with new parts between, loaded from the state."""
+    job, prior = tiny("trace", device)
+    method, whole = parts(job, prior, device)
+    steps_of(job, prior, whole, method, 0, 4, 200)
+    first_method, first = parts(job, prior, device)
+    steps_of(job, prior, first, first_method, 0, 2, 200)
+    state = deepcopy((first_method.state_dict(), first.state_dict()))
+    second_method, second = parts(job, prior, device)
+    second_method.load_state_dict(state[0])
+    second.load_state_dict(state[1])
+    steps_of(job, prior, second, second_method, 2, 4, 200)
+    pairs = zip(flat(second.state_dict()["params"]), flat(whole.state_dict()["params"]), strict=True)
+    error = max(relative(found, expected) for found, expected in pairs)
+    return Check("resuming", error <= TOLERANCE, error, "all parameters after four steps")
+
+
+def check_memory(device: torch.device) -> Check:
+    """A run that fails leaves no GPU memory behind."""
+
+    def used() -> int:
+        free_memory()
+        return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+    def fail() -> None:
+        job, prior = tiny("trace", device)
+        method, representation = parts(job, prior, device)
+        ballast = torch.zeros(1 << 24, device=device)
+        try:
+            steps_of(job, prior, representation, method, 0, 1, 100)
+            raise NonFiniteError(0, "loss", untouched=bool(ballast.numel() == 0))
+        except NonFiniteError:
+            pass
+
+    fail()
+    before = used()
+    fail()
+    gc.collect()
+    left = used() - before
+    return Check("memory after a failed run", left < 2**20, said=f"{left} bytes more than before")
+
+
+def run_checks(device: torch.device, budget: Budget) -> list[Check]:
+    """All checks; one that raises has failed."""
+    calls: dict[str, Callable[[], Check]] = {
+        "gsplat against our rasteriser": partial(check_rasteriser, device),
+        "resuming": partial(check_resume, device),
+        "NeRF": partial(check_nerf, device),
+        "memory after a failed run": partial(check_memory, device),
+    }
+    calls |= {f"step of {name}": partial(check_method, name, device) for name in methods()}
+    found = []
+    for name, call in calls.items():
+        if budget.left < 0:
+            found.append(Check(name, False, said="not reached in time"))
+            continue
+        try:
+            found.append(call())
+        except Exception as error:  # noqa: BLE001  the others still count
+            said = "".join(traceback.format_exception_only(error)).strip()
+            found.append(Check(name, False, said=said))
+        print(f"{'ok ' if found[-1].ok else 'BAD'} {found[-1].name} {found[-1].said}", flush=True)
+    return found
+
+
+# --- times ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Timing:
+    """One method in one mode. `skipped` says why there is none."""
+
+    method: str
+    mode: str  # eager or compiled
+    lanes: int
+    first_step_s: float | None = None  # with compiling
+    ms_per_step: float | None = None  # median, of one run; over all lanes
+    views_per_step: int = 1
+    kernels: int | None = None  # started in one step; in a dry run: operations outside graphs
+    tflop_per_step: float | None = None
+    tflop_per_s: float | None = None
+    mfu: float | None = None
+    peak_memory_gb: float | None = None
+    skipped: str = ""
+
+
+def random_prior(folder: Path, device: torch.device, compile: bool, dry: bool) -> RandomPrior:
+    """SD 2.1, or in a dry run something small with its topology."""
+    if not (folder / "base").exists():
+        write_configs(folder, small=dry)
+    return RandomPrior(
+        str(folder / "base"), adapter_repo=str(folder / "adapter"), resolution=32 if dry else 512,
+        dtype="float32" if dry else "bfloat16", compile=compile, device=device,
+    )  # fmt: skip
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def kernels_of(step: Callable[[], None], device: torch.device) -> int:
+    """Kernels that a step starts on a GPU, or operations on a CPU."""
+    if device.type != "cuda":
+        with Dispatches(device) as counter:
+            step()
+        return counter.counts["kernels"]
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        step()
+        wait(device)
+    return sum(event.count for event in profiler.key_averages() if event.device_type.name == "CUDA")
+
+
+def measure(
+    name: str, mode: str, lanes: int, prior: RandomPrior, device: torch.device, budget: Budget, dry: bool
+) -> Timing:
+    """Steps of a method in the middle of a run, 3D Gaussians, one view."""
+    timing = Timing(name, mode, lanes)
+    if lanes > 1:
+        timing.skipped = "this version has no lanes"  # their place: `lanes` runs that share `prior`
+        return timing
+    job, _ = compose_job(name, ["prior=sd21", "prompt_set=paper", f"device={device}"])
+    method = make_method(job, prior)
+    representation = Gaussians(
+        points(64 if dry else GAUSSIANS), prior.resolution, prior.latent_shape, seed=0, device=device
+    )
+    start_memory_count(device)
+
+    def steps(first: int, last: int) -> None:
+        ends = iter([False] * (last - first) + [True])
+        distill(
+            prior, method, representation, method.embed(PROMPT), CameraRange(), steps=1700, first_step=first,
+            views_per_step=1, resolution=prior.resolution, background="random", rng=Rng(0), log_every=10**6,
+            should_stop=lambda: next(ends),
+        )  # fmt: skip
+        wait(device)
+
+    began = time.perf_counter()
+    steps(100, 101)
+    timing.first_step_s = round(time.perf_counter() - began, 3)
+    before = prior.counter + Work()
+    seconds: list[float] = []
+    per_call, most = (1, 2) if dry else (10, 10)
+    while len(seconds) < most and (len(seconds) < 2 or budget.left > 0):
+        began, k = time.perf_counter(), 101 + per_call * len(seconds)
+        steps(k, k + per_call)
+        seconds.append((time.perf_counter() - began) / per_call)
+    done = per_call * len(seconds)
+    timing.ms_per_step = round(1e3 * statistics.median(seconds), 3)
+    timing.peak_memory_gb = peak_memory_gb(device)
+    timing.tflop_per_step = round((tflop_of(prior, prior.counter - before) or 0.0) / done, 4)
+    timing.tflop_per_s = round(1e3 * timing.tflop_per_step / timing.ms_per_step, 3)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    share = mfu(timing.tflop_per_s, gpu, "bfloat16")
+    timing.mfu = None if share is None else round(share, 4)
+    timing.kernels = kernels_of(lambda: steps(300, 301), device)
+    return timing
+
+
+def run_timings(device: torch.device, budget: Budget, dry: bool) -> Iterator[Timing]:
+    """Each method eager, compiled, and with lanes; all of one mode share a prior."""
+    with tempfile.TemporaryDirectory() as name:
+        for mode in ("eager", "compiled"):
+            # A dry run has no compiler: the graphs run as they are.
+            backend = partial(torch.compile, backend="eager") if dry else torch.compile
+            with mock.patch.object(torch, "compile", backend):
+                prior = None
+                for method, lanes in [(m, n) for m in TIMED for n in (LANES if mode == "compiled" else (1,))]:
+                    if budget.left < 0:
+                        yield Timing(method, mode, lanes, skipped="not reached in time")
+                        continue
+                    try:
+                        prior = prior or random_prior(Path(name), device, mode == "compiled", dry)
+                        yield measure(method, mode, lanes, prior, device, budget, dry)
+                    except Exception as error:  # noqa: BLE001  the others still count
+                        said = "".join(traceback.format_exception_only(error)).strip()
+                        yield Timing(method, mode, lanes, skipped=said[:500])
+                del prior
+            free_memory()
+
+
+# --- report -----------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("outputs/gpu.json"), help="the JSON to write")
+    parser.add_argument("--minutes", type=float, default=9.0, help="at most this long")
+    parser.add_argument("--dry", action="store_true", help="on the CPU with small networks; measures nothing")
+    args = parser.parse_args(arguments)
+    if not args.dry and not torch.cuda.is_available():
+        print("torch sees no GPU here; run this on a machine with one, or use --dry.", file=sys.stderr)
+        return 2
+    device = torch.device("cpu" if args.dry else "cuda")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    budget = Budget(60.0 * args.minutes)
+    report: dict[str, Any] = {
+        "schema": SCHEMA, "dry": args.dry, "environment": describe_environment(str(device)),
+        "checks": [], "timings": [],
+    }  # fmt: skip
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    report["checks"] = [asdict(check) for check in run_checks(device, Budget(0.4 * budget.seconds))]
+    write_json(args.out, report)
+    # One step may compile for a minute: stop starting in time.
+    for timing in run_timings(device, Budget(budget.left - (0.0 if args.dry else 60.0)), args.dry):
+        report["timings"].append(asdict(timing))
+        write_json(args.out, report)
+        print(timing, flush=True)
+    report["seconds"] = round(budget.seconds - budget.left, 1)
+    write_json(args.out, report)
+    print(f"written to {args.out} after {report['seconds']:.0f} s")
+    return int(not all(check["ok"] for check in report["checks"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
