@@ -102,6 +102,10 @@ class Manifest:
     asset: str = ""  # sha256 of everything that changes the asset; the fingerprint of a run without snapshots
     # load: the prior, compiling; init, distill, render: the asset; total: wall-clock time
     seconds: dict[str, Amount] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
+    # single: the networks compute what the run asks for; batched: in batches of batch_sizes (docs/lanes.md)
+    mode: Literal["single", "batched"] = "single"
+    batch_sizes: dict[str, list[Count]] = field(default_factory=dict)  # rows, by network
+    lanes: Count = 1  # runs that shared the process; with more than one, `seconds` are this run's share
     cost: dict[str, Amount | None] = field(default_factory=lambda: dict.fromkeys(COST, None))
     n_primitives: Integer | None = None
     peak_memory_gb: Amount | None = None

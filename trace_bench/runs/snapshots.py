@@ -104,7 +104,7 @@ class Snapshots:
 
 
 def make_snapshots(job: Job, prior: Prior, prompt: str, folder: Path) -> Snapshots:
-    """Build from the config; call before building the job's method, whose adapter must be the last one."""
+    """Build from the config."""
     settings = job.snapshots
     unknown = set(settings) - {"steps", "against"}
     if unknown:
