@@ -20,7 +20,7 @@ from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from trace_bench.diffusion.schedules import scaled_linear_alphas_cumprod
-from trace_bench.priors.adapter import LoraAdapter, LoraNetwork
+from trace_bench.priors.adapter import LoraAdapter, LoraNetwork, add_lora
 from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance, pull_back
 from trace_bench.priors.denoiser import Denoiser
 from trace_bench.priors.flops import unit_tflop
