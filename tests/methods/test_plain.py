@@ -142,7 +142,13 @@ def test_step_agrees_with_the_plain_one(prior: StableDiffusionPrior, name: str, 
     agree(prior, name, n)
 
 
-@pytest.mark.parametrize("name", [*NAMES, *FLOW])
+#: With what only some have: an adapter, its two targets, an inversion. The others on a flow are slow tests.
+QUICK = ("asd", "ism", "trace", *FLOW)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in (*NAMES, *FLOW)]
+)
 def test_step_on_a_flow_agrees_with_the_plain_one(flow: FlowUNetPrior, name: str) -> None:
     agree(flow, name, 2)
 

@@ -145,7 +145,7 @@ def test_sd3_compiles_its_two_kinds_of_blocks(compiled, tmp_path):
     """The last block discards its text half. Each kind is compiled for a batch of 1 and for all others."""
     folder = make_sd3_checkpoint(tmp_path / "sd3", t5=False)
     compiled_prior, plain = (
-        StableDiffusion3Prior(str(folder), resolution=64, compile=compile) for compile in (True, False)
+        StableDiffusion3Prior(str(folder), resolution=64, compile=fast) for fast in (True, False)
     )
     for n in SIZES:
         x_t, t = torch.randn(n, *plain.latent_shape), torch.full((n,), 500)

@@ -206,6 +206,7 @@ def test_every_part_is_in_the_hash(prior: StableDiffusion3Prior) -> None:
     assert {path.parent.name for path in prior.files} == parts
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_folder_is_that_of_its_prior(prior: StableDiffusion3Prior, folder: Path) -> None:
     spec = {
         "_target_": "trace_bench.priors.sd3.StableDiffusion3Prior", "repo": str(folder), "resolution": 64,

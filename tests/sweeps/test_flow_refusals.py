@@ -40,8 +40,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return run
 
 
-@pytest.mark.parametrize("prior", ["sd21", "tiny"])
-@pytest.mark.parametrize("method", ["rfds", "rfds_rev"])
+@pytest.mark.parametrize(("method", "prior"), [("rfds", "sd21"), ("rfds_rev", "tiny")])
 def test_rfds_on_a_diffusion_prior(refused: Refused, method: str, prior: str) -> None:
     said = refused(f"method={method}", f"prior={prior}")
     assert f"method={method} needs a flow prior, and prior={prior} is none; use prior=sd3 or prior=" in said
