@@ -49,7 +49,7 @@ ONCE = Quantity(
 )  # fmt: skip
 MORE_COST: tuple[Quantity, ...] = (
     Quantity(
-        "tflop", "TFLOP", "10^12 floating-point operations of prior and reward per run, counted", None, 2, "average"
+        "tflop", "TFLOP", "10^12 floating-point operations of prior and reward per run", None, 2, "average"
     ),
     Quantity(
         "peak_memory_gb",
