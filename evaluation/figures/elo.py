@@ -26,7 +26,7 @@ def draw(
     rows = max(groups, key=lambda part: part["comparisons"].sum())
     criteria = [name for name in CRITERIA if name in set(rows["criterion"])]
     names = list(dict.fromkeys(order_methods(rows, data.order)["contestant"]))[::-1]
-    own = set(rows.loc[rows["optimised"], "contestant"]) if "optimised" in rows else set()
+    own = set(rows.loc[rows["maximises"], "contestant"]) if "maximises" in rows else set()
     names.sort(key=lambda name: name not in own)  # at the bottom, without a rank
     columns = min(3, len(criteria))
     lines = -(-len(criteria) // columns)

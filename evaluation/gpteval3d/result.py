@@ -88,10 +88,8 @@ def _rows(
     for rating in ratings:
         who = tournament.contestants.get(rating.contestant)
         absent: dict[str, Any] = {"method": rating.contestant, "representation": None, "settings": {}}
-        own = {"optimised": who is not None and who.maximises(judged.metric)}
-        rows.append(
-            {"contestant": rating.contestant} | (who.describe() if who else absent) | rating.row() | own
-        )
+        row = {"contestant": rating.contestant} | (who.describe() if who else absent) | rating.row()
+        rows.append(row | {"optimised": who is not None and who.maximises(judged.metric)})
     return rows
 
 

@@ -49,12 +49,7 @@ ONCE = Quantity(
 )  # fmt: skip
 MORE_COST: tuple[Quantity, ...] = (
     Quantity(
-        "tflop",
-        "TFLOP",
-        "10^12 floating-point operations of prior and reward per run, counted",
-        None,
-        2,
-        "average",
+        "tflop", "TFLOP", "10^12 floating-point operations of prior and reward per run", None, 2, "average"
     ),
     Quantity(
         "peak_memory_gb",
@@ -314,7 +309,7 @@ def _lines(frame: pd.DataFrame, settings: Sequence[str], quantities: Sequence[Qu
 
 def _optimised(frame: pd.DataFrame, columns: list[str], rows: pd.DataFrame) -> list[frozenset[str]]:
     """For each row of a table, the quantities that the method of any of its runs maximised."""
-    if "optimised" not in frame or frame["optimised"].fillna("").eq("").all():
+    if "optimised" not in frame or frame["optimised"].dropna().eq("").all():
         return [frozenset()] * len(rows)
     words = frame.groupby(columns, sort=False, dropna=False, observed=True)["optimised"]
     joined = words.agg(lambda texts: " ".join(texts.dropna())).reset_index()

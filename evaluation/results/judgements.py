@@ -28,7 +28,7 @@ _JUDGE_AGAIN = (
 _STUDY_AGAIN = (
     "write it again with `python -m evaluation.user_study mode=results`; the raters' answers are kept"
 )
-FLAGS = ("complete", "frozen", "regularised", "optimised")
+FLAGS = ("complete", "frozen", "regularised", "maximises")
 
 
 def read_judgements(root: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -119,11 +119,13 @@ def _elo_rows(content: _Elo) -> list[dict[str, Any]]:
         for row in tournament.rows:
             kept = asdict(row)
             low, high, settings, beats = (kept.pop(key) for key in ("ci_low", "ci_high", "settings", "beats"))
+            own = kept.pop("optimised")
             text = ", ".join(f"{key} {value}" for key, value in settings.items())
             rows.append(
                 common
                 | kept
                 | {"settings": text, "elo_low": low, "elo_high": high, "beats": "\n".join(beats)}
+                | {"maximises": own}
             )
     return rows
 

@@ -134,7 +134,7 @@ def _elo_row(method: str, scores: pd.DataFrame, table: PaperTable, row: Row | No
             continue
         one = of.iloc[0]
         ours.texts[criterion] = _elo_text(one)
-        if bool(one.get("optimised", False)):
+        if bool(one.get("maximises", False)):
             ours.marks[criterion] = OPTIMISED
         else:
             ours.values[criterion] = round(float(one["elo"]))

@@ -125,8 +125,7 @@ def _typed(frame: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
             frame[column] = frame[column].astype("int64")
         elif column != "right":
             frame[column] = pd.to_numeric(frame[column]).astype("float64")
-    for name in ("variant", "optimised"):
-        frame[name] = frame[name].fillna("") if name in frame else ""
+    frame["variant"] = frame["variant"].fillna("") if "variant" in frame else ""
     for metric in metrics.values():  # a section may lack a number that only others have
         for name in [q.name for q in metric.quantities] + [
             f"{q.name}_applies" for q in metric.quantities if q.partial

@@ -27,7 +27,7 @@ WRONGS = {
     "settings": ("trace_bench/settings/prompts.py", "import torch"),
     "cycles": ("trace_bench/methods/base.py", "import trace_bench.methods.sds"),
 }
-EVALUATION_MAY_IMPORT = {"", "cameras", "run_folder", "system", "toyworld"}
+EVALUATION_MAY_IMPORT = {"", "cameras", "rewards", "run_folder", "system", "toyworld"}
 
 
 def lint_imports(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

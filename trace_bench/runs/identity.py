@@ -7,7 +7,7 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -197,10 +197,16 @@ def _essence(group: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     target = spec.get("_target_")
     content = {"_target_": target, **_own_source(str(target)), **settings_of(spec), **contents(group, spec)}
     if reward := spec.get("reward"):
-        made = make_reward(reward)
-        name = str(reward["_target_"])
-        content["reward"] = {"_target_": name, **_own_source(name), **made.identity()}
+        content["reward"] = _reward(json.dumps(reward, sort_keys=True))
     return content
+
+
+@cache
+def _reward(spec: str) -> dict[str, Any]:
+    """The part of a method's fingerprint that is its reward's; its weights are hashed once per process."""
+    made = make_reward(json.loads(spec))
+    name = f"{type(made).__module__}.{type(made).__qualname__}"
+    return {"_target_": name, **_own_source(name), **made.identity()}
 
 
 def _own_source(target: str) -> dict[str, str]:
