@@ -25,7 +25,8 @@ def draw(
     groups = [part for _, part in found.groupby(["judge", "tournament", "mode"])]
     rows = max(groups, key=lambda part: part["comparisons"].sum())
     criteria = [name for name in CRITERIA if name in set(rows["criterion"])]
-    names = list(dict.fromkeys(order_methods(rows, data.order)["contestant"]))[::-1]
+    ordered = order_methods(rows, data.order).sort_values("method", kind="stable")
+    names = list(dict.fromkeys(ordered["contestant"]))[::-1]
     own = set(rows.loc[rows["maximises"], "contestant"]) if "maximises" in rows else set()
     names.sort(key=lambda name: name not in own)  # at the bottom, without a rank
     columns = min(3, len(criteria))
@@ -50,6 +51,7 @@ def draw(
         axes.set_axis_off()
     for axes in panels[: len(criteria)][-columns:]:
         axes.set_xlabel("Elo")
+        axes.locator_params(axis="x", nbins=4)
     methods = rows.drop_duplicates("contestant").set_index("contestant")["method"]
     panels[0].set_yticks(range(len(names)), [_label(data, name, str(methods[name])) for name in names])
     panels[0].set_ylim(-0.7, len(names) - 0.3)
@@ -59,12 +61,10 @@ def draw(
     of += [] if pd.isna(first["seed"]) else [f"seed {int(first['seed'])} of each method"]
     of += [] if "prior " in str(first["caption"]) else [f"prior {first['prior']}"]
     of += [f"{int(rows['comparisons'].max())} comparisons a contestant and criterion at most"]
-    meaning = (
-        "Lines are these intervals" if "interval" in str(first["caption"]) else "Lines are 95 % intervals"
-    )
+    drawn = "Lines are these intervals" if "interval" in str(first["caption"]) else "Lines are 95 % intervals"
     caption = (
-        f"{first['caption']} {meaning}; a grey diamond is held fixed, has no interval, or its method maximises "
-        f"what the judge compares. n: {', '.join(of)}.{state}"
+        f"{first['caption']} {drawn}; a grey diamond is held fixed, has no interval, or its method "
+        f"maximises what the judge compares. n: {', '.join(of)}.{state}"
     )
     kept = [
         "judge_name",
