@@ -3,11 +3,11 @@
 First it checks on the GPU, with the tiny prior in float32: the step of each method against the CPU, gsplat
 against our rasteriser, NeRF, resuming, and memory after a failed run. Then it times sds, vsd and trace on SD
 2.1's networks with random weights: eager, compiled, and with several lanes. Everything goes into one JSON,
-written after each part; `scripts/gpu_page.py FILE` makes the tables of docs/performance.md from it. Exits with 1
-if a check fails. What does not fit into the time is left out and named.
+written after each part; `scripts/gpu_page.py FILE` makes the tables of docs/performance.md from it. Exits with
+1 if a check fails. What does not fit into the time is left out and named.
 
-`--dry` goes through all of it on the CPU, with small networks, three methods and no compiler: it tests this file
-and measures nothing.
+`--dry` goes through all of it on the CPU, with small networks, three methods and no compiler: it tests this
+file and measures nothing.
 """
 
 from __future__ import annotations

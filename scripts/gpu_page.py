@@ -51,21 +51,13 @@ def tables(report: Mapping[str, Any]) -> str:
             timing["peak_memory_gb"],
         ))  # fmt: skip
     left_out = [
-        f"- {t['method']}, {t['mode']}, {t['lanes']} lanes: {t['skipped']}"
-        for t in report["timings"]
-        if t["skipped"]
+        f"- {timing['method']}, {timing['mode']}, {timing['lanes']} lanes: {timing['skipped']}"
+        for timing in report["timings"]
+        if timing["skipped"]
     ]
     heads = (
-        "method",
-        "mode",
-        "lanes",
-        "ms a step",
-        "first step (s)",
-        "kernels",
-        "TFLOP/s",
-        "MFU",
-        "peak GiB",
-    )
+        "method", "mode", "lanes", "ms a step", "first step (s)", "kernels", "TFLOP/s", "MFU", "peak GiB",
+    )  # fmt: skip
     return "\n\n".join([
         f"Measured on {where['gpu'] or where['cpu']} with {versions}, commit {where['commit']}.",
         table(("check", "result", "largest difference", ""), checks),

@@ -53,8 +53,8 @@ class LatentDiffusionPrior(ABC):
         adapter_repo, adapter_revision, adapter_unet, adapter_scheduler: the base model for the LoRA of VSD
             and TraCe, and its UNet and scheduler folders; defaults to `repo`.
         compile: run the UNets and the VAE encoder with torch.compile, for any number of views.
-        gradient_checkpointing: keep less for the backward passes of adapter and encoder, and compute it again:
-            less memory, more time.
+        gradient_checkpointing: compute again in the backward passes of adapter and encoder what would need
+            memory until then.
         device: device of all networks and tensors.
     """
 
@@ -349,7 +349,7 @@ class LatentDiffusionPrior(ABC):
         return network
 
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
-        """A new LoRA adapter with camera conditioning; adapters share a network and have their own weights."""
+        """A new LoRA adapter with camera conditioning: weights of its own for a shared network."""
         self.adapters_made += 1
         return LoraAdapter(
             self._adapter_network, self.alphas_cumprod, self.counter, rank, seed, self.time_ids
