@@ -175,7 +175,7 @@ class OpenRun:
             "sha256": prompts.sha256,
             "count": prompts.count,
         }
-        manifest.environment = describe_environment(device)
+        manifest.environment = dict(describe_environment(device))
         (self.folder / ERROR).unlink(missing_ok=True)
         self._keep_diff()
         for leftover in self.folder.glob(".*.partial"):

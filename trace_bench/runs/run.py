@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
@@ -55,6 +56,7 @@ from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
 from trace_bench.runs.reporter import METRICS, Reporter
 from trace_bench.runs.snapshots import Snapshots, in_bytes, make_snapshots
 from trace_bench.runs.step_renders import StepRenders
+from trace_bench.runs.threads import own_threads, use_threads
 from trace_bench.runs.warm_up import warm_up
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import build
@@ -92,7 +94,7 @@ def make_asset(
             if open_run.is_finished():
                 open_run.live.close()  # a kill between the last write and this left it
                 return Outcome("skipped", folder)
-            with open_run.logging():
+            with open_run.logging(), own_threads() if lane.is_alone else contextlib.nullcontext():
                 return _attempt(open_run, should_stop, lane)
     except BusyError as busy:
         log.warning("%s", busy)
@@ -156,7 +158,9 @@ class Attempt:
         self._join(checkpoint)
         start_memory_count(device)
         with self.watch.phase("load"):
-            prior = self.lane.prior(load_prior(self.job, device), self.mode)
+            shared = load_prior(self.job, device)
+            self.open_run.manifest.environment |= {"torch_threads": use_threads(shared)}
+            prior = self.lane.prior(shared, self.mode)
             prior.check_prompt(self.spec.prompt.text)
         with self.watch.phase("init"):
             points = make_init(self.job, self.spec.prompt.text, device)
