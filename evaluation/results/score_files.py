@@ -14,6 +14,7 @@ from typing import Any
 
 from evaluation.metrics.score_file import ScoreFile, read_score_file
 from trace_bench.system.cache import remember, remembered
+from trace_bench.system.files import concurrently
 from trace_bench.system.typed import FormatError
 
 _CACHE_VERSION = 2
@@ -27,12 +28,15 @@ def read_scores(root: Path, names: Iterable[str]) -> tuple[dict[str, Scores], li
         one sentence for each file that cannot be used.
     """
     known = remembered("scores", root, _CACHE_VERSION)
-    entries: dict[str, list[Any]] = {}
-    for name in names:
+
+    def find(name: str) -> list[Any]:
         stamps = _stamps(f"{root}/{name}/scores")
         entry = known.get(name, [])
         is_known = isinstance(entry, list) and len(entry) == 3 and entry[0] == stamps
-        entries[name] = entry if is_known else [stamps, *_read(root / name / "scores", stamps)]
+        return entry if is_known else [stamps, *_read(root / name / "scores", stamps)]
+
+    names = list(names)
+    entries = dict(zip(names, concurrently(find, names), strict=True))
     if entries != known:
         remember("scores", root, _CACHE_VERSION, entries)
     problems = [problem for entry in entries.values() for problem in entry[2]]

@@ -1,6 +1,6 @@
 """torch.compile with the batch sizes of all methods in one process: how often it compiles.
 
-Whole networks are compiled. A counting backend replaces inductor; `tests/test_device_steps.py` has SD 2.1's sizes.
+Whole networks are compiled. A counting backend replaces inductor.
 """
 
 from __future__ import annotations

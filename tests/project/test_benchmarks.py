@@ -19,6 +19,11 @@ SHORT = {
     ),
     "rasteriser": (["--repeats", "1", "--gaussians", "200"], ["splat_cpu", "plain torch"]),
     "collect": (["prompts=2", "seeds=1"], ["collect", "all tables"]),
+    "reading": (["--runs", "36", "--against", "HEAD"], ["collect, first", "collect, again", "status"]),
+    "start": (
+        ["--short", "--repeats", "1", "--against", "HEAD"],
+        ["one SDS asset", "planning 330 runs", "sweep of 330 until its workers"],
+    ),
     "elo": ([], ["ours", "Adam", "ratio"]),
 }
 
@@ -28,9 +33,8 @@ GPU = {"gpu", "dispatches", "on_meta"}  # test_gpu_benchmark.py, tests/test_devi
 
 
 def test_all_are_here():
-    assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__"} == set(
-        SHORT
-    ) | LONG | GPU
+    modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert modules - {"__init__", "against"} == set(SHORT) | LONG | GPU
 
 
 @pytest.mark.parametrize("name", SHORT)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -26,6 +25,7 @@ from trace_bench.run_folder.manifest import (
 )
 from trace_bench.run_folder.reading import Run, natural
 from trace_bench.system.cache import remember, remembered
+from trace_bench.system.files import concurrently
 from trace_bench.system.typed import FormatError, Integer, read_typed
 
 ERROR = "error.json"
@@ -56,21 +56,30 @@ def read_index(root: Path) -> Index:
     runs: dict[str, Run] = {}
     unreadable: dict[str, str] = {}
     set_aside: list[str] = []
+    places = []
     for name, stamp in manifests(root):
         if SET_ASIDE.search(name):
             set_aside.append(name)
-            continue
+        else:
+            places.append((name, stamp))
+
+    def find(place: tuple[str, Stamp]) -> tuple[Any, Manifest | Exception]:
+        name, stamp = place
         entry = known.get(name)
         manifest = _remembered(entry, stamp)
-        if manifest is None:
-            try:
-                manifest = replace(_read(root / name), contents={})
-            except (ManifestError, OSError) as error:
-                unreadable[name] = _advice(error)
-                continue
-            entry = [stamp, manifest.to_json()]
-        runs[name] = Run(root / name, manifest)
-        entries[name] = entry
+        if manifest is not None:
+            return entry, manifest
+        try:
+            manifest = replace(_read(root / name), contents={})
+        except (ManifestError, OSError) as error:
+            return None, error
+        return [stamp, manifest.to_json()], manifest
+
+    for (name, _), (entry, found) in zip(places, concurrently(find, places), strict=True):
+        if isinstance(found, Exception):
+            unreadable[name] = _advice(found)
+        else:
+            runs[name], entries[name] = Run(root / name, found), entry
     if entries != known:
         remember("index", root, _CACHE_VERSION, entries)
     return Index(dict(sorted(runs.items(), key=_place)), unreadable, set_aside)
@@ -79,14 +88,21 @@ def read_index(root: Path) -> Index:
 def manifests(root: Path) -> Iterator[tuple[str, Stamp]]:
     """Folder relative to `root` and stamp of every manifest, found at its fixed depth."""
     folders = [str(root / "runs")]
-    for _ in range(4):
-        folders = [entry.path for folder in folders for entry in _entries(folder) if entry.is_dir()]
+    for _ in range(5):
+        folders = [path for found in concurrently(_folders, folders) for path in found]
     prefix = len(str(root)) + 1
-    for folder in folders:
-        for entry in _entries(folder):
-            with suppress(OSError):  # no manifest (yet)
-                stat = os.stat(f"{entry.path}/{MANIFEST}")  # noqa: PTH116  a Path for each run takes longer
-                yield entry.path[prefix:], [stat.st_mtime_ns, stat.st_size]
+    for folder, stamp in zip(folders, concurrently(_stamp, folders), strict=True):
+        if stamp is not None:
+            yield folder[prefix:], stamp
+
+
+def _stamp(folder: str) -> Stamp | None:
+    """Of the manifest in a run folder; None without one (yet)."""
+    try:
+        stat = os.stat(f"{folder}/{MANIFEST}")  # noqa: PTH116  a Path for each run takes longer
+    except OSError:
+        return None
+    return [stat.st_mtime_ns, stat.st_size]
 
 
 def failure(folder: Path) -> str:
@@ -127,10 +143,11 @@ def _place(item: tuple[str, Run]) -> tuple[Any, ...]:
     return run.identity.prompt_set, natural(run.identity.prompt_id), run.prompt, name
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _folders(folder: str) -> list[str]:
+    """The folders in a folder, by name."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+            return sorted(entry.path for entry in entries if entry.is_dir())
     except OSError:
         return []
 

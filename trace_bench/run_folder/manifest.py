@@ -102,6 +102,10 @@ class Manifest:
     asset: str = ""  # sha256 of everything that changes the asset; the fingerprint of a run without snapshots
     # load: the prior, compiling; init, distill, render: the asset; total: wall-clock time
     seconds: dict[str, Amount] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
+    # single: the networks compute what the run asks for; batched: in batches of batch_sizes (docs/lanes.md)
+    mode: Literal["single", "batched"] = "single"
+    batch_sizes: dict[str, list[Count]] = field(default_factory=dict)  # rows, by network
+    lanes: Count = 1  # runs that shared the process; with more than one, `seconds` are this run's share
     cost: dict[str, Amount | None] = field(default_factory=lambda: dict.fromkeys(COST, None))
     n_primitives: Integer | None = None
     peak_memory_gb: Amount | None = None
@@ -141,12 +145,22 @@ class Manifest:
 
     @property
     def minutes(self) -> float | None:
-        """Minutes of init, distilling and rendering; of an external asset the declared ones. None if unknown.
+        """Minutes of init, distilling and rendering; of an external asset the declared ones. None if unknown, or
+        if the process was shared (`minutes_shared`).
 
         What a process pays once is apart, in `minutes_of_loading`.
         """
         if self.declared:
             return self.declared.get("minutes")
+        return None if self.lanes > 1 else self._minutes
+
+    @property
+    def minutes_shared(self) -> float | None:
+        """The same of a run that shared its process with others: its share of the time. None if it did not."""
+        return self._minutes if self.lanes > 1 and not self.declared else None
+
+    @property
+    def _minutes(self) -> float | None:
         found = [self.seconds.get(name) for name in ("init", "distill", "render")]
         return None if None in found else sum(value or 0.0 for value in found) / 60.0
 

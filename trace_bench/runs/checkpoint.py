@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from trace_bench.priors.base import Work
 from trace_bench.run_folder.manifest import SECONDS
+from trace_bench.runs.lanes import Mode
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
 
@@ -35,6 +36,8 @@ class Checkpoint:
     method: dict[str, Any]
     cost: dict[str, int]
     seconds: dict[str, float]
+    mode: Mode = "single"
+    batch_sizes: dict[str, list[int]] = field(default_factory=dict)  # by network, in the batched mode
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -83,6 +86,10 @@ def _odd(checkpoint: Checkpoint, steps: int) -> str | None:
             return f"its {name} is no state"
         if bad := first_non_finite(state, name):
             return f"{bad} is not finite"
+    if checkpoint.mode not in get_args(Mode):
+        return f"its mode is {checkpoint.mode!r}"
+    if not isinstance(checkpoint.batch_sizes, dict):
+        return "its batch sizes are no sizes"
     cost, seconds = checkpoint.cost, checkpoint.seconds
     if not isinstance(cost, dict) or not all(
         key in work and type(count) is int and 0 <= count < 2**63 for key, count in cost.items()

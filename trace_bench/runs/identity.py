@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,11 @@ EXECUTION = ("compile", "gradient_checkpointing")
 _COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
+#: What the identities of a plan's runs share: a part's settings, by their id, and the part's text in the
+#: fingerprint. It holds the settings, so that their id stays theirs.
+Shared = dict[int, tuple[Mapping[str, Any], str]]
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """One asset to make: a job's settings and one of its prompts."""
@@ -32,6 +37,7 @@ class RunSpec:
     job: Job
     prompt: Prompt
     prompt_set: PromptSet
+    shared: Shared = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def identity(self) -> RunIdentity:
@@ -72,7 +78,9 @@ class RunSpec:
         snapshots = self.job.snapshots
         if snapshots["steps"]:
             more["snapshots"] = {"steps": snapshots["steps"], "against": self._against}
-        return _sha256({**self._content, **more}) if more else self.asset
+        if not more:
+            return self.asset
+        return _sha256(self._content | {key: _as_json(value) for key, value in more.items()})
 
     @property
     def _against(self) -> dict[str, Any]:
@@ -83,19 +91,16 @@ class RunSpec:
         }
 
     @cached_property
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, str]:
+        """Everything that changes the asset, each as JSON."""
         job = self.job
-        content = {
+        content: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
-            "method": _essence("method", job.method),
-            "prior": prior_identity(job.prior),
             "prompt": self.prompt.text,
             "seed": job.seed,
         }
         if job.distils:
             content |= {
-                "representation": _essence("representation", job.representation),
-                "init": _essence("init", job.init),
                 "guidance_scale": job.scale,
                 "steps": job.steps,
                 "views_per_step": job.views_per_step,
@@ -105,7 +110,17 @@ class RunSpec:
             }
             if not job.view_phrases:
                 content["view_phrases"] = False
-        return content
+        found = {key: _as_json(value) for key, value in content.items()}
+        for group in ("method", "prior", *(("representation", "init") if job.distils else ())):
+            found[group] = self._part(group, getattr(job, group))
+        return found
+
+    def _part(self, group: str, spec: Mapping[str, Any]) -> str:
+        """A part's text in the fingerprint, worked out once for all runs of a plan."""
+        if id(spec) not in self.shared:
+            part = prior_identity(spec) if group == "prior" else _essence(group, spec)
+            self.shared[id(spec)] = spec, _as_json(part)
+        return self.shared[id(spec)][1]
 
     @cached_property
     def folder(self) -> Path:
@@ -123,10 +138,15 @@ class RunSpec:
         )
 
 
-def runs_of(job: Job) -> list[RunSpec]:
-    """The runs of a job, in the order of its prompts."""
-    prompt_set = load_prompt_set(job.choices["prompt_set"], job.prompt_set)
-    return [RunSpec(_for_prompt(job, prompt), prompt, prompt_set) for prompt in prompt_set.select(job.prompt)]
+def runs_of(job: Job, prompt_set: PromptSet | None = None, shared: Shared | None = None) -> list[RunSpec]:
+    """The runs of a job, in the order of its prompts.
+
+    prompt_set, shared: the job's prompts, and what its runs share with others, if a plan has them already.
+    """
+    prompt_set = prompt_set or load_prompt_set(job.choices["prompt_set"], job.prompt_set)
+    shared = {} if shared is None else shared
+    chosen = prompt_set.select(job.prompt)
+    return [RunSpec(_for_prompt(job, prompt), prompt, prompt_set, shared) for prompt in chosen]
 
 
 def _for_prompt(job: Job, prompt: Prompt) -> Job:
@@ -183,9 +203,14 @@ def _own_source(target: str) -> dict[str, str]:
     return {"source": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def _sha256(content: Mapping[str, Any]) -> str:
-    text = json.dumps(_plain_numbers(dict(content)), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def _sha256(content: Mapping[str, str]) -> str:
+    """Of a JSON object, given by the JSON of its values."""
+    text = ",".join(f"{json.dumps(key)}:{content[key]}" for key in sorted(content))
+    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(_plain_numbers(value), sort_keys=True, separators=(",", ":"))
 
 
 def _plain_numbers(value: Any) -> Any:

@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import shutil
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -43,22 +44,30 @@ log = logging.getLogger(__name__)
 
 
 class Stopwatch:
-    """Seconds per phase; `total` is wall-clock time, with earlier attempts up to their last checkpoint."""
+    """Seconds per phase; `total` is all of them, with earlier attempts up to their last checkpoint.
 
-    def __init__(self, enter: Callable[[str], None] = lambda phase: None) -> None:
+    clock: the time in seconds; of a run that shares its process, the time that is its own.
+    """
+
+    def __init__(
+        self,
+        enter: Callable[[str], None] = lambda phase: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._enter = enter  # told of each phase as it begins
+        self._clock = clock
         self._seconds = dict.fromkeys(SECONDS, 0.0)
-        self._began = time.monotonic()
+        self._began = clock()
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the block's time to a phase."""
         self._enter(name)
-        began = time.monotonic()
+        began = self._clock()
         try:
             yield
         finally:
-            self._seconds[name] += time.monotonic() - began
+            self._seconds[name] += self._clock() - began
 
     def go_on_from(self, seconds: dict[str, float]) -> None:
         """Add the times of earlier attempts up to the checkpoint."""
@@ -82,17 +91,17 @@ class Stopwatch:
 
     def snapshot(self) -> dict[str, float]:
         """The times of all phases, with the total."""
-        total = self._seconds["total"] + time.monotonic() - self._began
+        total = self._seconds["total"] + self._clock() - self._began
         return {key: round(value, 3) for key, value in (self._seconds | {"total": total}).items()}
 
 
 class OpenRun:
     """The folder of one attempt at a run; the caller holds the claim on it."""
 
-    def __init__(self, spec: RunSpec) -> None:
+    def __init__(self, spec: RunSpec, clock: Callable[[], float] = time.monotonic) -> None:
         self.spec, self.folder = spec, spec.folder
         self.live = LiveFile(self.folder)
-        self.watch = Stopwatch(self.live.enter)
+        self.watch = Stopwatch(self.live.enter, clock)
         self.manifest = Manifest(
             "running", spec.fingerprint, spec.identity, asset=spec.asset, started=utc_now()
         )
@@ -120,6 +129,7 @@ class OpenRun:
             clear(self.folder)
         else:  # resume an interrupted run even with force=true, or a requeued job would never finish
             self.manifest.started, self.manifest.attempts = earlier.started, earlier.attempts
+            self.manifest.lanes = earlier.lanes
         return False
 
     def _earlier(self) -> Manifest | None:
@@ -165,7 +175,7 @@ class OpenRun:
             "sha256": prompts.sha256,
             "count": prompts.count,
         }
-        manifest.environment = describe_environment(device)
+        manifest.environment = dict(describe_environment(device))
         (self.folder / ERROR).unlink(missing_ok=True)
         self._keep_diff()
         for leftover in self.folder.glob(".*.partial"):
@@ -224,19 +234,37 @@ class OpenRun:
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """Copy log messages, including debug messages, into the run's log.txt."""
-        handler = logging.FileHandler(self.folder / LOG, encoding="utf-8")
+        """Copy log messages, including debug messages, into the run's log.txt. A run in a thread of its own
+        gets those of this thread."""
+        handler = _RunLog(self.folder / LOG, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        if threading.current_thread() is not threading.main_thread():
+            own = threading.get_ident()
+            handler.addFilter(lambda record: record.thread == own)
         logger = logging.getLogger("trace_bench")
-        level = logger.level
+        if not _open_logs(logger):
+            _levels[logger.name] = logger.level
+            logger.setLevel(logging.DEBUG)
         logger.addHandler(handler)
-        logger.setLevel(logging.DEBUG)
         try:
             yield
         finally:
-            logger.setLevel(level)
             logger.removeHandler(handler)
             handler.close()
+            if not _open_logs(logger):
+                logger.setLevel(_levels.pop(logger.name))
+
+
+class _RunLog(logging.FileHandler):
+    """The log.txt of a run."""
+
+
+_levels: dict[str, int] = {}  # of a logger, before the first run
+
+
+def _open_logs(logger: logging.Logger) -> bool:
+    """Whether a run is being logged."""
+    return any(isinstance(handler, _RunLog) for handler in logger.handlers)
 
 
 def budget_of(job: Job) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ class Reporter:
         folder: the run folder; rows of metrics.jsonl from `start` on are dropped, as those steps run again.
         label: name of the run in the log lines.
         seconds: time of the steps before `start`.
+        clock: the run's own time, which `seconds` counts; rates are those of the wall clock.
         live: told of every step.
     """
 
@@ -43,14 +44,16 @@ class Reporter:
         steps: int,
         start: int = 0,
         seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
         live: LiveFile | None = None,
     ) -> None:
         self.label, self.steps, self.start, self._before = label, steps, start, seconds
+        self._clock = clock
         self._live = LiveFile(folder) if live is None else live
         self._value: tuple[str, float | None] = ("", None)
         keep_rows(folder / METRICS, start)
         self._file = (folder / METRICS).open("a", encoding="utf-8", buffering=1)
-        self._began = self._last_line = time.monotonic()
+        self._began, self._shown, self._last_line = clock(), time.monotonic(), time.monotonic()
         self._next_mark = start + max(1, steps // LINES_PER_RUN)
         self._live.update(Live("distill", start, steps))
 
@@ -65,20 +68,21 @@ class Reporter:
     @property
     def seconds(self) -> float:
         """Time spent in steps, including the steps kept from earlier attempts."""
-        return self._before + time.monotonic() - self._began
+        return self._before + self._clock() - self._began
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
         """Leave the block's time out of the time spent in steps."""
-        began = time.monotonic()
+        began, shown = self._clock(), time.monotonic()
         try:
             yield
         finally:
-            self._began += time.monotonic() - began
+            self._began += self._clock() - began
+            self._shown += time.monotonic() - shown
 
     def step(self, k: int, values: dict[str, float]) -> None:
         """Report that step k (0-based) is done; `values` is empty except at logging intervals."""
-        rate = (k + 1 - self.start) / max(time.monotonic() - self._began, 1e-9)
+        rate = (k + 1 - self.start) / max(time.monotonic() - self._shown, 1e-9)
         if values:
             name = "lora_loss" if "lora_loss" in values else next(iter(values))
             self._value = name, _json(values[name])

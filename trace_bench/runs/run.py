@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
@@ -51,10 +52,12 @@ from trace_bench.runs.checkpoint import (
 )
 from trace_bench.runs.claim import BusyError, claim
 from trace_bench.runs.identity import RunSpec
+from trace_bench.runs.lanes import Lane, Mode
 from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
 from trace_bench.runs.reporter import METRICS, Reporter
 from trace_bench.runs.snapshots import Snapshots, in_bytes, make_snapshots
 from trace_bench.runs.step_renders import StepRenders
+from trace_bench.runs.threads import own_threads, use_threads
 from trace_bench.runs.warm_up import warm_up
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import build
@@ -73,18 +76,27 @@ class Outcome:
     message: str = ""
 
 
-def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -> Outcome:
-    """Make the asset of `spec` unless it exists; errors are recorded, not raised."""
+def make_asset(
+    spec: RunSpec, should_stop: Callable[[], bool] = lambda: False, lane: Lane | None = None
+) -> Outcome:
+    """Make the asset of `spec` unless it exists; errors are recorded, not raised.
+
+    lane: of a process in which several runs are made side by side; its seat is taken.
+    """
+    if lane is None:
+        lane = Lane()
+        with lane.seat:
+            return make_asset(spec, should_stop, lane)
     folder = spec.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with claim(folder):
-            open_run = OpenRun(spec)
+            open_run = OpenRun(spec, lane.clock)
             if open_run.is_finished():
                 open_run.live.close()  # a kill between the last write and this left it
                 return Outcome("skipped", folder)
-            with open_run.logging():
-                return _attempt(open_run, should_stop)
+            with open_run.logging(), own_threads() if lane.is_alone else contextlib.nullcontext():
+                return _attempt(open_run, should_stop, lane)
     except BusyError as busy:
         log.warning("%s", busy)
         return Outcome("busy", folder, str(busy))
@@ -95,9 +107,9 @@ def make_asset(spec: RunSpec, should_stop: Callable[[], bool] = lambda: False) -
         free_memory()
 
 
-def _attempt(open_run: OpenRun, should_stop: Callable[[], bool]) -> Outcome:
+def _attempt(open_run: OpenRun, should_stop: Callable[[], bool], lane: Lane) -> Outcome:
     """Make the asset in the claimed folder and record the outcome."""
-    attempt = (Attempt if open_run.spec.job.distils else ExternalAttempt)(open_run, should_stop)
+    attempt = (Attempt if open_run.spec.job.distils else ExternalAttempt)(open_run, should_stop, lane)
     try:
         finished = attempt.make()
         open_run.close("done" if finished else "preempted")
@@ -128,10 +140,11 @@ class Exportable(Protocol):
 class Attempt:
     """One attempt at an asset in a claimed folder, from step 0 or from its checkpoint."""
 
-    def __init__(self, open_run: OpenRun, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, open_run: OpenRun, should_stop: Callable[[], bool], lane: Lane) -> None:
         self.open_run, self.watch, self.folder = open_run, open_run.watch, open_run.folder
         self.spec, self.job = open_run.spec, open_run.spec.job
-        self.should_stop = should_stop
+        self.should_stop, self.lane = should_stop, lane
+        self.mode: Mode = lane.mode
         self.tracker = Tracker(self.job.tracker, self.folder, open_run.manifest)
         self.step = 0  # steps done
         self.cost = Work()  # of the steps done
@@ -143,9 +156,12 @@ class Attempt:
         device = resolve_device(self.job.device)
         self.open_run.begin(str(device))
         checkpoint = self.open_run.checkpoint()
+        self._join(checkpoint)
         start_memory_count(device)
         with self.watch.phase("load"):
-            prior = load_prior(self.job, device)
+            shared = load_prior(self.job, device)
+            self.open_run.manifest.environment |= {"torch_threads": use_threads(shared)}
+            prior = self.lane.prior(shared, self.mode)
             prior.check_prompt(self.spec.prompt.text)
         with self.watch.phase("init"):
             points = make_init(self.job, self.spec.prompt.text, device)
@@ -184,10 +200,18 @@ class Attempt:
             )
         with self.watch.phase("load"):  # both are computed once per process
             self.open_run.manifest.prior = describe_prior(prior, adapters_made(prior) > adapters)
+            self.open_run.manifest.batch_sizes = self.lane.sizes
             self._account_for_work(prior)
         files = [METRICS, *self.snapshots.files(), *self.step_renders.files(), *exported, *rendered]
         self._sum_up(representation.n_primitives, files, views, device)
         return True
+
+    def _join(self, checkpoint: Checkpoint | None) -> None:
+        """Go on in the mode of the checkpoint, whatever this process does with new runs."""
+        if checkpoint is not None:
+            self.mode = checkpoint.mode
+        self.open_run.manifest.mode = self.mode
+        self.open_run.manifest.lanes = max(self.open_run.manifest.lanes, self.lane.lanes)
 
     def _sum_up(self, n_primitives: int | None, files: list[str], views: int, device: torch.device) -> None:
         """Fill in the manifest of a finished asset, our own or external."""
@@ -238,9 +262,15 @@ class Attempt:
             )
             return False
         self.watch.go_on_from(checkpoint.seconds)
+        self._compare_sizes(checkpoint.batch_sizes)
         self.step, self.cost = checkpoint.step, Work(**checkpoint.cost)
         log.info("Resuming at step %d of %d: %s", self.step, self.job.steps, self.folder)
         return True
+
+    def _compare_sizes(self, before: dict[str, list[int]]) -> None:
+        """Say if this machine computes in batches of other sizes, which changes the last bits."""
+        if differing := [name for name, found in self.lane.sizes.items() if found != before.get(name, found)]:
+            log.warning("Batches of other sizes than before: %s; the last bits may differ.", differing)
 
     def _take_over(self, checkpoint: Checkpoint, method: Method, representation: Representation) -> None:
         """Load the checkpoint's states.
@@ -274,7 +304,8 @@ class Attempt:
         job, done_before, counted = self.job, self.cost, replace(prior.counter)
         label = f"{self.spec.identity.method}: {self.spec.prompt.text[:40]}"
         live = self.open_run.live
-        with Reporter(self.folder, label, job.steps, self.step, self.watch["distill"], live) as reporter:
+        spent = self.watch["distill"], self.lane.clock
+        with Reporter(self.folder, label, job.steps, self.step, *spent, live=live) as reporter:
             kept_step, kept_time = self.step, time.monotonic()
 
             def render_step() -> None:
@@ -343,6 +374,8 @@ class Attempt:
             method.state_dict(),
             self.cost.as_dict(),
             self.watch.snapshot(),
+            self.mode,
+            self.lane.sizes,
         )
         for name in ("representation", "method"):
             if bad := first_non_finite(getattr(checkpoint, name), name):

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from trace_bench.settings.fractions import with_numbers
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
-from trace_bench.system.targets import check_target, did_you_mean, locate
+from trace_bench.system.targets import check_declared, check_target, constant_of, did_you_mean
 
 #: Config groups whose option is part of a run's name, init or record.
 GROUPS = ("method", "representation", "prior", "init", "prompt_set", "protocol", "budget", "experiment")
@@ -82,6 +82,7 @@ RULES: dict[str, Rule] = {
     "output_root": Rule("the name of a folder", lambda v: isinstance(v, str) and bool(v.strip())),
     "force": _FLAG,
     "prompts_per_job": _integer(1),
+    "lanes": Rule("null or an integer of at least 1", lambda v: v is None or _integer(1).holds(v)),
     "detach": _FLAG,
     "dry_run": _FLAG,
     "on_error": _one_of("continue", "stop"),
@@ -149,6 +150,7 @@ class Job:
     dry_run: bool
     on_error: str
     prompts_per_job: int
+    lanes: int | None  # runs side by side in a process; None: by launcher and device
     log_every: int
     tracker: str
     checkpoint: dict[str, float | None]
@@ -237,7 +239,7 @@ def _take_no_points(own: DictConfig, choices: dict[str, str], overrides: Sequenc
     keys = [item.lstrip("+~").partition("=")[0] for item in overrides]
     if choices["init"] == "none" or any(key.partition("@")[0] == "init" for key in keys):
         return
-    if getattr(locate("representation", own.representation), "initial_points", "optional") != "unused":
+    if constant_of("representation", own.representation, "initial_points", "optional") != "unused":
         return
     for key, item in zip(keys, overrides, strict=True):
         if key.startswith("init."):
@@ -285,18 +287,23 @@ def check_settings(group: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
     return check_target(group, spec, settings_of(spec))
 
 
+def check_part(group: str, spec: Mapping[str, Any]) -> None:
+    """`check_settings` without importing the class, if its source tells that it takes the settings."""
+    check_declared(group, spec, settings_of(spec))
+
+
 def check_init(job: Job) -> None:
     """Refuse an init that the representation cannot use, and a missing init if the representation needs
     one; without distillation, refuse any init.
     """
     if not job.distils:
-        if getattr(locate("init", job.init), "gives_points", True):
+        if constant_of("init", job.init, "gives_points", True):
             raise TraceBenchError(
                 f"method={job.choices['method']} uses no init; leave out init={job.choices['init']}."
             )
         return
-    use = getattr(locate("representation", job.representation), "initial_points", "optional")
-    gives = getattr(locate("init", job.init), "gives_points", True)
+    use = constant_of("representation", job.representation, "initial_points", "optional")
+    gives = constant_of("init", job.init, "gives_points", True)
     name, init = job.choices["representation"], job.choices["init"]
     if use == "unused" and gives:
         raise TraceBenchError(f"representation={name} takes no initial points; use init=none.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -12,9 +13,10 @@ from hydra.core.override_parser.types import Override, ValueType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trace_bench.runs.identity import RunSpec, runs_of
+from trace_bench.runs.identity import RunSpec, Shared, runs_of
 from trace_bench.settings.composing import PARTS, compose_config, leaves, no_option, parse_overrides
-from trace_bench.settings.config import Job, check_init, check_settings, unresolved, yaml_of
+from trace_bench.settings.config import Job, check_init, check_part, unresolved, yaml_of
+from trace_bench.settings.prompts import PromptSet, load_prompt_set
 from trace_bench.sweeps import resolvers  # noqa: F401  registers the resolvers that conf/ uses
 from trace_bench.system.config_path import group_options
 from trace_bench.system.errors import TraceBenchError
@@ -22,18 +24,53 @@ from trace_bench.system.errors import TraceBenchError
 
 def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[RunSpec]:
     """All runs of a command, in the order in which the jobs will make them."""
-    composed: dict[tuple[str, ...], Job] = {}
-    jobs = []
+    jobs = _Jobs(config_dir)
+    known: dict[str, Any] = {}
+    runs: dict[Path, RunSpec] = {}
     for items in _expand(overrides, multirun, config_dir):
         prompts = [item for item in items if item.startswith("prompt=")]
-        others = tuple(item for item in items if not item.startswith("prompt="))
-        if others not in composed:  # there may be many prompts; they share one composition
-            cfg = compose_run(others, config_dir)
-            composed[others] = Job.from_config(cfg, cfg.hydra)
-        job = composed[others]
-        jobs.append(replace(job, prompt=parse_overrides(prompts[-1:])[0].value()) if prompts else job)
-    runs = (run for job in jobs for run in runs_of(job))
-    return list({run.folder: run for run in runs}.values())
+        job, prompt_set, shared = jobs.job(tuple(item for item in items if not item.startswith("prompt=")))
+        for text in prompts[-1:]:
+            if text not in known:
+                known[text] = parse_overrides([text])[0].value()
+            job = replace(job, prompt=known[text])
+        runs |= {run.folder: run for run in runs_of(job, prompt_set, shared)}
+    return list(runs.values())
+
+
+class _Jobs:
+    """The jobs of a plan: many prompts and seeds share one composition."""
+
+    def __init__(self, config_dir: str | None) -> None:
+        self.config_dir = config_dir
+        self._found: dict[tuple[str, ...], tuple[Job, PromptSet, Shared]] = {}
+        self._of_any_seed: dict[tuple[str, ...], tuple[Job, PromptSet, Shared]] = {}
+
+    def job(self, overrides: tuple[str, ...]) -> tuple[Job, PromptSet, Shared]:
+        """The job of these overrides, its prompts, and what the identities of its runs share."""
+        if overrides not in self._found:
+            seeds = [item for item in overrides if item.startswith("seed=")]
+            others = tuple(item for item in overrides if item not in seeds)
+            if len(seeds) == 1 and others in self._of_any_seed:
+                job, prompt_set, shared = self._of_any_seed[others]
+                seed: Any = parse_overrides(seeds)[0].value()
+                self._found[overrides] = replace(job, seed=seed), prompt_set, shared
+            else:
+                cfg = compose_run(overrides, self.config_dir)
+                job = Job.from_config(cfg, cfg.hydra)
+                prompt_set = load_prompt_set(job.choices["prompt_set"], job.prompt_set)
+                self._found[overrides] = (job, prompt_set, {})
+                if len(seeds) == 1 and not _depends_on_seed(cfg):
+                    self._of_any_seed[others] = self._found[overrides]
+        return self._found[overrides]
+
+
+def _depends_on_seed(cfg: DictConfig) -> bool:
+    """Whether anything but the key itself may change with the seed."""
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    text = str(OmegaConf.to_container(own, resolve=False))
+    named = any("seed" in piece.partition("}")[0] for piece in text.split("${")[1:])
+    return named or cfg.hydra.runtime.choices.get("contestant") not in (None, "null")
 
 
 def launcher_of(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
@@ -49,12 +86,17 @@ def launcher_of(overrides: Sequence[str], config_dir: str | None = None) -> dict
 def check_jobs(jobs: Iterable[Job]) -> None:
     """Refuse settings that a method, representation, prior or init does not take; loads no weights."""
     checked: set[str] = set()
+    seen: set[tuple[int, ...]] = set()  # jobs of a plan share the settings of their parts
     for job in jobs:
+        parts = tuple(id(getattr(job, group)) for group in PARTS)
+        if parts in seen:
+            continue
+        seen.add(parts)
         for group in PARTS:
             spec = getattr(job, group)
             key = json.dumps([group, spec], sort_keys=True, default=str)
             if key not in checked:
-                check_settings(group, spec)
+                check_part(group, spec)
                 checked.add(key)
         check_init(job)
 

@@ -18,6 +18,7 @@ from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.known_prompts import check_prompt
 from trace_bench.settings.config import Job, build, settings_of
 from trace_bench.sweeps.slurm.submission import is_slurm
+from trace_bench.sweeps.warm import apart
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.targets import locate
 
@@ -37,13 +38,37 @@ def preflight(runs: Sequence[RunSpec], launcher: Mapping[str, Any]) -> None:
     check_roots(runs)
     for tracker in dict.fromkeys(run.job.tracker for run in runs):
         check_tracker(tracker)
-    for run in runs:
-        check_prompt(run)
     elsewhere = is_slurm(launcher) and any(
         name in str(line) for line in launcher.get("setup") or () for name in _OWN_CACHE
     )
-    if not elsewhere:
-        check_models(runs, download=not is_slurm(launcher) and not any(run.job.dry_run for run in runs))
+    download = not is_slurm(launcher) and not any(run.job.dry_run for run in runs)
+    apart(_check_parts, _different(runs), not elsewhere, download)
+
+
+def _check_parts(runs: Sequence[RunSpec], models: bool, download: bool) -> None:
+    """Check what only the imported classes can tell: the prompts and, with `models`, the files."""
+    for run in runs:
+        check_prompt(run)
+    if models:
+        check_models(runs, download)
+
+
+def _different(runs: Iterable[RunSpec]) -> list[RunSpec]:
+    """The runs without those that differ from an earlier one in nothing that is checked here, without the
+    prompts of other runs."""
+    keys: dict[int, str] = {}  # runs share the settings of their job
+
+    def key(part: dict[str, Any]) -> str:
+        if id(part) not in keys:
+            keys[id(part)] = _key(part)
+        return keys[id(part)]
+
+    found: dict[tuple[Any, ...], RunSpec] = {}
+    for run in runs:
+        job = run.job
+        parts = (key(job.prior), key(job.method), key(job.init))
+        found.setdefault((*parts, job.distils, job.seed, run.prompt.text), run)
+    return [RunSpec(run.job, run.prompt, run.prompt_set.only([run.prompt])) for run in found.values()]
 
 
 def check_roots(runs: Sequence[RunSpec]) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from trace_bench.sweeps.budget import cost_of
 from trace_bench.sweeps.display import Display
 from trace_bench.sweeps.estimate import estimate
 from trace_bench.sweeps.interrupt import listening
-from trace_bench.sweeps.local import Ended, make_in_turn, make_in_workers, workers_of
+from trace_bench.sweeps.local import Ended, lanes_of, make_in_turn, make_in_workers, workers_of
 from trace_bench.sweeps.planning import check_jobs, compose_run, launcher_of, make_plan, one_value_each
 from trace_bench.sweeps.preflight import check_roots, preflight
 from trace_bench.sweeps.slurm.submission import is_slurm, name_of, status_of, submit, wait
 from trace_bench.sweeps.status import Look
 from trace_bench.sweeps.sweep_plan import write_plan
+from trace_bench.sweeps.warm import fork_server
 from trace_bench.sweeps.watching import Watching
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
@@ -65,14 +67,15 @@ def main(argv: Sequence[str]) -> int:
         launcher = _launcher(plan[0].job, overrides, args)
         if args.multirun:
             _say_prompts(plan, overrides)
-        if plan[0].job.dry_run:
-            check_roots(missing)
-            print(estimate(plan, missing, launcher))
-        preflight(missing, launcher)
-        if plan[0].job.dry_run:
-            return 0
-        command = ["python", "-m", "trace_bench", *argv]
-        code = _make(plan, missing, launcher, command) if missing else 0
+        with _helpers(missing, launcher):
+            if plan[0].job.dry_run:
+                check_roots(missing)
+                print(estimate(plan, missing, launcher))
+            preflight(missing, launcher)
+            if plan[0].job.dry_run:
+                return 0
+            command = ["python", "-m", "trace_bench", *argv]
+            code = _make(plan, missing, launcher, command) if missing else 0
         if code and not is_slurm(launcher):
             _say_interrupted(plan, command)
             return code
@@ -101,6 +104,14 @@ def _launcher(job: Job, overrides: Sequence[str], args: argparse.Namespace) -> d
     return launcher
 
 
+def _helpers(missing: Sequence[RunSpec], launcher: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """The fork server, if other processes make the runs; this one then loads no torch."""
+    workers = 0 if not launcher or is_slurm(launcher) else workers_of(launcher)
+    if missing and (is_slurm(launcher) or workers > 1):
+        return fork_server(missing, workers)
+    return contextlib.nullcontext()
+
+
 def _make(
     plan: Sequence[RunSpec], missing: Sequence[RunSpec], launcher: Mapping[str, Any], command: Sequence[str]
 ) -> int | None:
@@ -110,6 +121,9 @@ def _make(
     if is_slurm(launcher):
         return _make_on_slurm(plan, missing, launcher, command)
     workers = workers_of(launcher) if launcher else 0
+    lanes = lanes_of(plan[0].job, launcher)
+    if lanes > 1:  # the longest first: else one is left over at the end, and shares its calls with nobody
+        missing = sorted(missing, key=lambda run: cost_of(run.job), reverse=True)
     if launcher:
         with contextlib.suppress(OSError):  # the runs will report it themselves
             write_plan(plan[0].job.root, command, {name_of(run): cost_of(run.job) for run in plan})
@@ -119,11 +133,12 @@ def _make(
             _ended[how.folder] = how
             watching.ended(how)
 
+        told = stop, ended, watching.started, watching.say
         try:
             if workers > 1:
-                make_in_workers(missing, workers, stop, ended, watching.started, watching.say)
+                make_in_workers(missing, workers, *told, lanes=lanes)
             else:
-                make_in_turn(missing, stop, ended, watching.started, watching.say)
+                make_in_turn(missing, *told, lanes=lanes)
         except KeyboardInterrupt:  # a second Ctrl-C
             return EXIT_INTERRUPTED
     return stop.exit_code if stop() else 0

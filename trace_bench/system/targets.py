@@ -5,6 +5,7 @@ Every mistake is one sentence that names the key, the class or the module; nothi
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from trace_bench.system.annotations import annotations_of, fits, in_words
+from trace_bench.system.declarations import declaration
 from trace_bench.system.errors import TraceBenchError
 
 #: Arguments that the run gives, by config group; they are no settings.
@@ -102,3 +104,27 @@ def check_target(group: str, spec: Mapping[str, Any], settings: Mapping[str, Any
         if key in annotations and not fits(value, annotations[key]):
             raise TraceBenchError(f"{group}.{key} must be {in_words(annotations[key])}, but is {value!r}.")
     return target
+
+
+def check_declared(group: str, spec: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """`check_target` of a class that is not imported if its source tells that it takes the settings.
+
+    Raises:
+        TraceBenchError: as `check_target`.
+    """
+    declared = declaration(str(spec.get("_target_") or ""))
+    if declared is None or not declared.takes(settings):
+        check_target(group, spec, settings)
+
+
+def constant_of(group: str, spec: Mapping[str, Any], name: str, default: Any) -> Any:
+    """A class attribute of a group's `_target_`, or `default`; read from the source where it tells.
+
+    Raises:
+        TraceBenchError: as `locate`.
+    """
+    declared = declaration(str(spec.get("_target_") or ""))
+    if declared is not None:
+        with contextlib.suppress(LookupError):
+            return declared.constant(name, default)
+    return getattr(locate(group, spec), name, default)

@@ -1,0 +1,128 @@
+"""What it costs before the first step: `python -m benchmarks.start [--against COMMIT] [--repeats 3]`.
+
+CPU seconds (other programs do not change them much) of: one SDS asset in a cold process, to its end; the
+command of a sweep until its first worker starts, with its memory; planning 330, 3,300 and 9,900 runs. The
+caches on disk are warm. With --against, the other commit is measured in turns with this one, and ratios are
+printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+LOCAL = ["hydra/launcher=local", "hydra.launcher.n_jobs=2"]
+METHODS = "sds,csd,vsd,sdi,ism,trace"
+REPRESENTATIONS = "gaussians,nerf,image"
+#: Runs -> the command that plans them. The prompts are a file of 110 lines.
+PLANS = {
+    330: ["method=sds,vsd,trace"],
+    3300: [f"method={METHODS}", "representation=gaussians", "seed=0,1,2,3,4"],
+    9900: [f"method={METHODS}", f"representation={REPRESENTATIONS}", "seed=0,1,2,3,4"],
+}
+
+
+def cpu_of(command: list[str]) -> float:
+    """CPU seconds of a command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def say(label: str, cost: float) -> None:
+    print(f"{label}\t{cost:.4f}", flush=True)
+
+
+def captions(count: int) -> list[str]:
+    """Prompts that the toy prior knows."""
+    from trace_bench.toyworld.captions import all_captions
+
+    return [caption.text for caption in all_captions()][:count]
+
+
+def measure(short: bool, file: str) -> None:
+    """Print the cost of each part, for the trace_bench in this folder; `file` has 110 prompts."""
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        made = ["-m", "trace_bench", "method=sds", f"output_root={root / 'one'}", "force=true"]
+        made += ["steps=2", "rig.n_views=2", "rig.resolution=16"] if short else []
+        cpu_of(made)  # compiled kernels, embeddings and bytecode are there from now on
+        say("one SDS asset, CPU seconds", cpu_of(made))
+        about = ["prompt_set=file", f"prompt_set.file={file}", "prior=tiny", "protocol=toy"]
+        for count, overrides in PLANS.items():
+            if short and count > 330:
+                continue
+            code = [sys.executable, __file__, "--command", *overrides, *about, *LOCAL, f"output_root={root}"]
+            done = subprocess.run(code, capture_output=True, text=True, check=True)
+            plan, before, memory = json.loads(done.stdout.splitlines()[-1])
+            say(f"planning {count} runs, CPU seconds", plan)
+            if count == 330:
+                say("sweep of 330 until its workers, CPU seconds", before)
+                say("sweep of 330 until its workers, MB", memory)
+
+
+def command(overrides: list[str]) -> None:
+    """In a process of its own: plan and check a sweep as the command does, but make no run."""
+    try:
+        from trace_bench.sweeps import sweep
+    except ImportError:  # its place in early versions
+        from trace_bench import sweep  # type: ignore[no-redef, attr-defined]
+
+    planned: list[float] = []
+    starts = "_make" if hasattr(sweep, "_make") else "_hand_over"  # its name in early versions
+    make_plan = sweep.make_plan
+
+    def timed(*args: object) -> object:
+        began = time.process_time()
+        plan = make_plan(*args)  # type: ignore[arg-type]
+        planned.append(time.process_time() - began)
+        return plan
+
+    with (
+        mock.patch.object(sweep, "make_plan", timed),
+        mock.patch.object(sweep, starts, side_effect=lambda *_: _report(planned[0])),
+        mock.patch("shutil.disk_usage", return_value=mock.Mock(free=10**15)),
+    ):
+        sweep.main(["-m", *overrides])
+
+
+def _report(planned: float) -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    status = Path(
+        "/proc/self/status"
+    ).read_text()  # getrusage's maximum holds that of the process that forked
+    memory = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    print(json.dumps([planned, used.ru_utime + used.ru_stime, memory]), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--against", metavar="COMMIT")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--short", action="store_true", help="fewer and smaller runs, for tests")
+    parser.add_argument("--measure", metavar="FILE", help="print this checkout's costs only")
+    parser.add_argument("--command", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.command:
+        command(args.command)
+    elif args.measure:
+        measure(args.short, args.measure)
+    else:
+        from benchmarks.against import compare
+
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "prompts.txt"
+            file.write_text("".join(f"{text}\n" for text in captions(110)))
+            compare("start", [str(file), *["--short"] * args.short], args.against, args.repeats)
+
+
+if __name__ == "__main__":
+    main()
