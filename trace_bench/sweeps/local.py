@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trace_bench.runs.identity import RunSpec
-from trace_bench.settings.config import Job
 from trace_bench.sweeps.interrupt import StopRequest, listening
+from trace_bench.settings.config import Job
 from trace_bench.sweeps.resolvers import uses_gpu
 from trace_bench.sweeps.slurm.worker import make_assets
 from trace_bench.sweeps.warm import fork_server, start
