@@ -166,7 +166,7 @@ class LoraAdapter:
         camera: Tensor,
         loss: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Set each parameter's `grad` to that of `loss`, a function of the raw output; returns output and loss,
+        """Set each parameter's `grad` to that of `loss`, a function of the raw output; returns both,
         without a graph."""
         return train_alone(self, x_t, t, text, camera, loss)
 
