@@ -1,12 +1,13 @@
 """Is the GPU path right, and how fast is it? `python -m benchmarks.gpu`: offline, at most nine minutes.
 
-First it checks on the GPU, with the tiny prior in float32: the step of each method against the CPU, gsplat against
-our rasteriser, NeRF, resuming, and memory after a failed run. Then it times sds, vsd and trace on SD 2.1's networks
-with random weights: eager, compiled, and with several lanes. Everything goes into one JSON, written after each
-part; `python -m benchmarks.gpu_table FILE` makes the tables of docs/performance.md from it. Exits with 1 if a check
-fails. What does not fit into the time is left out and named.
+First it checks on the GPU, with the tiny prior in float32: the step of each method against the CPU, gsplat
+against our rasteriser, NeRF, resuming, and memory after a failed run. Then it times sds, vsd and trace on SD
+2.1's networks with random weights: eager, compiled, and with several lanes. Everything goes into one JSON,
+written after each part; `scripts/gpu_page.py FILE` makes the tables of docs/performance.md from it. Exits
+with 1 if a check fails. What does not fit into the time is left out and named.
 
-`--dry` goes through all of it on the CPU, with small networks: a test of this file, not a measurement.
+`--dry` goes through all of it on the CPU, with small networks, three methods and no compiler: it tests this
+file and measures nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -37,6 +39,7 @@ from trace_bench.cameras import CameraRange, make_cameras
 from trace_bench.distill import NonFiniteError, distill
 from trace_bench.methods.base import Geometry, Method
 from trace_bench.priors.base import Prior, TextEmbedding, Work
+from trace_bench.priors.lanes.turns import Turns
 from trace_bench.progress import Progress
 from trace_bench.representations.base import Representation
 from trace_bench.representations.gaussians import Gaussians
@@ -53,6 +56,7 @@ from trace_bench.runs.build import (
     tflop_of,
 )
 from trace_bench.runs.environment import describe_environment
+from trace_bench.runs.lanes import Lane
 from trace_bench.seeding import Rng
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.files import write_json
@@ -254,7 +258,7 @@ def check_memory(device: torch.device) -> Check:
     return Check("memory after a failed run", left < 2**20, said=f"{left} bytes more than before")
 
 
-def run_checks(device: torch.device, budget: Budget) -> list[Check]:
+def run_checks(device: torch.device, names: Sequence[str], budget: Budget) -> list[Check]:
     """All checks; one that raises has failed."""
     calls: dict[str, Callable[[], Check]] = {
         "gsplat against our rasteriser": partial(check_rasteriser, device),
@@ -262,7 +266,7 @@ def run_checks(device: torch.device, budget: Budget) -> list[Check]:
         "NeRF": partial(check_nerf, device),
         "memory after a failed run": partial(check_memory, device),
     }
-    calls |= {f"step of {name}": partial(check_method, name, device) for name in methods()}
+    calls |= {f"step of {name}": partial(check_method, name, device) for name in names}
     found = []
     for name, call in calls.items():
         if budget.left < 0:
@@ -288,8 +292,7 @@ class Timing:
     mode: str  # eager or compiled
     lanes: int
     first_step_s: float | None = None  # with compiling
-    ms_per_step: float | None = None  # median, of one run; over all lanes
-    views_per_step: int = 1
+    ms_per_step: float | None = None  # median; with lanes, by the steps of all together
     kernels: int | None = None  # started in one step; in a dry run: operations outside graphs
     tflop_per_step: float | None = None
     tflop_per_s: float | None = None
@@ -327,49 +330,82 @@ def kernels_of(step: Callable[[], None], device: torch.device) -> int:
     return sum(event.count for event in profiler.key_averages() if event.device_type.name == "CUDA")
 
 
-def measure(
-    name: str, mode: str, lanes: int, prior: RandomPrior, device: torch.device, budget: Budget, dry: bool
-) -> Timing:
-    """Steps of a method in the middle of a run, 3D Gaussians, one view."""
-    timing = Timing(name, mode, lanes)
-    if lanes > 1:
-        timing.skipped = "this version has no lanes"  # their place: `lanes` runs that share `prior`
-        return timing
-    job, _ = compose_job(name, ["prior=sd21", "prompt_set=paper", f"device={device}"])
-    method = make_method(job, prior)
-    representation = Gaussians(
-        points(64 if dry else GAUSSIANS), prior.resolution, prior.latent_shape, seed=0, device=device
-    )
-    start_memory_count(device)
+@dataclass
+class Runs:
+    """One run, or several in lanes, of a method on a shared prior: 3D Gaussians, one view a step."""
 
-    def steps(first: int, last: int) -> None:
+    method: str
+    prior: RandomPrior
+    device: torch.device
+    lanes: int
+    gaussians: int
+
+    def __post_init__(self) -> None:
+        turns = Turns() if self.lanes > 1 else None
+        self._lanes = [Lane(self.lanes, turns) for _ in range(self.lanes)]
+        self._parts: dict[int, tuple[Prior, Method, Representation]] = {}
+
+    def steps(self, first: int, last: int) -> None:
+        """Steps `first` to `last` - 1 of each run, which are of length 1700, as in the paper."""
+        if self.lanes == 1:
+            self._run(0, first, last)
+        else:
+            with ThreadPoolExecutor(self.lanes) as pool:
+                for done in [pool.submit(self._seated, i, first, last) for i in range(self.lanes)]:
+                    done.result()
+        wait(self.device)
+
+    def _seated(self, i: int, first: int, last: int) -> None:
+        with self._lanes[i].seat:
+            self._run(i, first, last)
+
+    def _run(self, i: int, first: int, last: int) -> None:
+        if i not in self._parts:
+            job, _ = compose_job(self.method, ["prior=sd21", "prompt_set=paper"])
+            prior = self._lanes[i].prior(self.prior, self._lanes[i].mode)
+            side, shape = self.prior.resolution, self.prior.latent_shape
+            asset = Gaussians(points(self.gaussians), side, shape, seed=i, device=self.device)
+            self._parts[i] = prior, make_method(job, prior), asset
+        prior, method, representation = self._parts[i]
         ends = iter([False] * (last - first) + [True])
         distill(
             prior, method, representation, method.embed(PROMPT), CameraRange(), steps=1700, first_step=first,
-            views_per_step=1, resolution=prior.resolution, background="random", rng=Rng(0), log_every=10**6,
-            should_stop=lambda: next(ends),
+            views_per_step=1, resolution=self.prior.resolution, background="random", rng=Rng(i),
+            log_every=10**6, should_stop=lambda: next(ends),
         )  # fmt: skip
-        wait(device)
 
+    @property
+    def work(self) -> Work:
+        """Of all runs so far, without padding."""
+        return sum((prior.counter for prior, _, _ in self._parts.values()), Work())
+
+
+def measure(
+    name: str, mode: str, lanes: int, prior: RandomPrior, device: torch.device, budget: Budget, dry: bool
+) -> Timing:
+    """Steps of a method in the middle of a run."""
+    timing = Timing(name, mode, lanes)
+    runs = Runs(name, prior, device, lanes, 64 if dry else GAUSSIANS)
+    start_memory_count(device)
     began = time.perf_counter()
-    steps(100, 101)
+    runs.steps(100, 101)
     timing.first_step_s = round(time.perf_counter() - began, 3)
-    before = prior.counter + Work()
-    seconds: list[float] = []
+    before, seconds = runs.work, list[float]()
     per_call, most = (1, 2) if dry else (10, 10)
     while len(seconds) < most and (len(seconds) < 2 or budget.left > 0):
         began, k = time.perf_counter(), 101 + per_call * len(seconds)
-        steps(k, k + per_call)
-        seconds.append((time.perf_counter() - began) / per_call)
-    done = per_call * len(seconds)
+        runs.steps(k, k + per_call)
+        seconds.append((time.perf_counter() - began) / (per_call * lanes))
+    steps = per_call * len(seconds) * lanes
     timing.ms_per_step = round(1e3 * statistics.median(seconds), 3)
     timing.peak_memory_gb = peak_memory_gb(device)
-    timing.tflop_per_step = round((tflop_of(prior, prior.counter - before) or 0.0) / done, 4)
+    timing.tflop_per_step = round((tflop_of(prior, runs.work - before) or 0.0) / steps, 4)
     timing.tflop_per_s = round(1e3 * timing.tflop_per_step / timing.ms_per_step, 3)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     share = mfu(timing.tflop_per_s, gpu, "bfloat16")
     timing.mfu = None if share is None else round(share, 4)
-    timing.kernels = kernels_of(lambda: steps(300, 301), device)
+    if lanes == 1:
+        timing.kernels = kernels_of(lambda: runs.steps(300, 301), device)
     return timing
 
 
@@ -377,11 +413,11 @@ def run_timings(device: torch.device, budget: Budget, dry: bool) -> Iterator[Tim
     """Each method eager, compiled, and with lanes; all of one mode share a prior."""
     with tempfile.TemporaryDirectory() as name:
         for mode in ("eager", "compiled"):
-            # A dry run has no compiler: the graphs run as they are.
-            backend = partial(torch.compile, backend="eager") if dry else torch.compile
-            with mock.patch.object(torch, "compile", backend):
+            compiler = (lambda call, **settings: call) if dry else torch.compile
+            with mock.patch.object(torch, "compile", compiler):
                 prior = None
-                for method, lanes in [(m, n) for m in TIMED for n in (LANES if mode == "compiled" else (1,))]:
+                counts = (LANES[:2] if dry else LANES) if mode == "compiled" else (1,)
+                for lanes, method in [(n, m) for n in counts for m in TIMED]:
                     if budget.left < 0:
                         yield Timing(method, mode, lanes, skipped="not reached in time")
                         continue
@@ -415,7 +451,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "checks": [], "timings": [],
     }  # fmt: skip
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    report["checks"] = [asdict(check) for check in run_checks(device, Budget(0.4 * budget.seconds))]
+    checks = run_checks(device, TIMED if args.dry else methods(), Budget(0.4 * budget.seconds))
+    report["checks"] = [asdict(check) for check in checks]
     write_json(args.out, report)
     # One step may compile for a minute: stop starting in time.
     for timing in run_timings(device, Budget(budget.left - (0.0 if args.dry else 60.0)), args.dry):

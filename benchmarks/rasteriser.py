@@ -2,6 +2,7 @@
 
     python benchmarks/rasteriser.py                      # 4000 Gaussians, one 64x64 view, one thread
     python benchmarks/rasteriser.py --gaussians 20000 --resolution 256 --cameras 4 --threads 2
+    python -m benchmarks.rasteriser --gaussians 100000 --against COMMIT   # ours here and there, CPU ms
 
 Forward and backward to every parameter, colours and depth, random background. All implementations alternate
 in one process, so that a busy machine slows all of them. Prints medians and ratios.
@@ -108,8 +109,25 @@ def main() -> None:
     defaults = {"gaussians": 4000, "resolution": 64, "cameras": 1, "threads": 1, "repeats": 30}
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--against", help="compare our kernels with those of another commit")
+    parser.add_argument("--measure", action="store_true", help="only our kernels, for --against")
     args = parser.parse_args()
+    if args.against and not args.measure:
+        from benchmarks.against import compare  # other commits may lack it, and they only measure
+
+        given = [f"--{name}={getattr(args, name)}" for name in defaults]
+        compare("rasteriser", given, args.against, repeats=3)
+        return
     torch.set_num_threads(args.threads)
+    if args.measure:
+        step, times = make_step(cpu_rasterization, args, "cpu"), []
+        step()
+        for _ in range(args.repeats):
+            start = time.process_time()
+            step()
+            times.append(time.process_time() - start)
+        print(f"splat_cpu, {args.gaussians} Gaussians (CPU ms)\t{1e3 * statistics.median(times):.3f}")
+        return
     steps = {
         "splat_cpu": make_step(cpu_rasterization, args, "cpu"),
         "plain torch": make_step(torch_rasterization, args, "cpu"),

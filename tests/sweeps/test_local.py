@@ -88,7 +88,7 @@ def test_a_signal_to_the_command_stops_the_workers_with_a_checkpoint(tmp_path, k
 def test_a_lost_run_is_reported_and_makes_the_exit_code(tmp_path, monkeypatch, capsys):
     runs = []
 
-    def lose(missing, workers, stop, ended, started, say):
+    def lose(missing, workers, stop, ended, started, say, lanes):
         runs.extend(missing)
         started(missing[0].folder)
         ended(local.Ended(missing[0].folder, "lost", "its worker process 7 was killed by SIGKILL."))

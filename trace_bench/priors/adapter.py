@@ -204,8 +204,8 @@ class LoraAdapter:
         camera: Tensor,
         loss: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """The gradient of `loss`, a function of the raw output, in each parameter's `grad`; returns the output
-        and the loss, without a graph."""
+        """Set each parameter's `grad` to that of `loss`, a function of the raw output; returns both,
+        without a graph."""
         return train_alone(self, x_t, t, text, camera, loss)
 
     @staticmethod

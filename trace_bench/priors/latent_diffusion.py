@@ -53,8 +53,8 @@ class LatentDiffusionPrior(ABC):
         adapter_repo, adapter_revision, adapter_unet, adapter_scheduler: the base model for the LoRA of VSD
             and TraCe, and the folders of its network and scheduler; by default those of `repo`.
         compile: run the networks and the VAE encoder with torch.compile, for any number of views.
-        gradient_checkpointing: keep less for the backward passes of adapter and encoder, and compute it again:
-            less memory, more time.
+        gradient_checkpointing: compute again in the backward passes of adapter and encoder what would need
+            memory until then.
         device: device of all networks and tensors.
     """
 
@@ -394,7 +394,7 @@ class LatentDiffusionPrior(ABC):
         return network
 
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
-        """A new LoRA adapter with camera conditioning; adapters share a network and have their own weights."""
+        """A new LoRA adapter with camera conditioning: weights of its own for a shared network."""
         self.adapters_made += 1
         return LoraAdapter(self._adapter_network, rank, seed)
 

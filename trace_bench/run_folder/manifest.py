@@ -147,12 +147,22 @@ class Manifest:
 
     @property
     def minutes(self) -> float | None:
-        """Minutes of init, distilling and rendering; of an external asset the declared ones. None if unknown.
+        """Minutes of init, distilling and rendering; of an external asset the declared ones. None if unknown, or
+        if the process was shared (`minutes_shared`).
 
         What a process pays once is apart, in `minutes_of_loading`.
         """
         if self.declared:
             return self.declared.get("minutes")
+        return None if self.lanes > 1 else self._minutes
+
+    @property
+    def minutes_shared(self) -> float | None:
+        """The same of a run that shared its process with others: its share of the time. None if it did not."""
+        return self._minutes if self.lanes > 1 and not self.declared else None
+
+    @property
+    def _minutes(self) -> float | None:
         found = [self.seconds.get(name) for name in ("init", "distill", "render")]
         return None if None in found else sum(value or 0.0 for value in found) / 60.0
 

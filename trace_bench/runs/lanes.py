@@ -32,7 +32,7 @@ class Lane:
 
     def __init__(self, lanes: int = 1, turns: Turns | None = None) -> None:
         self.lanes = lanes
-        self._is_alone = turns is None
+        self.is_alone = turns is None
         self.seat = Seat(turns or Turns())
         self._batcher: Batcher | None = None
 
@@ -48,7 +48,7 @@ class Lane:
 
     def prior(self, shared: Prior, mode: Mode) -> Prior:
         """The prior for a run of this mode."""
-        if mode == "single" and self._is_alone:
+        if mode == "single" and self.is_alone:
             return shared
         batcher = batcher_of(shared)
         self._batcher = batcher if mode == "batched" else None
@@ -56,7 +56,7 @@ class Lane:
 
     def clock(self) -> float:
         """Seconds that this run has used: those of the clock, if it is alone."""
-        return time.monotonic() if self._is_alone else self.seat.seconds()
+        return time.monotonic() if self.is_alone else self.seat.seconds()
 
 
 _batchers: dict[int, Batcher] = {}
@@ -103,11 +103,15 @@ class Lanes:
         self._threads.append(threading.Thread(target=work, name=f"lane-{run.folder.name}"))
         self._threads[-1].start()
 
+    def wait(self) -> None:
+        """Until no run is left."""
+        for thread in self._threads:
+            thread.join()
+
     def end(self) -> None:
         """Make every run end at its next call of a network, and wait for it."""
         self._turns.end()
-        for thread in self._threads:
-            thread.join()
+        self.wait()
 
 
 def make_in_lanes(runs: Iterable[RunSpec], lanes: int, stop: Callable[[], bool]) -> Iterator[Outcome]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
@@ -95,7 +96,7 @@ def make_asset(
             if open_run.is_finished():
                 open_run.live.close()  # a kill between the last write and this left it
                 return Outcome("skipped", folder)
-            with open_run.logging(), own_threads():
+            with open_run.logging(), own_threads() if lane.is_alone else contextlib.nullcontext():
                 return _attempt(open_run, should_stop, lane)
     except BusyError as busy:
         log.warning("%s", busy)
@@ -200,8 +201,8 @@ class Attempt:
             )
         with self.watch.phase("load"):  # both are computed once per process
             self.open_run.manifest.prior = describe_prior(prior, adapters_made(prior) > adapters)
-            self._account_for_work(prior, method)
             self.open_run.manifest.batch_sizes = self.lane.sizes
+            self._account_for_work(prior, method)
         files = [METRICS, *self.snapshots.files(), *self.step_renders.files(), *exported, *rendered]
         self._sum_up(representation.n_primitives, files, views, device)
         return True

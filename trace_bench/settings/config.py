@@ -82,6 +82,7 @@ RULES: dict[str, Rule] = {
     "output_root": Rule("the name of a folder", lambda v: isinstance(v, str) and bool(v.strip())),
     "force": _FLAG,
     "prompts_per_job": _integer(1),
+    "lanes": Rule("null or an integer of at least 1", lambda v: v is None or _integer(1).holds(v)),
     "detach": _FLAG,
     "dry_run": _FLAG,
     "on_error": _one_of("continue", "stop"),
@@ -149,6 +150,7 @@ class Job:
     dry_run: bool
     on_error: str
     prompts_per_job: int
+    lanes: int | None  # runs side by side in a process; None: by launcher and device
     log_every: int
     tracker: str
     checkpoint: dict[str, float | None]

@@ -1,7 +1,8 @@
 """Makes runs on this machine: one after the other in this process, or in parallel in worker processes.
 
-A worker makes one run at a time, with the prior that it loaded once. If a worker is killed, only its run is
-lost: another worker takes its place, and the run resumes from its checkpoint the next time.
+A worker makes one run at a time, or several in lanes, with the prior that it loaded once. If a worker is
+killed, only its runs are lost: another worker takes its place, and they resume from their checkpoints the next
+time.
 """
 
 from __future__ import annotations
@@ -16,17 +17,23 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trace_bench.runs.identity import RunSpec
 from trace_bench.sweeps.interrupt import StopRequest, listening
+from trace_bench.settings.config import Job
+from trace_bench.sweeps.resolvers import uses_gpu
 from trace_bench.sweeps.slurm.worker import make_assets
 from trace_bench.sweeps.warm import fork_server, start
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.output import forgive_closed_output
 from trace_bench.system.text import printable
 
+if TYPE_CHECKING:  # imports torch
+    from trace_bench.runs.run import Outcome
+
 _POLL_S = 0.5  # how often the parent looks for a signal
+_LANES_ON_CPU = 4
 _END_S = 5.0  # time for a worker to end after its last run
 
 
@@ -37,6 +44,14 @@ class Ended:
     folder: Path
     status: str  # of the outcome; lost: its worker was killed
     message: str
+
+
+def lanes_of(job: Job, launcher: Mapping[str, Any]) -> int:
+    """Runs side by side in a process: as asked for, or by launcher and device."""
+    if job.lanes is not None:
+        return job.lanes
+    is_local = bool(launcher) and not str(launcher.get("_target_", "")).endswith("BasicLauncher")
+    return _LANES_ON_CPU if is_local and not uses_gpu(job.device) else 1
 
 
 def workers_of(launcher: Mapping[str, Any]) -> int:
@@ -83,8 +98,9 @@ def make_in_turn(
     ended: Callable[[Ended], None],
     started: Callable[[Path], None] = lambda folder: None,
     say: Callable[[str], None] = print,
+    lanes: int = 1,
 ) -> None:
-    """Make runs in this process; each outcome goes to `ended` as soon as it is there."""
+    """Make runs in this process, `lanes` at a time; each outcome goes to `ended` as soon as it is there."""
     say_problems(say)
 
     def announced() -> Iterator[RunSpec]:
@@ -92,7 +108,7 @@ def make_in_turn(
             started(run.folder)
             yield run
 
-    for outcome in make_assets(announced(), stop):
+    for outcome in make_assets(announced(), stop, lanes):
         ended(Ended(outcome.folder, outcome.status, outcome.message))
 
 
@@ -103,14 +119,15 @@ def make_in_workers(
     ended: Callable[[Ended], None],
     started: Callable[[Path], None] = lambda folder: None,
     say: Callable[[str], None] = print,
+    lanes: int = 1,
 ) -> None:
-    """Make runs in `workers` processes; a run whose worker was killed ends as "lost".
+    """Make runs in `workers` processes, `lanes` at a time in each; a run whose worker was killed ends as "lost".
 
     After a signal, or a failure with on_error=stop, no further run starts, and the others stop after their
     current step, with a checkpoint. KeyboardInterrupt ends the workers at once.
     """
     with fork_server(runs, workers):
-        _make_all(runs, workers, stop, ended, started, say)
+        _make_all(runs, workers, stop, ended, started, say, lanes)
 
 
 def _make_all(
@@ -120,26 +137,30 @@ def _make_all(
     ended: Callable[[Ended], None],
     started: Callable[[Path], None],
     say: Callable[[str], None],
+    lanes: int,
 ) -> None:
     todo = list(reversed(runs))
     threads = max(1, (os.cpu_count() or 1) // workers)
     staff: list[_Worker] = []
     try:
-        while todo or any(worker.run for worker in staff):
+        while todo or any(worker.runs for worker in staff):
             if stop():
                 todo.clear()
                 for worker in staff:
                     worker.ask_to_stop()
-            staff = [worker for worker in staff if worker.run or worker.process.is_alive()]
-            while todo and (idle := _idle(staff, workers, threads, say)):
+            staff = [worker for worker in staff if worker.runs or worker.process.is_alive()]
+            while todo and (idle := _idle(staff, workers, lanes, threads, say)):
                 started(todo[-1].folder)
                 idle.start(todo.pop())
-            for worker in _ready([worker for worker in staff if worker.run]):
-                run, outcome = worker.finished()
+            for worker in _ready([worker for worker in staff if worker.runs]):
+                outcome = worker.finished()
                 if outcome is None:
-                    ended(Ended(run.folder, "lost", worker.why_it_ended()))
+                    for folder in worker.runs:
+                        ended(Ended(folder, "lost", worker.why_it_ended()))
+                    worker.runs.clear()
                     staff.remove(worker)
                     continue
+                run = worker.runs.pop(outcome.folder)
                 ended(outcome)
                 if outcome.status == "failed" and run.job.on_error == "stop":
                     todo.clear()
@@ -150,11 +171,14 @@ def _make_all(
             worker.end()
 
 
-def _idle(staff: list[_Worker], workers: int, threads: int, say: Callable[[str], None]) -> _Worker | None:
-    """A worker without a run, perhaps a new one; None if all are busy."""
-    if len(staff) < workers and all(worker.run for worker in staff):
-        staff.append(_Worker(threads, say))
-    return next((worker for worker in staff if worker.run is None), None)
+def _idle(
+    staff: list[_Worker], workers: int, lanes: int, threads: int, say: Callable[[str], None]
+) -> _Worker | None:
+    """The worker with the fewest runs, perhaps a new one; None if all are busy."""
+    if len(staff) < workers and all(worker.runs for worker in staff):
+        staff.append(_Worker(threads, lanes, say))
+    worker = min(staff, key=lambda worker: len(worker.runs))
+    return worker if len(worker.runs) < lanes else None
 
 
 def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
@@ -166,36 +190,34 @@ def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
 class _Worker:
     """A process that makes runs, and the line to it; what it prints is said by this process."""
 
-    def __init__(self, threads: int, say: Callable[[str], None]) -> None:
+    def __init__(self, threads: int, lanes: int, say: Callable[[str], None]) -> None:
         self._printed, printing = Pipe(duplex=False)
-        self.process, self.line = start(_work, printing, threads)
+        self.process, self.line = start(_work, printing, threads, lanes)
         printing.close()
-        self.run: RunSpec | None = None
+        self.runs: dict[Path, RunSpec] = {}
         self._asked = False
         self._relay = threading.Thread(target=_relay, args=(self._printed, say), daemon=True)
         self._relay.start()
 
     def start(self, run: RunSpec) -> None:
         """Send the next run."""
-        self.run = run
+        self.runs[run.folder] = run
         with contextlib.suppress(OSError):  # killed just now; `finished` notices
             self.line.send(RunSpec(run.job, run.prompt, run.prompt_set.only([run.prompt])))
 
     def ask_to_stop(self) -> None:
-        """Tell a worker, once, to stop its run after the current step."""
-        if self.run is not None and not self._asked:
+        """Tell a worker, once, to stop its runs after the current step."""
+        if self.runs and not self._asked:
             self._asked = True
             with contextlib.suppress(OSError):
                 self.line.send(None)
 
-    def finished(self) -> tuple[RunSpec, Ended | None]:
-        """The run that has ended, and its outcome; None if the process ended first."""
-        assert self.run is not None
-        run, self.run = self.run, None
+    def finished(self) -> Ended | None:
+        """The outcome of a run that has ended; None if the process ended first."""
         try:
-            return run, self.line.recv()
+            return self.line.recv()
         except (EOFError, OSError):
-            return run, None
+            return None
 
     def why_it_ended(self) -> str:
         """Why the process ended, in one sentence."""
@@ -211,7 +233,7 @@ class _Worker:
     def end(self) -> None:
         """Let the process end; if it is still at work, end it."""
         self.line.close()
-        if self.run is None:
+        if not self.runs:
             self.process.join(_END_S)
         for stop in (self.process.terminate, self.process.kill):
             if self.process.is_alive():
@@ -237,24 +259,51 @@ def _say_line(line: bytes, say: Callable[[str], None]) -> None:
         say(printable(text))
 
 
-def _work(line: Connection, printing: Connection, threads: int) -> None:
+def _work(line: Connection, printing: Connection, threads: int, lanes: int) -> None:
     """The worker: make the runs that come down the line, until it closes."""
     for descriptor in (1, 2):
         os.dup2(printing.fileno(), descriptor)
     printing.close()
     forgive_closed_output()
     say_problems(partial(print, flush=True))
-    from trace_bench.runs.run import make_asset
     from trace_bench.runs.threads import share_cores
 
     share_cores(threads)
     with listening(says=False) as stop:
         try:
-            while (run := line.recv()) is not None:
-                # A message before the end of a run says stop; so does a parent that is gone.
-                outcome = make_asset(run, lambda: stop() or line.poll())
-                line.send(Ended(outcome.folder, outcome.status, outcome.message))
+            (_in_lanes if lanes > 1 else _in_turn)(line, stop, lanes)
         except (EOFError, OSError):  # the parent has closed the line, or is gone
             return
         except KeyboardInterrupt:  # a second Ctrl-C
             raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _in_turn(line: Connection, stop: StopRequest, lanes: int) -> None:
+    """Make the runs one at a time."""
+    from trace_bench.runs.run import make_asset
+
+    while (run := line.recv()) is not None:
+        # A message before the end of a run says stop; so does a parent that is gone.
+        outcome = make_asset(run, lambda: stop() or line.poll())
+        line.send(Ended(outcome.folder, outcome.status, outcome.message))
+
+
+def _in_lanes(line: Connection, stop: StopRequest, lanes: int) -> None:
+    """Make the runs side by side; the parent sends as many as there are lanes."""
+    from trace_bench.runs.lanes import Lanes
+
+    side, is_asked, sending = Lanes(lanes), threading.Event(), threading.Lock()
+
+    def ended(run: RunSpec, outcome: Outcome) -> None:
+        with sending, contextlib.suppress(OSError):
+            line.send(Ended(outcome.folder, outcome.status, outcome.message))
+
+    try:
+        with contextlib.suppress(EOFError, OSError):
+            while (run := line.recv()) is not None:
+                side.start(run, lambda: stop() or is_asked.is_set(), ended)
+        is_asked.set()
+        side.wait()
+    except KeyboardInterrupt:
+        side.end()
+        raise

@@ -28,7 +28,7 @@ from trace_bench.sweeps.budget import cost_of
 from trace_bench.sweeps.display import Display
 from trace_bench.sweeps.estimate import estimate
 from trace_bench.sweeps.interrupt import listening
-from trace_bench.sweeps.local import Ended, make_in_turn, make_in_workers, workers_of
+from trace_bench.sweeps.local import Ended, lanes_of, make_in_turn, make_in_workers, workers_of
 from trace_bench.sweeps.planning import check_jobs, compose_run, launcher_of, make_plan, one_value_each
 from trace_bench.sweeps.preflight import check_roots, preflight
 from trace_bench.sweeps.slurm.submission import is_slurm, name_of, status_of, submit, wait
@@ -121,6 +121,9 @@ def _make(
     if is_slurm(launcher):
         return _make_on_slurm(plan, missing, launcher, command)
     workers = workers_of(launcher) if launcher else 0
+    lanes = lanes_of(plan[0].job, launcher)
+    if lanes > 1:  # the longest first: else one is left over at the end, and shares its calls with nobody
+        missing = sorted(missing, key=lambda run: cost_of(run.job), reverse=True)
     if launcher:
         with contextlib.suppress(OSError):  # the runs will report it themselves
             write_plan(plan[0].job.root, command, {name_of(run): cost_of(run.job) for run in plan})
@@ -130,11 +133,12 @@ def _make(
             _ended[how.folder] = how
             watching.ended(how)
 
+        told = stop, ended, watching.started, watching.say
         try:
             if workers > 1:
-                make_in_workers(missing, workers, stop, ended, watching.started, watching.say)
+                make_in_workers(missing, workers, *told, lanes=lanes)
             else:
-                make_in_turn(missing, stop, ended, watching.started, watching.say)
+                make_in_turn(missing, *told, lanes=lanes)
         except KeyboardInterrupt:  # a second Ctrl-C
             return EXIT_INTERRUPTED
     return stop.exit_code if stop() else 0

@@ -1,8 +1,8 @@
 """What torch.compile made, kept in the cache for other processes: the jobs of a sweep compile once.
 
-torch's own caches (`TORCHINDUCTOR_CACHE_DIR`, `TRITON_CACHE_DIR`) belong on a node's own disk. Here their content
-goes as one file into `$TRACE_BENCH_CACHE/compiled`, which all nodes share. The first job compiles while the
-others wait, and they unpack the file into their caches. Whatever fails here only costs time: torch compiles.
+torch's own caches (`TORCHINDUCTOR_CACHE_DIR`, `TRITON_CACHE_DIR`) belong on a node's own disk. Here their
+content goes as one file into `$TRACE_BENCH_CACHE/compiled`, which all nodes share. The first job compiles
+while the others wait, and they unpack the file into their caches. A failure only costs time: torch compiles.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 def shared(parts: Sequence[object], device: torch.device, wait_s: float = WAIT_S) -> Iterator[None]:
     """Around the first calls of compiled networks.
 
-    parts: what decides which graphs are compiled: prior, method, sizes. The versions of torch and of the GPU are
-        added.
+    parts: what decides which graphs are compiled, such as prior, method and sizes; the versions of torch and
+        CUDA and the GPU's name are added.
     """
     gpu = [torch.cuda.get_device_name(device), torch.version.cuda] if device.type == "cuda" else []
     path = entry_path("compiled", json.dumps([*map(str, parts), torch.__version__, *gpu]))
@@ -67,7 +67,7 @@ def _pack(path: Path) -> None:
 
 @contextlib.contextmanager
 def _turn(path: Path, wait_s: float) -> Iterator[None]:
-    """Hold the entry's lock, which ends with the process; go on without it after `wait_s` or if there is none."""
+    """Hold the entry's lock, which ends with the process; go on without it after `wait_s` or an error."""
     descriptor = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -87,6 +87,7 @@ class Batcher:
 
     def __init__(self, prior: Prior) -> None:
         self.prior = prior
+        self._threads = torch.get_num_threads()
         self._sizes: dict[Hashable, tuple[int, ...]] = {}
 
     @property
@@ -100,6 +101,8 @@ class Batcher:
 
     def answer(self, calls: Sequence[Call]) -> None:
         """Fill in results or errors of calls of one rank."""
+        if torch.get_num_threads() != self._threads:  # each thread has a number of its own
+            torch.set_num_threads(self._threads)
         if calls[0].rank == PULL_BACK:
             self._pull_back(calls)
             return

@@ -1,4 +1,4 @@
-"""A Slurm job's work: makes some runs one after the other, and reacts to preemption.
+"""A Slurm job's work: makes some runs, `lanes` at a time, and reacts to preemption.
 
 A job carries its runs as planned, with all settings resolved: edits in conf/ while it waits have no effect. A
 restarted job needs only the run folders. So it does not matter whether the job requeued itself, Slurm
@@ -33,9 +33,14 @@ class RunsFailedError(TraceBenchError):
     """Some of a job's runs failed; raised at its end, so that Slurm sees a failed job."""
 
 
-def make_assets(runs: Iterable[RunSpec], stop: StopRequest) -> Iterator[Outcome]:
-    """Make runs in turn until one is interrupted, or fails with on_error=stop."""
+def make_assets(runs: Iterable[RunSpec], stop: StopRequest, lanes: int = 1) -> Iterator[Outcome]:
+    """Make runs, `lanes` at a time, until one is interrupted, or fails with on_error=stop."""
+    from trace_bench.runs.lanes import make_in_lanes
     from trace_bench.runs.run import make_asset
+
+    if lanes > 1:
+        yield from make_in_lanes(runs, lanes, stop)
+        return
 
     for run in runs:
         outcome = make_asset(run, stop)
@@ -67,7 +72,7 @@ class SlurmJob:
             listening() as stop,
             contextlib.suppress(KeyboardInterrupt),
         ):  # the time limit itself, after its warning
-            outcomes.extend(make_assets(map(self.as_left, self.runs), stop))
+            outcomes.extend(make_assets(map(self.as_left, self.runs), stop, self.runs[0].job.lanes or 1))
         ended = [outcome.status for outcome in outcomes]
         if stop() and (len(ended) < len(self.runs) or "preempted" in ended):
             give_way(stop)

@@ -1,0 +1,184 @@
+"""Runs that share a prior in lanes: each asset has the same bits alone, among others, and after a stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from configured import NAMES
+from quick_runs import asset, stop_at
+from sd_checkpoint import make_checkpoint
+
+from trace_bench.methods.sds import SDS
+from trace_bench.priors.adapter import LoraAdapter
+from trace_bench.run_folder.manifest import read_manifest
+from trace_bench.runs.checkpoint import load_checkpoint
+from trace_bench.runs.identity import RunSpec
+from trace_bench.runs.lanes import Lane, Lanes, make_in_lanes
+from trace_bench.runs.run import make_asset
+from trace_bench.sweeps.planning import make_plan
+
+STEPS = 4
+SMALL = [
+    "log_every=1", "resolution=16", "init=random", "init.n=60", "rig.n_views=1",
+    "rig.resolution=8", "prior.resolution=16", "protocol=toy", "views_per_step=1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory) -> list[str]:
+    """Networks of SD 2.1's topology; the adapter's predicts v."""
+    folder = tmp_path_factory.mktemp("lanes")
+    base, v = make_checkpoint(folder / "base"), make_checkpoint(folder / "v", "v_prediction", seed=1)
+    return ["prior=tiny", f"prior.repo={base}", f"+prior.adapter_repo={v}"]
+
+
+@pytest.fixture
+def planned(prior):
+    def of(methods: str, out: Path, prompts: str = "0", steps: int = STEPS) -> list[RunSpec]:
+        overrides = [*prior, *SMALL, f"method={methods}", f"prompt={prompts}", f"steps={steps}"]
+        runs = make_plan(overrides, multirun=True, config_dir=None)
+        return [
+            RunSpec(dataclasses.replace(run.job, output_root=str(out)), run.prompt, run.prompt_set)
+            for run in runs
+        ]
+
+    return of
+
+
+def assets(runs: list[RunSpec]) -> dict[tuple[str, str], dict[str, bytes]]:
+    return {(run.identity.method, run.prompt.prompt_id): asset(run.folder) for run in runs}
+
+
+def in_lanes(runs: list[RunSpec], lanes: int) -> dict[tuple[str, str], dict[str, bytes]]:
+    outcomes = list(make_in_lanes(runs, lanes, lambda: False))
+    assert [(how.status, how.message) for how in outcomes] == [("done", "")] * len(runs)
+    return assets(runs)
+
+
+def batched_alone(run: RunSpec, should_stop=lambda: False):
+    """The run without others in the batched mode."""
+    lane = Lane(lanes=2)
+    with lane.seat:
+        return make_asset(run, should_stop, lane)
+
+
+def check_equal_bits(planned, tmp_path, methods: str, counts: tuple[int, ...]) -> None:
+    alone = planned(methods, tmp_path / "alone")
+    for run in alone:
+        assert batched_alone(run).status == "done"
+    expected = assets(alone)
+    for lanes in counts:
+        runs = planned(methods, tmp_path / f"lanes{lanes}")
+        runs = runs[::-1] if lanes == 4 else runs[1::2] + runs[::2]
+        found = in_lanes(runs, lanes)
+        assert {key for key, value in expected.items() if found[key] != value} == set()
+
+
+def test_an_asset_has_the_same_bits_alone_and_among_others(planned, tmp_path):
+    check_equal_bits(planned, tmp_path, "sds,trace,ism", (4,))
+
+
+@pytest.mark.slow
+def test_every_method_has_the_same_bits_alone_and_among_others(planned, tmp_path):
+    check_equal_bits(planned, tmp_path, ",".join(NAMES), (2, 4, 8))
+
+
+def test_work_is_counted_for_each_lane(planned, tmp_path):
+    """The padded rows and those of others are no work of a run, and its time is its share."""
+    together, apart = planned("sds,vsd", tmp_path / "a"), planned("sds,vsd", tmp_path / "b")
+    in_lanes(together, 2)
+    for run, other in zip(together, apart, strict=True):
+        make_asset(other)
+        one, two = read_manifest(run.folder), read_manifest(other.folder)
+        assert one.cost == two.cost
+        assert (one.mode, one.lanes, two.mode, two.lanes) == ("batched", 2, "single", 1)
+        assert one.batch_sizes["eps"]
+        assert two.batch_sizes == {}
+        assert one.minutes is None
+        assert one.minutes_shared is not None
+        assert two.minutes_shared is None
+        log_txt = (run.folder / "log.txt").read_text()
+        assert str(run.folder) in log_txt
+        assert not any(str(of.folder) in log_txt for of in together if of is not run)
+
+
+def test_a_stopped_run_goes_on_in_its_mode(planned, tmp_path):
+    """Batched, then alone in a process without lanes, or the other way round."""
+    whole, stopped, single, resumed = (planned("vsd", tmp_path / name)[0] for name in "wstr")
+    batched_alone(whole)
+    assert batched_alone(stopped, stop_at(2)).status == "preempted"
+    assert load_checkpoint(stopped.folder, stopped.fingerprint, STEPS).mode == "batched"
+    assert make_asset(stopped).status == "done"
+    assert asset(stopped.folder) == asset(whole.folder)
+    assert read_manifest(stopped.folder).mode == "batched"
+    make_asset(single)
+    assert make_asset(resumed, stop_at(2)).status == "preempted"
+    assert batched_alone(resumed).status == "done"
+    assert asset(resumed.folder) == asset(single.folder)
+    assert read_manifest(resumed.folder).mode == "single"
+
+
+def test_a_stop_leaves_checkpoints_and_a_failure_stops_nobody(planned, tmp_path, monkeypatch):
+    runs = planned("sds,vsd", tmp_path, "0,1")
+    asked = iter(range(10**6))
+    outcomes = list(make_in_lanes(runs, 4, lambda: next(asked) >= 12))
+    assert [how.status for how in outcomes] == ["preempted"] * 4
+    assert all((run.folder / "checkpoint.pt").exists() for run in runs)
+    step = SDS.step
+
+    def fails(self, latents, text, view, progress, rng):
+        if progress.k == 3:
+            raise RuntimeError("of one lane")
+        return step(self, latents, text, view, progress, rng)
+
+    monkeypatch.setattr(SDS, "step", fails)
+    ended = {how.folder: how for how in make_in_lanes(runs, 4, lambda: False)}
+    for run in runs:
+        how = ended[run.folder]
+        assert how.status == {"sds": "failed", "vsd": "done"}[run.identity.method]
+        assert how.message == ("RuntimeError: of one lane" if how.status == "failed" else "")
+        assert not (run.folder / ".live.json").exists()
+    assert logging.getLogger("trace_bench").handlers == []
+
+
+def test_a_loss_that_fails_fails_its_lane_only(planned, tmp_path, monkeypatch):
+    runs = planned("vsd", tmp_path, "0,1")
+    target = LoraAdapter.target
+    calls = []
+
+    def first_of_two(self, x0, eps, t):
+        calls.append(threading.get_ident())
+        found = target(self, x0, eps, t)
+        return found[:, :3] if calls[-1] == calls[0] else found
+
+    monkeypatch.setattr(LoraAdapter, "target", first_of_two)
+    statuses = [how.status for how in make_in_lanes(runs, 2, lambda: False)]
+    assert sorted(statuses) == ["done", "failed"]
+
+
+def test_a_second_ctrl_c_ends_all_lanes(planned, tmp_path):
+    runs = planned("sds", tmp_path, "0,1", steps=100_000)
+    reached = threading.Event()
+
+    def stop() -> bool:
+        reached.set()
+        return False
+
+    lanes, ended = Lanes(2), []
+    for run in runs:
+        lanes.start(run, stop, lambda run, how: ended.append(how.status))
+    assert reached.wait(60)
+    lanes.end()
+    assert ended == ["preempted"] * 2
+    assert [read_manifest(run.folder).status for run in runs] == ["preempted"] * 2
+
+
+def test_nothing_global_is_drawn_from(planned, tmp_path):
+    before = torch.get_rng_state()
+    in_lanes(planned("trace", tmp_path), 2)
+    assert torch.equal(torch.get_rng_state(), before)
