@@ -142,7 +142,7 @@ def test_sd3_compiles_its_transformer(compiled, tmp_path):
         x_t, t = torch.randn(n, *plain.latent_shape), torch.full((n,), 500)
         text = plain.embed(["a red cube"]).expand(n)
         assert torch.allclose(compiled_prior.eps(x_t, t, text), plain.eps(x_t, t, text), atol=1e-5)
-    assert compiled == {"network": 2}
+    assert compiled == {"unet": UNET}
 
 
 @pytest.mark.long
