@@ -21,6 +21,7 @@ from trace_bench.runs.identity import RunSpec
 from trace_bench.sweeps.interrupt import StopRequest, listening
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.uncollected import uncollected
 
 if TYPE_CHECKING:  # imports torch
     from trace_bench.runs.run import Outcome
@@ -35,7 +36,8 @@ class RunsFailedError(TraceBenchError):
 
 def make_assets(runs: Iterable[RunSpec], stop: StopRequest) -> Iterator[Outcome]:
     """Make runs in turn until one is interrupted, or fails with on_error=stop."""
-    from trace_bench.runs.run import make_asset
+    with uncollected():
+        from trace_bench.runs.run import make_asset
 
     for run in runs:
         outcome = make_asset(run, stop)
