@@ -40,8 +40,8 @@ def splats(tmp_path):
 
     params = {"means": normal(COUNT, 3), "quats": normal(COUNT, 4), "scales": normal(COUNT, 3) - 4.0}
     write_splat_ply(folder / "asset.ply", params | {"opacities": normal(COUNT), "sh0": normal(COUNT, 1, 3)})
-    write_film(np.stack([np.asarray(Image.open(folder / f"renders/rgb_{i}.png")) for i in range(VIEWS)]),
-               folder / "turntable.mp4")  # fmt: skip
+    frames = [np.asarray(Image.open(folder / f"renders/rgb_{i}.png")) for i in range(VIEWS)]
+    write_film(frames, folder / "turntable.mp4", VIEWS)
     return finished(folder, ["asset.ply", "turntable.mp4"])
 
 

@@ -180,7 +180,7 @@ def true_media(prompt: str, rig: Run, folder: Path, wanted: str) -> Media | None
             from trace_bench.run_folder.rendering import write_film
 
             frames = seen([360.0 / _TRUE_FRAMES * i for i in range(_TRUE_FRAMES)])
-            write_film(np.stack(frames), partial / "turntable.mp4")
+            write_film(frames, partial / "turntable.mp4", len(frames))
         media = Media(key, _kinds(partial), FRONT / 360.0)
         write_json(partial / _ABOUT, asdict(media))
     return media

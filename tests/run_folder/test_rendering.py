@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import imageio_ffmpeg
 import numpy as np
@@ -132,7 +134,7 @@ def test_film_turns_once_in_pictures_that_players_take(tmp_path):
 
 
 def test_film_of_odd_size(tmp_path):
-    write_film(np.zeros((3, 301, 301, 3), np.uint8), tmp_path / "odd.mp4")
+    write_film(np.zeros((3, 301, 301, 3), np.uint8), tmp_path / "odd.mp4", 3)
     frames = imageio_ffmpeg.read_frames(str(tmp_path / "odd.mp4"))
     assert next(frames)["size"] == (300, 300)
 
@@ -161,6 +163,53 @@ def test_an_earlier_rig_leaves_nothing_behind(tmp_path):
     write_renders(Card(), RIG, no_decoder, CPU, tmp_path)
     write_renders(Card(), EvaluationRig(n_views=3, resolution=16), no_decoder, CPU, tmp_path)
     assert len(list((tmp_path / "renders").glob("*.png"))) == 6
+
+
+def test_pictures_and_film_are_written_while_views_are_rendered(tmp_path):
+    class Waiting(Card):
+        def render(self, cameras, background, with_normals=False):
+            if self.batches:  # the second batch: the first one's pictures appear meanwhile
+                wanted, until = tmp_path / ".renders.partial/normal_7.png", time.monotonic() + 20.0
+                while not wanted.exists():
+                    assert time.monotonic() < until
+                    time.sleep(0.002)
+            return super().render(cameras, background, with_normals)
+
+    write_renders(Waiting(), RIG, no_decoder, CPU, tmp_path)
+    views = render_views(Card(), RIG.cameras(), no_decoder, CPU)
+    for i in range(10):
+        assert (read(tmp_path / "renders" / f"rgb_{i}.png") == views.rgb[i]).all()
+        assert (read(tmp_path / "renders" / f"normal_{i}.png") == views.normal[i]).all()
+    write_film(views.rgb, tmp_path / "again.mp4", len(views.rgb))
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "turntable.mp4").read_bytes()
+
+
+def test_a_picture_that_cannot_be_written_fails_the_renders(tmp_path, monkeypatch):
+    save = rendering._save
+
+    def full(picture, path):
+        if path.name == "normal_3.png":
+            raise OSError(28, "No space left on device")
+        save(picture, path)
+
+    monkeypatch.setattr(rendering, "_save", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_renders(Card(), RIG, no_decoder, CPU, tmp_path)
+    assert not (tmp_path / "renders").exists()
+    assert not [thread for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
+
+
+def test_a_view_that_cannot_be_rendered_ends_the_writing(tmp_path):
+    class Failing(Card):
+        def render(self, cameras, background, with_normals=False):
+            if self.batches:
+                raise ValueError("mine")
+            return super().render(cameras, background, with_normals)
+
+    with pytest.raises(ValueError, match="mine"):
+        write_renders(Failing(), RIG, no_decoder, CPU, tmp_path)
+    assert not (tmp_path / "renders").exists()
+    assert not [thread for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
 
 
 def test_pictures_appear_all_at_once(tmp_path, monkeypatch):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Self
 
 import imageio_ffmpeg
 import numpy as np
@@ -30,6 +34,7 @@ _PNG_LEVEL = 1  # zlib level: a third of the default's time for a tenth more byt
 
 Decode = Callable[[Tensor], Tensor]
 OnViews = Callable[[int, int], None]  # told of the views that are rendered, and of all
+OnPictures = Callable[[int, np.ndarray, np.ndarray], None]  # a batch: its first view, colours, normals
 
 
 @dataclass(frozen=True)
@@ -59,27 +64,20 @@ def write_renders(
     cameras = rig.cameras()
     turns = representation.views_matter
     cameras = cameras if turns else cameras[0:1]
-    views = render_views(representation, cameras, decode, device, on_views=on_views)
-    return write_views(views, cameras, folder, turns)
+    with _Writing(_empty(folder / _PARTIAL), len(cameras), film=turns) as writing:
+        views = render_views(
+            representation, cameras, decode, device, on_views=on_views, on_pictures=writing.add
+        )
+    return _write_rest(views, cameras, folder, turns)
 
 
 def write_views(
     views: RigRenders, cameras: Cameras, folder: Path, turns: bool = True
 ) -> tuple[list[str], int]:
     """Like `write_renders` for existing views, one per camera; without geometry.npz if they have none."""
-    partial = folder / _PARTIAL
-    files = _write_all(views, cameras, partial)
-    _preview(views).save(partial / PREVIEW)
-    if turns:
-        write_film(views.rgb, partial / TURNTABLE)
-    else:
-        Image.fromarray(views.rgb[0]).save(partial / PICTURE)
-    beside = [PREVIEW, TURNTABLE if turns else PICTURE]
-    for name in beside:
-        (partial / name).replace(folder / name)
-    shutil.rmtree(folder / RENDERS, ignore_errors=True)
-    partial.replace(folder / RENDERS)
-    return [*files, *beside], len(views.rgb)
+    with _Writing(_empty(folder / _PARTIAL), len(cameras), film=turns) as writing:
+        writing.add(0, views.rgb, views.normal)
+    return _write_rest(views, cameras, folder, turns)
 
 
 def write_bare_renders(
@@ -88,26 +86,48 @@ def write_bare_renders(
     """Render the rig into `folder`/renders, without preview and video; returns the names of all files."""
     cameras = rig.cameras()
     cameras = cameras if representation.views_matter else cameras[0:1]
-    views = render_views(representation, cameras, decode, device)
-    partial = folder / _PARTIAL
-    files = _write_all(views, cameras, partial)
-    shutil.rmtree(folder / RENDERS, ignore_errors=True)
-    partial.replace(folder / RENDERS)
+    partial = _empty(folder / _PARTIAL)
+    with _Writing(partial, len(cameras), film=False) as writing:
+        views = render_views(representation, cameras, decode, device, on_pictures=writing.add)
+    files = _write_numbers(views, cameras, partial)
+    _put_in_place(partial, folder)
     pictures = (f"{RENDERS}/{kind}_{i}.png" for kind in ("rgb", "normal") for i in range(len(views.rgb)))
     return [*files, *pictures]
 
 
-def _write_all(views: RigRenders, cameras: Cameras, partial: Path) -> list[str]:
-    """Fill the empty folder `partial`; returns the names in renders/ of all files but the pictures."""
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    _write_pictures(views, partial)
+def _empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def _write_rest(views: RigRenders, cameras: Cameras, folder: Path, turns: bool) -> tuple[list[str], int]:
+    """Write what needs all views, and move everything from the partial folder into place."""
+    partial = folder / _PARTIAL
+    files = _write_numbers(views, cameras, partial)
+    _preview(views).save(partial / PREVIEW)
+    if not turns:
+        Image.fromarray(views.rgb[0]).save(partial / PICTURE)
+    beside = [PREVIEW, TURNTABLE if turns else PICTURE]
+    for name in beside:
+        (partial / name).replace(folder / name)
+    _put_in_place(partial, folder)
+    return [*files, *beside], len(views.rgb)
+
+
+def _write_numbers(views: RigRenders, cameras: Cameras, partial: Path) -> list[str]:
+    """Write cameras and geometry; returns their names in renders/."""
     _write_cameras(cameras, partial / "cameras.json")
     files = [f"{RENDERS}/cameras.json"]
     if views.alpha is not None and views.depth is not None:
         np.savez_compressed(partial / "geometry.npz", alpha=views.alpha, depth=views.depth)
         files.append(f"{RENDERS}/geometry.npz")
     return files
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    shutil.rmtree(folder / RENDERS, ignore_errors=True)
+    partial.replace(folder / RENDERS)
 
 
 @torch.no_grad()
@@ -118,6 +138,7 @@ def render_views(
     device: torch.device,
     batch: int = 8,
     on_views: OnViews = lambda done, total: None,
+    on_pictures: OnPictures = lambda first, rgb, normal: None,
 ) -> RigRenders:
     """The views of all cameras, rendered in batches.
 
@@ -139,6 +160,7 @@ def render_views(
         stored = torch.where(visible, depth, 0.0)[..., 0].half()
         _check_finite({"colour": rgb, "alpha": alpha, "depth": stored, "normal": normal}, start)
         parts.append([_bytes(rgb), _bytes(coloured), _bytes(alpha[..., 0]), stored.cpu().numpy()])
+        on_pictures(start, *parts[-1][:2])
         on_views(min(start + batch, len(cameras)), len(cameras))
     return RigRenders(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -166,14 +188,60 @@ def _bytes(value: Tensor) -> np.ndarray:
     return (value.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()
 
 
-def _write_pictures(views: RigRenders, folder: Path) -> None:
-    """Write rgb_<i>.png and normal_<i>.png; compression releases the GIL, so threads help."""
-    stacks = {"rgb": views.rgb, "normal": views.normal}
-    jobs = [
-        (stack[i], folder / f"{name}_{i}.png") for name, stack in stacks.items() for i in range(len(stack))
-    ]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        list(pool.map(lambda job: Image.fromarray(job[0]).save(job[1], compress_level=_PNG_LEVEL), jobs))
+class _Writing:
+    """Writes rgb_<i>.png, normal_<i>.png and the film on threads of its own, while the next views are
+    rendered: rasterising, compression and the encoder all work without the GIL.
+
+    A context manager; its end waits for all files, and raises what failed. After a failure the folder is
+    removed.
+    """
+
+    def __init__(self, folder: Path, count: int, film: bool) -> None:
+        self._folder = folder
+        self._frames: SimpleQueue[np.ndarray | None] | None = SimpleQueue() if film else None
+        self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1) + film)
+        self._jobs: list[Future[None]] = []
+        if self._frames is not None:
+            self._jobs.append(
+                self._pool.submit(write_film, _until_none(self._frames), folder / TURNTABLE, count)
+            )
+
+    def add(self, first: int, rgb: np.ndarray, normal: np.ndarray) -> None:
+        """Write a batch of views, uint8 [N, H, W, 3]; `first` is the number of its first view."""
+        for i, pictures in enumerate(zip(rgb, normal, strict=True), start=first):
+            for kind, picture in zip(("rgb", "normal"), pictures, strict=True):
+                self._jobs.append(self._pool.submit(_save, picture, self._folder / f"{kind}_{i}.png"))
+            if self._frames is not None:
+                self._frames.put(pictures[0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._frames is not None:
+            self._frames.put(None)
+        failed = error is not None
+        try:
+            for job in () if failed else self._jobs:
+                job.result()
+        except BaseException:
+            failed = True
+            raise
+        finally:
+            self._pool.shutdown(cancel_futures=failed)
+            if failed:
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _until_none(frames: SimpleQueue[np.ndarray | None]) -> Iterator[np.ndarray]:
+    while (frame := frames.get()) is not None:
+        yield frame
+
+
+def _save(picture: np.ndarray, path: Path) -> None:
+    Image.fromarray(picture).save(path, compress_level=_PNG_LEVEL)
 
 
 def _write_cameras(cameras: Cameras, path: Path) -> None:
@@ -194,13 +262,18 @@ def _preview(views: RigRenders) -> Image.Image:
     return Image.fromarray(np.concatenate(rows, axis=0))
 
 
-def write_film(rgb: np.ndarray, path: Path) -> None:
-    """Write one turn as H.264, with small images enlarged, in a pixel format that every player supports."""
-    size = max(FILM_MIN_PIXELS, rgb.shape[2] // 2 * 2), max(FILM_MIN_PIXELS, rgb.shape[1] // 2 * 2)
+def write_film(frames: Iterable[np.ndarray], path: Path, count: int) -> None:
+    """Write one turn of `count` frames, uint8 [H, W, 3], as H.264, with small images enlarged, in a pixel
+    format that every player supports."""
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        return
+    size = max(FILM_MIN_PIXELS, first.shape[1] // 2 * 2), max(FILM_MIN_PIXELS, first.shape[0] // 2 * 2)
     writer = imageio_ffmpeg.write_frames(
         str(path),
         size,
-        fps=len(rgb) / FILM_SECONDS,
+        fps=count / FILM_SECONDS,
         codec="libx264",
         quality=7,
         macro_block_size=2,
@@ -209,7 +282,7 @@ def write_film(rgb: np.ndarray, path: Path) -> None:
     )
     writer.send(None)
     try:
-        for picture in rgb:
+        for picture in chain([first], frames):
             frame = Image.fromarray(picture)
             frame = frame if frame.size == size else frame.resize(size, Image.Resampling.BICUBIC)
             writer.send(frame.tobytes())

@@ -18,6 +18,7 @@ from trace_bench.seeding import Rng
 from trace_bench.settings.config import Job, build, check_init
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.peak import mfu
+from trace_bench.system.uncollected import keep_for_good, uncollected
 
 log = logging.getLogger(__name__)
 _priors: dict[str, Prior | TraceBenchError] = {}
@@ -42,9 +43,11 @@ def load_prior(job: Job, device: torch.device) -> Prior:
     if key not in _priors:
         log.info("Loading prior=%s on %s", job.choices["prior"], device)
         try:
-            _priors[key] = build("prior", job.prior, device=device)
+            with uncollected():
+                _priors[key] = build("prior", job.prior, device=device)
         except TraceBenchError as error:
             _priors[key] = error
+        keep_for_good()  # torch, diffusers and transformers are imported now
     prior = _priors[key]
     if isinstance(prior, TraceBenchError):
         raise prior.with_traceback(None)

@@ -39,6 +39,7 @@ from trace_bench.sweeps.watching import Watching
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.output import forgive_closed_output
+from trace_bench.system.uncollected import uncollected
 
 EXIT_FAILED, EXIT_MISTAKE, EXIT_UNFINISHED, EXIT_INTERRUPTED = 1, 2, 75, 130  # 75: sysexits' "try again"
 PICTURES = ("preview.png", "turntable.mp4", "renders")
@@ -60,7 +61,8 @@ def main(argv: Sequence[str]) -> int:
         if any(getattr(args, name, None) for name in _NOT_RUNS):
             _show(args, argv, overrides)
             return 0
-        plan = make_plan(overrides, args.multirun, args.config_dir)
+        with uncollected():
+            plan = make_plan(overrides, args.multirun, args.config_dir)
         before = {run.folder for run in plan if not run.job.force and status_of(run) == "done"}
         missing = [run for run in plan if run.folder not in before]
         check_jobs(run.job for run in missing)
@@ -71,7 +73,8 @@ def main(argv: Sequence[str]) -> int:
             if plan[0].job.dry_run:
                 check_roots(missing)
                 print(estimate(plan, missing, launcher))
-            preflight(missing, launcher)
+            with uncollected():
+                preflight(missing, launcher)
             if plan[0].job.dry_run:
                 return 0
             command = ["python", "-m", "trace_bench", *argv]

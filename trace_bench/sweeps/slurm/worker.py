@@ -21,6 +21,7 @@ from trace_bench.runs.identity import RunSpec
 from trace_bench.sweeps.interrupt import StopRequest, listening
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.uncollected import uncollected
 
 if TYPE_CHECKING:  # imports torch
     from trace_bench.runs.run import Outcome
@@ -35,8 +36,9 @@ class RunsFailedError(TraceBenchError):
 
 def make_assets(runs: Iterable[RunSpec], stop: StopRequest, lanes: int = 1) -> Iterator[Outcome]:
     """Make runs, `lanes` at a time, until one is interrupted, or fails with on_error=stop."""
-    from trace_bench.runs.lanes import make_in_lanes
-    from trace_bench.runs.run import make_asset
+    with uncollected():
+        from trace_bench.runs.lanes import make_in_lanes
+        from trace_bench.runs.run import make_asset
 
     if lanes > 1:
         yield from make_in_lanes(runs, lanes, stop)
