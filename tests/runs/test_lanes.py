@@ -34,7 +34,13 @@ def prior(tmp_path_factory) -> list[str]:
     """Networks of SD 2.1's topology; the adapter's predicts v."""
     folder = tmp_path_factory.mktemp("lanes")
     base, v = make_checkpoint(folder / "base"), make_checkpoint(folder / "v", "v_prediction", seed=1)
-    return ["prior=tiny", f"prior.repo={base}", f"+prior.adapter_repo={v}"]
+    return [
+        "prior=tiny",
+        f"prior.repo={base}",
+        f"+prior.adapter_repo={v}",
+        "prior.adapter_unet=unet",
+        "prior.adapter_scheduler=scheduler",
+    ]
 
 
 @pytest.fixture

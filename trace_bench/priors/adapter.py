@@ -134,7 +134,7 @@ class LoraAdapter:
         camera: Tensor,
         loss: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """The gradient of `loss`, a function of the raw output, in each parameter's `grad`; returns the output
+        """Set the `grad` of each parameter to that of `loss`, a function of the raw output; returns the output
         and the loss, without a graph."""
         return train_alone(self, x_t, t, text, camera, loss)
 

@@ -1,4 +1,4 @@
-"""Several runs in one process: each is an ordinary run in a thread, and they share a prior (`priors.lanes`)."""
+"""Several runs in one process: each is an ordinary run in a thread; they share a prior (`priors.lanes`)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from trace_bench.runs.identity import RunSpec
 if TYPE_CHECKING:
     from trace_bench.runs.run import Outcome
 
-#: single: the networks compute what the run asks for. batched: in batches of certain sizes, alone or with other
-#: runs. A run's bits are the same within a mode, for any number of lanes.
+#: single: the networks compute what the run asks for. batched: in batches of certain sizes, alone or with
+#: other runs. A run's bits are the same within a mode, for any number of lanes.
 Mode = Literal["single", "batched"]
 
 
@@ -122,17 +122,20 @@ def make_in_lanes(runs: Iterable[RunSpec], lanes: int, stop: Callable[[], bool])
     """
     todo, side = iter(runs), Lanes(lanes)
     ended: SimpleQueue[tuple[RunSpec, Outcome]] = SimpleQueue()
-    working, is_failed = 0, False
+    working, is_over = 0, threading.Event()
     try:
         while True:
-            while working < lanes and not (stop() or is_failed) and (run := next(todo, None)) is not None:
-                side.start(run, lambda: stop() or is_failed, lambda run, how: ended.put((run, how)))
+            while (
+                working < lanes and not (stop() or is_over.is_set()) and (run := next(todo, None)) is not None
+            ):
+                side.start(run, lambda: stop() or is_over.is_set(), lambda run, how: ended.put((run, how)))
                 working += 1
             if not working:
                 return
             run, outcome = ended.get()
             working -= 1
-            is_failed = is_failed or (outcome.status == "failed" and run.job.on_error == "stop")
+            if outcome.status == "failed" and run.job.on_error == "stop":
+                is_over.set()
             yield outcome
     except BaseException:
         side.end()

@@ -18,7 +18,7 @@ from trace_bench.priors.lanes.turns import Call
 Output = tuple[Tensor, ...]  # of one unit
 Loss = Callable[[Tensor], Tensor]
 
-#: Places of the kinds of calls in a step. Decoding is not part of a step, and must not wait for those that are.
+#: Places of the kinds of calls in a step. Decoding is part of no step, and must not wait for those that are.
 DECODE, ENCODE, EPS, PREDICT, TRAIN, PULL_BACK = range(6)
 
 

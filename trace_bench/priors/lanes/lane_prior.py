@@ -13,7 +13,6 @@ from torch import Tensor
 from trace_bench.priors.adapter import LoraAdapter
 from trace_bench.priors.base import (
     Adapter,
-    Prior,
     TextEmbedding,
     Work,
     classifier_free_guidance,
@@ -127,9 +126,7 @@ class LanePrior:
         """The answer for the rows of `tensors`."""
         if not self._is_batched:
             return alone()
-        units = [
-            Item(tuple(tensor[i : i + 1] for tensor in tensors)) for i in range(len(tensors[0]))
-        ]
+        units = [Item(tuple(tensor[i : i + 1] for tensor in tensors)) for i in range(len(tensors[0]))]
         key = (name, 1, *_forms(units[0].tensors))
         return self._seat.ask(Call(self._batcher.answer, rank, key, units, alone, assemble or _rows))
 
