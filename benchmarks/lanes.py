@@ -22,7 +22,7 @@ from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.priors.lanes.turns import Turns
 from trace_bench.runs.build import load_prior, make_init, make_method, make_representation
-from trace_bench.runs.lanes import Lane
+from trace_bench.runs.lane import Lane
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import Job
 

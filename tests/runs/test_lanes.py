@@ -18,7 +18,8 @@ from trace_bench.priors.adapter import LoraAdapter
 from trace_bench.run_folder.manifest import read_manifest
 from trace_bench.runs.checkpoint import load_checkpoint
 from trace_bench.runs.identity import RunSpec
-from trace_bench.runs.lanes import Lane, Lanes, make_in_lanes
+from trace_bench.runs.lane import Lane
+from trace_bench.runs.lanes import Lanes, make_in_lanes
 from trace_bench.runs.run import make_asset
 from trace_bench.sweeps.planning import make_plan
 

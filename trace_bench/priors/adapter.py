@@ -134,8 +134,8 @@ class LoraAdapter:
         camera: Tensor,
         loss: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Set the `grad` of each parameter to that of `loss`, a function of the raw output; returns the output
-        and the loss, without a graph."""
+        """Set the `grad` of each parameter to that of `loss`, a function of the raw output; returns the
+        output and the loss, without a graph."""
         return train_alone(self, x_t, t, text, camera, loss)
 
     @staticmethod

@@ -339,7 +339,7 @@ class LatentDiffusionPrior(ABC):
         return LoraNetwork(unet, scheduler["prediction_type"])
 
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
-        """A new LoRA adapter with camera conditioning; adapters share a network, each with its own weights."""
+        """A new LoRA adapter with camera conditioning; adapters share a network, not their weights."""
         self.adapters_made += 1
         return LoraAdapter(
             self._adapter_network, self.alphas_cumprod, self.counter, rank, seed, self.time_ids

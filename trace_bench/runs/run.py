@@ -51,7 +51,7 @@ from trace_bench.runs.checkpoint import (
 )
 from trace_bench.runs.claim import BusyError, claim
 from trace_bench.runs.identity import RunSpec
-from trace_bench.runs.lanes import Lane, Mode
+from trace_bench.runs.lane import Lane, Mode
 from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
 from trace_bench.runs.reporter import METRICS, Reporter
 from trace_bench.runs.snapshots import Snapshots, in_bytes, make_snapshots
