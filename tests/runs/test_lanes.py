@@ -62,7 +62,9 @@ def assets(runs: list[RunSpec]) -> dict[tuple[str, str], dict[str, bytes]]:
 
 
 def in_lanes(runs: list[RunSpec], lanes: int) -> dict[tuple[str, str], dict[str, bytes]]:
+    drawn = torch.get_rng_state()
     outcomes = list(make_in_lanes(runs, lanes, lambda: False))
+    assert torch.equal(torch.get_rng_state(), drawn)  # nothing draws from what all share
     assert [(how.status, how.message) for how in outcomes] == [("done", "")] * len(runs)
     return assets(runs)
 
@@ -183,9 +185,3 @@ def test_a_second_ctrl_c_ends_all_lanes(planned, tmp_path):
     lanes.end()
     assert ended == ["preempted"] * 2
     assert [read_manifest(run.folder).status for run in runs] == ["preempted"] * 2
-
-
-def test_nothing_global_is_drawn_from(planned, tmp_path):
-    before = torch.get_rng_state()
-    in_lanes(planned("trace", tmp_path), 2)
-    assert torch.equal(torch.get_rng_state(), before)

@@ -60,6 +60,12 @@ class LanePrior:
         alone = lambda: self.shared.eps(latents, t, text)  # noqa: E731
         return self._ask(EPS, "eps", (latents.detach(), t, *_tensors(text)), alone)
 
+    def velocity(self, x_sigma: Tensor, sigma: Tensor, text: TextEmbedding) -> Tensor:
+        """Of a prior that is a flow: the velocity at noise levels sigma [B], [B, C, h, w], without a graph."""
+        self.counter.unet_fwd += len(x_sigma)
+        alone = lambda: self.shared.velocity(x_sigma, sigma, text)  # type: ignore[attr-defined]  # noqa: E731
+        return self._ask(EPS, "velocity", (x_sigma.detach(), sigma, *_tensors(text)), alone)
+
     def eps_cfg(
         self,
         latents: Tensor,
