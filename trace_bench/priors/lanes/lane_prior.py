@@ -61,7 +61,7 @@ class LanePrior:
         return self._ask(EPS, "eps", (latents.detach(), t, *_tensors(text)), alone)
 
     def velocity(self, x_sigma: Tensor, sigma: Tensor, text: TextEmbedding) -> Tensor:
-        """Of a prior that is a flow: the velocity at noise levels sigma [B], [B, C, h, w], without a graph."""
+        """The velocity [B, C, h, w] of a flow prior at noise levels sigma [B], without a graph."""
         self.counter.unet_fwd += len(x_sigma)
         alone = lambda: self.shared.velocity(x_sigma, sigma, text)  # type: ignore[attr-defined]  # noqa: E731
         return self._ask(EPS, "velocity", (x_sigma.detach(), sigma, *_tensors(text)), alone)
