@@ -25,6 +25,7 @@ from evaluation.results.aggregate import (
     ONCE,
     OPTIMISED,
     SETTINGS,
+    SHARED,
     Panel,
     Row,
     Table,
@@ -208,7 +209,7 @@ def committed() -> pd.DataFrame:
     if not COMMITTED.is_file():
         return pd.DataFrame()
     frame = pd.DataFrame(json.loads(COMMITTED.read_text(encoding="utf-8"))["runs"])
-    missing = [*SETTINGS, *(q.name for q in (*COST, *MORE_COST, ONCE)), "prompts_in_set"]
+    missing = [*SETTINGS, *(q.name for q in (*COST, SHARED, *MORE_COST, ONCE)), "prompts_in_set"]
     return frame.assign(
         method=f"{CONTROL}-" + frame["control"].str.replace("_", "-"),
         representation=CONTROL,
