@@ -77,7 +77,7 @@ def batched_alone(run: RunSpec, should_stop=lambda: False):
 
 
 def check_equal_bits(planned, tmp_path, methods: str, counts: tuple[int, ...], stopped_with: int = 0) -> None:
-    """Alone, then in lanes in other orders; before `stopped_with` lanes, the runs are stopped on their way."""
+    """Alone, then in lanes in other orders; before `stopped_with` lanes, they are stopped on their way."""
     alone = planned(methods, tmp_path / "alone")
     for run in alone:
         assert batched_alone(run).status == "done"
@@ -87,7 +87,7 @@ def check_equal_bits(planned, tmp_path, methods: str, counts: tuple[int, ...], s
         runs = runs[::-1] if lanes == 4 else runs[1::2] + runs[::2]
         if lanes == stopped_with:
             asked = iter(range(10**6))
-            list(make_in_lanes(runs, 3, lambda asked=asked: next(asked) >= 2 * len(runs)))
+            list(make_in_lanes(runs, 3, lambda asked=asked: next(asked) >= 2 * len(alone)))
         found = in_lanes(runs, lanes)
         assert {key for key, value in expected.items() if found[key] != value} == set()
 
