@@ -19,6 +19,7 @@ SAME = {
     "on_error": "stop",
     "device": "cpu",
     "prompts_per_job": 4,
+    "lanes": 4,
     "log_every": 3,
     "checkpoint.every_steps": 5,
     "rig.n_views": 4,
@@ -83,7 +84,7 @@ def test_every_setting_of_a_run_was_thought_of():
     }  # fmt: skip
     left_out = {
         "choices", "prompt_set", "rig", "output_root", "device", "force", "on_error", "prompts_per_job",
-        "log_every", "checkpoint", "budget", "detach", "dry_run",
+        "log_every", "checkpoint", "budget", "detach", "dry_run", "lanes",
         "tracker",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(Job)} == in_fingerprint | left_out

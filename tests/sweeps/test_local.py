@@ -74,15 +74,17 @@ def test_a_killed_worker_costs_its_run_only(tmp_path, killer):
     )  # status says killed; the same command resumes it
 
 
-def test_a_signal_to_the_command_stops_the_workers_with_a_checkpoint(tmp_path, killer):
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_signal_to_the_command_stops_the_workers_with_a_checkpoint(tmp_path, killer, lanes):
     runs, ended = plan(tmp_path, 100_000), []
     with listening() as stop:
-        thread = killer(runs[0].folder, signal.SIGINT, at_this_process=True)
-        make_in_workers(runs, 1, stop, ended.append)
+        thread = killer(runs[lanes - 1].folder, signal.SIGINT, at_this_process=True)
+        make_in_workers(runs, 1, stop, ended.append, lanes=lanes)
         thread.join()
-    assert [(end.folder, end.status) for end in ended] == [(runs[0].folder, "preempted")]
-    assert (runs[0].folder / "checkpoint.pt").exists()
-    assert not runs[1].folder.exists()
+    begun = [run.folder for run in runs[:lanes]]
+    assert sorted((end.folder, end.status) for end in ended) == [(folder, "preempted") for folder in begun]
+    assert all((folder / "checkpoint.pt").exists() for folder in begun)
+    assert not runs[lanes].folder.exists()
 
 
 def test_a_lost_run_is_reported_and_makes_the_exit_code(tmp_path, monkeypatch, capsys):
