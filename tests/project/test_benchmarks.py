@@ -24,6 +24,7 @@ SHORT = {
         ["--short", "--repeats", "1", "--against", "HEAD"],
         ["one SDS asset", "planning 330 runs", "sweep of 330 until its workers"],
     ),
+    "plain_sds": (["--steps", "4", "--at-once", "2"], ["plain script", "ours", "ratio"]),
     "elo": ([], ["ours", "Adam", "ratio"]),
 }
 
