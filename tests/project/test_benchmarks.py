@@ -25,6 +25,7 @@ SHORT = {
         ["one SDS asset", "planning 330 runs", "sweep of 330 until its workers"],
     ),
     "lanes": (["steps=2", "runs=2", "lanes=2", "methods=sds,vsd"], ["sds", "vsd", "mixed"]),
+    "plain_sds": (["--steps", "4", "--at-once", "2"], ["plain script", "ours", "ratio"]),
     "elo": ([], ["ours", "Adam", "ratio"]),
 }
 
