@@ -133,6 +133,11 @@ def write_cameras(folder: Path, rig: EvaluationRig) -> None:
 
 def write_score(folder: Path, metric: Metric, **values: float | None) -> None:
     """A score file as written by `evaluation.score`, with given values."""
+    score_run(given(metric, **values), Run(folder, read_manifest(folder)))
+
+
+def given(metric: Metric, **values: float | None) -> Metric:
+    """The metric, but always with these values."""
 
     class Given(type(metric)):  # type: ignore[misc]
         def files(self, run: Run) -> list[Path]:
@@ -141,9 +146,9 @@ def write_score(folder: Path, metric: Metric, **values: float | None) -> None:
         def score(self, run: Run) -> Score:
             return Score(values, rows=[{"view": i} for i in range(3)])
 
-    given = Given.__new__(Given)
-    given.__dict__.update(metric.__dict__)
-    score_run(given, Run(folder, read_manifest(folder)))
+    made = Given.__new__(Given)
+    made.__dict__.update(metric.__dict__)
+    return made
 
 
 def only_run(root: Path) -> Run:

@@ -28,10 +28,12 @@ def draw(
     methods = list(dict.fromkeys(points["method"]))
     if len(methods) > len(MARKERS) * len(COLOURS):
         raise NothingToDraw("There are too many methods for one figure.")
-    figure = new_figure(9.6, 3.9)
-    panels = figure.subplots(1, 2, sharey=True)
+    is_counted = bool(points["tflop"].notna().all())
+    kinds = [("done_steps", "Steps")] + ([("tflop", "Counted TFLOP")] if is_counted else [])
+    figure = new_figure(9.6 if is_counted else 5.6, 3.9)
+    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     spread = False
-    for axes, by, label in zip(panels, ("done_steps", "tflop"), ("Steps", "Counted TFLOP"), strict=True):
+    for axes, (by, label) in zip(panels, kinds, strict=True):
         ends, colours = [], []
         for i, method in enumerate(methods):
             line = _line(points[points["method"] == method], quantity, by)
@@ -40,10 +42,9 @@ def draw(
             colours.append(COLOURS[i % len(COLOURS)])
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
-        if by == "tflop":
-            figure.draw_without_rendering()
-            furthest = max(x for x, _ in ends)
-            label_lines(axes, [(furthest, y) for _, y in ends], [data.method(m) for m in methods], colours)
+        figure.draw_without_rendering()
+        furthest = max(x for x, _ in ends)
+        label_lines(axes, [(furthest, y) for _, y in ends], [data.method(m) for m in methods], colours)
     better = {True: ", higher is better", False: ", lower is better", None: ""}[shown.higher_is_better]
     panels[0].set_ylabel(shown.label)
     figure.suptitle(f"{shown.label} while the asset is made{better}", fontsize=10.5, fontweight="bold", x=0.3)
@@ -53,8 +54,8 @@ def draw(
         else "one seed, so there is no band"
     )
     caption = (
-        f"{shown.label} ({shown.note}) of the evaluation renders after some steps, over steps and over the "
-        f"counted work of the prior; lines are means over prompts and seeds, {band}. "
+        f"{shown.label} ({shown.note}) of the evaluation renders after some steps, over steps"
+        f"{' and over the counted work of the prior' if is_counted else ''}; lines are means over prompts and seeds, {band}. "
         f"{said_of(data, points.drop_duplicates(['method', 'prompt', 'seed']), [quantity])}"
     )
     return Drawing(figure, caption, points[[*_COLUMNS, quantity]])

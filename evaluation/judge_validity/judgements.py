@@ -101,7 +101,9 @@ def find_judged(root: Path, runs: Sequence[Run], judge: TruthJudge, seed: int = 
         known = truths(study["prompt_set"], study["prior"])
         if known is not None:
             about = f"study {path.parent.name}"
-            found.append(_judged(f"{study['raters']['used']} raters", about, _votes(path), known, _assets(study)))
+            found.append(
+                _judged(f"{study['raters']['used']} raters", about, _votes(path), known, _assets(study))
+            )
     return found
 
 

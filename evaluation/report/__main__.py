@@ -15,7 +15,7 @@ from evaluation.command import command, output_root
 from evaluation.metrics.load import load_metrics
 from evaluation.report import overview
 from evaluation.report.details import details
-from evaluation.report.gallery import ALL, CHOSEN, NONE, Travels, make_gallery, shown
+from evaluation.report.gallery import ALL, CHOSEN, NONE, Travels, assets_over_the_run, make_gallery, shown
 from evaluation.report.judged import judged
 from evaluation.report.page import file_names, write_page, write_scripts
 from evaluation.results.aggregate import order_methods, panels
@@ -25,6 +25,7 @@ from evaluation.tables.__main__ import make_grids, wanted
 from trace_bench import __version__
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import utc_now
+from trace_bench.run_folder.reading import of_asset
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.text import printable
 
@@ -49,9 +50,10 @@ def make_report(config: DictConfig, root: Path) -> tuple[Path, list[str]]:
     gallery = make_gallery(found, index.runs, metrics, names, folder, travels)
     answers = judged(root, results.frame, problems)
     runs = [index.runs[name] for name in gallery.folders]
+    over = assets_over_the_run(index.runs.values())
     write_scripts(folder, "runs", {
-        identity: details(index.runs[name], metrics, answers.get(name, ()), problems)
-        for name, identity in gallery.folders.items()
+        identity: details(run, metrics, answers.get(name, ()), problems, over.get(of_asset(run)))
+        for (name, identity), run in zip(gallery.folders.items(), runs, strict=True)
     })  # fmt: skip
     commands, planned = overview.sweeps(root, problems)
     about = overview.parts(runs, names)

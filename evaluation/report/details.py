@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.metrics.base import Metric, score_path
-from evaluation.metrics.score_file import read_score_file
+from evaluation.metrics.score_file import ScoreFile, read_score_file
 from evaluation.results.variants import flat_config
 from trace_bench.run_folder.reading import Run
 from trace_bench.system.files import content_of
@@ -21,9 +21,16 @@ _CLOCK = ("step", "seconds", "steps_per_s")
 
 
 def details(
-    run: Run, metrics: Mapping[str, Metric], answers: Sequence[Mapping[str, Any]], problems: list[str]
+    run: Run,
+    metrics: Mapping[str, Metric],
+    answers: Sequence[Mapping[str, Any]],
+    problems: list[str],
+    over: Mapping[int, Run] | None = None,
 ) -> dict[str, Any]:
-    """The content of a run's script file; files that cannot be read are told in `problems`."""
+    """The content of a run's script file; files that cannot be read are told in `problems`.
+
+    over: the asset after some numbers of steps, by number.
+    """
     manifest = run.manifest
     environment = manifest.environment
     return {
@@ -48,6 +55,7 @@ def details(
         "config": flat_config(run.folder / "config.yaml", problems),
         "curves": curves(run.folder / "metrics.jsonl"),
         "views": _views(run, metrics, problems),
+        "over": _over_the_run(over or {}, metrics, problems),
         "answers": list(answers),
     }
 
@@ -87,19 +95,11 @@ def _rounded(value: Any) -> float | None:
 
 def _views(run: Run, metrics: Mapping[str, Metric], problems: list[str]) -> dict[str, dict[str, float]]:
     """Label of a number per view -> view -> value, of the score files of this state of the run."""
-    state = {"fingerprint": run.manifest.fingerprint, "finished": run.manifest.finished}
     found: dict[str, dict[str, float]] = {}
     for metric in metrics.values():
         labels = {quantity.name: quantity.label for quantity in metric.quantities}
-        path = score_path(run, metric.name)
-        if not path.exists():
-            continue
-        try:
-            score = read_score_file(path)
-        except FormatError as error:
-            problems.append(str(error))
-            continue
-        if score is None or score.run != state:
+        score = _score(run, metric, problems)
+        if score is None:
             continue
         named = {name for row in score.rows for name in row if name in labels}
         for row in score.rows:
@@ -109,3 +109,34 @@ def _views(run: Run, metrics: Mapping[str, Metric], problems: list[str]) -> dict
                     label = labels.get(name, f"{name.replace('_', ' ')} ({metric.name})")
                     found.setdefault(label, {})[str(row.get("view"))] = float(f"{value:.4g}")
     return found
+
+
+def _over_the_run(
+    over: Mapping[int, Run], metrics: Mapping[str, Metric], problems: list[str]
+) -> dict[str, list[float | None]]:
+    """Label of the first number of each metric -> its value after each number of steps."""
+    found: dict[str, list[float | None]] = {}
+    for metric in metrics.values():
+        main = [q for q in metric.quantities if q.kind == "mean" and not q.partial]
+        scores = [_score(run, metric, problems) for run in over.values()]
+        for quantity in main[:1]:
+            values = [
+                None if score is None else _rounded(score.values.get(quantity.name)) for score in scores
+            ]
+            if any(value is not None for value in values):
+                found[quantity.label] = values
+    return found
+
+
+def _score(run: Run, metric: Metric, problems: list[str]) -> ScoreFile | None:
+    """The score file of this state of a run, if there is one."""
+    path = score_path(run, metric.name)
+    if not path.exists():
+        return None
+    try:
+        score = read_score_file(path)
+    except FormatError as error:
+        problems.append(str(error))
+        return None
+    state = {"fingerprint": run.manifest.fingerprint, "finished": run.manifest.finished}
+    return None if score is None or score.run != state else score

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,12 +18,13 @@ from evaluation.metrics.base import Metric, Quantity
 from evaluation.report.media import Media, forget_others, media_of, true_media
 from evaluation.results.aggregate import COST, ROW, Panel, groups, row_labels, split_settings
 from evaluation.tables.method_tables import what
-from trace_bench.run_folder.reading import Run, natural
+from trace_bench.run_folder.manifest import RunIdentity
+from trace_bench.run_folder.reading import Run, natural, of_asset
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.tracked import tracked
 
 ALL, CHOSEN, NONE = "all", "chosen", "none"
-_PICTURES, _REST = "p", "fvgsm"
+_PICTURES, _REST = "p", "fvgsmo"
 _THREADS = 2  # a picture decoder holds no lock; more only fill the memory
 
 
@@ -62,6 +63,7 @@ def make_gallery(
     """Write the media of all runs into the report's folder, and list the runs."""
     gallery = Gallery()
     quantities = shown(panels, metrics)
+    over = assets_over_the_run(runs.values())
     jobs: list[tuple[dict[str, Any], Run, float, str]] = []
     rigs: dict[tuple[int, int], list[Run]] = {}
     places: dict[str, int] = {}
@@ -97,10 +99,24 @@ def make_gallery(
                 rigs.setdefault((number, prompt), []).append(run)
         gallery.panels.append({"title": what(panel), "columns": columns, "truth": {}})
     gallery.prompts = list(places)
-    keys = _add_media(gallery, jobs, folder)
+    keys = _add_media(gallery, jobs, folder, over)
     keys |= _add_truth(gallery, rigs, folder, travels)
     forget_others(folder, keys)
     return gallery
+
+
+#: Asset -> number of steps -> the asset after them, with the last.
+Over = Mapping[tuple[RunIdentity, str], Mapping[int, Run]]
+
+
+def assets_over_the_run(runs: Iterable[Run]) -> Over:
+    """The assets with renders of single steps (`renders_at`), maybe of another run that made the same."""
+    found: dict[tuple[RunIdentity, str], dict[int, Run]] = {}
+    for run in runs:
+        steps = run.steps_rendered if run.manifest.status == "done" else {}
+        if steps and len(steps) >= len(found.get(of_asset(run), ())):
+            found[of_asset(run)] = steps | {run.identity.steps: run}
+    return found
 
 
 def shown(panels: Sequence[Panel], metrics: Mapping[str, Metric]) -> list[Quantity]:
@@ -144,14 +160,14 @@ def _ids(runs: Any) -> dict[Path, str]:
 
 
 def _add_media(
-    gallery: Gallery, jobs: Sequence[tuple[dict[str, Any], Run, float, str]], folder: Path
+    gallery: Gallery, jobs: Sequence[tuple[dict[str, Any], Run, float, str]], folder: Path, over: Over
 ) -> set[str]:
     """Write the media of the runs and note them in their entries; what cannot be read is told."""
 
     def make(job: tuple[dict[str, Any], Run, float, str]) -> Media | str:
         _, run, turn, kinds = job
         try:
-            return media_of(run, turn, folder, kinds) if kinds else Media("")
+            return media_of(run, turn, folder, kinds, over.get(of_asset(run))) if kinds else Media("")
         except TraceBenchError as error:
             return str(error)
         except OSError as error:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,23 +43,31 @@ class Media:
     """What the page may show of one run."""
 
     key: str
-    has: str = ""  # p poster, f film, v views, g geometry (alpha, depth), s splats, m mesh
+    has: str = ""  # p poster, f film, v views, g geometry (alpha, depth), s splats, m mesh, o over the run
     start: float = 0.0  # position in the film of the picture in the gallery, from 0 to 1
     views: Sequence[int] = ()  # shown on the strip
     depth: tuple[float, float] | None = None  # nearest and farthest depth on the strip, world units
+    over: Sequence[int] = ()  # numbers of steps: the columns of the pictures over the run
+    sides: int = 0  # rows of these pictures
 
 
-def media_of(run: Run, turn: float, folder: Path, wanted: str) -> Media:
+def media_of(
+    run: Run, turn: float, folder: Path, wanted: str, over: Mapping[int, Run] | None = None
+) -> Media:
     """Write what is missing of a run's media.
 
     Args:
+        over: the asset after some numbers of steps, by number, with the last; none without `renders_at`.
         turn: azimuth in degrees at which the asset fits the truth best; 0 if unknown.
         folder: of the report.
         wanted: which kinds, as in `Media.has`.
 
     Raises: TraceBenchError if a file of the run cannot be read.
     """
+    over = over if over and "o" in wanted else {}
     state = f"{_VERSION} {run.manifest.fingerprint} {run.manifest.finished} {turn} {sorted(wanted)}"
+    if over:
+        state += f" {[(n, at.manifest.fingerprint, at.manifest.finished) for n, at in over.items()]}"
     key = hashlib.sha256(state.encode(errors="replace")).hexdigest()[:12]
     target = folder / MEDIA / key
     if (known := _known(target)) is not None:
@@ -75,7 +83,8 @@ def media_of(run: Run, turn: float, folder: Path, wanted: str) -> Media:
             _strip([_grey(alpha) for alpha in shape[0]], partial / "alpha.webp")
             colours = [_coloured(depth, alpha, near_far) for alpha, depth in zip(*shape, strict=True)]
             _strip(colours, partial / "depth.webp")
-        media = Media(key, _kinds(partial), front / len(cameras), views, near_far)
+        sides = _over_the_run(over, turn, partial / "over.webp") if over else 0
+        media = Media(key, _kinds(partial), front / len(cameras), views, near_far, list(over), sides)
         write_json(partial / _ABOUT, asdict(media))
     return media
 
@@ -103,7 +112,7 @@ def _kinds(folder: Path) -> str:
     """The kinds of media that a folder holds, as in `Media.has`."""
     names = {
         "p": "poster.webp", "f": "turntable.mp4", "v": "rgb.webp", "g": "depth.webp", "s": "splat.js",
-        "m": "mesh.js",
+        "m": "mesh.js", "o": "over.webp",
     }  # fmt: skip
     return "".join(kind for kind, name in names.items() if (folder / name).exists())
 
@@ -124,6 +133,16 @@ def _write(run: Run, folder: Path, front: int, views: Sequence[int], wanted: str
         _sidecar(folder / "splat.js", splat_of_ply(splats))
     elif "m" in wanted and mesh.exists():
         _sidecar(folder / "mesh.js", mesh.read_bytes())
+
+
+def _over_the_run(over: Mapping[int, Run], turn: float, path: Path) -> int:
+    """A column for each number of steps, a row for each side; returns the number of sides."""
+    columns = []
+    for at in over.values():
+        azimuths = (FRONT + turn, FRONT + turn + 180.0) if len(at.cameras) > 1 else (0.0,)
+        columns.append([open_rgb(at.rgb(nearest_view(at, azimuth))) for azimuth in azimuths])
+    _sheet(list(zip(*columns, strict=True)), path, _POSTER_PX)
+    return len(columns[0])
 
 
 def _sidecar(path: Path, content: bytes) -> None:
@@ -212,10 +231,20 @@ def _coloured(
 
 def _strip(images: Sequence[Image.Image], path: Path) -> None:
     """The images side by side."""
-    small = [_smaller(image, _VIEW_PX) for image in images]
-    sheet = Image.new("RGB", (sum(image.width for image in small), small[0].height), "white")
-    for i, image in enumerate(small):
-        sheet.paste(image, (i * small[0].width, 0))
+    _sheet([images], path, _VIEW_PX)
+
+
+def _sheet(rows: Sequence[Sequence[Image.Image]], path: Path, size: int) -> None:
+    """Rows of images of one size, at most `size` pixels high each."""
+    small = [[_smaller(image, size) for image in row] for row in rows]
+    width, height = small[0][0].size
+    sheet = Image.new("RGB", (width * len(small[0]), height * len(small)), "white")
+    for i, row in enumerate(small):
+        for j, image in enumerate(row):
+            sheet.paste(
+                image if image.size == (width, height) else image.resize((width, height)),
+                (j * width, i * height),
+            )
     sheet.save(path, quality=82)
 
 

@@ -33,12 +33,13 @@ def priors(runs: Iterable[Run]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
         prior = run.manifest.prior
+        adapter = prior.get("adapter_repo")  # None: the method trains no LoRA
         entry = {
             "name": run.identity.prior,
             "repo": prior.get("repo"),
             "revision": prior.get("revision"),
             "sha256": prior.get("sha256"),
-            "adapter": prior.get("adapter_repo") if prior.get("adapter_repo") != prior.get("repo") else None,
+            "adapter": "the same" if adapter and adapter == prior.get("repo") else adapter,
             "adapter_revision": prior.get("adapter_revision"),
             "links": links(keys_of(None, f"prior/{run.identity.prior}")),
         }

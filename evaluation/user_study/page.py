@@ -6,24 +6,21 @@ rater's code or, without the rater's token, a screen.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from evaluation.user_study.aspects import ASPECTS, CHOICES
 from evaluation.user_study.study import INSTRUCTED, Study
 from evaluation.user_study.tokens import name_of, seal
-from evaluation.web import page as web
-from evaluation.web.page import hashed, inline_json, policy
-from trace_bench.system.files import write_atomic
+from evaluation.web.page import write_html
 
 ASSETS = Path(__file__).with_name("assets")
-SHARED = ("dom.js", "player.js")
 SCRIPTS = ("sha256.js", "session.js", "page.js")
 FORMAT = "trace_bench user study answers"
+#: Load only from the page's folder, run only our script.
+_POLICY = {"script_src": "{script}", "style_src": "{style}", "media_src": "'self' file:", "img_src": "data:"}
 
 
 def page_data(study: Study, return_to: str | None) -> dict[str, Any]:
@@ -58,25 +55,5 @@ def page_data(study: Study, return_to: str | None) -> dict[str, Any]:
 
 def write_page(study: Study, folder: Path, wording: Mapping[str, Any]) -> Path:
     """Write index.html into the folder that holds clips/."""
-    style = (ASSETS / "page.css").read_text(encoding="utf-8")
-    scripts = [(web.ASSETS / name).read_text(encoding="utf-8") for name in SHARED]
-    scripts += [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    script = "\n".join(['"use strict";', *scripts])
-    template = Template((ASSETS / "page.html").read_text(encoding="utf-8"))
-    text = template.substitute(
-        title=html.escape(str(wording["title"])),
-        policy=html.escape(_policy(style, script)),
-        style=style,
-        script=script,
-        data=inline_json(page_data(study, wording["return_to"])),
-    )
-    path = folder / "index.html"
-    write_atomic(path, text)
-    return path
-
-
-def _policy(style: str, script: str) -> str:
-    """Content security policy: load only from the page's folder, run only our script."""
-    return policy(
-        script_src=hashed(script), style_src=hashed(style), media_src="'self' file:", img_src="data:"
-    )
+    data = page_data(study, wording["return_to"])
+    return write_html(folder, ASSETS, SCRIPTS, str(wording["title"]), data, _POLICY)

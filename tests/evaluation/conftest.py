@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import chromium, opened
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +41,22 @@ def command(monkeypatch, capsys, tmp_path):
         return code, out, err
 
     return call
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture
+def complaints():
+    """What the browser complains of; a test with `context` fails if there is anything."""
+    return []
+
+
+@pytest.fixture
+def context(browser, complaints):
+    with opened(browser, complaints, viewport={"width": 1280, "height": 800}, accept_downloads=True) as made:
+        yield made
+    assert complaints == []

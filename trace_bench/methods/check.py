@@ -141,7 +141,9 @@ def log_and_target(subject: Subject) -> str:
             require(not answer.target.requires_grad, "the target has a graph")
         if answer.t is not None:
             require(answer.t.shape == answer.grad.shape[:1], "t does not have one timestep per latent")
-    there = [f"{'no ' * (value is None)}{name}" for name, value in (("target", answer.target), ("t", answer.t))]
+    there = [
+        f"{'no ' * (value is None)}{name}" for name, value in (("target", answer.target), ("t", answer.t))
+    ]
     return f"{', '.join(answer.log) or 'nothing logged'}; {', '.join(there)}"
 
 

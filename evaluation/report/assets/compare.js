@@ -71,9 +71,10 @@ function scoreTable(known) {
     const values = known.map((run) => run.scores[i]);
     const there = values.filter((value) => value !== null);
     const best = quantity.better === null || there.length < 2 ? null : Math[quantity.better ? "max" : "min"](...there);
-    const isDraw = there.every((value) => value === there[0]);
-    return [`${quantity.label} ${quantity.arrow}`.trim(), ...values.map((value) => (value !== null && value === best && !isDraw
-      ? element("b", { textContent: number(value, quantity) }) : number(value, quantity)))];
+    const shown = values.map((value) => number(value, quantity)); // what looks equal is equal
+    const isDraw = new Set(there.map((value) => number(value, quantity))).size < 2;
+    return [`${quantity.label} ${quantity.arrow}`.trim(), ...shown.map((text) => (best !== null && text === number(best, quantity) && !isDraw
+      ? element("b", { textContent: text }) : text))];
   }).filter((row) => row.slice(1).some((cell) => cell !== "—"));
   return element("section", {}, element("h2", { textContent: "Numbers of these runs" }),
     plainTable(["", ...known.map((run) => `${columnOf(run).method}, seed ${run.seed}`)], rows),

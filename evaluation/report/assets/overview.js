@@ -101,10 +101,10 @@ function partsSection() {
   section.append(plainTable(["Method", "Runs", "Paper"], data.about.method.map((part) => [part.name, part.runs, linked(part)])));
   section.append(plainTable(["Representation", "Runs", "Paper"],
     data.about.representation.map((part) => [part.name, part.runs, linked(part)])));
-  section.append(plainTable(["Prior", "Repository", "Revision", "SHA-256 of the weights", "Under the LoRA"],
+  section.append(plainTable(["Prior", "Repository", "Revision", "SHA-256 of the weights used", "Under the LoRA"],
     data.priors.map((prior) => [prior.name, prior.repo, prior.revision ?? "—",
       element("code", { textContent: prior.sha256?.slice(0, 16) ?? "—", title: prior.sha256 ?? "" }),
-      prior.adapter ? `${prior.adapter} ${prior.adapter_revision ?? ""}` : "the same"])));
+      prior.adapter ? `${prior.adapter} ${prior.adapter_revision ?? ""}`.trim() : "no LoRA"])));
   return section;
 }
 

@@ -1,7 +1,7 @@
 // A run's own page.
 const GLOSS = {
   grad_rms: "Gradient on the latents, root mean square", regularisation: "Regularisation loss", lora_loss: "LoRA loss",
-  n_primitives: "Primitives", t: "Timestep", loss: "Loss", steps_per_s: "Steps a second",
+  n_primitives: "Primitives", t: "Timestep, mean and range since the last log", loss: "Loss", steps_per_s: "Steps a second",
 };
 const PARTS = { load: "Loading", init: "Init", distill: "Distilling", render: "Rendering" };
 
@@ -36,7 +36,7 @@ function runPage(target, id) {
   content("runs", id).then((more) => {
     place.rig = more.rig;
     if (!target.isConnected) return;
-    rest.append(viewStrip(run, more.views), curvesSection(more, open), secondsSection(more), answersSection(more.answers),
+    rest.append(overTheRun(run, more.over ?? {}), viewStrip(run, more.views), curvesSection(more, open), secondsSection(more), answersSection(more.answers),
       configSection(run, more));
   }).catch((error) => rest.append(element("p", { className: "error", textContent: `${error.message}: copy the whole folder.` })));
   return () => open.forEach((close) => close());
@@ -87,6 +87,61 @@ function viewPlace(stage, run, open) {
   return place;
 }
 
+// The asset while it was made (`renders_at`): a large picture that a slider moves, and all of them with their scores.
+function overTheRun(run, numbers) {
+  const { media } = run;
+  if (!has(media, "o")) return element("section");
+  const steps = media.over;
+  const names = steps.map((step) => `${step.toLocaleString("en")} steps`);
+  const alt = `${promptOf(run)} while it was made, from two sides: after ${steps.join(", ")} steps`;
+  const large = element("div", { className: "moment" }, ...Array.from({ length: media.sides }, (_, side) => {
+    const box = element("div", {}, picture(media, "", "over.webp"));
+    box.style.setProperty("--side", side);
+    return box;
+  }));
+  const slider = element("input", { type: "range", min: 0, max: steps.length - 1, step: 1, value: steps.length - 1, id: "moment" });
+  slider.setAttribute("aria-label", "Steps");
+  const said = element("output");
+  const strip = element("div", { className: "strip over" });
+  strip.style.setProperty("--views", steps.length);
+  strip.style.setProperty("--wide", `${steps.length * 92}px`);
+  large.style.setProperty("--views", steps.length);
+  large.style.setProperty("--sides", media.sides);
+  const heads = steps.map((step, i) => {
+    const head = element("button", { type: "button", textContent: step.toLocaleString("en") });
+    head.addEventListener("click", () => { slider.value = i; show(); });
+    return head;
+  });
+  const show = () => {
+    const i = Number(slider.value);
+    large.style.setProperty("--at", i);
+    slider.setAttribute("aria-valuetext", names[i]);
+    said.textContent = [names[i], ...Object.entries(numbers).filter(([, values]) => values[i] !== null && values[i] !== undefined)
+      .map(([label, values]) => `${label} ${Number(values[i].toPrecision(3))}`)].join(", ");
+    heads.forEach((head, j) => head.setAttribute("aria-pressed", i === j));
+  };
+  slider.addEventListener("input", show);
+  strip.append(element("span", { className: "label", textContent: "Steps" }), ...heads,
+    element("span", { className: "label", textContent: media.sides > 1 ? "Front and back" : "Picture" }),
+    element("div", { className: "all" }, picture(media, alt, "over.webp")));
+  for (const [label, values] of Object.entries(numbers)) strip.append(element("span", { className: "label", textContent: label }), ...barred(values));
+  show();
+  return element("section", {}, element("h2", { textContent: "Over the run" }), element("div", { className: "moments" }, large, element("div", { className: "player" }, slider, said)),
+    element("div", { className: "table", tabIndex: 0 }, strip));
+}
+
+// A cell for each value, with a bar from the smallest to the largest.
+function barred(values) {
+  const known = values.filter((value) => value !== undefined && value !== null);
+  const [low, high] = [Math.min(...known), Math.max(...known)];
+  return values.map((value) => {
+    if (value === undefined || value === null) return element("span", { className: "value", textContent: "" });
+    const cell = element("span", { className: "value", textContent: Number(value.toPrecision(3)) });
+    cell.style.setProperty("--height", high > low ? (value - low) / (high - low) : 0.5);
+    return cell;
+  });
+}
+
 // Pictures around the asset, and below each what the metrics say of that view.
 function viewStrip(run, numbers) {
   const { media } = run;
@@ -104,16 +159,8 @@ function viewStrip(run, numbers) {
     image("Alpha", "alpha.webp", "Coverage: white is solid");
   }
   for (const [label, values] of Object.entries(numbers)) {
-    const known = views.map((view) => values[view]).filter((value) => value !== undefined);
-    if (!known.length) continue;
-    const [low, high] = [Math.min(...known), Math.max(...known)];
-    row(label, ...views.map((view) => {
-      const value = values[view];
-      if (value === undefined) return element("span", { className: "value", textContent: "" });
-      const cell = element("span", { className: "value", textContent: Number(value.toPrecision(3)) });
-      cell.style.setProperty("--height", high > low ? (value - low) / (high - low) : 0.5);
-      return cell;
-    }));
+    const cells = views.map((view) => values[view]);
+    if (cells.some((value) => value !== undefined)) row(label, ...barred(cells));
   }
   const depth = media.depth ? ` Depth: ${media.depth[0]} is bright, ${media.depth[1]} dark (world units).` : "";
   return element("section", {}, element("h2", { textContent: "Around the asset" }),
@@ -124,7 +171,8 @@ function viewStrip(run, numbers) {
 function curvesSection(more, open) {
   const section = element("section", {}, element("h2", { textContent: "Curves" }));
   const { step, seconds, ...others } = more.curves;
-  const names = Object.keys(others).filter((name) => name !== "steps_per_s");
+  const isRange = (name) => ["t_min", "t_max"].includes(name) && "t" in others;
+  const names = Object.keys(others).filter((name) => name !== "steps_per_s" && !isRange(name));
   if (!step || !names.length) {
     section.append(element("p", { className: "quiet", textContent: "No log of the steps." }));
     return section;
@@ -143,12 +191,16 @@ function curvesSection(more, open) {
       places.append(box);
       const colour = (property) => getComputedStyle(document.documentElement).getPropertyValue(property).trim();
       const axis = { stroke: () => colour("--quiet"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui", size: 48 };
+      const ends = name === "t" && "t_min" in others && "t_max" in others;
+      const range = { stroke: () => colour("--line"), width: 1, points: { show: false } };
       const chart = new uPlot({
         width: Math.max(240, box.clientWidth), height: 170, legend: { show: true, live: true }, cursor: { y: false },
         scales: { x: { time: false } },
         axes: [{ ...axis, size: 28 }, axis],
-        series: [{ label: "Step" }, { label: "Value", stroke: () => colour("--accent"), width: 1.6, points: { show: known.length < 60, size: 4 } }],
-      }, [step, others[name]], box);
+        series: [{ label: "Step" }, ...(ends ? [{ ...range, label: "Largest" }, { ...range, label: "Smallest" }] : []),
+          { label: ends ? "Mean" : "Value", stroke: () => colour("--accent"), width: 1.6, points: { show: known.length < 60, size: 4 } }],
+        bands: ends ? [{ series: [1, 2], fill: () => colour("--tint") }] : [],
+      }, [step, ...(ends ? [others.t_max, others.t_min] : []), others[name]], box);
       chart.root.setAttribute("role", "img");
       chart.root.setAttribute("aria-label", `${title} over ${step.length} logged steps: first ${known[0]}, last ${known.at(-1)}, from ${Math.min(...known)} to ${Math.max(...known)}`);
       const size = new ResizeObserver(() => { if (box.clientWidth) chart.setSize({ width: box.clientWidth, height: 170 }); });

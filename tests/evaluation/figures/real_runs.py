@@ -1,4 +1,4 @@
-"""Small real runs for the figures, on the analytic prior: made, scored, judged and voted on in some seconds."""
+"""Small real runs for the figures, on the analytic prior: made, scored, judged and voted on in seconds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SMALL = [
     "prior=analytic", f"steps={STEPS}", "log_every=1", f"rig.n_views={VIEWS}", f"rig.resolution={PX}",
     "resolution=8", "views_per_step=1",
 ]  # fmt: skip
-GAUSSIANS = ["representation=gaussians", "init.n=200"]
+GAUSSIANS = ["representation=gaussians", "init=toy_coarse"]
 NERF = [
     "representation=nerf", "representation.hash_grid.levels=3", "representation.hash_grid.log2_size=10",
     "representation.samples_per_ray=48", "representation.occupancy.resolution=12",
@@ -72,7 +72,9 @@ def command_line(*words: str) -> Iterator[None]:
 
 def methods_beside_each_other(root: Path) -> None:
     """Six methods with renders of single steps and snapshots; a tournament, and a study of two raters."""
-    toy = ["prompt_set=toy", "prompt=0,1", *GAUSSIANS]
+    root.mkdir(parents=True)
+    (root / "two.txt").write_text("a red cube\na blue torus\n")
+    toy = ["prompt_set=file", f"prompt_set.file={root / 'two.txt'}", "prompt=0,1", *GAUSSIANS]
     make(root, "method=sds,vsd,trace", "seed=0,1", "renders_at=[0,2]", *toy)
     make(root, "method=csd,sdi,ism", *toy)
     against = ["+method@snapshots.against.sds=sds", "snapshots.against.sds.negative_prompt=''"]
@@ -97,7 +99,9 @@ def methods_beside_each_other(root: Path) -> None:
 def other_sweeps(root: Path) -> None:
     """A guidance sweep, images, NeRFs, native guesses, view phrases and controls."""
     make(root, "method=trace", "guidance_scale=5,10,20", "seed=0,1", "prompt_set=toy", "prompt=0", *GAUSSIANS)
-    make(root, "method=trace", "init=toy_coarse", "steps=1,4", "prompt_set=toy", "prompt=0", *GAUSSIANS[:1])
+    native = ["method=trace", "prompt_set=toy", "prompt=0", "representation=gaussians"]
+    make(root, *native, "init=toy_coarse", "steps=1")
+    make(root, *native, "init=random", "init.n=200")
     make(root, "method=sds,vsd,trace", "prompt_set=toy", "prompt=2", *NERF)
     make(root, "method=sds,csd,vsd,trace", "prompt_set=toy", "prompt=3", "representation=image")
     phrases = ["prompt_set=toy_janus", "prompt=0,1", *GAUSSIANS]
@@ -126,9 +130,7 @@ class Figures:
     def run(self, method: str, prompt: str = "0", **identity: Any) -> Run:
         """The first run with this identity."""
         wanted = {"method": method, "prompt_id": prompt, "seed": 0} | identity
-        found = [
-            run for run in self.runs if all(getattr(run.identity, k) == v for k, v in wanted.items())
-        ]
+        found = [run for run in self.runs if all(getattr(run.identity, k) == v for k, v in wanted.items())]
         return min(found, key=lambda run: str(run.folder))
 
 

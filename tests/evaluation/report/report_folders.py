@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from run_folders import draw, write_run, write_score
+from run_folders import draw, given, write_run, write_score
 
+from evaluation.metrics.base import score_run
 from evaluation.metrics.ground_truth import GroundTruth
 from evaluation.user_study.scramble import write_film
 from trace_bench.representations.splat_values import PLY_COLUMNS
 from trace_bench.run_folder.manifest import read_manifest, write_manifest
+from trace_bench.run_folder.reading import Run
 
 EVIL = '</script><img src=x onerror="window.evil=1"><b>duck</b>'
 EVIL_NAME = "<svg onload=window.evil=2>"
@@ -66,7 +68,7 @@ def add_files(folder: Path, prompt: str, shape: str = "splats") -> None:
         write_splats(folder / "asset.ply")
     else:
         write_mesh(folder / "asset.glb")
-    rows = [{"step": i, "grad_rms": 1.0 / (i + 1), "t": 900 - i, "seconds": 0.1 * i} for i in range(0, 50, 5)]
+    rows = [{"step": i, "grad_rms": 1.0 / (i + 1), "t": 900 - i, "t_min": 850 - i, "t_max": 950 - i, "seconds": 0.1 * i} for i in range(0, 50, 5)]
     text = "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 5'
     (folder / "metrics.jsonl").write_text(text)
     method = folder.parents[3].name
@@ -76,6 +78,25 @@ def add_files(folder: Path, prompt: str, shape: str = "splats") -> None:
     (folder / "config.yaml").write_text(
         f"method:\n  citation: {json.dumps(citation)}\n  lr: 0.1\noutput_root: /secret\n"
     )
+
+
+STEPS = (0, 100)
+
+
+def add_steps(folder: Path) -> None:
+    """Renders and scores after some numbers of steps: the object turned, so that each looks different."""
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    names = [f"renders_at/{n:05d}/step.json" for n in STEPS]
+    write_manifest(folder, replace(manifest, files=[*manifest.files, *names]))
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    for n, step in Run(folder, manifest).steps_rendered.items():
+        step.folder.mkdir(parents=True)
+        draw(step.folder, "a red cube", turn=30.0 + n, views=VIEWS, resolution=32)
+        (step.folder / "step.json").write_text(json.dumps({"step": n, "cost": {}, "tflop": None}))
+        values = {q.name: None for q in GroundTruth.quantities} | {"match": 0.1 + n / 1000}
+        score_run(given(GroundTruth(), **values), step)
 
 
 def write_report_root(root: Path) -> Path:
@@ -99,6 +120,8 @@ def write_report_root(root: Path) -> Path:
                     "soft_iou": 0.8,
                 }
                 write_score(folder, truth, **values)
+            if (method, i) == ("sds", 0):
+                add_steps(folder)
     failed = write_run(root, status="failed", method="sds", prompt_id="1", prompt=PROMPTS[1], seed=1)
     (failed / "error.json").write_text(json.dumps({"type": "MemoryError", "message": EVIL, "step": 7}))
     write_run(root, status="preempted", method="vsd", prompt_id="1", prompt=PROMPTS[1], seed=1)

@@ -6,11 +6,14 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from report_folders import EVIL, EVIL_ANSWER, EVIL_NAME, write_splats
 
 import evaluation.report.bibliography as bib
@@ -18,8 +21,11 @@ from evaluation.metrics.clip_score import ClipScore
 from evaluation.metrics.ground_truth import GroundTruth
 from evaluation.metrics.image_reward.metric import ImageReward
 from evaluation.report.details import curves
+from evaluation.report.gallery import assets_over_the_run
 from evaluation.report.page import VENDOR
 from evaluation.web.page import inline_json
+from trace_bench.run_folder.index import read_index
+from trace_bench.run_folder.reading import Run, of_asset
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.splat_file import SPLAT, splat_of_ply
 
@@ -56,7 +62,7 @@ def test_every_finished_run_is_there_with_its_numbers_and_media(finished):
     names = [quantity["name"] for quantity in data["quantities"]]
     first = run_of(data, "SDS", "a red cube")
     assert first["scores"][names.index("match")] == 0.9
-    assert first["media"]["has"] == "pfvgs"
+    assert first["media"]["has"] == "pfvgso"
     media = finished / "media" / first["media"]["key"]
     assert {path.name for path in media.iterdir()} == {
         "about.json",
@@ -241,6 +247,35 @@ def test_every_citation_of_conf_has_its_paper(group):
 @pytest.mark.parametrize("metric", [GroundTruth, ClipScore, ImageReward])
 def test_every_citation_of_a_metric_has_its_papers(metric):
     assert bib.keys_of(metric.citation)
+
+
+def test_the_asset_over_the_run_travels_with_its_scores(finished):
+    """Front and back after 0, 100 and all 300 steps, from the renders of `renders_at`."""
+    run = run_of(data_of(finished), "SDS", "a red cube")
+    media = run["media"]
+    assert (media["over"], media["sides"]) == ([0, 100, 300], 2)
+    picture = np.asarray(Image.open(finished / "media" / media["key"] / "over.webp").convert("RGB"), float)
+    assert picture.shape == (64, 96, 3)
+    columns = [picture[:, 32 * i : 32 * i + 32] for i in range(3)]
+    assert min(np.abs(a - b).mean() for a, b in combinations(columns, 2)) > 3.0
+    _, _, more = script_of(finished / "runs" / f"{run['id']}.js")
+    assert more["over"] == {"Match": [0.1, 0.2, 0.9]}
+    other = run_of(data_of(finished), "VSD", "a red cube")
+    assert "over" not in other["media"]
+    assert script_of(finished / "runs" / f"{other['id']}.js")[2]["over"] == {}
+
+
+def test_the_run_with_renders_of_steps_need_not_be_the_one_in_the_tables(report_root):
+    """The asset was made again with `renders_at`: its pictures are shown with the first run."""
+    run = next(run for run in read_index(report_root).runs.values() if run.steps_rendered)
+    again = replace(run.manifest, fingerprint="f" * 64)
+    plain = Run(run.folder, replace(run.manifest, files=[]))
+    over = assets_over_the_run([plain, Run(run.folder, again)])
+    assert list(over[of_asset(plain)]) == [0, 100, 300]
+
+
+def test_every_author_is_named():
+    assert not [key for key, entry in bib.entries().items() if "others" in entry["author"]]
 
 
 def test_bibtex_is_well_formed():

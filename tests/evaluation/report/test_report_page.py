@@ -1,23 +1,18 @@
-"""The report in a real browser: from disk and from a static server.
-
-Skipped if playwright or Chromium is not installed; the environment variable CHROMIUM sets another path.
-"""
+"""The report in a real browser: from disk and from a static server."""
 
 from __future__ import annotations
 
 import copy
-import functools
-import http.server
 import io
 import json
-import os
 import re
 import shutil
-import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from browser import served, wait_until
 from PIL import Image
 from report_folders import EVIL, EVIL_ANSWER, EVIL_NAME
 
@@ -25,77 +20,14 @@ from evaluation.report.page import write_page
 
 pytestmark = pytest.mark.slow  # a browser, which not every machine has
 
-BROWSER = os.environ.get("CHROMIUM") or next(
-    filter(
-        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
-    ),
-    None,
-)
-SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 MANY = 2000
 VIEW = ".view3d canvas"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium, or name one with CHROMIUM=")
-    with sync_api.sync_playwright() as playwright:
-        # no sandbox: CI runs as root, and the page is ours
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", *SOFTWARE_GL])
-        yield chromium
-        chromium.close()
-
-
-def is_own(url):
-    return url.startswith(("file://", "http://127.0.0.1", "data:", "blob:"))
-
-
-def is_complaint(message):
-    """Software GL is slow, and Chromium says so."""
-    return (
-        message.type in {"error", "warning"}
-        and "GPU stall" not in message.text
-        and "swiftshader" not in message.text.lower()
-    )
-
-
 @pytest.fixture
-def complaints():
-    return []
-
-
-@pytest.fixture
-def context(browser, complaints):
-    """A reader's browser; console errors, failed loads and requests to other servers fail the test."""
-    made = browser.new_context(viewport={"width": 1280, "height": 800})
-    made.set_default_timeout(30_000)
-    made.on("weberror", lambda error: complaints.append(str(error.error)))
-    made.on("console", lambda message: complaints.append(message.text) if is_complaint(message) else None)
-    made.on("request", lambda request: None if is_own(request.url) else complaints.append(request.url))
-    yield made
-    made.close()
-    assert complaints == []
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments) -> None:
-        pass
-
-
-@pytest.fixture
-def served(finished):
-    """The report behind a simple HTTP server."""
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(finished))
-    )
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/index.html"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def http_address(finished):
+    with served(finished) as address:
+        yield address
 
 
 @pytest.fixture
@@ -107,14 +39,6 @@ def open_page(context, address, place=""):
     page = context.new_page()
     page.goto(f"{address}#{place}")
     return page
-
-
-def wait_until(page, expression, seconds=60.0):
-    """Playwright's own wait evaluates strings in the page, which the page's policy forbids."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, f"still not: {expression}"
-        page.wait_for_timeout(30)
 
 
 def run_ids(page, method=None, prompt=None):
@@ -142,8 +66,8 @@ def wait_drawn(page, selector=VIEW, seconds=60.0):
 
 
 @pytest.mark.parametrize("how", ["file", "http"])
-def test_sorts_filters_plays_compares_and_draws(context, address, served, how):
-    page = open_page(context, address if how == "file" else served)
+def test_sorts_filters_plays_compares_and_draws(context, address, http_address, how):
+    page = open_page(context, address if how == "file" else http_address)
     assert page.get_by_role("heading", level=1).inner_text() == "Text-to-3D by score distillation"
     table = page.locator("table").first
     first = "tbody tr:first-child th:first-child"
@@ -246,7 +170,7 @@ def test_a_runs_page_has_everything(context, address):
     wait_until(page, "document.querySelectorAll('.curves canvas').length === 2")
     assert page.locator(".curves figcaption").all_inner_texts() == [
         "Gradient on the latents, root mean square",
-        "Timestep",
+        "Timestep, mean and range since the last log",
     ]
     wait_until(
         page,
@@ -268,6 +192,25 @@ def test_a_runs_page_has_everything(context, address):
     wait_until(page, f"location.hash === '#run={identity}'")
     page.keyboard.press("Escape")
     wait_until(page, "location.hash.startsWith('#gallery')")
+
+
+def test_a_slider_shows_the_asset_over_the_run(context, address):
+    page = open_page(context, address)
+    [identity] = run_ids(page, "SDS", "a red cube")
+    page.goto(f"{address}#run={identity}")
+    page.get_by_role("heading", name="Over the run").wait_for()
+    wait_until(page, "[...document.querySelectorAll('.moment img')].every((i) => (i.loading = 'eager') && i.naturalWidth)")
+    page.locator(".moment").scroll_into_view_if_needed()
+    said, seen = [], []
+    for _ in range(3):
+        said.append(page.locator(".moments output").inner_text())
+        seen.append(pixels(page, ".moment"))
+        page.get_by_label("Steps").press("ArrowLeft")
+    assert said == ["300 steps, Match 0.9", "100 steps, Match 0.2", "0 steps, Match 0.1"]
+    assert min(np.abs(a - b).mean() for a, b in pairwise(seen)) > 1.0
+    page.get_by_role("button", name="100", exact=True).click()
+    assert np.abs(pixels(page, ".moment") - seen[1]).mean() < 0.1
+    assert "after 0, 100, 300 steps" in page.locator(".strip.over img").get_attribute("alt")
 
 
 def test_what_is_not_finished_and_how_to_cite(context, address):

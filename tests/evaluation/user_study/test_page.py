@@ -1,87 +1,27 @@
-"""The page in a real browser: from disk and from a static server, by keyboard only, across a reload.
-
-Skipped if playwright or Chromium is not installed; the environment variable CHROMIUM sets another path.
-"""
+"""The page in a real browser: from disk and from a static server, by keyboard only, across a reload."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import json
-import os
-import shutil
-import threading
-import time
 from types import SimpleNamespace
 
 import pytest
+from browser import served, wait_until
 
 from evaluation.user_study.answers import parse
 from evaluation.user_study.study import COMPARISON, INSTRUCTED
 
 pytestmark = pytest.mark.slow  # a browser, which not every machine has
 
-BROWSER = os.environ.get("CHROMIUM") or next(
-    filter(
-        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
-    ),
-    None,
-)
 TIMES = "[...document.querySelectorAll('#clips video')].map(v => [v.currentTime, v.duration, v.paused])"
 KEYS = {"left": "1", "tie": "2", "right": "3", "unknown": "4"}
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium, or name one with CHROMIUM=")
-    with sync_api.sync_playwright() as playwright:
-        # no sandbox: CI runs as root, and the page is ours
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-def is_own(url):
-    return url.startswith(("file://", "http://127.0.0.1", "data:", "blob:"))
-
-
 @pytest.fixture
-def complaints():
-    return []
-
-
-@pytest.fixture
-def context(browser, complaints):
-    """A rater's browser; page errors and requests to other servers fail the test."""
-    made = browser.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
-    made.set_default_timeout(30_000)
-    made.on("weberror", lambda error: complaints.append(str(error.error)))
-    made.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
-    made.on("request", lambda request: None if is_own(request.url) else complaints.append(request.url))
-    yield made
-    made.close()
-    assert complaints == []
-
-
-@pytest.fixture
-def served(made):
-    """The page's folder behind a simple HTTP server."""
-    handler = functools.partial(QuietHandler, directory=str(made[0] / "page"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/index.html"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments) -> None:
-        pass
+def http_address(made):
+    with served(made[0] / "page") as address:
+        yield address
 
 
 @pytest.fixture
@@ -118,14 +58,6 @@ def download(page, button):
     return started.value
 
 
-def wait_until(page, expression, seconds=30.0):
-    """Playwright's own wait evaluates strings in the page, which the page's policy forbids."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, f"still not: {expression}"
-        page.wait_for_timeout(20)
-
-
 def wait_playing(page):
     wait_until(
         page, "[...document.querySelectorAll('#clips video')].every(v => !v.paused && v.currentTime > 0.1)"
@@ -136,9 +68,11 @@ def wait_playing(page):
 
 
 @pytest.mark.parametrize("how", ["file", "http"])
-def test_a_session_by_keyboard_ends_in_a_file_that_is_imported(context, study, served, how, tmp_path, call):
+def test_a_session_by_keyboard_ends_in_a_file_that_is_imported(
+    context, study, http_address, how, tmp_path, call
+):
     page = context.new_page()
-    page.goto(study.url if how == "file" else served)
+    page.goto(study.url if how == "file" else http_address)
     page.keyboard.press("Tab")
     page.keyboard.type(study.token.lower().replace("-", " "))
     page.keyboard.press("Enter")
