@@ -138,5 +138,5 @@ def _caption(
         f"{shown.label} ({shown.note}) against the guidance scale: {data.method(first['method'])}, "
         f"{data.representation(first['representation'])}; "
         f"{band}; an open circle marks the best value of each line.{shaded} "
-        f"{said_of(data, runs, [shown.name])}"
+        f"{said_of(data, runs[runs['prompt'].isin([prompt for prompt, _ in lines])], [shown.name])}"
     )

@@ -75,7 +75,7 @@ def _points(data: Data, quantity: str, prompt_set: str | None, prior: str | None
     _, largest = max(order.groupby(keys), key=lambda group: len(group[1]))
     split = [name for name in same if name not in keys]
     chosen = []
-    for _, own in largest.groupby("method", observed=True, sort=False):
+    for _, own in largest.groupby("method", observed=True):
         parts = [part for _, part in own.groupby([*split, "steps"], dropna=False)]
         chosen.append(max(parts, key=len))
     found = pd.concat(chosen)

@@ -25,7 +25,8 @@ def draw(
     groups = [part for _, part in found.groupby(["judge", "tournament", "mode"])]
     rows = max(groups, key=lambda part: part["comparisons"].sum())
     criteria = [name for name in CRITERIA if name in set(rows["criterion"])]
-    names = list(dict.fromkeys(order_methods(rows, data.order)["contestant"]))[::-1]
+    ordered = order_methods(rows, data.order).sort_values("method", kind="stable")
+    names = list(dict.fromkeys(ordered["contestant"]))[::-1]
     columns = min(3, len(criteria))
     lines = -(-len(criteria) // columns)
     figure = new_figure(1.6 + 2.5 * columns, lines * (0.75 + 0.24 * len(names)))
@@ -48,6 +49,7 @@ def draw(
         axes.set_axis_off()
     for axes in panels[: len(criteria)][-columns:]:
         axes.set_xlabel("Elo")
+        axes.locator_params(axis="x", nbins=4)
     methods = rows.drop_duplicates("contestant").set_index("contestant")["method"]
     panels[0].set_yticks(range(len(names)), [_label(data, name, str(methods[name])) for name in names])
     panels[0].set_ylim(-0.7, len(names) - 0.3)

@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from evaluation.figures.base import Data, Drawing, NothingToDraw, said_of
 from evaluation.figures.style import COLOURS, GREY, HAIR, INK, new_figure
@@ -90,8 +91,10 @@ def _panel(axes: Axes, table: Table, quality: Quantity, price: Quantity) -> None
             textcoords="offset points",
             fontsize=8.5,
             color=INK if on else GREY,
+            path_effects=[withStroke(linewidth=3.0, foreground="white")],  # over the front's line
         )
     axes.set_xlabel(price.label + " a run")
+    axes.locator_params(axis="x", nbins=5)
     better = "higher" if quality.higher_is_better else "lower"
     axes.set_title(f"{quality.label}, {better} is better", fontweight="bold", fontsize=9.5)
 

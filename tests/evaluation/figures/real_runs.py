@@ -99,8 +99,9 @@ def methods_beside_each_other(root: Path) -> None:
 def other_sweeps(root: Path) -> None:
     """A guidance sweep, images, NeRFs, native guesses, view phrases and controls."""
     make(root, "method=trace", "guidance_scale=5,10,20", "seed=0,1", "prompt_set=toy", "prompt=0", *GAUSSIANS)
-    native = ["method=trace", "prompt_set=toy", "prompt=0", "representation=gaussians"]
+    native = ["method=trace", "prompt_set=toy", "prompt=1", "representation=gaussians"]
     make(root, *native, "init=toy_coarse", "steps=1")
+    make(root, *native, "init=toy_coarse")
     make(root, *native, "init=random", "init.n=200")
     make(root, "method=sds,vsd,trace", "prompt_set=toy", "prompt=2", *NERF)
     make(root, "method=sds,csd,vsd,trace", "prompt_set=toy", "prompt=3", "representation=image")

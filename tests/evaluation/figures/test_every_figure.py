@@ -16,6 +16,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from trace_bench.run_folder.reading import read_json
 from trace_bench.system.config_path import conf_dir
 
+pytestmark = pytest.mark.slow  # half a minute for runs, scores, a tournament and a study
+
 SAME = {"init": "toy_coarse", "steps": STEPS, "representation": "gaussians"}
 DRAWN = {
     "cfg_ablation", "coco2d", "controls", "convergence", "diversity", "elo", "gaussiandreamer", "gradients",
@@ -130,10 +132,10 @@ def test_figure_5_has_a_number_for_diversity_and_the_quality_it_costs(methods):
 
 
 def test_figure_6_says_what_its_columns_are(others):
-    drawing = others.draw("native3d", prompt_set="toy", prompts=[0])
+    drawing = others.draw("native3d", prompt_set="toy", prompts=[1])
     assert {"Native guess alone", "Native guess + TraCe", "TraCe from random"} <= set(texts(drawing))
     runs = [
-        others.run("trace", init=init, steps=steps)
+        others.run("trace", "1", init=init, steps=steps)
         for steps, init in ((1, "toy_coarse"), (STEPS, "random"), (STEPS, "toy_coarse"))
     ]
     for picture, run in zip(pictures(drawing), runs, strict=True):
@@ -159,11 +161,15 @@ def test_figure_1(others):
 def counted(figures):
     """The same figures, with a count of TFLOP, which the analytic prior has not: 0.5 for each UNet item."""
 
-    def with_tflop(frame):
-        return frame.assign(tflop=0.5 * frame["unet_items"])
+    def of_step(row):
+        return read_json(figures.root / row["folder"] / "step.json")
 
-    results = figures.results
-    results = replace(results, frame=with_tflop(results.frame), steps=with_tflop(results.steps))
+    frame, steps = figures.results.frame, figures.results.steps
+    items = [sum(of_step(row)["cost"][f"unet_{way}"] for way in ("fwd", "bwd")) for _, row in steps.iterrows()]
+    results = replace(
+        figures.results, frame=frame.assign(tflop=0.5 * frame["unet_items"]),
+        steps=steps.assign(tflop=0.5 * np.array(items, float)),
+    )  # fmt: skip
     found = copy.copy(figures)
     found.data = replace(figures.data, results=results)
     return found
@@ -175,6 +181,7 @@ def test_convergence(methods):
     assert [a.get_xlabel() for a in (left, right)] == ["Steps", "Counted TFLOP"]
     names = [methods.data.method(name) for name in ("sds", "vsd", "trace")]
     assert left.get_ylabel() == "Match"
+    assert list(dict.fromkeys(drawing.numbers["method"])) == ["sds", "vsd", "trace"]  # as in the tables
     for axes in (left, right):
         assert {text.get_text() for text in axes.texts} == set(names)
     for i, method in enumerate(("sds", "vsd", "trace")):
@@ -231,6 +238,7 @@ def test_elo(methods):
         for axes in drawing.figure.axes
         if axes.get_title(loc="left") == "Text-asset alignment"
     ]
+    assert [label for label in labels if label] == ["TraCe", "ISM", "SDI", "VSD", "CSD", "SDS"]
     axes = panels["Text-asset alignment"]
     points = {
         round(float(line.get_ydata()[0])): float(line.get_xdata()[0])
@@ -292,7 +300,7 @@ def test_judge_validity(methods):
         if line.get_marker() == "o" and line.get_xdata()[0] == pytest.approx(100 * share)
     ][:1]
     assert point == pytest.approx(100 * share)
-    for said in ("2 raters, study main", "prompt set toy, prior analytic", "2 prompts"):
+    for said in ("2 raters, study main", "prompt set file, prior analytic", "2 prompts"):
         assert said in drawing.caption, drawing.caption
 
 

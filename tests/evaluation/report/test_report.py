@@ -67,6 +67,7 @@ def test_every_finished_run_is_there_with_its_numbers_and_media(finished):
     assert {path.name for path in media.iterdir()} == {
         "about.json",
         "poster.webp", "turntable.mp4", "rgb.webp", "normal.webp", "depth.webp", "alpha.webp", "splat.js",
+        "over.webp",
     }  # fmt: skip
     assert run_of(data, EVIL_NAME, "a red cube")["media"]["has"] == "pfvgm"
     assert set(data["panels"][0]["truth"]) == {"0", "1"}  # the third prompt is no toy
