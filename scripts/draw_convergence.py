@@ -119,12 +119,12 @@ def paths_of(name: str, folder: Path | None) -> tuple[np.ndarray, str]:
 
 def draw(file: Path, folder: Path | None) -> None:
     """Draw one panel per method."""
-    prior = two_gaussians()
+    prior, found = two_gaussians(), {name: paths_of(name, folder) for name in METHODS}
+    reach = max(2.6, *(1.08 * float(np.abs(paths).max()) for paths, _ in found.values()))  # no start is cut
     figure, panels = plt.subplots(2, 5, figsize=(14, 6.6), sharex=True, sharey=True, layout="constrained")
-    for name, axes in zip(METHODS, panels.flat, strict=True):
+    for (name, (paths, title)), axes in zip(found.items(), panels.flat, strict=True):
         ellipses(axes, prior.gaussians[0], DATA)
         ellipses(axes, prior.gaussians[1], EMPTY)
-        paths, title = paths_of(name, folder)
         for path in paths:
             axes.plot(*path.T, color=PATH, lw=0.7)
             axes.plot(*path[0], "o", color=START, ms=2.5)
@@ -132,8 +132,8 @@ def draw(file: Path, folder: Path | None) -> None:
         axes.plot(*ends.T, "o", color=END, ms=4, mec="white", mew=0.5, ls="")
         axes.set_title(title, fontsize=10)
         axes.set_aspect("equal")
-        axes.set_xlim(-3, 3)
-        axes.set_ylim(-2.6, 2.6)
+        axes.set_xlim(-reach, reach)
+        axes.set_ylim(-reach, reach)
         print(f"{name}: ends at {ends.mean(0).round(2)} +- {ends.std(0).round(2)}", flush=True)
     for axes in panels[-1]:
         axes.set_xlabel("first coordinate of the latent")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -11,7 +13,7 @@ from evaluation.figures.contact_sheet import make_sheet
 from evaluation.figures.drawing import draw_sheet
 from scripts.draw_methods import sheet
 from scripts.results.toy import LABELS, METHODS_SWEEP, MUSHROOM, PICTURES_SWEEP, README_SWEEP, panel_of
-from scripts.results.workshop import Sweep, Workshop
+from scripts.results.workshop import METRICS, Sweep, Workshop
 from trace_bench.system.errors import TraceBenchError
 
 Draw = Callable[[Workshop, Path], None]
@@ -48,6 +50,19 @@ def toyworld(shop: Workshop, file: Path) -> None:
 
 def convergence(shop: Workshop, file: Path) -> None:
     shop.script("draw_convergence.py", "--out", str(file), "--paths", str(shop.output_root / "convergence"))
+
+
+@cache
+def _report(shop: Workshop) -> Path:
+    """The report of all finished runs, and its screenshots; once for the three pictures."""
+    shop.command("evaluation.report", METRICS)
+    shots = shop.output_root / "screenshots"
+    shop.script("shoot_report.py", str(shop.output_root / "report"), str(shots))
+    return shots
+
+
+def screenshot(shop: Workshop, file: Path) -> None:
+    shutil.copyfile(_report(shop) / file.name, file)
 
 
 def _small(image: Image.Image, file: Path) -> None:

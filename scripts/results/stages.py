@@ -75,6 +75,11 @@ STAGES: Mapping[str, Stage] = {
         sweeps=(toy.PICTURES_SWEEP,),
         scored=False,
     ),
+    "report": Stage(
+        "screenshots of the report of the toy runs; needs a Chromium",
+        pictures={f"report_{name}.png": pictures.screenshot for name in ("overview", "gallery", "run")},
+        sweeps=(toy.METHODS_SWEEP,),
+    ),
     "nerf": Stage(
         "table and seconds of NeRF",
         {

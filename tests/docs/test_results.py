@@ -61,8 +61,7 @@ def test_every_picture_is_made_by_a_stage():
     made = [name for stage in STAGES.values() for name in stage.pictures]
     assert len(made) == len(set(made))
     pictures = {path.name for path in (ROOT / "docs" / "images").glob("*.png")}
-    screenshots = {name for name in pictures if name.startswith("report_")}  # of a browser, made by hand
-    assert pictures - screenshots == set(made)
+    assert pictures == set(made)
     shown = {
         name for page in pages(ROOT) for name in re.findall(r"images/([\w.]+)\)", page.read_text("utf-8"))
     }
