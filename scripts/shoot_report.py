@@ -1,4 +1,4 @@
-"""Take the screenshots of a report that docs/report.md shows, in a headless Chromium: docs/images/report_*.png.
+"""Take the screenshots of a report that docs/report.md shows: docs/images/report_*.png.
 
     python scripts/shoot_report.py outputs/report docs/images
 
@@ -25,7 +25,10 @@ SIZE, SHOWN_PX, COLOURS = (1440, 790), 960, 128
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 #: The run with the best first score.
-BEST = "[...data.runs].filter((run) => run.panel === 0).sort((a, b) => (b.scores[0] ?? -1) - (a.scores[0] ?? -1))[0].id"
+BEST = (
+    "data.runs.filter((run) => run.panel === 0)"
+    ".reduce((best, run) => ((run.scores[0] ?? -1) > (best.scores[0] ?? -1) ? run : best)).id"
+)
 LOADED = "[...document.images].every((image) => image.complete)"
 STILL = "current.player?.turn(0.1), true"
 

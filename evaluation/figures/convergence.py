@@ -55,7 +55,8 @@ def draw(
     )
     caption = (
         f"{shown.label} ({shown.note}) of the evaluation renders after some steps, over steps"
-        f"{' and over the counted work of the prior' if is_counted else ''}; lines are means over prompts and seeds, {band}. "
+        f"{' and over the counted work of the prior' if is_counted else ''}; lines are means over prompts "
+        f"and seeds, {band}. "
         f"{said_of(data, points.drop_duplicates(['method', 'prompt', 'seed']), [quantity])}"
     )
     return Drawing(figure, caption, points[[*_COLUMNS, quantity]])

@@ -1,4 +1,4 @@
-"""A page that opens from disk: one HTML file with its data, and a policy that lets nothing else run or load."""
+"""A page that opens from disk: one HTML file with its data, and a policy against everything else."""
 
 from __future__ import annotations
 

@@ -165,7 +165,9 @@ def counted(figures):
         return read_json(figures.root / row["folder"] / "step.json")
 
     frame, steps = figures.results.frame, figures.results.steps
-    items = [sum(of_step(row)["cost"][f"unet_{way}"] for way in ("fwd", "bwd")) for _, row in steps.iterrows()]
+    items = [
+        sum(of_step(row)["cost"][f"unet_{way}"] for way in ("fwd", "bwd")) for _, row in steps.iterrows()
+    ]
     results = replace(
         figures.results, frame=frame.assign(tflop=0.5 * frame["unet_items"]),
         steps=steps.assign(tflop=0.5 * np.array(items, float)),

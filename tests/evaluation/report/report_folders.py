@@ -68,7 +68,17 @@ def add_files(folder: Path, prompt: str, shape: str = "splats") -> None:
         write_splats(folder / "asset.ply")
     else:
         write_mesh(folder / "asset.glb")
-    rows = [{"step": i, "grad_rms": 1.0 / (i + 1), "t": 900 - i, "t_min": 850 - i, "t_max": 950 - i, "seconds": 0.1 * i} for i in range(0, 50, 5)]
+    rows = [
+        {
+            "step": i,
+            "grad_rms": 1.0 / (i + 1),
+            "t": 900 - i,
+            "t_min": 850 - i,
+            "t_max": 950 - i,
+            "seconds": 0.1 * i,
+        }
+        for i in range(0, 50, 5)
+    ]
     text = "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 5'
     (folder / "metrics.jsonl").write_text(text)
     method = folder.parents[3].name

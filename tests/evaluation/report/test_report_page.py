@@ -199,7 +199,10 @@ def test_a_slider_shows_the_asset_over_the_run(context, address):
     [identity] = run_ids(page, "SDS", "a red cube")
     page.goto(f"{address}#run={identity}")
     page.get_by_role("heading", name="Over the run").wait_for()
-    wait_until(page, "[...document.querySelectorAll('.moment img')].every((i) => (i.loading = 'eager') && i.naturalWidth)")
+    wait_until(
+        page,
+        "[...document.querySelectorAll('.moment img')].every((i) => (i.loading = 'eager') && i.naturalWidth)",
+    )
     page.locator(".moment").scroll_into_view_if_needed()
     said, seen = [], []
     for _ in range(3):
