@@ -152,7 +152,7 @@ def test_chosen_has_a_picture_of_every_run_and_the_rest_of_the_first_prompts(cal
     assert call("report.assets=chosen", "report.prompts=1")[0] == 0
     data = data_of(tmp_path / "outputs/report")
     has = {(run["prompt"], run["media"]["has"]) for run in data["runs"]}
-    assert has == {(0, "pfvgs"), (0, "pfvgm"), (1, "p"), (2, "p")}
+    assert has == {(0, "pfvgso"), (0, "pfvgs"), (0, "pfvgm"), (1, "p"), (2, "p")}
 
 
 def test_media_are_made_once_and_old_ones_removed(call, tmp_path):
