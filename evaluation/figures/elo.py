@@ -59,9 +59,9 @@ def draw(
     of += [] if pd.isna(first["seed"]) else [f"seed {int(first['seed'])} of each method"]
     of += [] if "prior " in str(first["caption"]) else [f"prior {first['prior']}"]
     of += [f"{int(rows['comparisons'].max())} comparisons a contestant and criterion at most"]
-    lines = "Lines are these intervals" if "interval" in str(first["caption"]) else "Lines are 95 % intervals"
+    drawn = "Lines are these intervals" if "interval" in str(first["caption"]) else "Lines are 95 % intervals"
     caption = (
-        f"{first['caption']} {lines}; a grey diamond is held fixed, or has no interval. "
+        f"{first['caption']} {drawn}; a grey diamond is held fixed, or has no interval. "
         f"n: {', '.join(of)}.{state}"
     )
     kept = [
