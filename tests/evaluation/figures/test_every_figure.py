@@ -107,6 +107,7 @@ def test_figure_4_has_several_steps_and_says_its_scale(methods):
             shown = [t.get_text() for axes in drawing.figure.axes for t in axes.texts]
             assert f"± {scale:.1e}" in shown
     assert "Renders over white" in drawing.caption
+    assert "2 runs; 2 prompts; 1 seed" in drawing.caption  # of those drawn
 
 
 def test_figure_5_has_a_number_for_diversity_and_the_quality_it_costs(methods):
