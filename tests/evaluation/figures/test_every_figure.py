@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +141,10 @@ def test_figure_6_says_what_its_columns_are(others):
     ]
     for picture, run in zip(pictures(drawing), runs, strict=True):
         assert (picture == seen(run.rgb(0))).all()
+    heads = [text for text in drawing.figure.texts if text.get_fontweight() == "bold"]
+    boxes = sorted((text.get_window_extent() for text in heads), key=lambda box: box.x0)
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes)), "headings overlap"
+    assert boxes[-1].x1 <= drawing.figure.bbox.x1
 
 
 # --- figures of numbers ----------------------------------------------------------------------------------
