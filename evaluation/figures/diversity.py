@@ -51,6 +51,7 @@ def draw(
                 for seed in columns
             ]
         )
+    drawn = runs[runs["seed"].isin(columns) & runs["prompt_id"].isin([i for i, _ in chosen])]
     figure = picture_grid(labels, [f"seed {seed}" for seed in columns], blocks)
     cost = (
         "" if quality is None else f" {quality.label}: {quality.note}, mean ± standard deviation over seeds."
@@ -60,7 +61,7 @@ def draw(
         "mean colour difference (CIEDE2000) over all pairs of the seeds shown and over the views at "
         f"{', '.join(f'{view:g}°' for view in VIEWS)}, per pixel that is not white in either; 0 is equal "
         f"seeds, and seeds that only face another way differ too.{cost} "
-        f"{said_of(data, runs[runs['seed'].isin(columns)], [quality.name] if quality else [])}"
+        f"{said_of(data, drawn, [quality.name] if quality else [])}"
     )
     others = len(settings) - 1
     notes = [f"{others} other setting{'s' if others > 1 else ''} of the method not shown."] if others else []

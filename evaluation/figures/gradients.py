@@ -27,13 +27,15 @@ def draw(
 ) -> Drawing:  # fmt: skip
     """Draw a row per prompt and per snapshot nearest to the fractions `at` of the run; first view only."""
     runs = pick_runs(data, "gradients", [method], None, prompt_set, prior)
-    labels, blocks = [], []
+    labels, blocks, shown = [], [], []
     for prompt_id, prompt in chosen_prompts(runs, None, len(runs)):
         of_prompt = runs[runs["prompt_id"] == prompt_id].sort_values(["seed", "folder"])
-        total, found = _snapshots(data, of_prompt)
+        first, found = _snapshots(data, of_prompt)
+        total = 0 if first is None else int(first["steps"])
         for path in dict.fromkeys(_nearest(found, share * total) for share in at) if found else ():
             labels.append(f"{prompt}, step {int(path.stem)}")
             blocks.append(_row(path, against))
+            shown.append(first)
     if not blocks:
         raise NothingToDraw(f"No {data.method(method)} run has snapshots: {HOW}.")
     columns = ["Render", "Target", *(f"{data.method(name)} gradient" for name in (against, method))]
@@ -42,18 +44,18 @@ def draw(
         "Gradients as the pixel change they ask for (the negative gradient; grey is no change), each scaled "
         "by the 99th percentile of its magnitude, which is written on it: this change per pixel is the full "
         f"range. Renders over white, where the snapshot has that; the target has the random background of its step. First view. "  # noqa: E501
-        f"{said_of(data, runs)}"
+        f"{said_of(data, pd.DataFrame(shown[:rows]).drop_duplicates('folder'))}"
     )
     return Drawing(figure, caption)
 
 
-def _snapshots(data: Data, runs: pd.DataFrame) -> tuple[int, list[Path]]:
-    """(steps, snapshots) of the first run with snapshots."""
+def _snapshots(data: Data, runs: pd.DataFrame) -> tuple[pd.Series | None, list[Path]]:
+    """The first run with snapshots, and these."""
     for _, row in runs.dropna(subset=["snapshots"]).iterrows():
         found = sorted((data.root / str(row["snapshots"]) / "snapshots").glob("*.npz"))
         if found:
-            return int(row["steps"]), found
-    return 0, []
+            return row, found
+    return None, []
 
 
 def _nearest(paths: Sequence[Path], step: float) -> Path:

@@ -44,15 +44,17 @@ def picture_grid(rows: Sequence[str], columns: Sequence[str], blocks: Sequence[S
     width = lefts[-1] + widths[-1] * TILE + GAP
     height = HEAD + len(rows) * (TILE + GAP)
     figure = Figure(figsize=(width, height))
+    sizes = _fitting(columns, widths)
     for left, n, text in zip(lefts, widths, columns, strict=True):
         x = (left + n * TILE / 2) / width
         name, *details = text.split("\n")
         y = 1 - (0.3 if details else 0.5) * HEAD / height
-        figure.text(x, y, name, ha="center", va="center", fontsize=9.5, fontweight="bold")
+        figure.text(x, y, name, ha="center", va="center", fontsize=sizes[0], fontweight="bold")
         for detail in details:
             figure.text(
-                x, 1 - 0.78 * HEAD / height, detail, ha="center", va="center", fontsize=6.5, color=GREY
-            )
+                x, 1 - 0.78 * HEAD / height, detail, ha="center", va="center",
+                fontsize=sizes[1], color=GREY,
+            )  # fmt: skip
     for i, (label, row) in enumerate(zip(rows, blocks, strict=True)):
         bottom = height - HEAD - (i + 1) * TILE - i * GAP
         first, *more = label.split("\n")
@@ -61,6 +63,16 @@ def picture_grid(rows: Sequence[str], columns: Sequence[str], blocks: Sequence[S
         for left, block, n in zip(lefts, row, widths, strict=True):
             _block(figure, block, left, bottom, n, (width, height))
     return figure
+
+
+def _fitting(columns: Sequence[str], widths: Sequence[int]) -> tuple[float, float]:
+    """Font sizes of names and details at which none is wider than its column of so many pictures: a letter is
+    at most 0.7 of the size wide."""
+    sizes = [9.5, 6.5]
+    for text, tiles in zip(columns, widths, strict=True):
+        for i, line in enumerate(text.split("\n")[:2]):
+            sizes[i] = min(sizes[i], 72.0 * tiles * TILE / (0.7 * max(len(line), 1)))
+    return sizes[0], sizes[1]
 
 
 def _block(

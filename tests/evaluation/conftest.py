@@ -56,7 +56,13 @@ def complaints():
 
 
 @pytest.fixture
-def context(browser, complaints):
-    with opened(browser, complaints, viewport={"width": 1280, "height": 800}, accept_downloads=True) as made:
+def window():
+    """Size of the browser's window, pixels."""
+    return {"width": 1280, "height": 800}
+
+
+@pytest.fixture
+def context(browser, complaints, window):
+    with opened(browser, complaints, viewport=window, accept_downloads=True) as made:
         yield made
     assert complaints == []

@@ -129,10 +129,10 @@ class Figures:
         return drawing
 
     def run(self, method: str, prompt: str = "0", **identity: Any) -> Run:
-        """The first run with this identity."""
+        """A run with this identity, with renders of single steps if there is one."""
         wanted = {"method": method, "prompt_id": prompt, "seed": 0} | identity
         found = [run for run in self.runs if all(getattr(run.identity, k) == v for k, v in wanted.items())]
-        return min(found, key=lambda run: str(run.folder))
+        return min(found, key=lambda run: (not run.steps_rendered, str(run.folder)))
 
 
 def value(run: Run, quantity: str = "match") -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +107,7 @@ def test_figure_4_has_several_steps_and_says_its_scale(methods):
             shown = [t.get_text() for axes in drawing.figure.axes for t in axes.texts]
             assert f"± {scale:.1e}" in shown
     assert "Renders over white" in drawing.caption
+    assert "2 runs; 2 prompts; 1 seed" in drawing.caption  # of those drawn
 
 
 def test_figure_5_has_a_number_for_diversity_and_the_quality_it_costs(methods):
@@ -140,6 +141,10 @@ def test_figure_6_says_what_its_columns_are(others):
     ]
     for picture, run in zip(pictures(drawing), runs, strict=True):
         assert (picture == seen(run.rgb(0))).all()
+    heads = [text for text in drawing.figure.texts if text.get_fontweight() == "bold"]
+    boxes = sorted((text.get_window_extent() for text in heads), key=lambda box: box.x0)
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes)), "headings overlap"
+    assert boxes[-1].x1 <= drawing.figure.bbox.x1
 
 
 # --- figures of numbers ----------------------------------------------------------------------------------

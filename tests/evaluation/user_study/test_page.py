@@ -19,6 +19,11 @@ KEYS = {"left": "1", "tie": "2", "right": "3", "unknown": "4"}
 
 
 @pytest.fixture
+def window():
+    return {"width": 1280, "height": 720}
+
+
+@pytest.fixture
 def http_address(made):
     with served(made[0] / "page") as address:
         yield address
