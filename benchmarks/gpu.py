@@ -128,7 +128,7 @@ def methods() -> list[str]:
     from omegaconf import OmegaConf
 
     paths = sorted((Path(conf_dir()) / "method").glob("*.yaml"))
-    return [path.stem for path in paths if OmegaConf.load(path).get("distils", True)]
+    return [path.stem for path in paths if OmegaConf.select(OmegaConf.load(path), "distils", default=True)]
 
 
 def direction(name: str, device: torch.device) -> Tensor:
