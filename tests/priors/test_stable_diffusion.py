@@ -303,7 +303,7 @@ def test_a_suffix_without_room_for_the_prompt_is_refused(prior: StableDiffusionP
 
 
 def test_lora_layers_run_in_the_networks_dtype(checkpoints):
-    """In bfloat16, output and gradients are those of float32 but for rounding; what trains stays in float32."""
+    """In bfloat16, output and gradients are those of float32 but for rounding; what trains is float32."""
     base, v = checkpoints
     outputs, gradients = [], []
     for dtype in ("float32", "bfloat16"):
