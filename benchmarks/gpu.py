@@ -56,7 +56,7 @@ from trace_bench.runs.build import (
     tflop_of,
 )
 from trace_bench.runs.environment import describe_environment
-from trace_bench.runs.lanes import Lane
+from trace_bench.runs.lane import Lane
 from trace_bench.seeding import Rng
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.files import write_json

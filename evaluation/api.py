@@ -44,8 +44,9 @@ def read_results(output_root: str | Path = "outputs") -> pd.DataFrame:
 
     Returns:
         The rows of kind `run` of `python -m evaluation.collect`; a missing score is NaN. `minutes` is
-        the time of init, distilling and rendering, and `minutes_of_loading` what a process pays once;
-        docs/evaluation.md defines the scores. Warns about folders that cannot be read.
+        the time of init, distilling and rendering, `minutes_shared` that of runs made side by side, and
+        `minutes_of_loading` what a process pays once; docs/evaluation.md defines the scores.
+        Warns about folders that cannot be read.
 
     Raises:
         TraceBenchError: there is no such folder.

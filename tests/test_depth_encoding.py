@@ -58,7 +58,8 @@ def test_depth_is_encoded_in_its_share_of_the_steps(prior: AnalyticPrior) -> Non
     colours = encode(prior, render, Rng(0).at(0), 0.0).latents
     assert torch.equal(colours, torch.full_like(colours, -0.5))
     of_depth = [
-        not torch.equal(encode(prior, render, Rng(0).at(k), 0.2).latents.detach(), colours) for k in range(2000)
+        not torch.equal(encode(prior, render, Rng(0).at(k), 0.2).latents.detach(), colours)
+        for k in range(2000)
     ]
     assert sum(of_depth) / 2000 == pytest.approx(0.2, abs=0.03)
     encoded = encode(prior, render, Rng(0).at(of_depth.index(True)), 0.2)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from evaluation.figures.base import Data, Drawing, NothingToDraw, said_of
 from evaluation.figures.style import COLOURS, GREY, HAIR, INK, new_figure
 from evaluation.metrics.base import Quantity
-from evaluation.results.aggregate import COST, MORE_COST, Row, Table, method_table, one_judge
+from evaluation.results.aggregate import COST, MORE_COST, SHARED, Row, Table, method_table, one_judge
 from evaluation.results.missing import notes_on_scores
 from evaluation.results.pareto import on_front
 from evaluation.tables.method_tables import headlines
@@ -28,7 +28,7 @@ def draw(data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: 
             "There are no finished runs to compare: run `python -m trace_bench -m method=sds,vsd,trace`."
         )
     panel, _ = one_judge(found[0], data.metrics)
-    prices = {quantity.name: quantity for quantity in (*COST, *MORE_COST)}
+    prices = {quantity.name: quantity for quantity in (*COST, SHARED, *MORE_COST)}
     if cost not in prices:
         raise NothingToDraw(f"figures.pareto.cost={cost} is unknown: use one of {', '.join(prices)}.")
     qualities = headlines(panel, data.metrics)

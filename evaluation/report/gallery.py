@@ -17,7 +17,7 @@ from tqdm import tqdm
 from evaluation.figures.contact_sheet import SETTINGS_SHORT, TURN
 from evaluation.metrics.base import Metric, Quantity
 from evaluation.report.media import Media, forget_others, media_of, true_media
-from evaluation.results.aggregate import COST, ROW, Panel, groups, row_labels, split_settings
+from evaluation.results.aggregate import COST, ROW, SHARED, Panel, groups, row_labels, split_settings
 from evaluation.tables.method_tables import what
 from trace_bench.run_folder.reading import Run, natural
 from trace_bench.system.errors import TraceBenchError
@@ -107,7 +107,9 @@ def shown(panels: Sequence[Panel], metrics: Mapping[str, Metric]) -> list[Quanti
     """The numbers that any run has: scores, then cost."""
     found = [quantity for metric in metrics.values() for quantity in metric.quantities]
     return [
-        q for q in (*found, *COST) if any(q.name in p.frame and p.frame[q.name].notna().any() for p in panels)
+        q
+        for q in (*found, *COST, SHARED)
+        if any(q.name in p.frame and p.frame[q.name].notna().any() for p in panels)
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluation.metrics.base import Metric, Quantity
 from evaluation.report.bibliography import bibtex, keys_of, links, software
-from evaluation.results.aggregate import COST, MORE_COST, Panel, Row, method_table, one_judge
+from evaluation.results.aggregate import MORE_COST, Panel, Row, costs, method_table, one_judge
 from evaluation.results.variants import flat_config
 from evaluation.tables.formats import ARROWS, Grid
 from evaluation.tables.method_tables import headlines, what
@@ -114,15 +114,15 @@ def tradeoffs(panels: Sequence[Panel], metrics: Mapping[str, Metric], names: Nam
     found = []
     for one in panels:
         panel, _ = one_judge(one, metrics)
-        qualities, costs = headlines(panel, metrics), [*COST, *MORE_COST]
-        rows = method_table(panel, [*qualities, *costs], names)
+        qualities, spent = headlines(panel, metrics), [*costs(panel.frame), *MORE_COST]
+        rows = method_table(panel, [*qualities, *spent], names)
         known = [row for row in rows.rows if any(c.complete for c in row.cells[: len(qualities)])]
         several = [c for c in rows.label_columns if len({row.labels[c] for row in known}) > 1]
         more = [c for c in several if c != "method"]
         found.append({
             "title": what(panel),
             "qualities": [quantity_of(quantity) for quantity in qualities],
-            "costs": [quantity_of(quantity) for quantity in costs],
+            "costs": [quantity_of(quantity) for quantity in spent],
             "rows": [{"name": _named(row, more), "values": _means(row)} for row in known],
         })  # fmt: skip
     return [entry for entry in found if entry["qualities"] and len(entry["rows"]) > 1]

@@ -39,6 +39,11 @@ COST: tuple[Quantity, ...] = (
     ),
     Quantity("unet_items", "UNet items", "UNet batch items per run, forward + backward", None, 0, "average"),
 )
+#: Instead of the minutes of a run that was alone; the two are never averaged.
+SHARED = Quantity(
+    "minutes_shared", "Min. shared",
+    "a run's share of the minutes of a process that made several side by side (lanes)", None, 2, "average",
+)  # fmt: skip
 #: Apart from the cost of a run, because it depends on which run came first in its process.
 ONCE = Quantity(
     "minutes_of_loading", "Loading",
@@ -63,6 +68,13 @@ SPEED: tuple[Quantity, ...] = (
     Quantity("tflop_per_s", "TFLOP/s", "the TFLOP by the seconds of distilling", None, 1, "average"),
     Quantity("mfu", "MFU", "TFLOP/s by the peak that the GPU's maker publishes", None, 2, "average"),
 )
+
+
+def costs(frame: pd.DataFrame) -> tuple[Quantity, ...]:
+    """COST, with the minutes alone, those shared, or both, as the runs have them."""
+    if "minutes_shared" not in frame or not frame["minutes_shared"].notna().any():
+        return COST
+    return (*COST[: int(frame["minutes"].notna().any())], SHARED, *COST[1:])
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,7 @@ def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
         "method_name": manifest.display_names.get("method"),
         "representation_name": manifest.display_names.get("representation"),
         "minutes": manifest.minutes,
+        "minutes_shared": manifest.minutes_shared,
         "minutes_of_loading": manifest.minutes_of_loading,
         "unet_items": None if forward is None else forward + (backward or 0),
         "tflop": cost.get("tflop"),

@@ -19,7 +19,17 @@ from typing import Any, Literal, cast, get_args
 import pandas as pd
 
 from evaluation.metrics.base import Metric, Quantity
-from evaluation.results.aggregate import COST, MORE_COST, ONCE, SETTINGS, Panel, Row, Table, method_table
+from evaluation.results.aggregate import (
+    COST,
+    MORE_COST,
+    ONCE,
+    SETTINGS,
+    SHARED,
+    Panel,
+    Row,
+    Table,
+    method_table,
+)
 from evaluation.results.collect import Results
 from trace_bench.run_folder.manifest import CONTROL
 from trace_bench.system.errors import TraceBenchError
@@ -196,7 +206,7 @@ def committed() -> pd.DataFrame:
     if not COMMITTED.is_file():
         return pd.DataFrame()
     frame = pd.DataFrame(json.loads(COMMITTED.read_text(encoding="utf-8"))["runs"])
-    missing = [*SETTINGS, *(q.name for q in (*COST, *MORE_COST, ONCE)), "prompts_in_set"]
+    missing = [*SETTINGS, *(q.name for q in (*COST, SHARED, *MORE_COST, ONCE)), "prompts_in_set"]
     return frame.assign(
         method=f"{CONTROL}-" + frame["control"].str.replace("_", "-"),
         representation=CONTROL,

@@ -16,6 +16,7 @@ from evaluation.results.aggregate import (
     Row,
     Table,
     choose_prompts,
+    costs,
     method_table,
     on_same_prompts,
     one_judge,
@@ -50,7 +51,7 @@ def make_tables(
     tables = []
     for found in chosen_panels(results, order, over):
         panel, notes = one_judge(found, metrics)
-        quantities = [*shown_quantities(panel, metrics), *COST]
+        quantities = [*shown_quantities(panel, metrics), *costs(panel.frame)]
         notes += _judge_notes(panel, metrics, results)
         notes += [f"{quantity.label}: {quantity.note}." for quantity in quantities]
         notes += _declared_notes(panel)
@@ -122,10 +123,11 @@ def headlines(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:
 def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names, results: Results) -> Table:
     """Quality and cost, with the Pareto-optimal methods."""
     quality = headlines(panel, metrics)
+    cost = costs(panel.frame)
     speed = [q for q in SPEED if q.name in panel.frame and panel.frame[q.name].notna().any()]
-    costs = [*COST, *MORE_COST, *speed, ONCE]
-    table = method_table(panel, [*quality, *costs], names)
-    price = next((q for q in (MORE_COST[0], *COST[::-1]) if panel.frame[q.name].notna().all()), COST[0])
+    more = [*MORE_COST, *speed, ONCE]
+    table = method_table(panel, [*quality, *cost, *more], names)
+    price = next((q for q in (MORE_COST[0], *cost[::-1]) if panel.frame[q.name].notna().all()), cost[0])
     fronts = {q.name: on_front(_column(table.rows, q), _column(table.rows, price), q) for q in quality}
     rows = []
     for i, row in enumerate(table.rows):
@@ -135,7 +137,7 @@ def _cost_table(panel: Panel, metrics: Mapping[str, Metric], names: Names, resul
         *_partial(table),
         *notes_on_scores(panel.frame, metrics, results, panel.prior),
         f"Pareto-optimal: no other row is as good for less {price.label}, or better for as much.",
-        *(f"{q.label}: {q.note}." for q in costs),
+        *(f"{q.label}: {q.note}." for q in (*cost, *more)),
     ]
     caption = f"{what(panel)}: quality against cost per run, means over prompts."
     columns = table.label_columns | {"front": "Pareto-optimal in"}

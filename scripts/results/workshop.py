@@ -70,7 +70,7 @@ class Workshop:
         missing = names.keys() - self.done().keys()
         print(f"{' '.join(sweep)}: {len(names) - len(missing)} of {len(names)} runs are there", flush=True)
         if missing:
-            self.command("trace_bench", "-m", *sweep, *self.overrides, "hydra/launcher=local")
+            self.command("trace_bench", "-m", *sweep, *self.overrides, "hydra/launcher=local", "lanes=1")
         judges = [f"{name}_judge" for name in self.metrics]
         found = self.results(sweep)
         runs = [part[judges] for part in (found.frame, found.controls) if len(part)]

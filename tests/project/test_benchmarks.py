@@ -24,6 +24,7 @@ SHORT = {
         ["--short", "--repeats", "1", "--against", "HEAD"],
         ["one SDS asset", "planning 330 runs", "sweep of 330 until its workers"],
     ),
+    "lanes": (["steps=2", "runs=2", "lanes=2", "methods=sds,vsd"], ["sds", "vsd", "mixed"]),
     "elo": ([], ["ours", "Adam", "ratio"]),
 }
 

@@ -166,8 +166,8 @@ class LoraAdapter:
         camera: Tensor,
         loss: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Set each parameter's `grad` to that of `loss`, a function of the raw output; returns both,
-        without a graph."""
+        """Set the `grad` of each parameter to that of `loss`, a function of the raw output; returns the
+        output and the loss, without a graph."""
         return train_alone(self, x_t, t, text, camera, loss)
 
     @staticmethod

@@ -95,7 +95,7 @@ class Adapter(Protocol):
         camera: Tensor,
         loss: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Set the `grad` of each parameter to that of `loss`, a function of the raw output [B, C, h, w] alone.
+        """Set the `grad` of each parameter to that of `loss`, a function of the raw output [B, C, h, w].
 
         Returns the output and the loss, without a graph. The optimiser step is the caller's.
         """

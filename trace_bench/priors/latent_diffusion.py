@@ -349,7 +349,7 @@ class LatentDiffusionPrior(ABC):
         return network
 
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
-        """A new LoRA adapter with camera conditioning: weights of its own for a shared network."""
+        """A new LoRA adapter with camera conditioning; adapters share a network, not their weights."""
         self.adapters_made += 1
         return LoraAdapter(
             self._adapter_network, self.alphas_cumprod, self.counter, rank, seed, self.time_ids

@@ -145,8 +145,9 @@ class Manifest:
 
     @property
     def minutes(self) -> float | None:
-        """Minutes of init, distilling and rendering; of an external asset the declared ones. None if unknown, or
-        if the process was shared (`minutes_shared`).
+        """Minutes of init, distilling and rendering; of an external asset the declared ones.
+
+        None if unknown, or if the process was shared (`minutes_shared`).
 
         What a process pays once is apart, in `minutes_of_loading`.
         """
@@ -156,7 +157,7 @@ class Manifest:
 
     @property
     def minutes_shared(self) -> float | None:
-        """The same of a run that shared its process with others: its share of the time. None if it did not."""
+        """The same of a run that shared its process with others, as its share. None if it did not."""
         return self._minutes if self.lanes > 1 and not self.declared else None
 
     @property

@@ -13,7 +13,7 @@ import torch
 
 from trace_bench.priors.base import Work
 from trace_bench.run_folder.manifest import SECONDS
-from trace_bench.runs.lanes import Mode
+from trace_bench.runs.lane import Mode
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_atomic
 

@@ -1,72 +1,15 @@
-"""Several runs in one process: each is an ordinary run in a thread, and they share a prior (`priors.lanes`)."""
+"""Several runs in one process: each is an ordinary run in a thread; they share a prior."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Literal
 
-from trace_bench.priors.base import Prior
-from trace_bench.priors.lanes.batcher import Batcher
-from trace_bench.priors.lanes.lane_prior import LanePrior
-from trace_bench.priors.lanes.turns import Seat, Turns
+from trace_bench.priors.lanes.turns import Turns
 from trace_bench.runs.identity import RunSpec
-
-if TYPE_CHECKING:
-    from trace_bench.runs.run import Outcome
-
-#: single: the networks compute what the run asks for. batched: in batches of certain sizes, alone or with other
-#: runs. A run's bits are the same within a mode, for any number of lanes.
-Mode = Literal["single", "batched"]
-
-
-class Lane:
-    """What a run needs to know of the lanes of its process.
-
-    Args:
-        lanes: how many runs share the process; with more than one, new runs are batched.
-        turns: None for a run that is alone.
-    """
-
-    def __init__(self, lanes: int = 1, turns: Turns | None = None) -> None:
-        self.lanes = lanes
-        self.is_alone = turns is None
-        self.seat = Seat(turns or Turns())
-        self._batcher: Batcher | None = None
-
-    @property
-    def mode(self) -> Mode:
-        """The mode of a run that begins here."""
-        return "batched" if self.lanes > 1 else "single"
-
-    @property
-    def sizes(self) -> dict[str, list[int]]:
-        """The sizes of the batches so far, by network; empty in the single mode."""
-        return self._batcher.sizes if self._batcher else {}
-
-    def prior(self, shared: Prior, mode: Mode) -> Prior:
-        """The prior for a run of this mode."""
-        if mode == "single" and self.is_alone:
-            return shared
-        batcher = batcher_of(shared)
-        self._batcher = batcher if mode == "batched" else None
-        return LanePrior(batcher, self.seat, mode == "batched")
-
-    def clock(self) -> float:
-        """Seconds that this run has used: those of the clock, if it is alone."""
-        return time.monotonic() if self.is_alone else self.seat.seconds()
-
-
-_batchers: dict[int, Batcher] = {}
-
-
-def batcher_of(prior: Prior) -> Batcher:
-    """The batcher of a prior, one for the process."""
-    if id(prior) not in _batchers:
-        _batchers[id(prior)] = Batcher(prior)  # keeps the prior, so its id is never another's
-    return _batchers[id(prior)]
+from trace_bench.runs.lane import Lane
+from trace_bench.runs.run import Outcome, make_asset
 
 
 class Lanes:
@@ -88,8 +31,6 @@ class Lanes:
         lane = Lane(self.lanes, self._turns)
 
         def work() -> None:
-            from trace_bench.runs.run import Outcome, make_asset
-
             outcome = Outcome("preempted", run.folder)
             try:
                 with lane.seat:
@@ -122,17 +63,20 @@ def make_in_lanes(runs: Iterable[RunSpec], lanes: int, stop: Callable[[], bool])
     """
     todo, side = iter(runs), Lanes(lanes)
     ended: SimpleQueue[tuple[RunSpec, Outcome]] = SimpleQueue()
-    working, is_failed = 0, False
+    working, is_over = 0, threading.Event()
     try:
         while True:
-            while working < lanes and not (stop() or is_failed) and (run := next(todo, None)) is not None:
-                side.start(run, lambda: stop() or is_failed, lambda run, how: ended.put((run, how)))
+            while (
+                working < lanes and not (stop() or is_over.is_set()) and (run := next(todo, None)) is not None
+            ):
+                side.start(run, lambda: stop() or is_over.is_set(), lambda run, how: ended.put((run, how)))
                 working += 1
             if not working:
                 return
             run, outcome = ended.get()
             working -= 1
-            is_failed = is_failed or (outcome.status == "failed" and run.job.on_error == "stop")
+            if outcome.status == "failed" and run.job.on_error == "stop":
+                is_over.set()
             yield outcome
     except BaseException:
         side.end()

@@ -52,7 +52,7 @@ from trace_bench.runs.checkpoint import (
 )
 from trace_bench.runs.claim import BusyError, claim
 from trace_bench.runs.identity import RunSpec
-from trace_bench.runs.lanes import Lane, Mode
+from trace_bench.runs.lane import Lane, Mode
 from trace_bench.runs.open_run import CONFIG, LOG, OpenRun
 from trace_bench.runs.reporter import METRICS, Reporter
 from trace_bench.runs.snapshots import Snapshots, in_bytes, make_snapshots
@@ -158,11 +158,7 @@ class Attempt:
         checkpoint = self.open_run.checkpoint()
         self._join(checkpoint)
         start_memory_count(device)
-        with self.watch.phase("load"):
-            shared = load_prior(self.job, device)
-            self.open_run.manifest.environment |= {"torch_threads": use_threads(shared)}
-            prior = self.lane.prior(shared, self.mode)
-            prior.check_prompt(self.spec.prompt.text)
+        prior = self._load_prior(device)
         with self.watch.phase("init"):
             points = make_init(self.job, self.spec.prompt.text, device)
         with self.watch.phase("load"):
@@ -205,6 +201,15 @@ class Attempt:
         files = [METRICS, *self.snapshots.files(), *self.step_renders.files(), *exported, *rendered]
         self._sum_up(representation.n_primitives, files, views, device)
         return True
+
+    def _load_prior(self, device: torch.device) -> Prior:
+        """The prior as this run's lane sees it."""
+        with self.watch.phase("load"):
+            shared = load_prior(self.job, device)
+            self.open_run.manifest.environment |= {"torch_threads": use_threads(shared)}
+            prior = self.lane.prior(shared, self.mode)
+            prior.check_prompt(self.spec.prompt.text)
+        return prior
 
     def _join(self, checkpoint: Checkpoint | None) -> None:
         """Go on in the mode of the checkpoint, whatever this process does with new runs."""

@@ -57,7 +57,9 @@ class Snapshots:
 
     def _arrays(self, seen: Observation) -> dict[str, np.ndarray]:
         rgb = seen.render.rgb
-        picture = self.prior.decode(seen.encoding.latents.detach()).permute(0, 2, 3, 1) if rgb is None else rgb
+        picture = (
+            self.prior.decode(seen.encoding.latents.detach()).permute(0, 2, 3, 1) if rgb is None else rgb
+        )
         arrays = {
             "rgb": in_bytes(picture),
             "azimuth_deg": seen.view.azimuth_deg.cpu().numpy(),

@@ -26,8 +26,8 @@ def warm_up(job: Job, prior: Prior, prompt: str, points: PointCloud | None, devi
     """Run one step that is thrown away, once per process for a prior, method, representation and size.
 
     torch.compile, numba and CUDA then compile here, and not in the time of whichever run comes first. Changes
-    neither the asset nor the counted work. A step that fails is not reported: the run's own first step fails in
-    the same way.
+    neither the asset nor the counted work. A step that fails is not reported: the run's own first step fails
+    in the same way.
     """
     chosen = (job.choices[group] for group in ("prior", "method", "representation"))
     key = (*chosen, job.views_per_step, job.resolution, str(device), id(getattr(prior, "shared", prior)))

@@ -1,8 +1,8 @@
 """Makes runs on this machine: one after the other in this process, or in parallel in worker processes.
 
 A worker makes one run at a time, or several in lanes, with the prior that it loaded once. If a worker is
-killed, only its runs are lost: another worker takes its place, and they resume from their checkpoints the next
-time.
+killed, only its runs are lost: another worker takes its place, and they resume from their checkpoints the
+next time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trace_bench.runs.identity import RunSpec
-from trace_bench.sweeps.interrupt import StopRequest, listening
 from trace_bench.settings.config import Job
+from trace_bench.sweeps.interrupt import StopRequest, listening
 from trace_bench.sweeps.resolvers import uses_gpu
 from trace_bench.sweeps.slurm.worker import make_assets
 from trace_bench.sweeps.warm import fork_server, start
@@ -121,7 +121,9 @@ def make_in_workers(
     say: Callable[[str], None] = print,
     lanes: int = 1,
 ) -> None:
-    """Make runs in `workers` processes, `lanes` at a time in each; a run whose worker was killed ends as "lost".
+    """Make runs in `workers` processes, `lanes` at a time in each.
+
+    A run whose worker was killed ends as "lost".
 
     After a signal, or a failure with on_error=stop, no further run starts, and the others stop after their
     current step, with a checkpoint. KeyboardInterrupt ends the workers at once.

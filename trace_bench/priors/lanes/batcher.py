@@ -18,7 +18,7 @@ from trace_bench.priors.lanes.turns import Call
 Output = tuple[Tensor, ...]  # of one unit
 Loss = Callable[[Tensor], Tensor]
 
-#: Places of the kinds of calls in a step. Decoding is not part of a step, and must not wait for those that are.
+#: Places of the kinds of calls in a step. Decoding is part of no step, and must not wait for those that are.
 DECODE, ENCODE, EPS, PREDICT, TRAIN, PULL_BACK = range(6)
 
 
@@ -88,15 +88,15 @@ class Batcher:
     def __init__(self, prior: Prior) -> None:
         self.prior = prior
         self._threads = torch.get_num_threads()
-        self._sizes: dict[Hashable, tuple[int, ...]] = {}
+        self._sizes: dict[tuple[Any, ...], tuple[int, ...]] = {}
 
     @property
     def sizes(self) -> dict[str, list[int]]:
-        """The sizes of the batches so far, in rows, by the name of the network."""
+        """The sizes of the batches so far, in rows, by the kind of call."""
         found: dict[str, set[int]] = {}
-        for key, sizes in self._sizes.items():
-            name, rows = key[0], key[1]  # type: ignore[index]
-            found.setdefault(name, set()).update(size * rows for size in sizes)
+        for (name, rows, *_), sizes in self._sizes.items():
+            label = name if rows == 1 else f"{name}, {rows} rows a run"
+            found.setdefault(label, set()).update(size * rows for size in sizes)
         return {name: sorted(sizes) for name, sizes in sorted(found.items())}
 
     def answer(self, calls: Sequence[Call]) -> None:
@@ -110,13 +110,14 @@ class Batcher:
         for call in calls:
             groups.setdefault(call.key, []).append(call)
         for group in groups.values():
-            self._answer_group(group)
+            try:
+                self._answer_group(group)
+            except Exception as error:  # noqa: BLE001  a probe that fails: raised in their lanes
+                for call in group:
+                    call.error = error
 
     def _answer_group(self, calls: Sequence[Call]) -> None:
-        try:
-            sizes = self._sizes_of(calls[0])
-        except Exception:  # noqa: BLE001  each call tells its own lane
-            sizes = ()
+        sizes = self._sizes_of(calls[0])
         for chunk in _chunks(calls, sizes):
             try:
                 self._answer_chunk(chunk, sizes)
@@ -175,9 +176,10 @@ class Batcher:
             (latents,) = joined([unit.tensors for unit in units])
             return [(row.clone(),) for row in self.prior.decode(latents).contiguous().split(1)]
         if call.rank == EPS:
-            latents, t, *text = joined([unit.tensors for unit in units])
-            eps = self.prior.eps(latents, t, TextEmbedding(*text))
-            return [(row.clone(),) for row in eps.contiguous().split(1)]
+            x, level, *text = joined([unit.tensors for unit in units])
+            predict = getattr(self.prior, call.key[0])  # eps, or the velocity of a flow
+            found: Tensor = predict(x, level, TextEmbedding(*text))
+            return [(row.clone(),) for row in found.contiguous().split(1)]
         return _trained(units) if call.rank == TRAIN else _predicted(units)
 
     def _encode(self, units: Sequence[Item]) -> Encoded:

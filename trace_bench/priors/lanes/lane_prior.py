@@ -13,7 +13,6 @@ from torch import Tensor
 from trace_bench.priors.adapter import LoraAdapter
 from trace_bench.priors.base import (
     Adapter,
-    Prior,
     TextEmbedding,
     Work,
     classifier_free_guidance,
@@ -60,6 +59,12 @@ class LanePrior:
         self.counter.unet_fwd += len(latents)
         alone = lambda: self.shared.eps(latents, t, text)  # noqa: E731
         return self._ask(EPS, "eps", (latents.detach(), t, *_tensors(text)), alone)
+
+    def velocity(self, x_sigma: Tensor, sigma: Tensor, text: TextEmbedding) -> Tensor:
+        """The velocity [B, C, h, w] of a flow prior at noise levels sigma [B], without a graph."""
+        self.counter.unet_fwd += len(x_sigma)
+        alone = lambda: self.shared.velocity(x_sigma, sigma, text)  # type: ignore[attr-defined]  # noqa: E731
+        return self._ask(EPS, "velocity", (x_sigma.detach(), sigma, *_tensors(text)), alone)
 
     def eps_cfg(
         self,
@@ -127,9 +132,7 @@ class LanePrior:
         """The answer for the rows of `tensors`."""
         if not self._is_batched:
             return alone()
-        units = [
-            Item(tuple(tensor[i : i + 1] for tensor in tensors)) for i in range(len(tensors[0]))
-        ]
+        units = [Item(tuple(tensor[i : i + 1] for tensor in tensors)) for i in range(len(tensors[0]))]
         key = (name, 1, *_forms(units[0].tensors))
         return self._seat.ask(Call(self._batcher.answer, rank, key, units, alone, assemble or _rows))
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +21,8 @@ from trace_bench.system.cache import entry_path, keep, kept
 
 log = logging.getLogger(__name__)
 
-#: Rows of a batch. Fewer than 4 and more than 15 were other classes wherever this was tried; the sizes between
-#: are few, so that a probe is short and a compiled network has few shapes.
+#: Rows of a batch. Fewer than 4 and more than 15 were other classes wherever this was tried. There are few
+#: sizes between, so that a probe is short and a compiled network has few shapes.
 ROWS = (4, 6, 8, 11, 15)
 _FIXED = 8  # rows, if the sizes differ
 Evaluate = Callable[[Sequence[Any]], list[tuple[Tensor, ...]]]
@@ -81,5 +83,8 @@ def remembered(key: Sequence[Any], probe: Callable[[], tuple[int, ...]]) -> tupl
 
 
 def _cpu() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        return next((line for line in file if line.startswith("model name")), "")
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("model name")), platform.machine())
