@@ -144,7 +144,7 @@ class Dispatches(TorchDispatchMode):
             return torch.full(source.shape, one, dtype=kwargs.get("dtype") or source.dtype)
         if func.overloadpacket in (aten._local_scalar_dense, aten.item):
             return float(one) if source.is_floating_point() else one
-        with fx_config.patch(meta_nonzero_assume_all_nonzero=True):
+        with fx_config.patch(meta_nonzero_assume_all_nonzero=True):  # type: ignore[attr-defined]
             return func(*args, **kwargs)
 
     def _counted(self, copy: Callable[..., Any]) -> Callable[..., Any]:

@@ -56,7 +56,7 @@ from trace_bench.runs.build import (
     tflop_of,
 )
 from trace_bench.runs.environment import describe_environment
-from trace_bench.runs.lanes import Lane
+from trace_bench.runs.lane import Lane
 from trace_bench.seeding import Rng
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.files import write_json
@@ -128,7 +128,7 @@ def methods() -> list[str]:
     from omegaconf import OmegaConf
 
     paths = sorted((Path(conf_dir()) / "method").glob("*.yaml"))
-    return [path.stem for path in paths if OmegaConf.load(path).get("distils", True)]
+    return [path.stem for path in paths if OmegaConf.select(OmegaConf.load(path), "distils", default=True)]
 
 
 def direction(name: str, device: torch.device) -> Tensor:

@@ -31,6 +31,8 @@ TEXT_LENGTH = 77
 class MetaPrior(StableDiffusionPrior):
     """Stable Diffusion without weights; texts have embeddings without values."""
 
+    latent_shape: tuple[int, int, int]
+
     def _load(self, cls: Any, folder: Path, subfolder: str, dtype: torch.dtype) -> torch.nn.Module:
         with META:
             network = cls.from_config(cls.load_config(folder, subfolder=subfolder))
@@ -38,7 +40,8 @@ class MetaPrior(StableDiffusionPrior):
         return network.eval().requires_grad_(False)
 
     def embed(self, texts: Sequence[str]) -> TextEmbedding:
-        shape = (len(texts), self.tokenizer.model_max_length, self._denoiser.unet.config.cross_attention_dim)
+        config: Any = self._denoiser.unet.config
+        shape = (len(texts), self.tokenizer.model_max_length, config.cross_attention_dim)
         return TextEmbedding(torch.empty(shape, device=self.device))
 
 
@@ -88,8 +91,8 @@ def sd21_on_meta(folder: Path, **settings: Any) -> MetaPrior:
     """SD 2.1 in bfloat16 with its adapter's base; `folder` is empty, or one that this function filled."""
     if not (folder / "base").exists():
         write_configs(folder)
-    settings = {"resolution": 512, "dtype": "bfloat16", "device": META} | settings
-    return MetaPrior(str(folder / "base"), adapter_repo=str(folder / "adapter"), **settings)
+    given: dict[str, Any] = {"resolution": 512, "dtype": "bfloat16", "device": META} | settings
+    return MetaPrior(str(folder / "base"), adapter_repo=str(folder / "adapter"), **given)
 
 
 class _Splat(torch.autograd.Function):

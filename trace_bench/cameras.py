@@ -56,7 +56,8 @@ class Cameras:
 
     def replaced(self, tensors: Sequence[Tensor]) -> Cameras:
         """These cameras with other `tensors`."""
-        return replace(self, **dict(zip(self._TENSORS, tensors, strict=True)))
+        values: dict[str, Any] = dict(zip(self._TENSORS, tensors, strict=True))
+        return replace(self, **values)
 
 
 def wrap_degrees(azimuth_deg: Tensor) -> Tensor:

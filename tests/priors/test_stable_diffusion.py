@@ -300,3 +300,27 @@ def test_derived_texts_of_a_long_prompt_lose_the_same_words(
 def test_a_suffix_without_room_for_the_prompt_is_refused(prior: StableDiffusionPrior) -> None:
     with pytest.raises(TraceBenchError, match=r"prompt_suffixes \(source\) leaves no room for the prompt"):
         embed_prompt(prior, "a cup", suffixes={"source": ", " + "y" * 90})
+
+
+def test_lora_layers_run_in_the_networks_dtype(checkpoints):
+    """In bfloat16, output and gradients are those of float32 but for rounding; what trains is float32."""
+    base, v = checkpoints
+    outputs, gradients = [], []
+    for dtype in ("float32", "bfloat16"):
+        prior = StableDiffusionPrior(str(base), resolution=16, adapter_repo=str(v), dtype=dtype)
+        adapter = prior.adapter(4, seed=0)
+        with torch.no_grad():
+            for parameter in adapter.lora_parameters():
+                parameter.add_(0.05)
+        generator = torch.Generator().manual_seed(0)
+        x_t = torch.randn(2, *prior.latent_shape, generator=generator)
+        camera = torch.randn(2, 16, generator=generator)
+        text = prior.embed([""]).expand(2)
+        raw, _ = adapter.train(x_t, torch.full((2,), 500), text, camera, lambda raw: raw.square().mean())
+        outputs.append(raw)
+        assert {p.grad.dtype for p in adapter.parameters()} == {torch.float32}
+        gradients.append(torch.cat([p.grad.flatten() for p in adapter.parameters()]))
+        weights = [m._parameters[name] for m, name in adapter.network.places.values()]
+        assert {w.dtype for w in weights[:-4]} == {getattr(torch, dtype)}  # the camera MLP comes last
+    assert torch.allclose(*outputs, atol=0.05)
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.999
