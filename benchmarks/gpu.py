@@ -345,6 +345,11 @@ class Runs:
         self._lanes = [Lane(self.lanes, turns) for _ in range(self.lanes)]
         self._parts: dict[int, tuple[Prior, Method, Representation]] = {}
 
+    @property
+    def first_method(self) -> Method:
+        """The method of the first run, after its first step."""
+        return self._parts[0][1]
+
     def steps(self, first: int, last: int) -> None:
         """Steps `first` to `last` - 1 of each run, which are of length 1700, as in the paper."""
         if self.lanes == 1:
@@ -399,7 +404,7 @@ def measure(
     steps = per_call * len(seconds) * lanes
     timing.ms_per_step = round(1e3 * statistics.median(seconds), 3)
     timing.peak_memory_gb = peak_memory_gb(device)
-    timing.tflop_per_step = round((tflop_of(prior, runs.work - before) or 0.0) / steps, 4)
+    timing.tflop_per_step = round((tflop_of(prior, runs.work - before, runs.first_method) or 0.0) / steps, 4)
     timing.tflop_per_s = round(1e3 * timing.tflop_per_step / timing.ms_per_step, 3)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     share = mfu(timing.tflop_per_s, gpu, "bfloat16")

@@ -82,7 +82,7 @@ class Script:
 def ours(job: Job, prior: Prior, prompt: str, representation: Representation) -> Callable[[int, int], None]:
     """Our loop from one step to another."""
     method = make_method(job, prior)
-    text = method.embed(prompt)
+    text, done = method.embed(prompt), 0
 
     def go(first: int, end: int) -> None:
         distill(
@@ -95,7 +95,6 @@ def ours(job: Job, prior: Prior, prompt: str, representation: Representation) ->
         nonlocal done
         done = k + 1
 
-    done = 0
     return go
 
 

@@ -55,17 +55,6 @@ def draw(
     methods = rows.drop_duplicates("contestant").set_index("contestant")["method"]
     panels[0].set_yticks(range(len(names)), [_label(data, name, str(methods[name])) for name in names])
     panels[0].set_ylim(-0.7, len(names) - 0.3)
-    first = rows.iloc[0]
-    state = "" if first["complete"] else " The tournament is not complete."
-    of = [f"{int(first['prompts'])} prompts"]
-    of += [] if pd.isna(first["seed"]) else [f"seed {int(first['seed'])} of each method"]
-    of += [] if "prior " in str(first["caption"]) else [f"prior {first['prior']}"]
-    of += [f"{int(rows['comparisons'].max())} comparisons a contestant and criterion at most"]
-    drawn = "Lines are these intervals" if "interval" in str(first["caption"]) else "Lines are 95 % intervals"
-    caption = (
-        f"{first['caption']} {drawn}; a grey diamond is held fixed, has no interval, or its method "
-        f"maximises what the judge compares. n: {', '.join(of)}.{state}"
-    )
     kept = [
         "judge_name",
         "tournament",
@@ -76,7 +65,23 @@ def draw(
         "elo_high",
         "comparisons",
     ]
-    return Drawing(figure, caption, rows[kept], [note for note in str(first["notes"]).split("\n") if note])
+    notes = [note for note in str(rows.iloc[0]["notes"]).split("\n") if note]
+    return Drawing(figure, _caption(rows), rows[kept], notes)
+
+
+def _caption(rows: pd.DataFrame) -> str:
+    """What the tournament's own caption says, and what is drawn."""
+    first = rows.iloc[0]
+    state = "" if first["complete"] else " The tournament is not complete."
+    of = [f"{int(first['prompts'])} prompts"]
+    of += [] if pd.isna(first["seed"]) else [f"seed {int(first['seed'])} of each method"]
+    of += [] if "prior " in str(first["caption"]) else [f"prior {first['prior']}"]
+    of += [f"{int(rows['comparisons'].max())} comparisons a contestant and criterion at most"]
+    drawn = "Lines are these intervals" if "interval" in str(first["caption"]) else "Lines are 95 % intervals"
+    return (
+        f"{first['caption']} {drawn}; a grey diamond is held fixed, has no interval, or its method "
+        f"maximises what the judge compares. n: {', '.join(of)}.{state}"
+    )
 
 
 def _label(data: Data, contestant: str, method: str) -> str:

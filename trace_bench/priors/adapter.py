@@ -213,7 +213,8 @@ class LoraAdapter:
         adapters: Sequence[LoraAdapter], x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """The raw outputs [L B, C, h, w] of L adapters of one network and rank, each for B rows, and their
-        stacked weights; the outputs have a graph to the weights unless under no_grad."""
+        stacked weights, which stay in the network until another adapter is used; the outputs have a graph to
+        the weights unless under no_grad."""
         first = adapters[0]
         stacked = torch.stack([adapter.flat for adapter in adapters])
         weights = [
@@ -221,9 +222,7 @@ class LoraAdapter:
             for begin, p in zip(first._begins, first.parameters(), strict=True)
         ]
         first.network.use(weights)
-        raw = first.denoiser.predict(x_t, t, text, camera)
-        first.network.use(first.parameters())  # the stack is not kept
-        return raw, weights
+        return first.denoiser.predict(x_t, t, text, camera), weights
 
     def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Convert an output of `predict` to a noise prediction."""

@@ -227,7 +227,13 @@ def _adapter_inputs(units: Sequence[AdapterRows]) -> tuple[Tensor, Tensor, TextE
 def _predicted(units: Sequence[AdapterRows]) -> list[Output]:
     adapters = [unit.adapter for unit in units]
     raw, _ = LoraAdapter.predict_together(adapters, *_adapter_inputs(units))
+    _forget_stack(adapters[0])
     return [(rows.clone(),) for rows in raw.contiguous().chunk(len(units))]
+
+
+def _forget_stack(adapter: LoraAdapter) -> None:
+    """Take stacked weights out of the network, so that their memory is free."""
+    adapter.network.use(adapter.parameters())
 
 
 def _trained(units: Sequence[AdapterRows]) -> list[Any]:
@@ -245,7 +251,8 @@ def _trained(units: Sequence[AdapterRows]) -> list[Any]:
             loss = unit.loss(leaf)
         losses.append(loss.detach())
         grads.append(torch.autograd.grad(loss, leaf)[0].contiguous())
-    found = torch.autograd.grad(raw, weights, torch.cat(grads))
+    found = torch.autograd.grad(raw, weights, torch.cat(grads))  # may call the network again
+    _forget_stack(adapters[0])
     return [
         (output, loss, *(grad[i].contiguous() for grad in found))
         for i, (output, loss) in enumerate(zip(outputs, losses, strict=True))
