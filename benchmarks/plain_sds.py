@@ -83,6 +83,7 @@ def ours(job: Job, prior: Prior, prompt: str, representation: Representation) ->
     """Our loop from one step to another."""
     method = make_method(job, prior)
     text = method.embed(prompt)
+    done = 0
 
     def go(first: int, end: int) -> None:
         distill(
@@ -95,7 +96,6 @@ def ours(job: Job, prior: Prior, prompt: str, representation: Representation) ->
         nonlocal done
         done = k + 1
 
-    done = 0
     return go
 
 
