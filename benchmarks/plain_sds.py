@@ -82,7 +82,8 @@ class Script:
 def ours(job: Job, prior: Prior, prompt: str, representation: Representation) -> Callable[[int, int], None]:
     """Our loop from one step to another."""
     method = make_method(job, prior)
-    text, done = method.embed(prompt), 0
+    text = method.embed(prompt)
+    done = 0
 
     def go(first: int, end: int) -> None:
         distill(
