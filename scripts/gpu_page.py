@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
-BEGIN, END = "<!-- results: gpu -->", "<!-- end of results -->"
+BEGIN, END = "<!-- measured on a GPU -->", "<!-- end of measurements -->"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -144,7 +144,6 @@ def distill(
     """
     monitor, data = FiniteMonitor(), StepData(rng, prior.device)
     check_every = 1 if prior.device.type == "cpu" else log_every
-    timesteps: list[Tensor] = []  # since the last log
     for k in range(first_step, steps):
         if should_stop():
             return DistillResult(k, stopped=True)
@@ -166,10 +165,7 @@ def distill(
         log_now = (k + 1) % log_every == 0 or k + 1 == steps
         if log_now or (k + 1) % check_every == 0:
             monitor.check()
-        timesteps += [] if distilled.t is None else [distilled.t]
-        on_step(k, _log(distilled, loss, representation, timesteps) if log_now else {})
-        if log_now:
-            timesteps.clear()
+        on_step(k, _log(distilled, loss, representation) if log_now else {})
     return DistillResult(steps, stopped=False)
 
 
@@ -280,18 +276,15 @@ def background_colour(background: Background, n: int, rng: StepRng, device: torc
     return torch.full((n, 3), 1.0 if background == "white" else 0.0, device=device)
 
 
-def _log(
-    distilled: Distilled, regularisation: Tensor, representation: Representation, timesteps: Sequence[Tensor]
-) -> dict[str, float]:
-    """Scalars of a step, and mean and range of the timesteps since the last log; reading them waits for the
-    device."""
+def _log(distilled: Distilled, regularisation: Tensor, representation: Representation) -> dict[str, float]:
+    """Scalars of a step, and mean and range of its timesteps; reading them waits for the device."""
     log = {
         "grad_rms": float(distilled.grad.square().mean().sqrt()),
         "regularisation": float(regularisation),
         "n_primitives": float(representation.n_primitives),
     }
-    if timesteps:
-        drawn = torch.cat(list(timesteps)).double()
+    if distilled.t is not None:
+        drawn = distilled.t.double()
         mean, low, high = torch.stack([drawn.mean(), drawn.min(), drawn.max()]).tolist()
         log |= {"t": mean, "t_min": low, "t_max": high}
     return log | {name: float(value) for name, value in distilled.log.items()}

@@ -70,6 +70,7 @@ def pages(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_pages_follow_from_the_file_alone(pages):
     folder = ["--folder", str(pages)]
     assert make_leaderboard.main([*folder, "--check"]) == 1
@@ -83,6 +84,7 @@ def test_the_pages_follow_from_the_file_alone(pages):
     assert "66 % [47, 86]" in text
 
 
+@pytest.mark.slow
 def test_a_changed_number_is_noticed(pages):
     make_leaderboard.write_pages(pages, check=False)
     content = json.loads((pages / FILE).read_text(encoding="utf-8"))
@@ -99,6 +101,7 @@ def test_a_broken_file_is_one_sentence(pages, capsys):
     assert "take it again from git" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_file_keeps_every_number_of_the_tables():
     before = board()
     text = dumps(before)
@@ -187,6 +190,7 @@ def test_a_short_table_keeps_its_rows():
     assert [row.cells[0].mean for row in short.rows] == [row.cells[0].mean for row in table.rows]
 
 
+@pytest.mark.slow
 def test_the_sections_are_complete_sets():
     for name, runs in ((MAIN, 96), ("equal_work", 12), ("nerf", 12)):
         plan = make_plan([*SECTIONS[name].of(("sds",)), "output_root=outputs"], multirun=True)

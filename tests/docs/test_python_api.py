@@ -56,6 +56,7 @@ def test_the_page(perform):
     assert names["gaussians"].n_primitives == 500
 
 
+@pytest.mark.slow
 def test_the_notebook(perform):
     names = perform("".join(cell["source"]) for cell in cells())
     assert list(names["frame"]["method"]) == ["sds", "trace"]

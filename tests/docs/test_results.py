@@ -344,7 +344,14 @@ def test_times_of_the_old_text_can_be_kept():
 def test_readme_and_makefile_name_the_same_commands():
     makefile, readme = read("Makefile"), read("README.md")
     recipe = re.search(r"^bench:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
-    steps = [line.strip().replace("$(PY)", "python") for line in recipe.splitlines()]
+    sweep, chain = (line.strip().replace("$(PY)", "python") for line in recipe.splitlines())
+    stages = chain.removeprefix("python -m evaluation.cli ").split(
+        " then "
+    )  # one after the other, in one process
+    steps = [
+        sweep,
+        *("python -m evaluation." + stage.replace("contact-sheet", "contact_sheet") for stage in stages),
+    ]
     listed = re.search(r"one by one, in that environment:\n\n((?:    .*\n)+)", readme)[1]
     assert steps == [line.strip() for line in listed.splitlines()]
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))

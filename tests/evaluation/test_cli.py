@@ -13,6 +13,8 @@ import pytest
 import trace_bench
 from evaluation import cli
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -55,7 +55,9 @@ def test_guidance_is_one_batched_call(prior: StableDiffusionPrior, latents: torc
     text = embed_prompt(prior, PROMPT)
     cond, uncond = text.plain.expand(3), text.empty.expand(3)
     calls: list[int] = []
-    handle = prior._denoiser.unet.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    handle = prior._denoiser.unet.register_forward_pre_hook(
+        lambda module, args, given: calls.append(len(given["sample"])), with_kwargs=True
+    )
     eps, eps_cond, eps_uncond = prior.eps_cfg(latents, T, cond, uncond, 7.5)
     handle.remove()
     assert calls == [6]

@@ -92,6 +92,7 @@ def check_equal_bits(planned, tmp_path, methods: str, counts: tuple[int, ...], s
         assert {key for key, value in expected.items() if found[key] != value} == set()
 
 
+@pytest.mark.slow
 def test_an_asset_has_the_same_bits_alone_and_among_others(planned, tmp_path):
     check_equal_bits(planned, tmp_path, "sds,trace,ism", (4,))
 
@@ -120,6 +121,7 @@ def test_work_is_counted_for_each_lane(planned, tmp_path):
         assert not any(str(of.folder) in log_txt for of in together if of is not run)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_in_its_mode(planned, tmp_path):
     """Batched, then alone in a process without lanes, or the other way round."""
     whole, stopped, single, resumed = (planned("vsd", tmp_path / name)[0] for name in "wstr")

@@ -64,6 +64,7 @@ def test_one_asset(command, out, capsys):
     assert str(folder) in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_manifest_says_that_a_prompt_was_cut(command, out, tmp_path):
     """The tiny prior reads 16 tokens, ends included; without its declaration it takes any text."""
     tiny = Path(str(files("trace_bench"))) / "models" / "tiny_prior"

@@ -16,6 +16,8 @@ from trace_bench.representations.nerf.schedule import LevelSchedule
 from trace_bench.representations.nerf.shading import ShadingSettings
 from trace_bench.settings.fractions import with_numbers
 
+pytestmark = pytest.mark.slow
+
 
 def densifier(made):
     representation = with_numbers("representation", made.representation)

@@ -10,6 +10,8 @@ from trace_bench.settings.prompts import load_prompt_set
 from trace_bench.settings.typed_text import as_data, as_overrides, readable_overrides
 from trace_bench.sweeps.planning import compose_run, make_plan
 
+pytestmark = pytest.mark.slow
+
 ODD = [
     "a crab, low poly",
     "price ${5",

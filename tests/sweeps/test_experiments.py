@@ -23,6 +23,8 @@ from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.toyworld.captions import HELD_OUT, parse
 
+pytestmark = pytest.mark.slow
+
 CONF = Path(conf_dir())
 EVERY = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # Not of the paper; tests/external/test_control_assets.py and tests/docs/test_leaderboard.py plan some.
@@ -114,7 +116,6 @@ def test_every_table_and_figure_has_its_sweep():
     assert sorted(EXPECTED) == NAMES
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_on_the_papers_prior(name, files):
     methods, representation, n, _ = EXPECTED[name]
@@ -145,7 +146,6 @@ def test_by_equal_work(name):
     check_equal_work(planned(name, "budget=equal_work", "prior=tiny"), EXPECTED[name][3])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["table4", "table5", "coco2d"])
 def test_by_equal_work_on_the_papers_prior(name, files):
     check_equal_work(planned(name, "budget=equal_work", files=files), EXPECTED[name][2])
@@ -311,7 +311,6 @@ def test_what_is_planned_is_what_is_counted(method, tmp_path, monkeypatch):
     )  # a step is a sixth of it
 
 
-@pytest.mark.slow
 def test_an_experiment_runs(tmp_path, capsys):
     """Figure 4 in three steps: the runs are done and have their snapshots."""
     command = ["-m", "experiment=gradients", "prior=tiny", "prompt=2,10", "steps=3", "snapshots.steps=[0,2]"]

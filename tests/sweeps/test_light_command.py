@@ -76,6 +76,7 @@ def accept():
     assert os.getpid() != int(os.environ["TRACE_BENCH_TEST_PARENT"])
 
 
+@pytest.mark.slow
 def test_a_check_in_a_process_from_the_fork_server(monkeypatch):
     monkeypatch.setenv("TRACE_BENCH_TEST_PARENT", str(os.getpid()))
     monkeypatch.setattr(warm, "sys", SimpleNamespace(modules={}))

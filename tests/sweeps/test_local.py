@@ -74,6 +74,7 @@ def test_a_killed_worker_costs_its_run_only(tmp_path, killer):
     )  # status says killed; the same command resumes it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_a_signal_to_the_command_stops_the_workers_with_a_checkpoint(tmp_path, killer, lanes):
     runs, ended = plan(tmp_path, 100_000), []

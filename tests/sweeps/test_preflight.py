@@ -190,6 +190,7 @@ def test_a_root_that_cannot_be(tmp_path, monkeypatch, capsys, root):
 # --- dry_run ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["trace_bench"])

@@ -173,6 +173,7 @@ def test_what_is_remembered_follows_the_files(tmp_path):
     assert rows_of(read_index(tmp_path)) == {}
 
 
+@pytest.mark.slow
 def test_ten_thousand_runs_in_two_seconds(tmp_path):
     for i in range(10_000):
         folder = (

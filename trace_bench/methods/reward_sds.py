@@ -123,7 +123,7 @@ class RewardSDS(RandomTimestep):
         guided, eps_cond, eps_negative = self.prior.eps_cfg(x_t, t_all, cond, negative, self.guidance_scale)
         grads = (s**2 * (guided - eps)).unflatten(0, (n, m))
         if m == 1:
-            return Distilled(grads[:, 0], target=eps_to_x0(x_t, guided, a, s))
+            return Distilled(grads[:, 0], target=eps_to_x0(x_t, guided, a, s), t=t)
         first = classifier_free_guidance(eps_cond, eps_negative, self.exploration_scale)
         rewards = torch.stack(
             [
@@ -133,7 +133,7 @@ class RewardSDS(RandomTimestep):
         )
         weights = shares(rewards, self.strategy).view(n, m, 1, 1, 1)
         log = {"reward": rewards.mean(), "reward_best": rewards.amax(1).mean()}
-        return Distilled((weights * grads).sum(1), log)
+        return Distilled((weights * grads).sum(1), log, t=t)
 
     def rate(self, x: Tensor, t: int, eps: Tensor, cond: TextEmbedding, text: PromptText) -> Tensor:
         """The rewards of one view's candidates x [m, C, h, w] at t, where `eps` is their prediction: [m]."""

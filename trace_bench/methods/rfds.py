@@ -64,7 +64,7 @@ class RFDS(Method):
         pair = self.flow.velocity(torch.cat([x, x]), torch.cat([sigma, sigma]).flatten(), texts)
         v_cond, v_uncond = pair.chunk(2)
         v = classifier_free_guidance(v_cond, v_uncond, self.guidance_scale)
-        return Distilled(v - (eps - latents), target=flow_to_x0(x, v, sigma))
+        return Distilled(v - (eps - latents), target=flow_to_x0(x, v, sigma), t=1000.0 * sigma.flatten())
 
     def noise_at(self, latents: Tensor, noise: Tensor, sigma: Tensor, cond: TextEmbedding) -> Tensor:
         """The noise that the latents get: the fresh draw `noise` [B, C, h, w]. sigma: [B, 1, 1, 1]."""

@@ -100,7 +100,7 @@ class LoraNetwork:
     """
 
     def __init__(self, denoiser: Denoiser, add_lora: Callable[[torch.nn.Module, int], None]) -> None:
-        self.denoiser, self.unet = denoiser, denoiser.unet
+        self.denoiser = denoiser
         add_lora(self.unet, 1)  # an adapter brings weights of its own rank
         trained = [
             (name, module, parameter)
@@ -114,6 +114,11 @@ class LoraNetwork:
         self.dtype, self.device = _trained_dtype(trained[0][2].dtype), trained[0][2].device
         for _, module, _ in trained:
             module.__class__ = _Linear
+
+    @property
+    def unet(self) -> torch.nn.Module:
+        """The network."""
+        return self.denoiser.unet
 
     def use(self, weights: Sequence[Tensor]) -> None:
         """Put weights, in the order of `places`, into the network."""

@@ -137,9 +137,24 @@ def _lineage(module: str, name: str) -> list[_Class]:
     if not all(isinstance(item, known) for item in node.body):
         raise _UnsureError
     bases = [base for base in node.bases if _called(base) not in _BARE]
-    if len(bases) > 1 or not all(isinstance(base, (ast.Name, ast.Subscript)) for base in bases):
+    if not all(isinstance(base, (ast.Name, ast.Subscript)) for base in bases):
         raise _UnsureError
-    return [found, *(item for base in bases for item in _lineage(found.module, _called(base)))]
+    lineages = [_lineage(found.module, _called(base)) for base in bases]
+    return [found, *_merged([*lineages, [lineage[0] for lineage in lineages]])]
+
+
+def _merged(lineages: list[list[_Class]]) -> list[_Class]:
+    """Python's order (C3): a class comes before its bases, and bases in the order of the class statement."""
+    waiting = [[(item.module, item.node.name) for item in lineage] for lineage in lineages]
+    classes = {(item.module, item.node.name): item for lineage in lineages for item in lineage}
+    order: list[_Class] = []
+    while waiting := [names for names in waiting if names]:
+        free = [names[0] for names in waiting if not any(names[0] in other[1:] for other in waiting)]
+        if not free:
+            raise _UnsureError
+        order.append(classes[free[0]])
+        waiting = [[name for name in names if name != free[0]] for names in waiting]
+    return order
 
 
 def _declaration(lineage: list[_Class]) -> Declaration:

@@ -1,7 +1,7 @@
 // A run's own page.
 const GLOSS = {
   grad_rms: "Gradient on the latents, root mean square", regularisation: "Regularisation loss", lora_loss: "LoRA loss",
-  n_primitives: "Primitives", t: "Timestep, mean and range since the last log", loss: "Loss", steps_per_s: "Steps a second",
+  n_primitives: "Primitives", t: "Timestep, mean and range over the views of a step", loss: "Loss", steps_per_s: "Steps a second",
 };
 const PARTS = { load: "Loading", init: "Init", distill: "Distilling", render: "Rendering" };
 

@@ -49,6 +49,7 @@ def test_every_picture_is_in_its_place(root, command):
     assert (tile(sheet, 2, 1, 0) == 255).all()  # not made
 
 
+@pytest.mark.slow
 def test_a_canvas_has_one_picture_and_is_no_place_to_see_the_truth_from(root, command):
     canvas = write_run(root, method="csd", representation="image", prompt="a duck", prompt_id="1")
     draw(canvas, "a duck", views=1)

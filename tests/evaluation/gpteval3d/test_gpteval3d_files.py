@@ -8,6 +8,8 @@ import math
 import pytest
 from test_gpteval3d_elo import CASE
 
+pytestmark = pytest.mark.slow
+
 COMMAND = "gpteval3d.__main__"
 EXPECTED = {"A": 1067.543968, "B": 914.464431, "G": 1116.608020}
 

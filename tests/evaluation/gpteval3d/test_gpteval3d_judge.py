@@ -11,6 +11,8 @@ import pytest
 from gpteval3d_runs import KEY, PROMPTS, STARTED, arguments, events, make_runs, only, result, scores, start
 from judge_server import MODEL, JudgeServer, a_fifth_fails
 
+pytestmark = pytest.mark.slow
+
 COMMAND = "gpteval3d.__main__"
 
 
@@ -48,7 +50,6 @@ def answers_on_disk(outputs) -> int:
     return sum('"event": "answer"' in line for line in files[0].read_text().splitlines()) if files else 0
 
 
-@pytest.mark.slow
 def test_a_fifth_fails_and_two_kills_change_nothing_and_cost_nothing(tmp_path, outputs, command):
     with JudgeServer() as calm:
         code, _, err = command(COMMAND, *arguments(calm.url, prompts=3))
@@ -267,7 +268,6 @@ def test_a_budget_without_a_price_is_refused(outputs, server, command):
 # --- judges are never mixed ------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_another_model_behind_the_name_stops_the_run(outputs, server, command):
     overrides = arguments(server.url, "judge.concurrency=1")
     assert command(COMMAND, *overrides)[0] == 0

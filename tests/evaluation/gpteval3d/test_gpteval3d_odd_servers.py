@@ -16,6 +16,8 @@ from evaluation.gpteval3d.server.keys import api_key, redactor
 from evaluation.gpteval3d.server.store import AnswerStore, readings
 from trace_bench.system.errors import TraceBenchError
 
+pytestmark = pytest.mark.slow
+
 COMMAND = "gpteval3d.__main__"
 TWO = ["runs.method=[sds,vsd]"]  # few questions
 

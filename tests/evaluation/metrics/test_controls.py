@@ -13,6 +13,8 @@ from evaluation.metrics.ground_truth import GroundTruth
 from evaluation.results.controls import COMMITTED
 from trace_bench.external.controls import CONTROLS
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 NAMES = {quantity.label: quantity.name for quantity in GroundTruth.quantities} | {"CLIP": "clip_score"}
 BETTER = {quantity.name: quantity.higher_is_better for quantity in GroundTruth.quantities}

@@ -121,6 +121,7 @@ def test_a_score_file_has_rows_and_details(outputs, command):
     assert len(content["inputs"]["weights"]) == 64
 
 
+@pytest.mark.slow
 def test_shards_leave_what_one_process_would_have(outputs, command):
     root, clip = outputs
     for i in range(4):

@@ -345,6 +345,7 @@ def many(finished, tmp_path_factory):
     return folder / "index.html"
 
 
+@pytest.mark.long  # timed, so it needs a quiet machine
 def test_two_thousand_runs_paint_at_once_scroll_and_stay_small(context, browser, many):
     assert many.stat().st_size < 1.5e6
     times = []

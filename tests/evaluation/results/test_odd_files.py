@@ -27,6 +27,8 @@ from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.status import main as status
 from trace_bench.sweeps.status import report, verify
 
+pytestmark = pytest.mark.slow
+
 TRUTH = {"ground_truth": GroundTruth()}
 SHEET = {"views": {"front": 0.0}, "prompts": None, "columns": None, "tile_px": 32}
 NAMES: dict = {"method": {}, "representation": {}}

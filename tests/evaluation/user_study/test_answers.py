@@ -16,6 +16,8 @@ from evaluation.user_study.tokens import new_token
 from evaluation.user_study.votes import COLUMNS
 from trace_bench import __version__
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def sent(tmp_path):

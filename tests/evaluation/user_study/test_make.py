@@ -19,6 +19,8 @@ from evaluation.user_study.scramble import read_film, scramble, write_film, writ
 from evaluation.user_study.study import load_study
 from evaluation.user_study.tokens import name_of, unseal
 
+pytestmark = pytest.mark.slow
+
 INLINE = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 
 

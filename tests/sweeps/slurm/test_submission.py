@@ -245,6 +245,7 @@ def test_a_launcher_or_detach_that_would_do_nothing_is_refused(capsys, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_without_slurm_the_sentence_says_what_to_do(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     said = refused(capsys, f"output_root={tmp_path}", "-m", "hydra/launcher=slurm_a100")
