@@ -16,6 +16,7 @@ from sd_checkpoint import make_checkpoint
 from trace_bench.methods.sds import SDS
 from trace_bench.priors.adapter import LoraAdapter
 from trace_bench.run_folder.manifest import read_manifest
+from trace_bench.runs.build import load_prior
 from trace_bench.runs.checkpoint import load_checkpoint
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.lane import Lane
@@ -62,6 +63,7 @@ def assets(runs: list[RunSpec]) -> dict[tuple[str, str], dict[str, bytes]]:
 
 
 def in_lanes(runs: list[RunSpec], lanes: int) -> dict[tuple[str, str], dict[str, bytes]]:
+    load_prior(runs[0].job, torch.device("cpu")).adapter(rank=1, seed=0)  # new networks draw their weights
     drawn = torch.get_rng_state()
     outcomes = list(make_in_lanes(runs, lanes, lambda: False))
     assert torch.equal(torch.get_rng_state(), drawn)  # nothing draws from what all share
