@@ -70,6 +70,7 @@ def test_an_edited_method_makes_another_run(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "direct", raising=False)
 
 
+@pytest.mark.slow
 def test_its_settings_are_checked_like_any_other(folder):
     done = run(folder, "python -m trace_bench --config-dir conf method=direct method.max_stp=3")
     assert done.returncode == 2

@@ -178,6 +178,7 @@ def crash_points(out, monkeypatch, limit=None):
     return lambda: count
 
 
+@pytest.mark.slow
 def test_done_never_stands_beside_a_missing_file(tmp_path, monkeypatch, whole):
     """Crash before every write: the folder is complete or not done, and the next run finishes it."""
     start = tmp_path / "start"

@@ -88,6 +88,7 @@ def test_a_signal_to_the_command_stops_the_workers_with_a_checkpoint(tmp_path, k
     assert not runs[lanes].folder.exists()
 
 
+@pytest.mark.slow
 def test_a_lost_run_is_reported_and_makes_the_exit_code(tmp_path, monkeypatch, capsys):
     runs = []
 

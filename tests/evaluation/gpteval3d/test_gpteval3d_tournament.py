@@ -18,6 +18,8 @@ from evaluation.metrics.base import Score
 from evaluation.metrics.clip_score import ClipScore
 from trace_bench.run_folder.index import read_index
 
+pytestmark = pytest.mark.slow
+
 COMMAND = "gpteval3d.__main__"
 OFFLINE = ("judge=clip",)
 

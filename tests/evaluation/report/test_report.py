@@ -155,6 +155,7 @@ def test_chosen_has_a_picture_of_every_run_and_the_rest_of_the_first_prompts(cal
     assert has == {(0, "pfvgso"), (0, "pfvgs"), (0, "pfvgm"), (1, "p"), (2, "p")}
 
 
+@pytest.mark.slow
 def test_media_are_made_once_and_old_ones_removed(call, tmp_path):
     call()
     folder = tmp_path / "outputs/report/media"
