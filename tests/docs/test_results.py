@@ -192,7 +192,7 @@ def test_blocks_are_made_from_the_runs(tmp_path, monkeypatch):
     assert "| SDS | 0.735 ± 0.024 | 0.735 ± 0.024 | 9.0 ± 0.0 | 80.0 ± 0.0 | 8/8 | 13 | 4080 |" in methods
     assert "| Dreamer XL (TSM on the tiny prior) | 0.825 ± 0.024 |" in methods
     said = methods.replace("\n", " ")
-    assert "With eight prompts, 0 of the 45 differences between methods in Match are decided; eight" in said
+    assert "With eight prompts, 0 of the 136 differences between methods in Match are decided; eight" in said
     assert "ISM's lead over Dreamer XL is 0.010 (95 % interval of this difference alone: 0.010 to" in said
     assert (
         "the mushroom's run on four cores, with one run on each core, including turntable and 120 views"

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow  # a whole sweep in processes of its own
 CONF = str(Path(__file__).parents[1] / "conf")
 COMMAND = [
     "-m", "trace_bench", "--config-dir", CONF, "-m", "prior=analytic", "representation=image",
-    "method=sds", "prompt=0-3", "log_every=1", "hydra/launcher=local", "hydra.launcher.n_jobs=2",
+    "method=sds", "prompt=0-3", "log_every=1", "hydra/launcher=local", "hydra.launcher.n_jobs=2", "lanes=1",
 ]  # fmt: skip
 COLUMNS, LINES = 100, 24
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@cache
+def _model(model: str, pretrained: str | None, quick_gelu: bool, device: str) -> ClipModel:
+    """The networks, which all runs of a process share."""
+    return ClipModel(
+        "reward",
+        model,
+        pretrained,
+        quick_gelu,
+        device,
+        setting="method.reward",
+        fetch="python -m trace_bench.prefetch method=reward_sds prior=sd21 reward=clip",
+    )
+
+
 class Clip(Reward):
     """Settings as those of `ClipModel`."""
 
@@ -25,15 +40,7 @@ class Clip(Reward):
         self, model: str, pretrained: str | None = None, quick_gelu: bool = False, device: str = "cpu"
     ) -> None:
         super().__init__(device)
-        self.model = ClipModel(
-            "reward",
-            model,
-            pretrained,
-            quick_gelu,
-            device,
-            setting="method.reward",
-            fetch="python -m trace_bench.prefetch method=reward_sds prior=sd21 reward=clip",
-        )
+        self.model = _model(model, pretrained, quick_gelu, device)
 
     def rate(self, prompt: str, pictures: Sequence[Image]) -> NDArray[np.floating[Any]]:
         images, text = self.model.embed_images(pictures, len(pictures)), self.model.embed_texts([prompt])

@@ -316,6 +316,8 @@ class Attempt:
             kept_step, kept_time = self.step, time.monotonic()
 
             def render_step() -> None:
+                if not self.step_renders.is_due(self.step):
+                    return
                 with reporter.pause(), self.watch.phase("render"):
                     work = done_before + (prior.counter - counted)
                     self.step_renders(self.step, representation, prior, work, method)

@@ -30,12 +30,14 @@ class StepRenders:
         self.folder, self.steps = folder / STEP_RENDERS, set(job.renders_at)
         self.rig = EvaluationRig(**job.rig)
 
+    def is_due(self, step: int) -> bool:
+        """Whether renders after these many steps were requested."""
+        return step in self.steps
+
     def __call__(
         self, step: int, representation: Representation, prior: Prior, work: Work, method: Method
     ) -> None:
-        """Render if these many steps were requested."""
-        if step not in self.steps:
-            return
+        """Render the asset after `step` steps."""
         folder = self._path(step)
         folder.mkdir(parents=True, exist_ok=True)
         with uncounted(prior.counter):

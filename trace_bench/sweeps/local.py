@@ -271,13 +271,14 @@ def _work(line: Connection, printing: Connection, threads: int, lanes: int) -> N
     from trace_bench.runs.threads import share_cores
 
     share_cores(threads)
-    with listening(says=False) as stop:
-        try:
+    try:
+        with (
+            listening(says=False) as stop,
+            contextlib.suppress(EOFError, OSError),
+        ):  # the parent closed the line
             (_in_lanes if lanes > 1 else _in_turn)(line, stop, lanes)
-        except (EOFError, OSError):  # the parent has closed the line, or is gone
-            return
-        except KeyboardInterrupt:  # a second Ctrl-C
-            raise SystemExit(128 + signal.SIGINT) from None
+    except KeyboardInterrupt:  # a second Ctrl-C
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def _in_turn(line: Connection, stop: StopRequest, lanes: int) -> None:

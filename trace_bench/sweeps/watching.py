@@ -40,6 +40,7 @@ class Watching:
                 self._board.ended(folder, "done")
         self._display = Display(self._board.view)
         self._stop, self._over = stop, threading.Event()
+        self._saying, self._said_stop = threading.Lock(), False
         self._announcing = threading.Thread(target=self._announce, daemon=True)
         self._began = time.monotonic()
 
@@ -64,6 +65,7 @@ class Watching:
 
     def ended(self, how: Ended) -> None:
         """A run has ended."""
+        self._say_if_stopping()
         seconds = self._board.ended(how.folder, how.status)
         run = self._runs[how.folder]
         what = {"done": "Done", "skipped": "Done before", "preempted": "Stopped"}.get(how.status)
@@ -75,10 +77,15 @@ class Watching:
         self._display.say(text)
 
     def _announce(self) -> None:
-        while not self._over.wait(_POLL_S):
-            if self._stop():
+        while not self._over.wait(_POLL_S) and not self._said_stop:
+            self._say_if_stopping()
+
+    def _say_if_stopping(self) -> None:
+        """Say once what a signal does; runs may end before the next look at the signal."""
+        with self._saying:
+            if self._stop() and not self._said_stop:
+                self._said_stop = True
                 self.say(self._stop.what_it_does)
-                return
 
 
 def _planned(run: RunSpec) -> Planned:

@@ -170,7 +170,7 @@ def test_a_runs_page_has_everything(context, address):
     wait_until(page, "document.querySelectorAll('.curves canvas').length === 2")
     assert page.locator(".curves figcaption").all_inner_texts() == [
         "Gradient on the latents, root mean square",
-        "Timestep, mean and range since the last log",
+        "Timestep, mean and range over the views of a step",
     ]
     wait_until(
         page,
