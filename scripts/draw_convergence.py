@@ -60,12 +60,12 @@ class LogDensity(Reward):
 
     def __call__(self, prompt: str, rgb: torch.Tensor) -> np.ndarray:
         self.counter.reward += len(rgb)
-        data = two_gaussians().gaussians[0]
-        off = 2.0 * rgb.flatten(1) - 1.0 - data.mean  # AnalyticPrior.decode is (x + 1) / 2
-        return -0.5 * np.einsum("ni,ij,nj->n", off, torch.linalg.inv(data.covariance), off)
+        return self.rate(prompt, rgb)  # a point has two channels, so it is no picture of PIL
 
     def rate(self, prompt: str, pictures: Any) -> np.ndarray:
-        raise NotImplementedError
+        data = two_gaussians().gaussians[0]
+        off = 2.0 * pictures.flatten(1) - 1.0 - data.mean  # AnalyticPrior.decode is (x + 1) / 2
+        return -0.5 * np.einsum("ni,ij,nj->n", off, torch.linalg.inv(data.covariance), off)
 
     def files(self, download: bool) -> list[Path]:
         return []

@@ -38,10 +38,10 @@ class Planned(Reward):
     def __call__(self, prompt: str, rgb: torch.Tensor) -> Any:
         self.counter.reward += len(rgb)
         self.seen.append((prompt, rgb))
-        return np.resize(np.array(self.plan, np.float32), len(rgb))
+        return self.rate(prompt, rgb)
 
     def rate(self, prompt: str, pictures: Any) -> Any:
-        raise NotImplementedError
+        return np.resize(np.array(self.plan, np.float32), len(pictures))
 
     def files(self, download: bool) -> list[Path]:
         return []

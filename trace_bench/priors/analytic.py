@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trace_bench.diffusion.flow import alphas_cumprod_of, shifted_sigmas
 from trace_bench.diffusion.schedules import scaled_linear_alphas_cumprod
-from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance, pull_back, train_alone
+from trace_bench.priors.base import TextEmbedding, Work, guided, pull_back, train_alone
 from trace_bench.system.errors import TraceBenchError
 
 
@@ -136,9 +136,7 @@ class AnalyticPrior:
         guidance_scale: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Guided, conditional and unconditional prediction."""
-        pair = self.eps(torch.cat([latents, latents]), torch.cat([t, t]), TextEmbedding.cat([cond, uncond]))
-        eps_cond, eps_uncond = pair.chunk(2)
-        return classifier_free_guidance(eps_cond, eps_uncond, guidance_scale), eps_cond, eps_uncond
+        return guided(self.eps, latents, t, cond, uncond, guidance_scale)
 
     def adapter(self, rank: int, seed: int) -> AffineAdapter:
         """A new affine adapter; rank and seed are ignored."""

@@ -255,3 +255,17 @@ def classifier_free_guidance(eps_cond: Tensor, eps_uncond: Tensor, guidance_scal
     s = 0 is unconditional, s = 1 conditional.
     """
     return guide(eps_uncond, eps_cond - eps_uncond, guidance_scale)
+
+
+def guided(
+    eps: Callable[[Tensor, Tensor, TextEmbedding], Tensor],
+    latents: Tensor,
+    t: Tensor,
+    cond: TextEmbedding,
+    uncond: TextEmbedding,
+    guidance_scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`Prior.eps_cfg` from one call of `eps` with 2 B items."""
+    pair = eps(torch.cat([latents, latents]), torch.cat([t, t]), TextEmbedding.cat([cond, uncond]))
+    eps_cond, eps_uncond = pair.chunk(2)
+    return classifier_free_guidance(eps_cond, eps_uncond, guidance_scale), eps_cond, eps_uncond

@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from trace_bench.diffusion.schedules import scaled_linear_alphas_cumprod
 from trace_bench.priors.adapter import LoraAdapter, LoraNetwork, add_lora
-from trace_bench.priors.base import TextEmbedding, Work, classifier_free_guidance, pull_back
+from trace_bench.priors.base import TextEmbedding, Work, guided, pull_back
 from trace_bench.priors.denoiser import Denoiser
 from trace_bench.priors.flops import unit_tflop
 from trace_bench.system.cache import entry_path, keep, kept
@@ -364,9 +364,7 @@ class LatentDiffusionPrior(ABC):
         guidance_scale: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Guided, conditional and unconditional prediction from one call of 2 B items."""
-        pair = self.eps(torch.cat([latents, latents]), torch.cat([t, t]), TextEmbedding.cat([cond, uncond]))
-        eps_cond, eps_uncond = pair.chunk(2)
-        return classifier_free_guidance(eps_cond, eps_uncond, guidance_scale), eps_cond, eps_uncond
+        return guided(self.eps, latents, t, cond, uncond, guidance_scale)
 
     # --- adapter ------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from trace_bench.priors.base import (
     Adapter,
     TextEmbedding,
     Work,
-    classifier_free_guidance,
+    guided,
     train_alone,
 )
 from trace_bench.priors.lanes.batcher import (
@@ -75,9 +75,7 @@ class LanePrior:
         guidance_scale: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Guided, conditional and unconditional prediction from one call of 2 B items."""
-        pair = self.eps(torch.cat([latents, latents]), torch.cat([t, t]), TextEmbedding.cat([cond, uncond]))
-        eps_cond, eps_uncond = pair.chunk(2)
-        return classifier_free_guidance(eps_cond, eps_uncond, guidance_scale), eps_cond, eps_uncond
+        return guided(self.eps, latents, t, cond, uncond, guidance_scale)
 
     def encode(self, rgb: Tensor, noise: Tensor) -> Tensor:
         """Latents [B, C, h, w]; for their gradient use `encode_backward`, except without other lanes."""
