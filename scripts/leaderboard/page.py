@@ -25,7 +25,7 @@ from scripts.results.document import paragraph
 
 #: The number that orders the table, and the one to look at first (docs/evaluation.md).
 FIRST = "match"
-_README = (FIRST, "soft_iou", "colour_error", "janus", "minutes")
+_README = (FIRST, "soft_iou", "colour_error", "janus", "minutes", "minutes_shared")
 _COMPARED = (*_README, "chamfer", "clip_score", "unet_items")
 Metrics = Mapping[str, Metric]
 

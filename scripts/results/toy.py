@@ -94,7 +94,13 @@ def readme_table(shop: Workshop, _old: str) -> str:
         "(`docs/evaluation.md`). Match is the number to look at first. Italic: the best number of the "
         "methods, not decided; bold: decidedly better than every other method (`docs/statistics.md`)."
     )
-    return f"{table}\n\n{below}\n\nMinutes are those of init, distilling and rendering, per run, on {on}."
+    return (
+        f"{table}\n\n{below}\n\n"
+        + paragraph(
+            "Minutes are those of init, distilling and rendering, per run, on "
+            f"{on}: each run's share of its process's time (`docs/lanes.md`)."
+        )
+    )
 
 
 def controls_file(shop: Workshop) -> str:
@@ -217,8 +223,8 @@ def captions(_shop: Workshop, _old: str) -> str:
 
 
 def _seconds(run: Run) -> float:
-    """Of init, distilling and rendering."""
-    return 60.0 * (run.manifest.minutes or 0.0)
+    """Of init, distilling and rendering; the run's share where several were made side by side."""
+    return 60.0 * (run.manifest.minutes or run.manifest.minutes_shared or 0.0)
 
 
 def _total(run: Run) -> float:

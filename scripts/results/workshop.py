@@ -70,7 +70,7 @@ class Workshop:
         missing = names.keys() - self.done().keys()
         print(f"{' '.join(sweep)}: {len(names) - len(missing)} of {len(names)} runs are there", flush=True)
         if missing:
-            self.command("trace_bench", "-m", *sweep, *self.overrides, "hydra/launcher=local", "lanes=1")
+            self.command("trace_bench", "-m", *sweep, *self.overrides, "hydra/launcher=local")
         judges = [f"{name}_judge" for name in self.metrics]
         found = self.results(sweep)
         runs = [part[judges] for part in (found.frame, found.controls) if len(part)]
@@ -153,7 +153,9 @@ def machine(runs: Sequence[Run]) -> str:
     if counts == [1]:
         return "one core"
     cores = " or ".join(word(count) for count in counts)
-    return f"{cores} cores, with one run on each core"
+    lanes = sorted({run.manifest.lanes for run in runs})
+    beside = "one run" if lanes == [1] else f"{' or '.join(map(word, lanes))} runs side by side"
+    return f"{cores} cores, with {beside} on each core"
 
 
 def settings(config: DictConfig, key: str) -> dict[str, object]:
