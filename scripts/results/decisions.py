@@ -31,8 +31,8 @@ SEEDS = (1, 2, 4)
 
 
 def measured(shop: Workshop) -> dict[str, Values]:
-    """Scores [prompts, methods, seeds] of each of NUMBERS: the leaderboard's or, before there is one, those of
-    one seed in toy_scores.csv."""
+    """Scores [prompts, methods, seeds] of each of NUMBERS: the leaderboard's or, before there is one, those
+    of one seed in toy_scores.csv."""
     path = shop.folder / FILE
     if path.is_file():
         rows = loads(path.read_text(encoding="utf-8"), shop.metrics).sections[MAIN]
