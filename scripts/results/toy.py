@@ -94,12 +94,9 @@ def readme_table(shop: Workshop, _old: str) -> str:
         "(`docs/evaluation.md`). Match is the number to look at first. Italic: the best number of the "
         "methods, not decided; bold: decidedly better than every other method (`docs/statistics.md`)."
     )
-    return (
-        f"{table}\n\n{below}\n\n"
-        + paragraph(
-            "Minutes are those of init, distilling and rendering, per run, on "
-            f"{on}: each run's share of its process's time (`docs/lanes.md`)."
-        )
+    return f"{table}\n\n{below}\n\n" + paragraph(
+        "Minutes are those of init, distilling and rendering, per run, on "
+        f"{on}: each run's share of its process's time (`docs/lanes.md`)."
     )
 
 
