@@ -12,9 +12,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from trace_bench.run_folder.reading import read_json
 from trace_bench.system.files import write_json
-from trace_bench.system.typed import Finite, FormatError, Integer, read_typed
+from trace_bench.system.typed import Finite, FormatError, Integer, read_content, typed
 
 SCHEMA_VERSION = 1
 _AGAIN = "run `python -m evaluation.score`, which writes it again"
@@ -65,20 +64,22 @@ def read_score_file(path: Path) -> ScoreFile | None:
     Raises:
         FormatError: it is missing, or not a score file; one sentence with the path and the reason.
     """
-    if read_typed(_versions(), path, _AGAIN).schema_version != SCHEMA_VERSION:
+    content = read_content(path, _AGAIN)
+    if typed(_versions(), content, path, _AGAIN).schema_version != SCHEMA_VERSION:
         return None
-    file = read_typed(_files(), path, _AGAIN)
-    if file.checksum is not None and file.checksum != _checksum(read_json(path)):
+    file = typed(_files(), content, path, _AGAIN)
+    if file.checksum is not None and file.checksum != _checksum(json.loads(content)):
         raise FormatError(f"{path} was changed after it was written (its checksum does not match): {_AGAIN}.")
     return file
 
 
 def write_score_file(path: Path, content: Mapping[str, Any]) -> None:
     """Write the score file with its checksum, so that no changed number reaches a table."""
-    write_json(path, {**content, "checksum": _checksum(content)})
+    plain = json.loads(json.dumps(content))
+    write_json(path, plain | {"checksum": _checksum(plain)})
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
     """SHA-256 of everything but the checksum, however the file is laid out."""
-    rest = json.loads(json.dumps({key: value for key, value in content.items() if key != "checksum"}))
+    rest = {key: value for key, value in content.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

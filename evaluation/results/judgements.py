@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 
-from trace_bench.system.typed import Finite, FormatError, Integer, read_typed
+from trace_bench.system.typed import Finite, FormatError, Integer, read_content, typed
 
 ELO_SCHEMA_VERSION, PREFERENCES_SCHEMA_VERSION = 1, 2
 TEXTS = (
@@ -45,9 +45,10 @@ def read_judgements(root: Path) -> tuple[pd.DataFrame, list[str]]:
     for pattern, version, adapter, rows_of, again in sources:
         for path in sorted(root.glob(pattern)):
             try:
-                found = read_typed(TypeAdapter(_Version), path, again).schema_version
+                content = read_content(path, again)
+                found = typed(TypeAdapter(_Version), content, path, again).schema_version
                 if found == version:
-                    rows += rows_of(read_typed(adapter, path, again))
+                    rows += rows_of(typed(adapter, content, path, again))
                 else:
                     problems.append(f"{path} has schema_version {found}, but {version} is required: {again}.")
             except FormatError as error:

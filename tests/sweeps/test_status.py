@@ -12,6 +12,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from opened_files import opened
 
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import Manifest, RunIdentity, read_manifest, write_manifest
@@ -173,25 +174,18 @@ def test_what_is_remembered_follows_the_files(tmp_path):
     assert rows_of(read_index(tmp_path)) == {}
 
 
-@pytest.mark.slow
-def test_ten_thousand_runs_in_two_seconds(tmp_path):
-    for i in range(10_000):
-        folder = (
-            tmp_path
-            / f"runs/{METHODS[i % 6]}/gaussians/gpteval3d/{i // 60}-prompt/cfg7.5-seed{i % 60}-{i:08x}"
-        )
-        folder.mkdir(parents=True)
-        identity = dataclasses.replace(IDENTITY, method=METHODS[i % 6])
-        manifest = Manifest("done" if i % 9 else "failed", f"{i:064x}", identity, finished=stamp(NOW))
-        manifest.files = ["config.yaml"]
-        (folder / "manifest.json").write_text(manifest.to_json())
-    names = list(rows_of(read_index(tmp_path)))
+def test_each_manifest_is_read_once_and_then_remembered(tmp_path):
+    names = [write(tmp_path, i, "done" if i % 3 else "failed") for i in range(30)]
     sweep_plan.write_plan(tmp_path, ["python"], names)
-    began = time.process_time()
-    text, _ = report(tmp_path, NOW)
-    spent = time.process_time() - began
-    assert text.startswith("10000 runs")
-    assert spent < 2.0
+    manifests = {f"{name}/manifest.json" for name in names}
+    with opened(tmp_path) as first:
+        text, _ = report(tmp_path, NOW)
+    assert text.startswith("30 runs")
+    assert {path: first[path] for path in manifests} == dict.fromkeys(manifests, 1)
+    with opened(tmp_path) as second:
+        assert report(tmp_path, NOW)[0] == text
+    assert not manifests & set(second)
+    assert not [path for path in second if path.startswith(tuple(names[i] for i in range(30) if i % 3))]
 
 
 def test_the_command(tmp_path, capsys):

@@ -50,9 +50,28 @@ def read_typed(adapter: TypeAdapter[T], path: Path, advice: str) -> T:
     Raises:
         FormatError: one sentence with the path, the reason and `advice`; also for a file that cannot be read.
     """
+    return typed(adapter, read_content(path, advice), path, advice)
+
+
+def read_content(path: Path, advice: str) -> bytes:
+    """The content of a file, for `typed`.
+
+    Raises:
+        FormatError: one sentence with the path, the reason and `advice`.
+    """
     try:
-        return parse(adapter, content_of(path))
+        return content_of(path)
     except OSError as error:
         raise FormatError(f"{path} cannot be read ({error.strerror}): {advice}.") from error
+
+
+def typed(adapter: TypeAdapter[T], content: bytes, path: Path, advice: str) -> T:
+    """`parse` of the content of the file at `path`.
+
+    Raises:
+        FormatError: one sentence with the path, the reason and `advice`.
+    """
+    try:
+        return parse(adapter, content)
     except FormatError as error:
         raise FormatError(f"{path} cannot be used ({error}): {advice}.") from error

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -160,21 +160,19 @@ def check_again(cluster, out, command, broken, done):
     assert "NonFiniteError" in said
 
 
-def test_330_jobs_are_submitted_in_a_minute_and_a_finished_sweep_submits_none(cluster, sweep, tmp_path):
+def test_330_jobs_are_submitted_as_few_arrays_and_a_finished_sweep_submits_none(cluster, sweep, tmp_path):
     prompts = training_prompts()[:110]
     out = tmp_path / "out"
     command = [*sweep(prompts), "method=sds,vsd,trace", *slurm(out, "detach=true")]
     held = "+hydra.launcher.additional_parameters.hold=true"  # they should wait, not run
     try:
-        began = time.monotonic()
         code, said = cluster.run("trace_bench", *command, held, cwd=tmp_path)
-        spent = time.monotonic() - began
         assert code == 0, said
         assert "Submitted 330 runs in 330 jobs" in said
         queue = cluster.ask("squeue", "--noheader", "--array", "--format=%i").split()
         assert len(queue) == 330
         assert max(int(job.partition("_")[2]) for job in queue) == MAX_ARRAY_SIZE - 1
-        assert spent < 60 * slowness()
+        assert len({job.partition("_")[0] for job in queue}) == math.ceil(330 / MAX_ARRAY_SIZE)
 
         code, said = cluster.run("trace_bench.status", f"output_root={out}", cwd=tmp_path)
         assert f"330 runs under {out}: 330 queued" in said
@@ -187,16 +185,9 @@ def test_330_jobs_are_submitted_in_a_minute_and_a_finished_sweep_submits_none(cl
         run.folder.mkdir(parents=True)
         (run.folder / "config.yaml").write_text("a file of this run")
         write_manifest(run.folder, Manifest("done", run.fingerprint, run.identity, files=["config.yaml"]))
-    began = time.monotonic()
     code, said = cluster.run("trace_bench", *command, cwd=tmp_path)
     assert code == 0, said
     assert "Submitted" not in said
-    assert time.monotonic() - began < 30 * slowness()
-
-
-def slowness() -> float:
-    """Processes per core; the time limits assume an idle machine with two cores."""
-    return max(1.0, os.getloadavg()[0] / 2)
 
 
 def test_a_detached_sweep_is_followed_by_status_and_keeps_its_settings(cluster, sweep, tmp_path):
