@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from scripts.results import costs, coverage, decisions, pictures, toy
+from scripts.results import costs, coverage, decisions, flow, pictures, toy
 from scripts.results.workshop import Sweep, Workshop
 
 Make = Callable[[Workshop, str], str]  # a block from its old text
@@ -69,6 +69,12 @@ STAGES: Mapping[str, Stage] = {
         {"toy_methods.png": pictures.methods_sheet},
         (toy.METHODS_SWEEP,),
     ),
+    "flow": Stage(
+        "diffusion against flow",
+        {("docs/methods.md", "toy-flow"): flow.flow_table},
+        {"toy_flow.png": pictures.flow_sheet},
+        (flow.DIFFUSION_SWEEP, flow.FLOW_SWEEP),
+    ),
     "representations": Stage(
         "one prompt by every method in every representation",
         pictures={"methods.png": pictures.representations},
@@ -93,6 +99,12 @@ STAGES: Mapping[str, Stage] = {
         {("docs/experiments.md", "toy-times"): toy.experiment_times},
         sweeps=tuple(toy.EXPERIMENT_SWEEPS.values()),
         scored=False,
+    ),
+    "figures": Stage(
+        "every figure of docs/figures.md",
+        {("docs/figures.md", "figures"): pictures.gallery},
+        {f"figure_{name}.png": pictures.figure for name in pictures.FIGURES},
+        tuple(toy.FIGURE_SWEEPS),
     ),
 }  # fmt: skip
 

@@ -104,10 +104,12 @@ def prior_card(settings: Settings, result: dict[str, Any]) -> str:
     judge = result["view_judge"]
     rows = "\n".join(_sample_rows(result))
     minutes = {s: _minutes(settings, s) for s in ("vae", "unet", "unet_v", "vae_decoder")}
-    flow_part = flow_stage = ""
+    flow_part = flow_stage = flow_schedule = ""
     if has_flow:
         flow_part = """
 | `unet_flow` | the same, fine-tuned from `unet_v` to the velocity of a flow (`prior=tiny_flow`) | 2.76 M |"""
+        flow_schedule = """
+| `scheduler_flow` | SD 3's noise levels (shift 3) | |"""
         flow_stage = f"""
 | `unet_flow` | {settings.unet_flow_steps:,} | {_minutes(settings, "unet_flow"):.0f} \
 | MSE {_last(settings, "unet_flow", "mse"):.4f} of the velocity |"""
@@ -141,7 +143,7 @@ The weights are stored in half precision, so name the dtype. Every part also loa
 | `vae` | `AutoencoderKL`, 64 x 64 x 3 to 16 x 16 x 4; its scaling factor makes the latents' deviation 1 | 0.23 M |
 | `text_encoder` | `CLIPTextModel`, width 96, two layers, trained together with `unet` | 0.24 M |
 | `tokenizer` | `CLIPTokenizer`, 16 tokens; every word of the grammar is one token, foreign words are several | |
-| `scheduler`, `scheduler_v` | SD's noise schedule (scaled linear 0.00085 to 0.012, 1000 steps) | |
+| `scheduler`, `scheduler_v` | SD's noise schedule (scaled linear 0.00085 to 0.012, 1000 steps) | |{flow_schedule}
 
 {_data(settings)}
 ## Training
