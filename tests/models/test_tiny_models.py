@@ -16,7 +16,6 @@ from trace_bench.toyworld import scene_from_prompt, training_prompts, vocabulary
 MODELS = Path(trace_bench.__file__).parent / "models"
 PRIOR, CLIP = MODELS / "tiny_prior", MODELS / "tiny_clip"
 MIB = 2**20
-HAS_FLOW = (PRIOR / "unet_flow").is_dir()
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +55,10 @@ def test_weights_are_half_precision_safetensors_within_the_budget():
     files = [f for f in MODELS.rglob("*") if f.is_file()]
     assert not [f for f in files if f.suffix in {".bin", ".pt", ".ckpt", ".pkl", ".pth"}]
     weights = [f for f in files if f.suffix == ".safetensors"]
-    assert len(weights) == 5 + HAS_FLOW
+    assert len(weights) == 6
     sizes = {f: f.stat().st_size for f in weights}
     flow = sum(size for f, size in sizes.items() if f.parent.name == "unet_flow")
-    assert flow <= 6 * MIB
+    assert 0 < flow <= 6 * MIB
     assert sum(sizes.values()) - flow <= 16 * MIB
     for path in weights:
         with safe_open(path, "pt") as stored:
@@ -72,7 +71,7 @@ def test_a_unet_item_costs_at_most_0_22_gigaflop():
     from diffusers import UNet2DConditionModel
     from torch.utils.flop_counter import FlopCounterMode
 
-    for part in ("unet", "unet_v", *["unet_flow"] * HAS_FLOW):
+    for part in ("unet", "unet_v", "unet_flow"):
         unet = UNet2DConditionModel.from_pretrained(PRIOR, subfolder=part, local_files_only=True)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             unet(torch.zeros(1, 4, 16, 16), 500, torch.zeros(1, 16, unet.config.cross_attention_dim))
@@ -137,7 +136,6 @@ def test_v_network_agrees_with_the_epsilon_network(pipeline):
     assert (by_eps - by_v).square().mean() < 0.15
 
 
-@pytest.mark.skipif(not HAS_FLOW, reason="the flow UNet is not trained yet")
 def test_flow_network_agrees_with_the_truth(pipeline):
     """Its clean latents x - sigma v, at the level of the test above, and its schedule is that of SD 3."""
     from diffusers import UNet2DConditionModel
