@@ -12,7 +12,7 @@ from scripts.tiny_prior.view_judge import obeys
 
 
 def test_minutes_of_a_stage_leave_out_pauses_and_interruptions(tmp_path):
-    """400 steps of 0.3 s, with a pause of an hour, and a restart from step 250 whose log has no pace there."""
+    """400 steps of 0.3 s, with a pause of an hour, and a restart from step 250."""
     steps = [(0, 0.0), (100, 30.0), (200, 60.0), (300, 3690.0), (250, 9000.0), (350, 9030.0), (400, 9045.0)]
     entries = [{"time": time, "step": step, "seconds_per_step": 99.0} for step, time in steps]
     lines = [{"time": 0.0, "event": "start", "step": 0}, *entries, {"time": 9999.0, "event": "done"}]
