@@ -52,8 +52,7 @@ def test_a_lane_that_is_away_does_not_pay_for_the_turns_of_others(clock):
 
 def test_an_error_while_away_takes_the_turn_again(clock):
     seat = Seat(Turns())
-    with pytest.raises(OSError), seat:
-        with seat.away():
-            raise OSError
+    with pytest.raises(OSError, match="the disk is full"), seat, seat.away():
+        raise OSError("the disk is full")
     with seat:  # nobody else has it
         pass

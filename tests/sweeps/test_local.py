@@ -17,7 +17,7 @@ from trace_bench.runs.lanes import make_in_lanes
 from trace_bench.sweeps import local, sweep
 from trace_bench.sweeps.interrupt import listening
 from trace_bench.sweeps.local import make_in_workers, workers_of
-from trace_bench.sweeps.planning import launcher_of, make_plan
+from trace_bench.sweeps.planning import Fixed, launcher_of, make_plan
 from trace_bench.system.errors import TraceBenchError
 
 CONF = str(Path(__file__).parents[1] / "conf")
@@ -146,9 +146,9 @@ def test_a_lost_run_is_reported_and_makes_the_exit_code(tmp_path, monkeypatch, c
 
 
 def test_workers_of_a_launcher():
-    assert workers_of(launcher_of([])) == 0
-    assert workers_of(launcher_of(["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"])) == 3
-    assert workers_of(launcher_of(["hydra/launcher=local", "device=cpu"])) >= 1
+    assert workers_of(launcher_of(Fixed([]))) == 0
+    assert workers_of(launcher_of(Fixed(["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"]))) == 3
+    assert workers_of(launcher_of(Fixed(["hydra/launcher=local", "device=cpu"]))) >= 1
     with pytest.raises(TraceBenchError, match="n_jobs must be a number of workers"):
         workers_of({"_target_": "x.JoblibLauncher", "n_jobs": 0})
     with pytest.raises(TraceBenchError, match="does not support the launcher"):
