@@ -71,18 +71,19 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.measure:
-        measure(*args.measure, [int(n) for n in args.workers.split(",")], args.short)
+        file, prior = args.measure
+        measure(file, prior, [int(n) for n in args.workers.split(",")], args.short)
         return
     from benchmarks.against import ROOT, compare
     from benchmarks.start import captions
 
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "prompts.txt"
-        file.write_text("".join(f"{text}\n" for text in captions(args.prompts)))
+        prompts = Path(folder) / "prompts.txt"
+        prompts.write_text("".join(f"{text}\n" for text in captions(args.prompts)))
         more = ["--workers", args.workers, *["--short"] * args.short]
-        prior = ROOT / "trace_bench" / "models" / "tiny_prior"
-        compare("sweep", [str(file), str(prior), *more], args.against, args.repeats)
+        tiny = ROOT / "trace_bench" / "models" / "tiny_prior"
+        compare("sweep", [str(prompts), str(tiny), *more], args.against, args.repeats)
     print(f"load of the machine after: {os.getloadavg()[0]:.1f}")
 
 

@@ -40,7 +40,7 @@ def killer(monkeypatch):
         is_time = when or (folder / "metrics.jsonl").exists
 
         def watch():
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 600
             while not is_time() and time.monotonic() < deadline:
                 time.sleep(0.005)
             os.kill(os.getpid() if at_this_process else made[folder].process.pid, signum)
