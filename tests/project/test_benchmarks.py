@@ -28,6 +28,10 @@ SHORT = {
     ),
     "lanes": (["steps=2", "runs=2", "lanes=2", "methods=sds,vsd"], ["sds", "vsd", "mixed"]),
     "plain_sds": (["--steps", "4", "--at-once", "2"], ["plain script", "ours", "ratio"]),
+    "sweep": (
+        ["--short", "--workers", "1", "--prompts", "2"],
+        ["1 worker, lanes as by default, seconds", "1 worker, lanes=1, CPU seconds"],
+    ),
     "elo": ([], ["ours", "Adam", "ratio"]),
 }
 

@@ -15,7 +15,9 @@ from sd_checkpoint import make_checkpoint
 
 from trace_bench.methods.sds import SDS
 from trace_bench.priors.adapter import LoraAdapter
+from trace_bench.run_folder import rendering
 from trace_bench.run_folder.manifest import read_manifest
+from trace_bench.runs import open_run
 from trace_bench.runs.build import load_prior
 from trace_bench.runs.checkpoint import load_checkpoint
 from trace_bench.runs.identity import RunSpec
@@ -145,6 +147,25 @@ def test_a_stopped_run_goes_on_in_its_mode(planned, tmp_path):
     assert batched_alone(resumed).status == "done"
     assert asset(resumed.folder) == asset(single.folder)
     assert read_manifest(resumed.folder).mode == "single"
+
+
+@pytest.mark.parametrize("work", [(rendering._Writing, "finish"), (open_run, "record_files")])
+def test_others_go_on_while_a_lane_only_writes(work, planned, tmp_path, monkeypatch):
+    """Its pictures and film, and the hashes of its files: the other run ends first."""
+    (short,), (long,) = planned("sds", tmp_path / "a", steps=1), planned("sds", tmp_path / "b")
+    write, is_over = getattr(*work), threading.Event()
+
+    def slow(*args):
+        if threading.current_thread().name == f"lane-{short.folder.name}":
+            assert is_over.wait(60)
+        write(*args)
+
+    monkeypatch.setattr(*work, slow)
+    ended = []
+    for outcome in make_in_lanes([short, long], 2, lambda: False):
+        ended.append((outcome.folder, outcome.status))
+        is_over.set()
+    assert ended == [(long.folder, "done"), (short.folder, "done")]
 
 
 def test_a_stop_leaves_checkpoints_and_a_failure_stops_nobody(planned, tmp_path, monkeypatch):

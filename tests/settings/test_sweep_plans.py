@@ -6,7 +6,8 @@ import pytest
 from composed import plan, toy_scale
 
 from trace_bench.settings.typed_text import readable_overrides
-from trace_bench.sweeps.planning import make_plan
+from trace_bench.sweeps import planning, sweep
+from trace_bench.sweeps.planning import Fixed, _expand, make_plan
 from trace_bench.system.errors import TraceBenchError
 
 
@@ -41,20 +42,39 @@ def test_prompt_on_the_command_line_replaces_the_sets_sweep(model, prompt, ids):
     assert [i for _, i, _ in names(plan(model, "method=sds", prompt))] == ids
 
 
+def _expanded(overrides):
+    return _expand(overrides, True, Fixed(overrides))
+
+
+def test_a_command_composes_once_for_each_method_and_once_for_what_they_share(monkeypatch, tmp_path):
+    """Also for many prompts and seeds, and for the launcher."""
+    composed = []
+
+    def compose(overrides, config_dir=None):
+        composed.append(overrides)
+        return compose_config(overrides, config_dir)
+
+    def stop(*args):
+        raise TraceBenchError("enough")
+
+    compose_config = planning.compose_config
+    monkeypatch.setattr(planning, "compose_config", compose)
+    monkeypatch.setattr(sweep, "preflight", stop)
+    swept = ["method=sds,vsd", "seed=0,1,2", "prompt=0-7", f"output_root={tmp_path}"]
+    assert sweep.main(["-m", *swept]) == sweep.EXIT_MISTAKE
+    assert len(composed) == 2 + 1
+
+
 @pytest.mark.parametrize(("per_job", "jobs"), [(3, 3), (100, 1)])
 def test_prompts_per_job(model, per_job, jobs):
-    from trace_bench.sweeps.planning import _expand
-
     overrides = [f"prior.repo={model}", "method=sds", f"prompts_per_job={per_job}"]
-    assert len(_expand(overrides, True, None)) == jobs
+    assert len(_expanded(overrides)) == jobs
     assert [i for _, i, _ in names(plan(model, "method=sds", f"prompts_per_job={per_job}"))] == list(range(8))
 
 
 def test_gpteval3d_is_planned_as_110_prompts(monkeypatch, tmp_path):
     """The jobs follow from the YAML; only their texts need the file."""
-    from trace_bench.sweeps.planning import _expand
-
-    found = _expand(["method=sds,trace", "prompt_set=gpteval3d", "prompts_per_job=10"], True, None)
+    found = _expanded(["method=sds,trace", "prompt_set=gpteval3d", "prompts_per_job=10"])
     prompts = [item for items in found for item in items if item.startswith("prompt=")]
     assert prompts[:2] == ["prompt=0-9", "prompt=0-9"]
     assert prompts[-1] == "prompt=100-109"

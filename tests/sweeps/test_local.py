@@ -13,18 +13,19 @@ import pytest
 
 from trace_bench.run_folder.manifest import read_manifest
 from trace_bench.runs.identity import RunSpec
+from trace_bench.runs.lanes import make_in_lanes
 from trace_bench.sweeps import local, sweep
 from trace_bench.sweeps.interrupt import listening
 from trace_bench.sweeps.local import make_in_workers, workers_of
-from trace_bench.sweeps.planning import launcher_of, make_plan
+from trace_bench.sweeps.planning import Fixed, launcher_of, make_plan
 from trace_bench.system.errors import TraceBenchError
 
 CONF = str(Path(__file__).parents[1] / "conf")
 QUICK = ["prior=analytic", "representation=image", "method=sds", "log_every=1", "checkpoint.every_steps=4"]
 
 
-def plan(out, steps):
-    runs = make_plan([*QUICK, f"steps={steps}", "prompt=0-2"], multirun=True, config_dir=CONF)
+def plan(out, steps, prompts="0-2"):
+    runs = make_plan([*QUICK, f"steps={steps}", f"prompt={prompts}"], multirun=True, config_dir=CONF)
     return [
         RunSpec(dataclasses.replace(run.job, output_root=str(out)), run.prompt, run.prompt_set)
         for run in runs
@@ -33,12 +34,14 @@ def plan(out, steps):
 
 @pytest.fixture
 def killer(monkeypatch):
-    """Sends a signal to the worker of a run, as soon as it is at work; or to this process."""
+    """Sends a signal to the worker of a run, as soon as it is at work or as asked; or to this process."""
 
-    def start(folder, signum, at_this_process=False):
+    def start(folder, signum, at_this_process=False, when=None):
+        is_time = when or (folder / "metrics.jsonl").exists
+
         def watch():
-            deadline = time.monotonic() + 120
-            while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            deadline = time.monotonic() + 600
+            while not is_time() and time.monotonic() < deadline:
                 time.sleep(0.005)
             os.kill(os.getpid() if at_this_process else made[folder].process.pid, signum)
 
@@ -72,6 +75,34 @@ def test_a_killed_worker_costs_its_run_only(tmp_path, killer):
     assert (
         read_manifest(runs[0].folder).status == "running"
     )  # status says killed; the same command resumes it
+
+
+@pytest.mark.slow
+def test_a_killed_worker_with_lanes_loses_no_finished_run(tmp_path, killer):
+    """Two runs are lost, one is finished. The lost ones go on from their checkpoints, to the same bits."""
+    (short,), lost = plan(tmp_path, 4, "0"), plan(tmp_path, 1000, "1,2")
+    runs, ended = [short, *lost], []
+
+    def is_time():
+        checkpoints = [run.folder / "checkpoint.pt" for run in lost]
+        return bool(ended) and all(path.exists() for path in checkpoints)
+
+    thread = killer(short.folder, signal.SIGKILL, when=is_time)
+    with listening() as stop:
+        make_in_workers(runs, 1, stop, ended.append, lanes=3)
+    thread.join()
+    wanted = [(short.folder, "done"), *((run.folder, "lost") for run in lost)]
+    assert sorted((end.folder, end.status) for end in ended) == sorted(wanted)
+    before = (short.folder / "manifest.json").stat().st_mtime_ns
+    again = {outcome.folder: outcome.status for outcome in make_in_lanes(runs, 3, lambda: False)}
+    assert again == {short.folder: "skipped"} | {run.folder: "done" for run in lost}
+    assert (short.folder / "manifest.json").stat().st_mtime_ns == before
+    others = plan(tmp_path / "never killed", 1000, "1,2")
+    assert len(list(make_in_lanes(others, 2, lambda: False))) == 2
+    for run, other in zip(lost, others, strict=True):
+        assert "Resuming at step" in (run.folder / "log.txt").read_text()
+        name = "asset.safetensors"
+        assert (run.folder / name).read_bytes() == (other.folder / name).read_bytes()
 
 
 @pytest.mark.slow
@@ -115,9 +146,9 @@ def test_a_lost_run_is_reported_and_makes_the_exit_code(tmp_path, monkeypatch, c
 
 
 def test_workers_of_a_launcher():
-    assert workers_of(launcher_of([])) == 0
-    assert workers_of(launcher_of(["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"])) == 3
-    assert workers_of(launcher_of(["hydra/launcher=local", "device=cpu"])) >= 1
+    assert workers_of(launcher_of(Fixed([]))) == 0
+    assert workers_of(launcher_of(Fixed(["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"]))) == 3
+    assert workers_of(launcher_of(Fixed(["hydra/launcher=local", "device=cpu"]))) >= 1
     with pytest.raises(TraceBenchError, match="n_jobs must be a number of workers"):
         workers_of({"_target_": "x.JoblibLauncher", "n_jobs": 0})
     with pytest.raises(TraceBenchError, match="does not support the launcher"):

@@ -6,10 +6,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from trace_bench.diffusion.schedules import alpha_sigma, v_to_eps, velocity
 from trace_bench.priors.base import TextEmbedding, Work
 from trace_bench.system.errors import TraceBenchError
+
+
+def as_compiled(tensor: Tensor) -> Tensor:
+    """`tensor` as compiled networks take it: in one memory format, with a dynamic batch size.
+
+    For each other format torch would compile a network once more.
+    """
+    # Pictures and latents in the format of convolutions on a GPU.
+    form = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+    tensor = tensor.contiguous(memory_format=form)
+    torch._dynamo.maybe_mark_dynamic(tensor, 0)
+    return tensor
 
 
 class Denoiser:
@@ -34,6 +47,12 @@ class Denoiser:
         self.counter = counter
         self.time_ids = time_ids
         self._dtype = next(unet.parameters()).dtype
+        self._is_compiled = False
+
+    def compile(self) -> None:
+        """Compile the whole network, for all batch sizes, and once more for a batch of 1."""
+        self.unet.compile(fullgraph=True)
+        self._is_compiled = True
 
     def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor | None = None) -> Tensor:
         """The network's raw output in x_t's dtype: [B, C, h, w]; camera [B, 16] is for an adapter."""
@@ -52,18 +71,15 @@ class Denoiser:
         return self._run(
             sample=x,
             timestep=timestep,
-            # An expanded text has stride 0, for which torch would compile the network once more.
             encoder_hidden_states=text.tokens.to(self._dtype).contiguous(),
             class_labels=camera,
             added_cond_kwargs=self._added(text),
         )
 
     def _run(self, **inputs: Any) -> Tensor:
-        """The first output of the network; compiled once, for every batch size."""
-        for value in inputs.values():
-            for given in value.values() if isinstance(value, dict) else [value]:
-                if given is not None:
-                    torch._dynamo.maybe_mark_dynamic(given, 0)
+        """The first output of the network."""
+        if self._is_compiled:
+            inputs = tree_map_only(Tensor, as_compiled, inputs)
         return self.unet(**inputs, return_dict=False)[0]
 
     def _added(self, text: TextEmbedding) -> dict[str, Tensor] | None:

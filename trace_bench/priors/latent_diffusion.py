@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from trace_bench.diffusion.schedules import scaled_linear_alphas_cumprod
 from trace_bench.priors.adapter import LoraAdapter, LoraNetwork, add_lora
 from trace_bench.priors.base import TextEmbedding, Work, guided, pull_back
-from trace_bench.priors.denoiser import Denoiser
+from trace_bench.priors.denoiser import Denoiser, as_compiled
 from trace_bench.priors.flops import unit_tflop
 from trace_bench.system.cache import entry_path, keep, kept
 from trace_bench.system.errors import TraceBenchError
@@ -116,7 +116,7 @@ class LatentDiffusionPrior(ABC):
         if gradient_checkpointing:
             self._vae.enable_gradient_checkpointing()
         if compile:
-            _compile(unet, self._vae.encoder)
+            _compile(self._denoiser, self._vae.encoder)
         side = resolution // 2 ** (len(self._vae.config.block_out_channels) - 1)
         self.latent_shape = (self._vae.config.latent_channels, side, side)
 
@@ -319,7 +319,7 @@ class LatentDiffusionPrior(ABC):
             rgb = torch.nn.functional.interpolate(rgb, size, mode="bilinear", align_corners=False)
         pixels = (2.0 * rgb - 1.0).to(self.vae_dtype)
         if self.compile:
-            torch._dynamo.maybe_mark_dynamic(pixels, 0)
+            pixels = as_compiled(pixels)
         posterior = self._vae.encode(pixels).latent_dist
         sample = posterior.mean.float() + posterior.std.float() * noise
         latents = (sample - self._vae_shift) * self._vae.config.scaling_factor
@@ -388,7 +388,7 @@ class LatentDiffusionPrior(ABC):
             unet.enable_gradient_checkpointing()
         network = LoraNetwork(self._make_denoiser(unet, scheduler), self._add_lora)
         if self.compile:
-            unet.compile(fullgraph=True)
+            network.denoiser.compile()
         return network
 
     def adapter(self, rank: int, seed: int) -> LoraAdapter:
@@ -413,14 +413,14 @@ class LatentDiffusionPrior(ABC):
         return sum(getattr(work, name) * cost for name, cost in unit.items())
 
 
-def _compile(network: torch.nn.Module, encoder: torch.nn.Module) -> None:
+def _compile(denoiser: Denoiser, encoder: torch.nn.Module) -> None:
     """Compile the whole network and the VAE encoder: once for a batch of 1, once for all others.
 
     `fullgraph` makes torch raise an error instead of running uncompiled.
     """
     # torch counts for the whole process, so several priors add up. Old versions know the limit by this name.
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, COMPILATIONS)
-    network.compile(fullgraph=True)
+    denoiser.compile()
     encoder.compile(fullgraph=True)  # `encode` makes its batch dynamic, the size of the pictures stays fixed
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -35,6 +36,7 @@ _PNG_LEVEL = 1  # zlib level: a third of the default's time for a tenth more byt
 Decode = Callable[[Tensor], Tensor]
 OnViews = Callable[[int, int], None]  # told of the views that are rendered, and of all
 OnPictures = Callable[[int, np.ndarray, np.ndarray], None]  # a batch: its first view, colours, normals
+Away = Callable[[], AbstractContextManager[object]]  # while nothing is rendered, only written
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def write_renders(
     device: torch.device,
     folder: Path,
     on_views: OnViews = lambda done, total: None,
+    away: Away = nullcontext,
 ) -> tuple[list[str], int]:
     """Render the rig and write renders/, preview.png and turntable.mp4 into the run folder.
 
@@ -68,7 +71,9 @@ def write_renders(
         views = render_views(
             representation, cameras, decode, device, on_views=on_views, on_pictures=writing.add
         )
-    return _write_rest(views, cameras, folder, turns)
+        with away():
+            writing.finish()
+            return _write_rest(views, cameras, folder, turns)
 
 
 def write_views(
@@ -77,11 +82,17 @@ def write_views(
     """Like `write_renders` for existing views, one per camera; without geometry.npz if they have none."""
     with _Writing(_empty(folder / _PARTIAL), len(cameras), film=turns) as writing:
         writing.add(0, views.rgb, views.normal)
-    return _write_rest(views, cameras, folder, turns)
+        writing.finish()
+        return _write_rest(views, cameras, folder, turns)
 
 
 def write_bare_renders(
-    representation: Renderable, rig: EvaluationRig, decode: Decode, device: torch.device, folder: Path
+    representation: Renderable,
+    rig: EvaluationRig,
+    decode: Decode,
+    device: torch.device,
+    folder: Path,
+    away: Away = nullcontext,
 ) -> list[str]:
     """Render the rig into `folder`/renders, without preview and video; returns the names of all files."""
     cameras = rig.cameras()
@@ -89,8 +100,10 @@ def write_bare_renders(
     partial = _empty(folder / _PARTIAL)
     with _Writing(partial, len(cameras), film=False) as writing:
         views = render_views(representation, cameras, decode, device, on_pictures=writing.add)
-    files = _write_numbers(views, cameras, partial)
-    _put_in_place(partial, folder)
+        with away():
+            writing.finish()
+            files = _write_numbers(views, cameras, partial)
+            _put_in_place(partial, folder)
     pictures = (f"{RENDERS}/{kind}_{i}.png" for kind in ("rgb", "normal") for i in range(len(views.rgb)))
     return [*files, *pictures]
 
@@ -192,8 +205,7 @@ class _Writing:
     """Writes rgb_<i>.png, normal_<i>.png and the film on threads of its own, while the next views are
     rendered: rasterising, compression and the encoder all work without the GIL.
 
-    A context manager; its end waits for all files, and raises what failed. After a failure the folder is
-    removed.
+    A context manager; after a failure it removes the folder.
     """
 
     def __init__(self, folder: Path, count: int, film: bool) -> None:
@@ -214,25 +226,24 @@ class _Writing:
             if self._frames is not None:
                 self._frames.put(pictures[0])
 
+    def finish(self) -> None:
+        """Wait for all files; raises what failed."""
+        if self._frames is not None:
+            self._frames.put(None)
+        for job in self._jobs:
+            job.result()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._frames is not None:
+        if error is not None and self._frames is not None:
             self._frames.put(None)
-        failed = error is not None
-        try:
-            for job in () if failed else self._jobs:
-                job.result()
-        except BaseException:
-            failed = True
-            raise
-        finally:
-            self._pool.shutdown(cancel_futures=failed)
-            if failed:
-                shutil.rmtree(self._folder, ignore_errors=True)
+        self._pool.shutdown(cancel_futures=error is not None)
+        if error is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _until_none(frames: SimpleQueue[np.ndarray | None]) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from typing import Literal
 
 from trace_bench.priors.base import Prior
@@ -46,6 +47,10 @@ class Lane:
         batcher = batcher_of(shared)
         self._batcher = batcher if mode == "batched" else None
         return LanePrior(batcher, self.seat, mode == "batched")
+
+    def away(self) -> AbstractContextManager[None]:
+        """While the run only writes files: the others go on."""
+        return self.seat.away()
 
     def clock(self) -> float:
         """Seconds that this run has used: those of the clock, if it is alone."""

@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from trace_bench.run_folder.manifest import (
     utc_now,
     write_manifest,
 )
+from trace_bench.run_folder.rendering import Away
 from trace_bench.run_folder.states import CLAIM
 from trace_bench.runs.checkpoint import CHECKPOINT, Checkpoint, CheckpointError, load_checkpoint
 from trace_bench.runs.environment import code_diff, describe_environment
@@ -207,12 +209,13 @@ class OpenRun:
         if os.path.lexists(path):
             remove(path)
 
-    def close(self, status: Status) -> None:
+    def close(self, status: Status, away: Away = nullcontext) -> None:
         """Record how the attempt ended; `done` requires that all of the manifest's files are on the disk."""
         if status == "done":
-            if wrong := differing_files(self.folder, self.manifest):
-                raise OSError(f"{self.folder}: {in_words(wrong)} before the run finished")
-            record_files(self.folder, self.manifest)
+            with away():
+                if wrong := differing_files(self.folder, self.manifest):
+                    raise OSError(f"{self.folder}: {in_words(wrong)} before the run finished")
+                record_files(self.folder, self.manifest)
         self.manifest.seconds = self.watch.snapshot()
         self.manifest.status, self.manifest.finished = status, utc_now()
         write_manifest(self.folder, self.manifest)

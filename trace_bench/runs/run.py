@@ -113,7 +113,7 @@ def _attempt(open_run: OpenRun, should_stop: Callable[[], bool], lane: Lane) -> 
     attempt = (Attempt if open_run.spec.job.distils else ExternalAttempt)(open_run, should_stop, lane)
     try:
         finished = attempt.make()
-        open_run.close("done" if finished else "preempted")
+        open_run.close("done" if finished else "preempted", lane.away)
     except Exception as error:  # a failed run must not stop others
         log.error("Failed at step %d: %s: %s", attempt.step, open_run.folder, sentence(error))
         if not isinstance(error, TraceBenchError):
@@ -150,7 +150,7 @@ class Attempt:
         self.step = 0  # steps done
         self.cost = Work()  # of the steps done
         self.snapshots: Snapshots
-        self.step_renders = StepRenders(self.folder, self.job)
+        self.step_renders = StepRenders(self.folder, self.job, lane.away)
 
     def make(self) -> bool:
         """Build, distil, render; False if asked to stop before the last step."""
@@ -193,7 +193,7 @@ class Attempt:
             exported = self._export(representation)
             rig = EvaluationRig(**self.job.rig)
             rendered, views = write_renders(
-                representation, rig, prior.decode, device, self.folder, self._on_views
+                representation, rig, prior.decode, device, self.folder, self._on_views, self.lane.away
             )
         with self.watch.phase("load"):  # both are computed once per process
             self.open_run.manifest.prior = describe_prior(prior, adapters_made(prior) > adapters)

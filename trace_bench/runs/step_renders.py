@@ -12,7 +12,7 @@ from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior, Work
 from trace_bench.representations.base import Representation
 from trace_bench.run_folder.reading import STEP, STEP_RENDERS
-from trace_bench.run_folder.rendering import write_bare_renders
+from trace_bench.run_folder.rendering import Away, write_bare_renders
 from trace_bench.runs.build import tflop_of
 from trace_bench.runs.snapshots import uncounted
 from trace_bench.settings.config import Job
@@ -26,7 +26,8 @@ class StepRenders:
     10^12 operations, null if the prior cannot count them. Numbers after the end of the run are ignored.
     """
 
-    def __init__(self, folder: Path, job: Job) -> None:
+    def __init__(self, folder: Path, job: Job, away: Away) -> None:
+        self.away = away
         self.folder, self.steps = folder / STEP_RENDERS, set(job.renders_at)
         self.rig = EvaluationRig(**job.rig)
 
@@ -41,7 +42,7 @@ class StepRenders:
         folder = self._path(step)
         folder.mkdir(parents=True, exist_ok=True)
         with uncounted(prior.counter):
-            write_bare_renders(representation, self.rig, prior.decode, prior.device, folder)
+            write_bare_renders(representation, self.rig, prior.decode, prior.device, folder, self.away)
             tflop = tflop_of(prior, work, method)
         record = {"step": step, "cost": work.as_dict(), "tflop": tflop}
         write_json(folder / STEP, record)

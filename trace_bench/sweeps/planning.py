@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,35 @@ from trace_bench.system.config_path import group_options
 from trace_bench.system.errors import TraceBenchError
 
 
-def make_plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[RunSpec]:
-    """All runs of a command, in the order in which the jobs will make them."""
+class Fixed:
+    """What all jobs of a command share: its overrides without those that sweep; composed once, if needed."""
+
+    def __init__(self, overrides: Sequence[str], config_dir: str | None = None) -> None:
+        self._overrides, self._config_dir = overrides, config_dir
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """The composed config.
+
+        Raises:
+            TraceBenchError: as `compose_run`.
+        """
+        parsed = parse_overrides(self._overrides)
+        fixed = [str(item.input_line) for item in parsed if not item.is_sweep_override()]
+        return compose_run(fixed, self._config_dir)
+
+
+def make_plan(
+    overrides: Sequence[str], multirun: bool, config_dir: str | None = None, fixed: Fixed | None = None
+) -> list[RunSpec]:
+    """All runs of a command, in the order in which the jobs will make them.
+
+    fixed: to compose the fixed part for the plan and for `launcher_of` together.
+    """
     jobs = _Jobs(config_dir)
     known: dict[str, Any] = {}
     runs: dict[Path, RunSpec] = {}
-    for items in _expand(overrides, multirun, config_dir):
+    for items in _expand(overrides, multirun, fixed or Fixed(overrides, config_dir)):
         prompts = [item for item in items if item.startswith("prompt=")]
         job, prompt_set, shared = jobs.job(tuple(item for item in items if not item.startswith("prompt=")))
         for text in prompts[-1:]:
@@ -73,10 +97,9 @@ def _depends_on_seed(cfg: DictConfig) -> bool:
     return named or cfg.hydra.runtime.choices.get("contestant") not in (None, "null")
 
 
-def launcher_of(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
+def launcher_of(fixed: Fixed) -> dict[str, Any]:
     """The launcher settings of a command; swept keys do not affect them."""
-    fixed = [item.input_line for item in parse_overrides(overrides) if not item.is_sweep_override()]
-    launcher: Any = compose_run(list(map(str, fixed)), config_dir).hydra.launcher
+    launcher: Any = fixed.config.hydra.launcher
     try:
         return OmegaConf.to_container(launcher, resolve=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
@@ -102,7 +125,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
         check_init(job)
 
 
-def _expand(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> list[list[str]]:
+def _expand(overrides: Sequence[str], multirun: bool, fixed: Fixed) -> list[list[str]]:
     """The overrides of each job, expanded as by Hydra's basic sweeper."""
     if not multirun:
         one_value_each(overrides)
@@ -115,8 +138,7 @@ def _expand(overrides: Sequence[str], multirun: bool, config_dir: str | None) ->
                 f"{item.input_line} names no single values; list them, such as {item.key_or_group}=1,2,5 or "
                 f"'{item.key_or_group}=range(1,10)'."
             )
-    fixed = [str(item.input_line) for item in parsed if not item.is_sweep_override()]
-    cfg = compose_run(fixed, config_dir)
+    cfg = fixed.config
     sweeper = cfg.hydra.sweeper
     try:
         params: Any = OmegaConf.to_container(sweeper.get("params") or OmegaConf.create(), resolve=True)

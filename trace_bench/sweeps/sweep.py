@@ -29,7 +29,7 @@ from trace_bench.sweeps.display import Display
 from trace_bench.sweeps.estimate import estimate
 from trace_bench.sweeps.interrupt import listening
 from trace_bench.sweeps.local import Ended, lanes_of, make_in_turn, make_in_workers, workers_of
-from trace_bench.sweeps.planning import check_jobs, compose_run, launcher_of, make_plan, one_value_each
+from trace_bench.sweeps.planning import Fixed, check_jobs, compose_run, launcher_of, make_plan, one_value_each
 from trace_bench.sweeps.preflight import check_roots, preflight
 from trace_bench.sweeps.slurm.submission import is_slurm, name_of, status_of, submit, wait
 from trace_bench.sweeps.status import Look
@@ -61,12 +61,13 @@ def main(argv: Sequence[str]) -> int:
         if any(getattr(args, name, None) for name in _NOT_RUNS):
             _show(args, argv, overrides)
             return 0
+        fixed = Fixed(overrides, args.config_dir)
         with uncollected():
-            plan = make_plan(overrides, args.multirun, args.config_dir)
+            plan = make_plan(overrides, args.multirun, args.config_dir, fixed)
         before = {run.folder for run in plan if not run.job.force and status_of(run) == "done"}
         missing = [run for run in plan if run.folder not in before]
         check_jobs(run.job for run in missing)
-        launcher = _launcher(plan[0].job, overrides, args)
+        launcher = _launcher(plan[0].job, overrides, fixed, args.multirun)
         if args.multirun:
             _say_prompts(plan, overrides)
         with _helpers(missing, launcher):
@@ -91,16 +92,16 @@ def main(argv: Sequence[str]) -> int:
     return code or verdict
 
 
-def _launcher(job: Job, overrides: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:
+def _launcher(job: Job, overrides: Sequence[str], fixed: Fixed, multirun: bool) -> dict[str, Any]:
     """The settings of the launcher; {} without -m."""
-    launcher = launcher_of(overrides, args.config_dir) if args.multirun else {}
+    launcher = launcher_of(fixed) if multirun else {}
     if is_slurm(launcher):
         if job.detach and job.on_error == "stop":
             raise TraceBenchError("on_error=stop needs a waiting command; drop detach=true.")
         return launcher
     if job.detach:
         raise TraceBenchError("detach=true needs -m and a Slurm launcher (hydra/launcher=slurm_a100).")
-    if not args.multirun and any(item.startswith("hydra/launcher=") for item in overrides):
+    if not multirun and any(item.startswith("hydra/launcher=") for item in overrides):
         raise TraceBenchError("hydra/launcher=... applies to sweeps only; add -m.")
     if launcher:
         workers_of(launcher)

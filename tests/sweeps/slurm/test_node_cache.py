@@ -8,12 +8,12 @@ import subprocess
 
 import pytest
 
-from trace_bench.sweeps.planning import launcher_of
+from trace_bench.sweeps.planning import Fixed, launcher_of
 
 
 def set_up(tmp):
     """Run the job script's lines on the node's cache, as Slurm's shell does."""
-    settings = launcher_of(["hydra/launcher=slurm", "output_root=there"])
+    settings = launcher_of(Fixed(["hydra/launcher=slurm", "output_root=there"]))
     lines = [line for line in settings["setup"] if "NODE_CACHE" in line]
     script = "\n".join([*lines, "echo ready"])
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}

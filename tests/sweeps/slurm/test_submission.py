@@ -16,7 +16,7 @@ from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.run import Outcome
 from trace_bench.sweeps import sweep_plan
 from trace_bench.sweeps.interrupt import StopRequest
-from trace_bench.sweeps.planning import launcher_of, make_plan
+from trace_bench.sweeps.planning import Fixed, launcher_of, make_plan
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.slurm import submission, worker
 from trace_bench.sweeps.slurm.submission import Submission, lanes, pack, status_of
@@ -255,7 +255,7 @@ def test_without_slurm_the_sentence_says_what_to_do(capsys, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("name", ["slurm", "slurm_a100", "slurm_h100", "slurm_dev"])
 def test_slurm_launchers_have_what_a_sweep_needs(name):
-    settings = launcher_of(["method=sds,vsd", f"hydra/launcher={name}", "output_root=there"])
+    settings = launcher_of(Fixed(["method=sds,vsd", f"hydra/launcher={name}", "output_root=there"]))
     assert submission.is_slurm(settings)
     assert settings["submitit_folder"] == "there/slurm/%j"
     assert settings["max_num_timeout"] >= 3

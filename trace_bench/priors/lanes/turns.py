@@ -7,10 +7,11 @@ thread that came last.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,21 @@ class Seat:
             raise call.error
         return call.result
 
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """The others run while this lane does something that uses nothing global, such as writing files.
+
+        It has no turn meanwhile, so the block must not ask. Of its time, the lane is charged for that in
+        which nobody else had a turn.
+        """
+        self._pause()
+        self._turns.pass_on()
+        try:
+            yield
+        finally:
+            self.charge(self._turns.join(self))
+            self._wait()
+
     def seconds(self) -> float:
         """Seconds of its turns so far, and its share of the calls that were answered together.
 
@@ -113,17 +129,20 @@ class Turns:
         self._lock = threading.Lock()
         self._ready: deque[Seat] = deque()
         self._waiting: list[Seat] = []
-        self._is_idle = True
+        self._idle_since: float | None = time.monotonic()  # None: somebody has the turn
         self._is_over = False
 
-    def join(self, seat: Seat) -> None:
-        """Another lane; it gets its turn like the others."""
+    def join(self, seat: Seat) -> float:
+        """Another lane, or one that was away; it gets its turn like the others. Returns for how many seconds
+        nobody had a turn."""
         with self._lock:
             self._ready.append(seat)
-            if not self._is_idle:
-                return
-            self._is_idle = False
+            if self._idle_since is None:
+                return 0.0
+            idle = time.monotonic() - self._idle_since
+            self._idle_since = None
         self.pass_on()
+        return idle
 
     def park(self, seat: Seat) -> None:
         """The lane whose turn it is waits for its call."""
@@ -138,7 +157,7 @@ class Turns:
                     self._ready.popleft().take()
                     return
                 if not self._waiting:
-                    self._is_idle = True
+                    self._idle_since = time.monotonic()
                     return
                 seats = self._chosen()
             began = time.monotonic()
