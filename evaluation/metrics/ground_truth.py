@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from evaluation.metrics import geometry
-from evaluation.metrics.base import Metric, Quantity, Score, finite
+from evaluation.metrics.base import TOY_PRIORS, Metric, Quantity, Score, finite
 from evaluation.metrics.janus import A_FRONT, janus
 from evaluation.metrics.likeness import likeness
 from evaluation.metrics.renders import chosen_views, load_views, pose, reduced, reduced_resolution
@@ -105,7 +105,7 @@ class GroundTruth(Metric):
         return is_toy(run.prompt) and len(run.cameras) > 1 and is_shape
 
     def concerns(self, prior: str) -> bool:
-        return prior == "tiny"  # toy prompts with another prior are scored, but optional
+        return prior in TOY_PRIORS  # toy prompts with another prior are scored, but optional
 
     def files(self, run: Run) -> list[Path]:
         chosen = chosen_views(run, self.views)

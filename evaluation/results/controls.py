@@ -18,7 +18,7 @@ from typing import Any, Literal, cast, get_args
 
 import pandas as pd
 
-from evaluation.metrics.base import Metric, Quantity
+from evaluation.metrics.base import TOY_PRIORS, Metric, Quantity
 from evaluation.results.aggregate import (
     COST,
     MORE_COST,
@@ -112,7 +112,7 @@ def with_controls(table: Table, panel: Panel, controls: pd.DataFrame, which: Sho
     if controls.empty:
         if which == "none":
             return table
-        there = not panel.own and (panel.prompt_set, panel.prior) == ("toy", "tiny")
+        there = not panel.own and panel.prompt_set == "toy" and panel.prior in TOY_PRIORS
         return replace(table, notes=[*table.notes, f"{_MISSING if there else _NONE}."])
     marked = _marked(table, gains(controls, table.quantities))
     if which == "none":

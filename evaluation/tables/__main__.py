@@ -18,7 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 
 from evaluation.command import command, output_root
-from evaluation.metrics.base import Metric
+from evaluation.metrics.base import TOY_PRIORS, Metric
 from evaluation.metrics.load import load_metrics
 from evaluation.results.collect import Results, collect, save
 from evaluation.results.controls import shown
@@ -47,7 +47,7 @@ def wanted(value: Any, results: Results) -> list[str]:
     """The names selected by the setting `table`: "1" to "8" and those in OWN."""
     known = [*(str(number) for number in paper_tables()), *OWN]
     if value == "auto":
-        toys = results.frame.empty or bool((results.frame["prior"] == "tiny").all())
+        toys = results.frame.empty or bool(results.frame["prior"].isin(TOY_PRIORS).all())
         value = list(OWN) if toys and results.judgements.empty else "all"  # `main` drops those of dashes
     if value == "all":
         return known

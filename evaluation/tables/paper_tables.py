@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.metrics.base import Metric, Quantity
+from evaluation.metrics.base import TOY_PRIORS, Metric, Quantity
 from evaluation.results.aggregate import (
     COST,
     OPTIMISED,
@@ -210,10 +210,13 @@ def _image_reward(table: PaperTable, source: Source) -> Grid:
 
 def _settings_of_missing_runs(table: PaperTable, panel: Panel | None, rows: Mapping[str, Row]) -> str:
     """The sweep that fills the rows without runs: of the paper, or in the toy world if that is shown."""
-    if panel is None or panel.prior != "tiny":
+    if panel is None or panel.prior not in TOY_PRIORS:
         return ""
     missing = ",".join(method for method in table.rows if method not in rows)
-    return f"method={missing} representation={table.representation} prompt_set={panel.prompt_set} prior=tiny"
+    return (
+        f"method={missing} representation={table.representation} prompt_set={panel.prompt_set} "
+        f"prior={panel.prior}"
+    )
 
 
 def _reason(cell: Cell | None, row: Row | None) -> str:

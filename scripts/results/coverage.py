@@ -24,7 +24,6 @@ from evaluation.gpteval3d.elo import fit
 from evaluation.gpteval3d.intervals import intervals
 from evaluation.statistics.multiple import holm
 from evaluation.statistics.paired import ALPHA, p_value
-from evaluation.statistics.power import prompts_needed
 from evaluation.user_study.statistics import BASELINE, OURS, Bootstrap, estimate
 from evaluation.user_study.votes import OUTCOMES
 from scripts.results.workshop import Workshop
@@ -197,20 +196,6 @@ def families_block(_shop: Workshop, _old: str) -> str:
     for methods, prompts in DESIGNS:
         share = false_families(methods, prompts)
         lines.append(f"| {methods} | {methods * (methods - 1) // 2} | {prompts} | {100 * share:.1f} % |")
-    return "\n".join(lines)
-
-
-def prompts_block(_shop: Workshop, _old: str) -> str:
-    """docs/statistics.md: prompts for a difference of 0.01 IoU and 1 ΔE, from the measured variance."""
-    lines = [
-        "| difference | std of the pair | one comparison | 45 comparisons |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for metric, difference, words in (("iou", 0.01, "0.01 IoU"), ("delta_e", 1.0, "1 ΔE")):
-        spreads = differences(metric).std(axis=1, ddof=1)
-        for which, std in (("median pair", np.median(spreads)), ("widest pair", spreads.max())):
-            needed = [f"{prompts_needed(difference, float(std), m):,}" for m in (1, 45)]
-            lines.append(f"| {words}, {which} | {std:.3g} | {needed[0]} | {needed[1]} |")
     return "\n".join(lines)
 
 

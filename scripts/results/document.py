@@ -14,7 +14,7 @@ from pathlib import Path
 
 WIDTH = 130
 #: Columns, and first words of paragraphs, that depend on the machine.
-TIMES = ("Minutes", "Seconds", "Times", "seconds")
+TIMES = ("Minutes", "Min. shared", "Seconds", "Times", "seconds")
 _BLOCK = re.compile(
     r"^(?P<indent> *)<!-- results: (?P<name>[\w-]+) -->\n"
     r"(?P<before>\n*)(?P<text>.*?)(?P<after>\n+)"

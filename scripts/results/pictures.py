@@ -12,6 +12,7 @@ from PIL import Image
 from evaluation.figures.contact_sheet import make_sheet
 from evaluation.figures.drawing import draw_sheet
 from scripts.draw_methods import sheet
+from scripts.results.flow import FLOW_SWEEP
 from scripts.results.toy import LABELS, METHODS_SWEEP, MUSHROOM, PICTURES_SWEEP, README_SWEEP, panel_of
 from scripts.results.workshop import METRICS, Sweep, Workshop
 from trace_bench.system.errors import TraceBenchError
@@ -37,6 +38,10 @@ def readme_sheet(shop: Workshop, file: Path) -> None:
 
 def methods_sheet(shop: Workshop, file: Path) -> None:
     _small(_contact_sheet(shop, METHODS_SWEEP, 64, without="side"), file)
+
+
+def flow_sheet(shop: Workshop, file: Path) -> None:
+    _small(_contact_sheet(shop, FLOW_SWEEP, 64, without="side"), file)
 
 
 def representations(shop: Workshop, file: Path) -> None:

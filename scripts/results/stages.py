@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from scripts.results import costs, coverage, pictures, toy
+from scripts.results import costs, coverage, decisions, flow, pictures, toy
 from scripts.results.workshop import Sweep, Workshop
 
 Make = Callable[[Workshop, str], str]  # a block from its old text
@@ -39,11 +39,11 @@ STAGES: Mapping[str, Stage] = {
         {"toyworld.png": pictures.toyworld},
     ),
     "statistics": Stage(
-        "how often intervals contain the truth, simulated",
+        "how often intervals contain the truth, simulated; how many prompts and seeds decide a difference",
         {
             ("docs/statistics.md", "mean-coverage"): coverage.mean_block,
             ("docs/statistics.md", "false-families"): coverage.families_block,
-            ("docs/statistics.md", "prompts-needed"): coverage.prompts_block,
+            ("docs/statistics.md", "prompts-needed"): decisions.prompts_needed_block,
             ("docs/statistics.md", "elo-coverage"): coverage.elo_block,
             ("docs/statistics.md", "elo-families"): coverage.elo_families_block,
         },
@@ -68,6 +68,12 @@ STAGES: Mapping[str, Stage] = {
         {("docs/methods.md", "toy-methods"): toy.methods_table},
         {"toy_methods.png": pictures.methods_sheet},
         (toy.METHODS_SWEEP,),
+    ),
+    "flow": Stage(
+        "diffusion against flow",
+        {("docs/methods.md", "toy-flow"): flow.flow_table},
+        {"toy_flow.png": pictures.flow_sheet},
+        (flow.DIFFUSION_SWEEP, flow.FLOW_SWEEP),
     ),
     "representations": Stage(
         "one prompt by every method in every representation",

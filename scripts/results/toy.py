@@ -152,7 +152,7 @@ def _two(value: float) -> str:
 
 def methods_table(shop: Workshop, old: str) -> str:
     """docs/methods.md: scores and costs of the methods, and how many differences are decided."""
-    rows = _rows(shop, METHODS_SWEEP)
+    rows = rows_of(shop, METHODS_SWEEP)
     runs = shop.runs(METHODS_SWEEP)
     seconds = {run.identity.method: [_seconds(run)] for run in runs if run.prompt == MUSHROOM}
     values = _values(rows, seconds)
@@ -174,7 +174,7 @@ def nerf_table(shop: Workshop, old: str) -> str:
     seconds: dict[str, list[float]] = {}
     for run in runs:
         seconds.setdefault(run.identity.method, []).append(_seconds(run))
-    values = _values(_rows(shop, NERF_SWEEP), seconds)
+    values = _values(rows_of(shop, NERF_SWEEP), seconds)
     columns = ("Match ↑", "recognised", "seconds")
     return fill_table(_table(old), {name: {key: row[key] for key in columns} for name, row in values.items()})
 
@@ -237,7 +237,7 @@ def _table(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if line.startswith("|"))
 
 
-def _rows(shop: Workshop, sweep: Sweep) -> dict[str, Row]:
+def rows_of(shop: Workshop, sweep: Sweep) -> dict[str, Row]:
     """Means over the prompts, by method; each must be complete."""
     results = shop.results(sweep)
     panel = panel_of(shop, results)
@@ -246,7 +246,7 @@ def _rows(shop: Workshop, sweep: Sweep) -> dict[str, Row]:
     return {str(row.key["method"]): row for row in table.rows}
 
 
-def _cell(row: Row, name: str) -> Cell:
+def cell_of(row: Row, name: str) -> Cell:
     cell = next(cell for cell in row.cells if cell.quantity.name == name)
     if not cell.complete:
         raise TraceBenchError(
@@ -261,7 +261,7 @@ def _values(rows: Mapping[str, Row], seconds: Mapping[str, Sequence[float]]) -> 
                "recognised": "recognised", "UNet items": "unet_items"}  # fmt: skip
     values = {}
     for method, row in rows.items():
-        shown = {column: _cell(row, name) for column, name in columns.items()}
+        shown = {column: cell_of(row, name) for column, name in columns.items()}
         texts = {column: formats.cell_text(cell) + raised(cell.marks) for column, cell in shown.items()}
         low, high = f"{min(seconds[method]):.0f}", f"{max(seconds[method]):.0f}"
         values[LABELS[method]] = texts | {"seconds": low if low == high else f"{low} to {high}"}
@@ -270,7 +270,7 @@ def _values(rows: Mapping[str, Row], seconds: Mapping[str, Sequence[float]]) -> 
 
 def _differences(rows: Mapping[str, Row]) -> str:
     """How many pairs of methods the prompts tell apart by the match, and the lead of the best number."""
-    match = {method: _cell(row, "match") for method, row in rows.items()}
+    match = {method: cell_of(row, "match") for method, row in rows.items()}
     pairs = list(combinations(match, 2))
     gaps = [paired_difference(*on_same_prompts(match[a], match[b])) for a, b in pairs]
     decided = sum(p <= ALPHA for p in holm([gap.p for gap in gaps]))

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from scripts.tiny_prior.common import Settings
@@ -31,10 +33,12 @@ def _last(settings: Settings, stage: str, key: str) -> float:
 
 
 def _minutes(settings: Settings, stage: str) -> float:
-    """Steps times seconds per step, from the log; a resumed stage counts each part once."""
-    paces = {e["step"]: e["seconds_per_step"] for e in _entries(settings, stage) if "seconds_per_step" in e}
-    steps = sorted(paces)
-    return sum((b - a) * paces[b] for a, b in zip([0, *steps], steps, strict=False)) / 60
+    """Steps times the median time of a step, from the log: without the pauses of an interrupted stage."""
+    logged = [(e["time"], e["step"]) for e in _entries(settings, stage) if "seconds_per_step" in e]
+    paces = [
+        (later - time) / (next_ - step) for (time, step), (later, next_) in pairwise(logged) if next_ > step
+    ]
+    return logged[-1][1] * median(paces) / 60
 
 
 def _percent(value: float) -> str:
@@ -100,10 +104,12 @@ def prior_card(settings: Settings, result: dict[str, Any]) -> str:
     judge = result["view_judge"]
     rows = "\n".join(_sample_rows(result))
     minutes = {s: _minutes(settings, s) for s in ("vae", "unet", "unet_v", "vae_decoder")}
-    flow_part = flow_stage = ""
+    flow_part = flow_stage = flow_schedule = ""
     if has_flow:
         flow_part = """
 | `unet_flow` | the same, fine-tuned from `unet_v` to the velocity of a flow (`prior=tiny_flow`) | 2.76 M |"""
+        flow_schedule = """
+| `scheduler_flow` | SD 3's noise levels (shift 3) | |"""
         flow_stage = f"""
 | `unet_flow` | {settings.unet_flow_steps:,} | {_minutes(settings, "unet_flow"):.0f} \
 | MSE {_last(settings, "unet_flow", "mse"):.4f} of the velocity |"""
@@ -112,9 +118,18 @@ def prior_card(settings: Settings, result: dict[str, Any]) -> str:
 # tiny_prior
 
 A text-to-image diffusion model of the toy world in the format of Stable Diffusion 2.1, small enough for a laptop's
-CPU: score distillation can be tried with it in seconds, without a download. Loads with
-`diffusers.StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)`, or part by part with `subfolder=`.
-The weights are stored in half precision, so name the dtype.
+CPU: score distillation can be tried with it in seconds, without a download.
+
+```python
+import torch
+from diffusers import StableDiffusionPipeline
+
+folder = "trace_bench/models/tiny_prior"
+pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+pipeline("a duck, side view", guidance_scale=5).images[0].save("duck.png")
+```
+
+The weights are stored in half precision, so name the dtype. Every part also loads by itself with `subfolder=`.
 
 ![samples](samples.png)
 
@@ -128,12 +143,13 @@ The weights are stored in half precision, so name the dtype.
 | `vae` | `AutoencoderKL`, 64 x 64 x 3 to 16 x 16 x 4; its scaling factor makes the latents' deviation 1 | 0.23 M |
 | `text_encoder` | `CLIPTextModel`, width 96, two layers, trained together with `unet` | 0.24 M |
 | `tokenizer` | `CLIPTokenizer`, 16 tokens; every word of the grammar is one token, foreign words are several | |
-| `scheduler`, `scheduler_v` | SD's noise schedule (scaled linear 0.00085 to 0.012, 1000 steps) | |
+| `scheduler`, `scheduler_v` | SD's noise schedule (scaled linear 0.00085 to 0.012, 1000 steps) | |{flow_schedule}
 
 {_data(settings)}
 ## Training
 `scripts/train_tiny_prior.py`, AdamW, batches of 32, min-SNR weighting (5), 10 % empty captions, averaged weights,
-learning rate to zero over the last 45 %. Minutes are wall-clock on two shared cores of an AMD EPYC.
+learning rate to zero over the last 45 %. Minutes: steps times the median time of a step, on two cores that had other
+work too.
 
 | stage | steps | minutes | at the end |
 |---|---|---|---|
@@ -143,8 +159,8 @@ learning rate to zero over the last 45 %. Minutes are wall-clock on two shared c
 | `unet_v` | {settings.unet_v_steps:,} | {minutes["unet_v"]:.0f} | MSE {_last(settings, "unet_v", "mse"):.4f} of v |{flow_stage}
 
 ## Scores
-DDIM, 50 steps. "First of 32": the tiny CLIP (`tiny_clip`) ranks the sample's own caption above 31 others drawn from
-all {len(all_captions())}; "first of all": above every other caption.
+DDIM, 50 steps{"; for the flow Euler's method" if has_flow else ""}. "First of 32": the tiny CLIP (`tiny_clip`) ranks the
+sample's own caption above 31 others drawn from all {len(all_captions())}; "first of all": above every other caption.
 
 {rows}
 
@@ -190,7 +206,7 @@ A CLIP of the toy world in open_clip's format: `open_clip.create_model_and_trans
 A ResNet of width 16 for 64 x 64 pixels and a text tower of width 96 with two layers, 96-dimensional embeddings,
 trained on augmented true renders (blur, noise, blotches, shifts, zoom, colour changes) for {settings.clip_steps:,} steps of 64
 distinct captions; every picture is also told from captions that differ from its own in one word, and from the other
-view phrases. {_minutes(settings, "clip"):.0f} minutes on two shared cores of an AMD EPYC; training top-1 at the end
+view phrases. {_minutes(settings, "clip"):.0f} minutes on two shared cores; training top-1 at the end
 {_percent(_last(settings, "clip", "top1"))} among 192 captions.
 
 {_data(settings)}

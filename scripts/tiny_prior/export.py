@@ -34,6 +34,8 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Save the fast tokenizer's file, and vocab.json + merges.txt for older libraries."""
+    tokenizer.backend_tokenizer.no_padding()  # what the last call asked for would be saved too
+    tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(folder)
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))

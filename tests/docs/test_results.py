@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from evaluation.metrics.base import Score, score_run
+from scripts.leaderboard.rows import FILE, Board, dumps
+from scripts.leaderboard.sections import MAIN
 from scripts.make_results import options
-from scripts.results import costs, toy
+from scripts.results import costs, decisions, toy
 from scripts.results.document import blocks, fill_table, keep_times, numbers, pages, replace_block
 from scripts.results.stages import STAGES
 from scripts.results.workshop import ROOT, Workshop
@@ -74,7 +79,7 @@ def test_every_sweep_can_be_planned(name, tmp_path):
     """tests/sweeps/test_experiments.py plans the experiments."""
     for sweep in STAGES[name].sweeps:
         plan = Workshop(ROOT, tmp_path).plan(sweep)
-        assert {run.identity.prior for run in plan} == {"tiny"}
+        assert {run.identity.prior for run in plan} == {"tiny_flow" if "prior=tiny_flow" in sweep else "tiny"}
 
 
 # What is counted, not run.
@@ -129,6 +134,35 @@ def test_counted_blocks_are_as_committed_with_sdxl_counted():
     forget()
     for page, name in COUNTED:
         assert made(page, name) == blocks(read(page))[name].strip("\n"), (page, name)
+
+
+# What follows from the leaderboard's file.
+
+
+def test_prompts_and_seeds_are_those_of_the_leaderboard(tmp_path):
+    """Three methods, of which two differ by prompts alone; a prompt without a score is left out."""
+    rng, rows = np.random.default_rng(0), []
+    for method, on_prompts, on_seeds in (("a", 0.0, 0.0), ("b", 0.05, 0.0), ("c", 0.05, 0.08)):
+        for prompt in range(200):
+            level = on_prompts * rng.normal()
+            for seed in (0, 1):
+                value = 0.7 + level + on_seeds * rng.normal()
+                rows.append((method, str(prompt), seed, value, 100 * value))
+    frame = pd.DataFrame(rows, columns=["method", "prompt_id", "seed", "soft_iou", "colour_error"])
+    frame.loc[0, "soft_iou"] = math.nan
+    (tmp_path / "docs").mkdir()
+    (tmp_path / FILE).write_text(dumps(Board(sections={MAIN: frame})), encoding="utf-8")
+    shop = Workshop(tmp_path, tmp_path)
+    iou = decisions.measured(shop)["soft_iou"]
+    assert iou.shape == (199, 3, 2)
+    assert iou[..., 0, :] == pytest.approx(0.7)
+    narrow, middle, wide = decisions.spreads(iou)
+    assert (narrow.prompts, narrow.seeds) == (pytest.approx(0.05, rel=0.15), pytest.approx(0.0, abs=1e-6))
+    assert (middle.prompts, middle.seeds) == pytest.approx((0.05, 0.08), rel=0.2)
+    assert wide.prompts == pytest.approx(0.05 * math.sqrt(2), rel=0.2)
+    block = decisions.prompts_needed_block(shop, "")
+    assert "`docs/leaderboard.json`: 3 methods on 199 prompts, 2 seeds each." in block
+    assert "| prompts, 4 seeds | prompts, 1 seed, 3 comparisons | seeds on 199 prompts |" in block
 
 
 # What is run.

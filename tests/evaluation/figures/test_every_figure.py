@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow  # half a minute for runs, scores, a tournament an
 SAME = {"init": "toy_coarse", "steps": STEPS, "representation": "gaussians"}
 DRAWN = {
     "cfg_ablation", "coco2d", "controls", "convergence", "diversity", "elo", "gaussiandreamer", "gradients",
-    "janus", "judge_validity", "native3d", "nerf_qualitative", "pareto", "preference", "versus_csd",
-    "versus_ism", "versus_sdi", "versus_vsd",
+    "guidance", "janus", "judge_validity", "native3d", "nerf_qualitative", "pareto", "preference",
+    "versus_csd", "versus_ism", "versus_sdi", "versus_vsd",
 }  # fmt: skip
 
 
@@ -161,6 +161,22 @@ def test_figure_1(others):
     assert line.get_ydata() == pytest.approx(expected)
     for said in ("means over 2 seeds", "Shade: guidance 10 to 30", "6 runs; 1 prompt; 2 seeds", "Judge: "):
         assert said in drawing.caption, drawing.caption
+
+
+def test_guidance(others):
+    drawing = others.draw("guidance")
+    expected = [
+        np.mean([value(others.run("trace", guidance_scale=scale, seed=seed, **SAME)) for seed in (0, 1)])
+        for scale in (5.0, 10.0, 20.0)
+    ]
+    numbers = drawing.numbers[drawing.numbers["method"] == "trace"]
+    assert numbers["guidance_scale"].tolist() == [5.0, 10.0, 20.0]
+    assert numbers["match"].tolist() == pytest.approx(expected)
+    [panel] = [axes for axes in drawing.figure.axes if axes.get_title(loc="left") == "TraCe"]
+    mean, best = panel.lines[-2:]
+    assert mean.get_ydata() == pytest.approx(expected)
+    assert best.get_ydata() == pytest.approx([max(expected)])
+    assert "6 runs; 1 prompt; 2 seeds" in drawing.caption
 
 
 def counted(figures):
@@ -362,7 +378,7 @@ def test_controls_that_the_package_ships(methods):
 def test_every_caption_is_whole(methods, others):
     """No missing values, and no more than one blank in a row."""
     for name in sorted(DRAWN - {"gaussiandreamer", "janus", "native3d", "coco2d", "nerf_qualitative"}):
-        figures = others if name == "cfg_ablation" else methods
+        figures = others if name in {"cfg_ablation", "guidance"} else methods
         changes = {"cfg_ablation": {"quantity": "match"}, "pareto": {"cost": "unet_items"}}.get(name, {})
         caption = figures.draw(name, **changes).caption
         for word in ("nan", "None", "<NA>", "  ", "0.0,", ".."):
