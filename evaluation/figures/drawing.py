@@ -54,7 +54,7 @@ def draw_sheet(
     """Rows are prompts, columns assets; each cell shows its views side by side. The note is below them."""
     label_width = max(150, tile_px)
     row_height = tile_px + FIGURES
-    widths = [max(tile_px * column.tiles(len(views)), _heading_width(column)) for column in columns]
+    widths = [max(tile_px * column.tiles(len(views)), _text_width(column)) for column in columns]
     lefts = [MARGIN + label_width + GAP + sum(widths[:i]) + i * GAP for i in range(len(columns))]
     top = MARGIN + TITLE + HEADER
     width = (lefts[-1] + widths[-1] if lefts else label_width) + MARGIN
@@ -77,9 +77,11 @@ def draw_sheet(
     return sheet
 
 
-def _heading_width(column: Column) -> int:
+def _text_width(column: Column) -> int:
+    """Of the heading, or of the widest line below a cell."""
     details = 10 + font(12).getlength(column.details) if column.details else 0
-    return math.ceil(font(17, bold=True).getlength(column.heading) + details)
+    heading = font(17, bold=True).getlength(column.heading) + details
+    return math.ceil(max([heading, *(font(12).getlength(cell.below) for cell in column.cells)]))
 
 
 def _heading(

@@ -24,7 +24,7 @@ from trace_bench.run_folder.tracking import tracker_of
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.typed import FormatError
 
-#: The priors of conf/prior/ that were trained on the toy world; their runs have a truth and a CLIP of their own.
+#: The priors of conf/prior/ that know the toy world: their runs have a known truth and the tiny CLIP.
 TOY_PRIORS = ("tiny", "tiny_flow")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,16 +14,37 @@ from evaluation.figures.contact_sheet import make_sheet
 from evaluation.figures.drawing import draw_sheet
 from scripts.draw_methods import sheet
 from scripts.results.flow import FLOW_SWEEP
-from scripts.results.toy import LABELS, METHODS_SWEEP, MUSHROOM, PICTURES_SWEEP, README_SWEEP, panel_of
+from scripts.results.toy import (
+    LABELS,
+    METHODS_SWEEP,
+    MUSHROOM,
+    NEWER,
+    PAPER,
+    PICTURES_SWEEP,
+    README_SWEEP,
+    panel_of,
+)
 from scripts.results.workshop import METRICS, Sweep, Workshop
 from trace_bench.system.errors import TraceBenchError
 
 Draw = Callable[[Workshop, Path], None]
 
 
-def _contact_sheet(shop: Workshop, sweep: Sweep, tile: int, without: str | None = None) -> Image.Image:
-    """Rows are prompts, columns the truth and the methods of a sweep; `without`: a view to leave out."""
-    panel = panel_of(shop, shop.results(sweep))
+def _contact_sheet(
+    shop: Workshop,
+    sweep: Sweep,
+    tile: int,
+    without: str | None = None,
+    methods: Collection[str] | None = None,
+) -> Image.Image:
+    """Rows are prompts, columns the truth and the methods of a sweep, or only some of them.
+
+    without: a view to leave out.
+    """
+    results = shop.results(sweep)
+    if methods is not None:
+        results = replace(results, frame=results.frame[results.frame["method"].isin(methods)])
+    panel = panel_of(shop, results)
     config = shop.config.contact_sheet
     views = {name: azimuth for name, azimuth in config.views.items() if name != without}
     made = make_sheet(panel, shop.output_root, views, config.prompts, len(LABELS))
@@ -37,7 +59,11 @@ def readme_sheet(shop: Workshop, file: Path) -> None:
 
 
 def methods_sheet(shop: Workshop, file: Path) -> None:
-    _small(_contact_sheet(shop, METHODS_SWEEP, 64, without="side"), file)
+    _small(_contact_sheet(shop, METHODS_SWEEP, 64, without="side", methods=PAPER), file)
+
+
+def newer_sheet(shop: Workshop, file: Path) -> None:
+    _small(_contact_sheet(shop, METHODS_SWEEP, 64, without="side", methods=NEWER), file)
 
 
 def flow_sheet(shop: Workshop, file: Path) -> None:

@@ -64,9 +64,9 @@ STAGES: Mapping[str, Stage] = {
         (toy.README_SWEEP,),
     ),
     "methods": Stage(
-        "table and contact sheet of the methods",
+        "table and contact sheets of the methods",
         {("docs/methods.md", "toy-methods"): toy.methods_table},
-        {"toy_methods.png": pictures.methods_sheet},
+        {"toy_methods.png": pictures.methods_sheet, "toy_methods_newer.png": pictures.newer_sheet},
         (toy.METHODS_SWEEP,),
     ),
     "flow": Stage(
