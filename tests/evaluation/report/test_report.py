@@ -278,6 +278,7 @@ def test_the_run_with_renders_of_steps_need_not_be_the_one_in_the_tables(report_
 
 def test_every_author_is_named():
     assert not [key for key, entry in bib.entries().items() if "others" in entry["author"]]
+    assert all(link["url"].startswith("https://") for link in bib.links(bib.entries()))
 
 
 def test_bibtex_is_well_formed():
