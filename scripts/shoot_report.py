@@ -29,7 +29,11 @@ BEST = (
     "data.runs.filter((run) => run.panel === 0)"
     ".reduce((best, run) => ((run.scores[0] ?? -1) > (best.scores[0] ?? -1) ? run : best)).id"
 )
-LOADED = "[...document.images].every((image) => image.complete)"
+#: Pictures below the edge of the window load later.
+LOADED = (
+    "[...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight)"
+    ".every((image) => image.complete)"
+)
 STILL = "current.player?.turn(0.1), true"
 
 
