@@ -29,10 +29,12 @@ BEST = (
     "data.runs.filter((run) => run.panel === 0)"
     ".reduce((best, run) => ((run.scores[0] ?? -1) > (best.scores[0] ?? -1) ? run : best)).id"
 )
-#: Pictures below the edge of the window load later.
+#: Pictures outside the window load later.
 LOADED = (
-    "[...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight)"
-    ".every((image) => image.complete)"
+    "[...document.images].filter((image) => {"
+    " const box = image.getBoundingClientRect();"
+    " return box.top < innerHeight && box.left < innerWidth; }"
+    ").every((image) => image.complete)"
 )
 STILL = "current.player?.turn(0.1), true"
 

@@ -72,7 +72,10 @@ def make_tables(
 
 
 def chosen_panels(results: Results, order: Sequence[str], over: str) -> list[Panel]:
-    """The panels on the prompts that the tables are over; raises if rows share no prompt but must."""
+    """The panels on the prompts that the tables are over, the largest first.
+
+    Raises: TraceBenchError if rows share no prompt but must.
+    """
     if results.frame.empty:
         return []
     found = [choose_prompts(panel, over) for panel in panels(order_methods(results.frame, order))]
@@ -82,7 +85,7 @@ def chosen_panels(results: Results, order: Sequence[str], over: str) -> list[Pan
                 f"tables.over=common_prompts: no prompt of {panel.title} has an asset of every row; leave "
                 "rows out with tables.methods=[...], or use tables.over=all_prompts."
             )
-    return found
+    return sorted(found, key=lambda panel: -len(panel.frame))
 
 
 def shown_quantities(panel: Panel, metrics: Mapping[str, Metric]) -> list[Quantity]:

@@ -159,6 +159,6 @@ def test_why_a_metric_left_runs_out_is_told(outputs, command):
     _, out, _ = command("score", "metric=[ground_truth,image_reward]")
     assert (
         "image_reward: 0 scored, 0 up to date, of 4 finished runs; 3 left out, because "
-        "metrics.image_reward.skip_priors has their prior (tiny)" in out
+        "metrics.image_reward.skip_priors has their prior (tiny, tiny_flow)" in out
     )
     assert "1 left out, because only toy prompts with several views have a known truth" in out
