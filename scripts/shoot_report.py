@@ -113,7 +113,8 @@ def _small(png: bytes) -> bytes:
         height = round(image.height * SHOWN_PX / image.width)
         shown = image.convert("RGB").resize((SHOWN_PX, height), Image.Resampling.LANCZOS)
     content = io.BytesIO()
-    shown.quantize(COLOURS, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+    few = shown.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
+    few.save(content, "PNG", optimize=True)
     return content.getvalue()
 
 

@@ -86,10 +86,16 @@ def convergence(shop: Workshop, file: Path) -> None:
 
 @cache
 def _report(shop: Workshop) -> Path:
-    """The report of all finished runs, and its screenshots; once for the three pictures."""
-    shop.command("evaluation.report", METRICS)
-    shots = shop.output_root / "screenshots"
-    shop.script("shoot_report.py", str(shop.output_root / "report"), str(shots))
+    """The report of the runs of the methods' table, and its screenshots; once for the three pictures."""
+    alone = replace(shop, output_root=shop.output_root / "of_methods")
+    shutil.rmtree(alone.output_root, ignore_errors=True)
+    for run in shop.runs(METHODS_SWEEP):
+        link = alone.output_root / run.folder.relative_to(shop.output_root)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(run.folder)
+    alone.command("evaluation.report", METRICS)
+    shots = alone.output_root / "screenshots"
+    alone.script("shoot_report.py", str(alone.output_root / "report"), str(shots))
     return shots
 
 
