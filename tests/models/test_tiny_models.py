@@ -104,7 +104,7 @@ def test_known_words_are_one_token_and_unknown_ones_are_not():
 def test_autoencoder_restores_pictures_and_its_latents_have_unit_deviation(pipeline):
     cameras = EvaluationRig(n_views=4).cameras()
     images = torch.cat([
-        scene_from_prompt(p).render(cameras, (0.5, 0.5, 0.5)).rgb for p in training_prompts()[::40]
+        scene_from_prompt(p).render(cameras, (0.5, 0.5, 0.5)).rgb for p in training_prompts()[::120]
     ]).permute(0, 3, 1, 2) * 2 - 1  # fmt: skip
     with torch.no_grad():
         latents = pipeline.vae.encode(images).latent_dist.mean
@@ -161,7 +161,7 @@ def test_clip_ranks_true_renders_first(clip):
     from PIL import Image
 
     model, preprocess, tokenizer = clip
-    prompts = [p for p in training_prompts() if " on " not in p][::5]
+    prompts = [p for p in training_prompts() if " on " not in p][::12]
     cameras = EvaluationRig(n_views=1).cameras()
     renders = [scene_from_prompt(p).render(cameras).rgb[0] for p in prompts]
     images = [preprocess(Image.fromarray((r * 255).byte().numpy())) for r in renders]

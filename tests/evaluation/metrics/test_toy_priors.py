@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -21,14 +20,13 @@ def test_the_list_is_that_of_the_priors_with_the_tiny_weights():
     assert {name for name, repo in repos.items() if "tiny_prior" in repo} == set(TOY_PRIORS)
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_metrics_treat_them_alike(name):
+def test_metrics_treat_them_alike():
     with initialize_config_dir(conf_dir(), version_base="1.3"):
-        config = compose("evaluation", overrides=[f"metric=[{name}]"])
-    (metric,) = load_metrics(config).values()
-    assert len({metric.concerns(prior) for prior in TOY_PRIORS}) == 1
-    settings = config.metrics[name]
-    if "by_prior" in settings:
-        assert {settings.by_prior[prior] for prior in TOY_PRIORS} == {"tiny"}
-    if "skip_priors" in settings:
-        assert set(settings.skip_priors) == set(TOY_PRIORS)
+        config = compose("evaluation", overrides=[f"metric=[{','.join(METRICS)}]"])
+    for name, metric in load_metrics(config).items():
+        assert len({metric.concerns(prior) for prior in TOY_PRIORS}) == 1, name
+        settings = config.metrics[name]
+        if "by_prior" in settings:
+            assert {settings.by_prior[prior] for prior in TOY_PRIORS} == {"tiny"}, name
+        if "skip_priors" in settings:
+            assert set(settings.skip_priors) == set(TOY_PRIORS), name
