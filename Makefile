@@ -26,7 +26,7 @@ test: $(VENV)/.installed-dev  ## run the tests (CPU, offline)
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev  ## run the slow tests (a real Slurm, a browser)
-	$(PY) -m pytest -m 'slow and not long' -n 3 --dist loadfile --durations=15
+	$(PY) -m pytest -m 'slow and not long' -n 3 --dist loadfile --no-loadscope-reorder --durations=15
 
 test-long: $(VENV)/.installed-dev  ## run the long tests (minutes each)
 	$(PY) -m pytest -m long --durations=15

@@ -94,7 +94,11 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip `gpu` tests without a CUDA device, and `network` tests unless requested."""
+    """Skip `gpu` tests without a CUDA device, and `network` tests unless requested.
+
+    The sweeps on Slurm come first: they mostly wait, and would be alone at the end.
+    """
+    items.sort(key=lambda item: "slurm/test_sweeps.py" not in item.nodeid)
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu:
         import torch

@@ -28,7 +28,8 @@ pytestmark = pytest.mark.slow
 CONF = Path(conf_dir())
 EVERY = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # Not of the paper; tests/external/test_control_assets.py and tests/docs/test_leaderboard.py plan some.
-NAMES = [name for name in EVERY if not name.startswith(("controls", "convergence", "leaderboard", "janus"))]
+OTHERS = ("controls", "convergence", "guidance", "leaderboard", "janus")
+NAMES = [name for name in EVERY if not name.startswith(OTHERS)]
 SIX, THREE = ("sds", "vsd", "csd", "sdi", "ism", "trace"), ("sds", "vsd", "trace")
 NEW = ("consistent3d", "dreamer_xl", "trace")
 # name: methods, representation, and the runs on the paper's prior and on the tiny one
@@ -60,6 +61,8 @@ UNIT = {"unet_fwd": 0.804, "unet_bwd": 0.921, "vae_enc_fwd": 1.117, "vae_enc_bwd
 @pytest.fixture(autouse=True, scope="module")
 def _no_counting():
     """Counting takes seconds; test_flops checks the numbers."""
+    import trace_bench.priors.latent_diffusion  # noqa: F401  it keeps the true function for its runs
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flops, "unit_tflop", lambda *asked: dict(UNIT))
         forget()
@@ -267,6 +270,17 @@ def test_guidance_is_dense_where_the_paper_finds_the_plateau():
     within = [scale for scale in scales if 10 <= scale <= 30]
     assert max(b - a for a, b in pairwise(within)) <= 2.5
     assert (within[0], within[-1]) == (10, 30)
+
+
+def test_guidance_varies_for_every_method_that_has_a_scale():
+    board = plan_of("experiment=leaderboard", "prompt=0", "seed=0")
+    methods = {run.identity.method for run in board if run.identity.guidance_scale is not None}
+    runs = plan_of("experiment=guidance")
+    scales = {(run.identity.method, run.prompt): 0 for run in runs}
+    for run in runs:
+        scales[run.identity.method, run.prompt] += 1
+    assert {method for method, _ in scales} == methods
+    assert (set(scales.values()), len(scales)) == ({6}, 4 * len(methods))
 
 
 def test_help_lists_them(capsys):
