@@ -20,7 +20,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -341,7 +340,8 @@ class Runs:
     gaussians: int
 
     def __post_init__(self) -> None:
-        turns = Turns() if self.lanes > 1 else None
+        self._turns = Turns()
+        turns = self._turns if self.lanes > 1 else None
         self._lanes = [Lane(self.lanes, turns) for _ in range(self.lanes)]
         self._parts: dict[int, tuple[Prior, Method, Representation]] = {}
 
@@ -355,14 +355,11 @@ class Runs:
         if self.lanes == 1:
             self._run(0, first, last)
         else:
-            with ThreadPoolExecutor(self.lanes) as pool:
-                for done in [pool.submit(self._seated, i, first, last) for i in range(self.lanes)]:
-                    done.result()
+            for i, lane in enumerate(self._lanes):
+                self._turns.start(lane.seat, partial(self._run, i, first, last))
+            while self._turns.go_on():
+                pass
         wait(self.device)
-
-    def _seated(self, i: int, first: int, last: int) -> None:
-        with self._lanes[i].seat:
-            self._run(i, first, last)
 
     def _run(self, i: int, first: int, last: int) -> None:
         if i not in self._parts:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -32,7 +32,7 @@ Task = tuple[Job, str, int]  # settings, prompt, seed
 
 
 def one_run(task: Task, lane: Lane, steps: int) -> None:
-    """Distil one asset in a lane whose seat is taken."""
+    """Distil one asset in a lane."""
     job, prompt, seed = task
     prior = lane.prior(load_prior(job, CPU), lane.mode)
     method = make_method(job, prior)
@@ -47,30 +47,17 @@ def one_run(task: Task, lane: Lane, steps: int) -> None:
 def in_turn(tasks: Sequence[Task], steps: int) -> None:
     """One run after the other, without lanes."""
     for task in tasks:
-        lane = Lane()
-        with lane.seat:
-            one_run(task, lane, steps)
+        one_run(task, Lane(), steps)
 
 
 def in_lanes(tasks: Sequence[Task], steps: int, lanes: int) -> None:
     """`lanes` runs at a time, in the batched mode."""
-    turns, todo, lock = Turns(), list(tasks), threading.Lock()
-
-    def work() -> None:
-        while True:
-            with lock:
-                if not todo:
-                    return
-                task = todo.pop(0)
+    turns, todo = Turns(), list(tasks)
+    while todo or turns:
+        while todo and len(turns) < lanes:
             lane = Lane(max(lanes, 2), turns)
-            with lane.seat:
-                one_run(task, lane, steps)
-
-    threads = [threading.Thread(target=work) for _ in range(lanes)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+            turns.start(lane.seat, partial(one_run, todo.pop(0), lane, steps))
+        turns.go_on()
 
 
 def seconds_of(call: Callable[[], None]) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 
 import pytest
+import torch
 
 from trace_bench.priors.lanes import turns
-from trace_bench.priors.lanes.turns import Seat, Turns
+from trace_bench.priors.lanes.turns import Call, Seat, Turns
 
 
 @pytest.fixture
@@ -18,41 +19,146 @@ def clock(monkeypatch):
     return now
 
 
+def to_the_end(together: Turns) -> None:
+    while together:
+        if not together.go_on():
+            together.rest(1.0)
+
+
+def doubled(value: float, calls: list[int] | None = None, rank: int = 0) -> Call:
+    """A call whose result is twice the value; `calls` gets the number of calls answered together."""
+
+    def answer(together: list[Call]) -> None:
+        if calls is not None:
+            calls.append(len(together))
+        for call in together:
+            call.result = 2 * call.units[0]
+
+    return Call(answer, rank, (), [value], lambda: None, lambda outputs: None)
+
+
+def test_a_run_that_is_alone_waits_for_nobody():
+    seat = Seat()
+    assert seat.ask(doubled(3.0)) == 6.0
+    assert seat.away(threading.get_ident) == threading.get_ident()
+
+
+def test_calls_of_one_kind_are_answered_together():
+    together, calls, found = Turns(), [], []
+
+    def answer(some: list[Call]) -> None:
+        calls.append(len(some))
+        for call in some:
+            call.result = 2 * call.units[0]
+
+    def ask(seat: Seat, rank: int, value: int) -> None:
+        found.append(seat.ask(Call(answer, rank, (), [value], lambda: None, lambda outputs: None)))
+
+    for ranks in ([0, 1], [1], [0, 1]):  # the second waits until the others are as far
+        seat = Seat(together)
+        together.start(seat, lambda seat=seat, ranks=ranks: [ask(seat, rank, rank) for rank in ranks])
+    to_the_end(together)
+    assert calls == [2, 3]
+    assert sorted(found) == [0, 0, 2, 2, 2]
+
+
 def test_a_lane_that_is_away_pays_for_what_nobody_else_uses(clock):
-    seat = Seat(Turns())
-    with seat:
+    together, may_end = Turns(), threading.Event()
+    seat = Seat(together)
+
+    def work() -> None:
         clock[0] += 1.0
-        with seat.away():
-            clock[0] += 2.0
+        seat.away(lambda: may_end.wait(60))
         clock[0] += 4.0
+
+    together.start(seat, work)
+    assert together.go_on()
+    assert not together.go_on()
+    wait = turns.futures.wait
+
+    def rest(*given):
+        clock[0] += 2.0
+        may_end.set()
+        return wait(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turns.futures, "wait", rest)
+        together.rest(60.0)
+    to_the_end(together)
     assert seat.seconds() == 7.0
 
 
 def test_a_lane_that_is_away_does_not_pay_for_the_turns_of_others(clock):
-    together = Turns()
+    together, may_end = Turns(), threading.Event()
     one, other = Seat(together), Seat(together)
-    is_there, may_go = threading.Event(), threading.Event()
 
-    def work():
-        with other:
-            is_there.set()
-            may_go.wait(60)
-            clock[0] += 2.0
+    def second() -> None:
+        clock[0] += 2.0
+        may_end.set()
 
-    thread = threading.Thread(target=work)
-    with one:
-        thread.start()
-        with one.away():
-            assert is_there.wait(60)  # it has the turn
-            may_go.set()
-            thread.join()
-            clock[0] += 8.0  # nobody has it
-    assert (one.seconds(), other.seconds()) == (8.0, 2.0)
+    together.start(one, lambda: one.away(lambda: may_end.wait(60)))
+    together.start(other, second)
+    to_the_end(together)
+    assert (one.seconds(), other.seconds()) == (0.0, 2.0)
 
 
-def test_an_error_while_away_takes_the_turn_again(clock):
-    seat = Seat(Turns())
-    with pytest.raises(OSError, match="the disk is full"), seat, seat.away():
+def test_an_error_while_away_is_raised_in_the_lane():
+    together, seen = Turns(), []
+    seat = Seat(together)
+
+    def fails() -> None:
         raise OSError("the disk is full")
-    with seat:  # nobody else has it
-        pass
+
+    def work() -> None:
+        with pytest.raises(OSError, match="the disk is full"):
+            seat.away(fails)
+        seen.append(seat.ask(doubled(1.0)))
+
+    together.start(seat, work)
+    to_the_end(together)
+    assert seen == [2.0]
+
+
+def test_what_torch_keeps_for_a_thread_is_each_lanes_own():
+    """Gradient mode and number of threads: of a lane, of the others, and of the one that gives turns."""
+    together, seen = Turns(), []
+    before = torch.get_num_threads()
+
+    def lane(seat: Seat, has_grad: bool, threads: int) -> None:
+        with torch.set_grad_enabled(has_grad):
+            torch.set_num_threads(threads)
+            for _ in range(2):
+                seat.ask(doubled(0.0))
+                seen.append((torch.is_grad_enabled(), torch.get_num_threads()) == (has_grad, threads))
+
+    for has_grad, threads in ((False, 1), (True, 2)):
+        seat = Seat(together)
+        together.start(seat, lambda seat=seat, g=has_grad, n=threads: lane(seat, g, n))
+    while together:
+        together.go_on()
+        assert (torch.is_grad_enabled(), torch.get_num_threads()) == (True, before)
+    assert seen == [True] * 4
+
+
+def test_what_ends_a_lane_is_raised_where_it_got_its_turn():
+    together, ended = Turns(), []
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def goes_on(seat: Seat) -> None:
+        try:
+            while True:
+                seat.ask(doubled(0.0))
+        finally:
+            ended.append(seat)
+
+    seats = [Seat(together) for _ in range(3)]
+    together.start(seats[0], lambda: goes_on(seats[0]))
+    together.start(seats[1], interrupted)
+    together.start(seats[2], lambda: ended.append("never began"))
+    with pytest.raises(KeyboardInterrupt):
+        to_the_end(together)
+    together.end()
+    assert ended == [seats[0]]
+    assert not together

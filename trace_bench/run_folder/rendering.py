@@ -6,13 +6,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 import imageio_ffmpeg
 import numpy as np
@@ -36,7 +35,18 @@ _PNG_LEVEL = 1  # zlib level: a third of the default's time for a tenth more byt
 Decode = Callable[[Tensor], Tensor]
 OnViews = Callable[[int, int], None]  # told of the views that are rendered, and of all
 OnPictures = Callable[[int, np.ndarray, np.ndarray], None]  # a batch: its first view, colours, normals
-Away = Callable[[], AbstractContextManager[object]]  # while nothing is rendered, only written
+T = TypeVar("T")
+
+
+class Away(Protocol):
+    """Does work that renders nothing and only writes, and returns its result; others may go on meanwhile."""
+
+    def __call__(self, work: Callable[[], T], /) -> T: ...
+
+
+def here(work: Callable[[], T], /) -> T:
+    """Do it in this thread."""
+    return work()
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ def write_renders(
     device: torch.device,
     folder: Path,
     on_views: OnViews = lambda done, total: None,
-    away: Away = nullcontext,
+    away: Away = here,
 ) -> tuple[list[str], int]:
     """Render the rig and write renders/, preview.png and turntable.mp4 into the run folder.
 
@@ -71,9 +81,12 @@ def write_renders(
         views = render_views(
             representation, cameras, decode, device, on_views=on_views, on_pictures=writing.add
         )
-        with away():
+
+        def rest() -> tuple[list[str], int]:
             writing.finish()
             return _write_rest(views, cameras, folder, turns)
+
+        return away(rest)
 
 
 def write_views(
@@ -92,7 +105,7 @@ def write_bare_renders(
     decode: Decode,
     device: torch.device,
     folder: Path,
-    away: Away = nullcontext,
+    away: Away = here,
 ) -> list[str]:
     """Render the rig into `folder`/renders, without preview and video; returns the names of all files."""
     cameras = rig.cameras()
@@ -100,10 +113,14 @@ def write_bare_renders(
     partial = _empty(folder / _PARTIAL)
     with _Writing(partial, len(cameras), film=False) as writing:
         views = render_views(representation, cameras, decode, device, on_pictures=writing.add)
-        with away():
+
+        def rest() -> list[str]:
             writing.finish()
             files = _write_numbers(views, cameras, partial)
             _put_in_place(partial, folder)
+            return files
+
+        files = away(rest)
     pictures = (f"{RENDERS}/{kind}_{i}.png" for kind in ("rgb", "normal") for i in range(len(views.rgb)))
     return [*files, *pictures]
 

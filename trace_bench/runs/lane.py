@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
 from trace_bench.priors.base import Prior
 from trace_bench.priors.lanes.batcher import Batcher
 from trace_bench.priors.lanes.lane_prior import LanePrior
 from trace_bench.priors.lanes.turns import Seat, Turns
+
+T = TypeVar("T")
 
 #: single: the networks compute what the run asks for. batched: in batches of certain sizes, alone or with
 #: other runs. A run's bits are the same within a mode, for any number of lanes.
@@ -27,7 +29,7 @@ class Lane:
     def __init__(self, lanes: int = 1, turns: Turns | None = None) -> None:
         self.lanes = lanes
         self.is_alone = turns is None
-        self.seat = Seat(turns or Turns())
+        self.seat = Seat(turns)
         self._batcher: Batcher | None = None
 
     @property
@@ -48,9 +50,9 @@ class Lane:
         self._batcher = batcher if mode == "batched" else None
         return LanePrior(batcher, self.seat, mode == "batched")
 
-    def away(self) -> AbstractContextManager[None]:
-        """While the run only writes files: the others go on."""
-        return self.seat.away()
+    def away(self, work: Callable[[], T]) -> T:
+        """The result of `work`, which only writes or reads files: the other runs go on meanwhile."""
+        return self.seat.away(work)
 
     def clock(self) -> float:
         """Seconds that this run has used: those of the clock, if it is alone."""

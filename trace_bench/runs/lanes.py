@@ -1,19 +1,19 @@
-"""Several runs in one process: each is an ordinary run in a thread; they share a prior."""
+"""Several runs in one process: each is an ordinary run in a lane; they share a prior."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from queue import SimpleQueue
 
 from trace_bench.priors.lanes.turns import Turns
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.lane import Lane
 from trace_bench.runs.run import Outcome, make_asset
 
+_MOMENT_S = 0.05
+
 
 class Lanes:
-    """Runs side by side. Signals arrive in the main thread, so this belongs there.
+    """Runs side by side. They go on only while `go_on` is called, always by the same thread.
 
     Args:
         lanes: the most runs at a time.
@@ -22,37 +22,38 @@ class Lanes:
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         self._turns = Turns()
-        self._threads: list[threading.Thread] = []
+
+    def __len__(self) -> int:
+        """The number of runs that are not over."""
+        return len(self._turns)
 
     def start(
         self, run: RunSpec, should_stop: Callable[[], bool], ended: Callable[[RunSpec, Outcome], None]
     ) -> None:
-        """Make the asset of `run` in a new thread, which calls `ended` as its last act."""
+        """Make the asset of `run` in a new lane, which calls `ended` as its last act."""
         lane = Lane(self.lanes, self._turns)
 
         def work() -> None:
             outcome = Outcome("preempted", run.folder)
             try:
-                with lane.seat:
-                    outcome = make_asset(run, should_stop, lane)
-            except KeyboardInterrupt:  # after `end`
-                pass
+                outcome = make_asset(run, should_stop, lane)
             finally:
                 ended(run, outcome)
 
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        self._threads.append(threading.Thread(target=work, name=f"lane-{run.folder.name}"))
-        self._threads[-1].start()
+        self._turns.start(lane.seat, work)
 
-    def wait(self) -> None:
-        """Until no run is left."""
-        for thread in self._threads:
-            thread.join()
+    def go_on(self) -> None:
+        """Let a run go on until it needs a network; if all only write files, wait for them for a moment.
+
+        Raises:
+            KeyboardInterrupt: the user pressed Ctrl-C twice; `end` the others.
+        """
+        if not self._turns.go_on():
+            self._turns.rest(_MOMENT_S)
 
     def end(self) -> None:
-        """Make every run end at its next call of a network, and wait for it."""
+        """End every run at once."""
         self._turns.end()
-        self.wait()
 
 
 def make_in_lanes(runs: Iterable[RunSpec], lanes: int, stop: Callable[[], bool]) -> Iterator[Outcome]:
@@ -62,22 +63,23 @@ def make_in_lanes(runs: Iterable[RunSpec], lanes: int, stop: Callable[[], bool])
     current step, with a checkpoint.
     """
     todo, side = iter(runs), Lanes(lanes)
-    ended: SimpleQueue[tuple[RunSpec, Outcome]] = SimpleQueue()
-    working, is_over = 0, threading.Event()
+    over: list[tuple[RunSpec, Outcome]] = []
+    has_failed = False
+
+    def should_stop() -> bool:
+        return has_failed or stop()
+
     try:
         while True:
-            while (
-                working < lanes and not (stop() or is_over.is_set()) and (run := next(todo, None)) is not None
-            ):
-                side.start(run, lambda: stop() or is_over.is_set(), lambda run, how: ended.put((run, how)))
-                working += 1
-            if not working:
+            while len(side) < lanes and not should_stop() and (run := next(todo, None)) is not None:
+                side.start(run, should_stop, lambda run, how: over.append((run, how)))
+            if not side:
                 return
-            run, outcome = ended.get()
-            working -= 1
-            if outcome.status == "failed" and run.job.on_error == "stop":
-                is_over.set()
-            yield outcome
+            side.go_on()
+            while over:
+                run, outcome = over.pop()
+                has_failed |= outcome.status == "failed" and run.job.on_error == "stop"
+                yield outcome
     except BaseException:
         side.end()
         raise

@@ -7,11 +7,10 @@ import itertools
 import logging
 import os
 import shutil
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from trace_bench.run_folder.manifest import (
     utc_now,
     write_manifest,
 )
-from trace_bench.run_folder.rendering import Away
+from trace_bench.run_folder.rendering import Away, here
 from trace_bench.run_folder.states import CLAIM
 from trace_bench.runs.checkpoint import CHECKPOINT, Checkpoint, CheckpointError, load_checkpoint
 from trace_bench.runs.environment import code_diff, describe_environment
@@ -209,18 +208,20 @@ class OpenRun:
         if os.path.lexists(path):
             remove(path)
 
-    def close(self, status: Status, away: Away = nullcontext) -> None:
+    def close(self, status: Status, away: Away = here) -> None:
         """Record how the attempt ended; `done` requires that all of the manifest's files are on the disk."""
         if status == "done":
-            with away():
-                if wrong := differing_files(self.folder, self.manifest):
-                    raise OSError(f"{self.folder}: {in_words(wrong)} before the run finished")
-                record_files(self.folder, self.manifest)
+            away(self._record_files)
         self.manifest.seconds = self.watch.snapshot()
         self.manifest.status, self.manifest.finished = status, utc_now()
         write_manifest(self.folder, self.manifest)
         if status == "done":
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def _record_files(self) -> None:
+        if wrong := differing_files(self.folder, self.manifest):
+            raise OSError(f"{self.folder}: {in_words(wrong)} before the run finished")
+        record_files(self.folder, self.manifest)
 
     def fail(self, error: Exception, step: int) -> None:
         """Write error.json. Best effort: ignore a failed write; the error has already been logged."""
@@ -237,21 +238,20 @@ class OpenRun:
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """Copy log messages, including debug messages, into the run's log.txt. A run in a thread of its own
-        gets those of this thread."""
+        """Copy log messages, including debug messages, into the run's log.txt, but none of another run's."""
         handler = _RunLog(self.folder / LOG, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        if threading.current_thread() is not threading.main_thread():
-            own = threading.get_ident()
-            handler.addFilter(lambda record: record.thread == own)
+        handler.addFilter(lambda record: _logged.get() in (None, self.folder))
         logger = logging.getLogger("trace_bench")
         if not _open_logs(logger):
             _levels[logger.name] = logger.level
             logger.setLevel(logging.DEBUG)
         logger.addHandler(handler)
+        outer = _logged.set(self.folder)
         try:
             yield
         finally:
+            _logged.reset(outer)
             logger.removeHandler(handler)
             handler.close()
             if not _open_logs(logger):
@@ -262,6 +262,8 @@ class _RunLog(logging.FileHandler):
     """The log.txt of a run."""
 
 
+#: The folder of the run that goes on, in its lane or thread.
+_logged: ContextVar[Path | None] = ContextVar("logged", default=None)
 _levels: dict[str, int] = {}  # of a logger, before the first run
 
 

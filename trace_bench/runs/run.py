@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 import time
@@ -82,13 +81,9 @@ def make_asset(
 ) -> Outcome:
     """Make the asset of `spec` unless it exists; errors are recorded, not raised.
 
-    lane: of a process in which several runs are made side by side; its seat is taken.
+    lane: of a process in which several runs are made side by side.
     """
-    if lane is None:
-        lane = Lane()
-        with lane.seat:
-            return make_asset(spec, should_stop, lane)
-    folder = spec.folder
+    folder, lane = spec.folder, lane or Lane()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with claim(folder):
@@ -96,7 +91,7 @@ def make_asset(
             if open_run.is_finished():
                 open_run.live.close()  # a kill between the last write and this left it
                 return Outcome("skipped", folder)
-            with open_run.logging(), own_threads() if lane.is_alone else contextlib.nullcontext():
+            with open_run.logging(), own_threads():
                 return _attempt(open_run, should_stop, lane)
     except BusyError as busy:
         log.warning("%s", busy)

@@ -128,12 +128,13 @@ def spent_in(folder: Path) -> Spent | None:
 
 
 def spent(manifest: Manifest) -> Spent:
-    """What a finished run took; an init made elsewhere counts for the manifest, not here."""
-    seconds = manifest.seconds
+    """How long a finished run took; an init made elsewhere counts for the manifest, not here. A run in a lane
+    took as many times its share of the process's time as there were lanes."""
+    seconds, lanes = manifest.seconds, manifest.lanes
     load, distill = seconds.get("load", 0.0), seconds.get("distill", 0.0)
     elsewhere = manifest.init.get("seconds_elsewhere") or 0.0
     other = seconds.get("total", 0.0) - load - distill - elsewhere
-    return Spent(load, distill, max(other, 0.0))
+    return Spent(lanes * load, lanes * distill, lanes * max(other, 0.0))
 
 
 def view_of_folders(

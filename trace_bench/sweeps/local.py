@@ -295,18 +295,34 @@ def _in_lanes(line: Connection, stop: StopRequest, lanes: int) -> None:
     """Make the runs side by side; the parent sends as many as there are lanes."""
     from trace_bench.runs.lanes import Lanes
 
-    side, is_asked, sending = Lanes(lanes), threading.Event(), threading.Lock()
+    side, is_asked = Lanes(lanes), False
+
+    def should_stop() -> bool:
+        return is_asked or stop()
 
     def ended(run: RunSpec, outcome: Outcome) -> None:
-        with sending, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
             line.send(Ended(outcome.folder, outcome.status, outcome.message))
 
     try:
-        with contextlib.suppress(EOFError, OSError):
-            while (run := line.recv()) is not None:
-                side.start(run, lambda: stop() or is_asked.is_set(), ended)
-        is_asked.set()
-        side.wait()
+        while side or not is_asked:
+            if not is_asked and (line.poll() or not side):
+                run = _received(line)
+                if run is None:
+                    is_asked = True
+                else:
+                    side.start(run, should_stop, ended)
+            else:
+                side.go_on()
     except KeyboardInterrupt:
         side.end()
         raise
+
+
+def _received(line: Connection) -> RunSpec | None:
+    """The next run; None: stop, or the parent is gone."""
+    try:
+        run: RunSpec | None = line.recv()
+    except (EOFError, OSError):
+        return None
+    return run

@@ -101,7 +101,7 @@ class Batcher:
 
     def answer(self, calls: Sequence[Call]) -> None:
         """Fill in results or errors of calls of one rank."""
-        if torch.get_num_threads() != self._threads:  # each thread has a number of its own
+        if torch.get_num_threads() != self._threads:  # that of the lane that had its turn last
             torch.set_num_threads(self._threads)
         if calls[0].rank == PULL_BACK:
             self._pull_back(calls)

@@ -1,19 +1,25 @@
-"""Threads that take turns, and wait together for their calls of a network.
+"""Lanes that take turns in one thread, and wait together for their calls of a network.
 
-One thread runs at a time, so nothing global (of torch, numpy or this package) is ever used by two. A thread
-that asks for a call hands its turn on. When all wait, the calls of one kind are answered together, by the
-thread that came last.
+Each lane is a greenlet. It hands its turn on where it asks for a call and nowhere else, so nothing global (of
+torch, numpy or this package) is ever used by two. When all wait, the calls of one kind are answered together.
+Threads would do as well, but each hand-over would wake one, and on a busy machine that waits for a core.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
+import contextvars
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent import futures
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
+from greenlet import getcurrent, greenlet
+
+T = TypeVar("T")
 
 #: After so many rounds a call goes before all others. No method makes as many calls of one kind in a step.
 PATIENCE = 64
@@ -41,54 +47,37 @@ class Call:
 
 
 class Seat:
-    """One lane among those that take turns, and the seconds that it has used."""
+    """The place of one run: alone, or in a lane among those that take turns.
 
-    def __init__(self, turns: Turns) -> None:
+    Args:
+        turns: None for a run that is alone: nobody waits for anybody.
+    """
+
+    def __init__(self, turns: Turns | None = None) -> None:
         self._turns = turns
-        self._turn = threading.Event()
+        self._used = 0.0  # seconds
+        self._since: float | None = None  # None: others have their turn
         self._call: Call | None = None
-        self._used = 0.0
-        self._since: float | None = None
-
-    def __enter__(self) -> Seat:
-        self._turns.join(self)
-        self._wait()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pause()
-        self._turns.pass_on()
+        self._lane: greenlet | None = None
 
     def ask(self, call: Call) -> Any:
-        """The result of a call; the others run meanwhile.
-
-        Raises:
-            KeyboardInterrupt: all lanes have to end at once.
-        """
-        self._pause()
-        self._call = call
-        self._turns.park(self)
-        self._turns.pass_on()
-        self._wait()
-        self._call = None
+        """The result of a call; the others go on meanwhile."""
+        if self._turns is None:
+            _answer([call])
+        else:
+            self._call = call
+            self._turns.wait_for_call(self)
         if call.error is not None:
             raise call.error
         return call.result
 
-    @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """The others run while this lane does something that uses nothing global, such as writing files.
+    def away(self, work: Callable[[], T]) -> T:
+        """The result of `work`, which another thread does while the other lanes go on.
 
-        It has no turn meanwhile, so the block must not ask. Of its time, the lane is charged for that in
-        which nobody else had a turn.
+        `work` must use nothing global and ask for nothing, such as when it writes files. The lane is charged
+        for the time in which nobody else had a turn.
         """
-        self._pause()
-        self._turns.pass_on()
-        try:
-            yield
-        finally:
-            self.charge(self._turns.join(self))
-            self._wait()
+        return work() if self._turns is None else self._turns.wait_for_work(self, work)
 
     def seconds(self) -> float:
         """Seconds of its turns so far, and its share of the calls that were answered together.
@@ -101,20 +90,48 @@ class Seat:
         """Add its share of a call."""
         self._used += seconds
 
-    def take(self) -> None:
-        """It is its turn."""
-        self._turn.set()
+    def begin(self, work: Callable[[], None]) -> None:
+        """Make the lane, which does `work`. The caller's greenlet is the one that gives it its turns."""
+
+        def lane() -> None:
+            self._since = time.monotonic()
+            try:
+                work()
+            finally:
+                self._pause()
+
+        self._lane = greenlet(lane)
+
+    def go_on(self) -> None:
+        """Give the lane its turn, until it waits or ends; raises what ends it."""
+        assert self._lane is not None
+        before = _state_of_thread()
+        try:
+            self._lane.switch()
+        finally:
+            _restore(before)
+
+    def hand_over(self) -> None:
+        """Called in the lane: wait for the next turn."""
+        own = _state_of_thread()
+        self._pause()
+        parent = getcurrent().parent
+        assert parent is not None
+        parent.switch()
+        self._since = time.monotonic()
+        _restore(own)
+
+    def end(self) -> None:
+        """Raise KeyboardInterrupt in the lane."""
+        while self._lane is not None and not self._lane.dead:
+            with contextlib.suppress(KeyboardInterrupt):
+                self._lane.throw(KeyboardInterrupt())
 
     @property
     def call(self) -> Call:
         """What it waits for."""
         assert self._call is not None
         return self._call
-
-    def _wait(self) -> None:
-        self._turn.wait()
-        self._turn.clear()
-        self._since = time.monotonic()
 
     def _pause(self) -> None:
         if self._since is not None:
@@ -126,50 +143,69 @@ class Turns:
     """Whose turn it is."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._ready: deque[Seat] = deque()
         self._waiting: list[Seat] = []
-        self._idle_since: float | None = time.monotonic()  # None: somebody has the turn
-        self._is_over = False
+        self._away: dict[futures.Future[Any], Seat] = {}
+        self._threads: futures.ThreadPoolExecutor | None = None
 
-    def join(self, seat: Seat) -> float:
-        """Another lane, or one that was away; it gets its turn like the others. Returns for how many seconds
-        nobody had a turn."""
-        with self._lock:
-            self._ready.append(seat)
-            if self._idle_since is None:
-                return 0.0
-            idle = time.monotonic() - self._idle_since
-            self._idle_since = None
-        self.pass_on()
-        return idle
+    def __len__(self) -> int:
+        """The number of lanes, but for the one whose turn it is."""
+        return len(self._ready) + len(self._waiting) + len(self._away)
 
-    def park(self, seat: Seat) -> None:
-        """The lane whose turn it is waits for its call."""
-        with self._lock:
-            self._waiting.append(seat)
+    def start(self, seat: Seat, work: Callable[[], None]) -> None:
+        """Another lane, which does `work` in its turns."""
+        seat.begin(work)
+        self._ready.append(seat)
 
-    def pass_on(self) -> None:
-        """Give the turn to the next lane that can go on; answer calls if all wait."""
-        while True:
-            with self._lock:
-                if self._ready:
-                    self._ready.popleft().take()
-                    return
-                if not self._waiting:
-                    self._idle_since = time.monotonic()
-                    return
-                seats = self._chosen()
+    def go_on(self) -> bool:
+        """Let the next lane go on until it waits or ends; before that, answer calls if all wait.
+
+        What ends a lane is raised here. Returns: False if no lane can go on.
+        """
+        for work in [work for work in self._away if work.done()]:
+            self._ready.append(self._away.pop(work))
+        if not self._ready:
+            if not self._waiting:
+                return False
+            seats = self._chosen()
             began = time.monotonic()
-            if not self._is_over:
-                _answer([seat.call for seat in seats])
+            _answer([seat.call for seat in seats])
             self._charge(seats, time.monotonic() - began)
-            with self._lock:
-                self._ready.extend(seats)
+            self._ready.extend(seats)
+        self._ready.popleft().go_on()
+        return True
+
+    def rest(self, seconds: float) -> None:
+        """Wait until a lane is back, but not longer."""
+        began = time.monotonic()
+        futures.wait(self._away, seconds, futures.FIRST_COMPLETED)
+        idle = time.monotonic() - began
+        for seat in self._away.values():
+            seat.charge(idle / len(self._away))
+
+    def wait_for_call(self, seat: Seat) -> None:
+        """The lane whose turn it is waits for its call."""
+        self._waiting.append(seat)
+        seat.hand_over()
+
+    def wait_for_work(self, seat: Seat, work: Callable[[], T]) -> T:
+        """The lane whose turn it is waits for a thread that does `work`."""
+        if self._threads is None:
+            self._threads = futures.ThreadPoolExecutor(thread_name_prefix="lane-writes")
+        done = self._threads.submit(contextvars.copy_context().run, work)
+        self._away[done] = seat
+        seat.hand_over()
+        return done.result()
 
     def end(self) -> None:
-        """Every lane raises KeyboardInterrupt at its next call."""
-        self._is_over = True
+        """Raise KeyboardInterrupt in every lane, after what threads still do for it."""
+        futures.wait(self._away)
+        seats = [*self._ready, *self._waiting, *self._away.values()]
+        self._ready.clear()
+        self._waiting.clear()
+        self._away.clear()
+        for seat in seats:
+            seat.end()
 
     def _chosen(self) -> list[Seat]:
         """The lanes whose calls are answered next."""
@@ -179,9 +215,6 @@ class Turns:
         self._waiting = [seat for seat in self._waiting if seat.call.rank != rank]
         for seat in self._waiting:
             seat.call.rounds += 1
-        if self._is_over:
-            for seat in chosen:
-                seat.call.error = KeyboardInterrupt()
         return chosen
 
     @staticmethod
@@ -202,3 +235,15 @@ def _answer(calls: Sequence[Call]) -> None:
         except BaseException as error:  # noqa: BLE001
             for call in some:
                 call.error = error
+
+
+def _state_of_thread() -> tuple[bool, int]:
+    """What torch keeps for a thread, and each lane has for itself."""
+    return torch.is_grad_enabled(), torch.get_num_threads()
+
+
+def _restore(state: tuple[bool, int]) -> None:
+    has_grad, threads = state
+    torch.set_grad_enabled(has_grad)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
