@@ -13,6 +13,7 @@ from PIL import Image
 from evaluation.figures.contact_sheet import make_sheet
 from evaluation.figures.drawing import draw_sheet
 from scripts.draw_methods import sheet
+from scripts.results.document import paragraph
 from scripts.results.flow import FLOW_SWEEP
 from scripts.results.toy import (
     LABELS,
@@ -27,6 +28,12 @@ from scripts.results.toy import (
 from scripts.results.workshop import METRICS, Sweep, Workshop
 from trace_bench.system.errors import TraceBenchError
 
+#: The figures that docs/figures.md shows.
+FIGURES = (
+    "cfg_ablation", "nerf_qualitative", "coco2d", "gradients", "diversity", "native3d", "gaussiandreamer",
+    "versus_vsd", "versus_sdi", "versus_csd", "versus_ism", "convergence", "elo", "controls",
+    "judge_validity", "pareto",
+)  # fmt: skip
 Draw = Callable[[Workshop, Path], None]
 
 
@@ -82,6 +89,34 @@ def toyworld(shop: Workshop, file: Path) -> None:
 
 def convergence(shop: Workshop, file: Path) -> None:
     shop.script("draw_convergence.py", "--out", str(file), "--paths", str(shop.output_root / "convergence"))
+
+
+@cache
+def _figures(shop: Workshop) -> Path:
+    """The figures of all runs, and what they need besides scores: a tournament and its validity."""
+    shop.command("evaluation.gpteval3d", "judge=clip", METRICS)
+    shop.command("evaluation.judge_validity", METRICS)
+    shop.command("evaluation.figures", f"figure=[{','.join(FIGURES)}]", METRICS)
+    return shop.output_root / "figures"
+
+
+def figure(shop: Workshop, file: Path) -> None:
+    """One of `FIGURES`; its file is figure_<name>.png."""
+    made = _figures(shop) / file.name.removeprefix("figure_")
+    if not made.is_file():
+        raise TraceBenchError(f"{made} was not drawn; `python -m evaluation.figures` said why, above.")
+    with Image.open(made) as image:
+        _small(image.convert("RGB"), file)
+
+
+def gallery(shop: Workshop, _old: str) -> str:
+    """docs/figures.md: every figure with its caption."""
+    parts = []
+    for name in FIGURES:
+        text = (_figures(shop) / f"{name}.txt").read_text(encoding="utf-8")
+        lines = "\n\n".join(paragraph(line) for line in text.splitlines() if line)
+        parts.append(f"### `{name}`\n\n![{name}](images/figure_{name}.png)\n\n{lines}")
+    return "\n\n".join(parts)
 
 
 @cache

@@ -100,6 +100,12 @@ STAGES: Mapping[str, Stage] = {
         sweeps=tuple(toy.EXPERIMENT_SWEEPS.values()),
         scored=False,
     ),
+    "figures": Stage(
+        "every figure of docs/figures.md",
+        {("docs/figures.md", "figures"): pictures.gallery},
+        {f"figure_{name}.png": pictures.figure for name in pictures.FIGURES},
+        tuple(toy.FIGURE_SWEEPS),
+    ),
 }  # fmt: skip
 
 

@@ -75,6 +75,14 @@ EXPERIMENTS = (
     "table4", "table7",
 )  # fmt: skip
 EXPERIMENT_SWEEPS: Mapping[str, Sweep] = {name: (f"experiment={name}", "prior=tiny") for name in EXPERIMENTS}
+FIGURE_SWEEPS: Sequence[Sweep] = (
+    *EXPERIMENT_SWEEPS.values(),
+    *(
+        (f"experiment={name}", "prior=tiny")
+        for name in ("versus_vsd", "versus_sdi", "versus_csd", "versus_ism")
+    ),
+    ("experiment=convergence",),
+)
 
 
 def panel_of(shop: Workshop, results: Results) -> Panel:
