@@ -18,6 +18,8 @@ from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import Manifest, RunIdentity, read_manifest, write_manifest
 from trace_bench.run_folder.states import SILENT_S
 from trace_bench.sweeps import sweep_plan
+from trace_bench.sweeps.board import spent
+from trace_bench.sweeps.eta import Spent
 from trace_bench.sweeps.run_states import Queue, Row, ask_slurm, rows_of, states
 from trace_bench.sweeps.slurm import commands as slurm
 from trace_bench.sweeps.status import duration, main, report, runs_per_hour
@@ -49,6 +51,15 @@ def write(root, index, status="done", method="sds", seconds=60.0, **more):
 @pytest.fixture(autouse=True)
 def _no_slurm(monkeypatch):
     monkeypatch.setattr(slurm, "is_here", lambda: False)
+
+
+def test_a_run_in_a_lane_took_as_many_times_its_share_as_there_were_lanes():
+    """The manifest has the share; the time left counts with the time in the lane."""
+    share = {"load": 1.0, "distill": 10.0, "render": 3.0, "total": 15.0}
+    init = {"seconds_elsewhere": 1.0}
+    alone = Manifest("done", "0" * 64, IDENTITY, seconds=share, init=init)
+    assert spent(alone) == Spent(1.0, 10.0, 3.0)
+    assert spent(dataclasses.replace(alone, lanes=4)) == Spent(4.0, 40.0, 12.0)
 
 
 def test_every_state(tmp_path, monkeypatch):
