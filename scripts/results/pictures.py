@@ -31,8 +31,8 @@ from trace_bench.system.errors import TraceBenchError
 #: The figures that docs/figures.md shows.
 FIGURES = (
     "cfg_ablation", "nerf_qualitative", "coco2d", "gradients", "diversity", "native3d", "gaussiandreamer",
-    "versus_vsd", "versus_sdi", "versus_csd", "versus_ism", "convergence", "elo", "controls",
-    "judge_validity", "pareto",
+    "versus_vsd", "versus_sdi", "versus_csd", "versus_ism", "convergence", "guidance", "janus", "elo",
+    "controls", "judge_validity", "pareto",
 )  # fmt: skip
 Draw = Callable[[Workshop, Path], None]
 

@@ -82,6 +82,9 @@ FIGURE_SWEEPS: Sequence[Sweep] = (
         for name in ("versus_vsd", "versus_sdi", "versus_csd", "versus_ism")
     ),
     ("experiment=convergence",),
+    ("experiment=guidance",),
+    ("experiment=janus",),
+    ("experiment=janus_perp_neg",),
 )
 
 
