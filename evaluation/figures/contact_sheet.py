@@ -111,20 +111,13 @@ def _run_cell(
     if runs.empty:
         return Picture([], "not made")
     row = runs.sort_values("seed").iloc[0]
-    folder = root / str(row["folder"])
     try:
-        manifest = read_manifest(folder)
-        if manifest is None:
-            raise TraceBenchError(f"{folder} no longer exists.")
-        run = Run(folder, manifest)
-        canvas = len(run.cameras) == 1
-        turn = float(row[TURN]) if TURN in row and pd.notna(row[TURN]) else 0.0
-        shown = [0] if canvas else [nearest_view(run, azimuth + turn) for azimuth in views.values()]
-        pictures = [open_rgb(run.rgb(view)) for view in shown]
+        run = run_of(root / str(row["folder"]))
+        pictures = asset_pictures(run, row, list(views.values()))
     except TraceBenchError as error:
         problems.append(str(error))
         return Picture([], "unreadable")
-    if not canvas:
+    if len(run.cameras) > 1:
         rigs.setdefault(prompt_id, run)
     figures = [
         text.format(row[name]) for name, text in FIGURES.items() if name in row and pd.notna(row[name])
@@ -132,13 +125,33 @@ def _run_cell(
     return Picture(pictures, "   ".join(figures))
 
 
+def run_of(folder: Path) -> Run:
+    """The run of a folder; raises TraceBenchError if it is gone."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise TraceBenchError(f"{folder} no longer exists.")
+    return Run(folder, manifest)
+
+
+def asset_pictures(run: Run, row: pd.Series, azimuths_deg: Sequence[float]) -> list[Image.Image]:
+    """An asset from some sides, turned as fits the truth best; a canvas has one picture."""
+    turn = float(row[TURN]) if TURN in row and pd.notna(row[TURN]) else 0.0
+    shown = [0] if len(run.cameras) == 1 else [nearest_view(run, azimuth + turn) for azimuth in azimuths_deg]
+    return [open_rgb(run.rgb(view)) for view in shown]
+
+
+def true_pictures(run: Run, prompt: str, azimuths_deg: Sequence[float]) -> list[Image.Image]:
+    """The true object, seen from the cameras of a run of a toy prompt."""
+    cameras = [run.cameras[nearest_view(run, azimuth)] for azimuth in azimuths_deg]
+    true = truth(prompt, int(cameras[0]["height"])).views([pose(camera) for camera in cameras])
+    return [Image.fromarray(np.round(rgb * 255).astype(np.uint8)) for rgb in true.rgb]
+
+
 def _true_cell(prompt: str, rig: Run | None, views: Mapping[str, float]) -> Picture:
     """The true object, seen from the cameras of a run of the same prompt."""
     if rig is None or not is_toy(prompt):
         return Picture([], "")
-    cameras = [rig.cameras[nearest_view(rig, azimuth)] for azimuth in views.values()]
-    true = truth(prompt, int(cameras[0]["height"])).views([pose(camera) for camera in cameras])
-    return Picture([Image.fromarray(np.round(rgb * 255).astype(np.uint8)) for rgb in true.rgb], "")
+    return Picture(true_pictures(rig, prompt, list(views.values())), "")
 
 
 def make_sheets(

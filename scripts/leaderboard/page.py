@@ -18,25 +18,15 @@ from evaluation.tables import formats
 from evaluation.tables.method_tables import make_tables
 from evaluation.tables.pairs_table import p_text
 from evaluation.tables.paper import paper_tables
-from scripts.leaderboard.ranking import rank_agreement
+from scripts.leaderboard.profiles import profiles
+from scripts.leaderboard.ranking import FIRST, best_first, rank_agreement
 from scripts.leaderboard.rows import Board
 from scripts.leaderboard.sections import MAIN, STRATA
 from scripts.results.document import paragraph
 
-#: The number that orders the table, and the one to look at first (docs/evaluation.md).
-FIRST = "match"
 _README = (FIRST, "soft_iou", "colour_error", "janus", "minutes", "minutes_shared")
 _COMPARED = (*_README, "chamfer", "clip_score", "unet_items")
 Metrics = Mapping[str, Metric]
-
-
-def best_first(board: Board, section: str = MAIN) -> list[str]:
-    """The methods of a section by their mean of `FIRST`."""
-    frame = board.sections[section]
-    if frame.empty:
-        return []
-    means = frame.groupby("method")[FIRST].mean().sort_values(ascending=False, kind="stable")
-    return [str(name) for name in means.index]
 
 
 def _table(board: Board, section: str, metrics: Metrics, controls: Shown, over: str = "auto") -> Table:
@@ -178,6 +168,7 @@ BLOCKS: Mapping[tuple[str, str], Callable[[Board, Metrics], str]] = {
     ("docs/leaderboard.md", "leaderboard"): standings,
     ("docs/leaderboard.md", "leaderboard-strata"): strata,
     ("docs/leaderboard.md", "leaderboard-pairs"): pairs,
+    ("docs/leaderboard.md", "leaderboard-profiles"): profiles,
     ("docs/leaderboard.md", "leaderboard-equal-work"): equal_work,
     ("docs/leaderboard.md", "leaderboard-nerf"): nerf,
     ("docs/leaderboard.md", "leaderboard-judges"): judges,

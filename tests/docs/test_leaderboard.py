@@ -17,8 +17,9 @@ from evaluation.results.names import display_names
 from evaluation.tables.method_tables import make_tables
 from scripts import make_leaderboard
 from scripts.leaderboard.admission import check_versions, judges_of, versions_of
-from scripts.leaderboard.page import BLOCKS, best_first, only
-from scripts.leaderboard.ranking import rank_agreement
+from scripts.leaderboard.page import BLOCKS, only
+from scripts.leaderboard.profiles import nearest_controls
+from scripts.leaderboard.ranking import best_first, rank_agreement
 from scripts.leaderboard.rows import FILE, Board, dumps, kept, loads, with_rows
 from scripts.leaderboard.sections import MAIN, SECTIONS
 from trace_bench.sweeps.planning import make_plan
@@ -115,6 +116,18 @@ def test_the_file_keeps_every_number_of_the_tables():
 def test_methods_are_ordered_by_match():
     means = frame().groupby("method")["match"].mean()
     assert best_first(board()) == list(means.sort_values(ascending=False).index)
+
+
+def test_a_method_is_most_like_the_wrong_asset_that_its_assets_are():
+    """The rows of the test are scores of wrong assets; somewhat nearer to the truth than fog is still fog."""
+    for control, method in METHODS.items():
+        assert nearest_controls(board())[method][0] == (control, 0.0)
+    better, numbers = board(), ["soft_iou", "colour_error"]
+    rows = better.sections[MAIN]
+    rows.loc[rows["method"] == "vsd", numbers] *= [1.1, 0.8]
+    (nearest, distance), *_ = nearest_controls(better)["vsd"]
+    assert nearest == "fog"
+    assert 0.0 < distance < 1.0
 
 
 def test_new_rows_replace_those_of_the_same_method_only():

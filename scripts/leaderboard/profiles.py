@@ -1,0 +1,117 @@
+"""Where methods differ: which wrong asset each method's assets resemble, and their best, median and worst."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from evaluation.figures.contact_sheet import asset_pictures, run_of, true_pictures
+from evaluation.figures.drawing import Column, Picture, draw_sheet
+from evaluation.metrics.base import Metric
+from evaluation.results.controls import TRUTH
+from evaluation.results.names import display_names
+from scripts.leaderboard.ranking import FIRST, best_first
+from scripts.leaderboard.rows import Board
+from scripts.leaderboard.sections import MAIN
+from trace_bench.system.text import one_line
+
+#: The numbers by which assets are compared with wrong ones: shape, colour, texture (a ratio) and faces. Not
+#: normals and coverage of the surface: those of 3D Gaussians are rough with every method.
+COMPARED = ("soft_iou", "colour_error", "high_frequency", "janus", "no_front")
+_RATIO = "high_frequency"
+SHOWN = {"best": -1, "median": None, "worst": 0}  # place among a method's assets, from the worst up
+TILE_PX = 112
+
+
+def nearest_controls(board: Board) -> dict[str, list[tuple[str, float]]]:
+    """For each method the controls by distance, nearest first.
+
+    Compared are the means of `COMPARED` (of a ratio, its logarithm), each divided by its standard deviation
+    over the controls; the distance is the root of the mean square of the differences.
+    """
+    frame = board.sections[MAIN]
+    controls = board.sections["controls"]
+    wrong = controls[(controls["control"] != TRUTH) & ~controls["right"].fillna(False).astype(bool)]
+    theirs, ours = _means(wrong, "control"), _means(frame, "method")
+    off = (ours.to_numpy()[:, None] - theirs.to_numpy()[None]) / theirs.std().to_numpy()
+    distance = np.sqrt(np.nanmean(off**2, axis=2))
+    found = pd.DataFrame(distance, index=ours.index, columns=theirs.index)
+    return {
+        str(method): [(str(name), float(value)) for name, value in row.sort_values(kind="stable").items()]
+        for method, row in found.iterrows()
+    }
+
+
+def _means(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    means = frame.groupby(by)[list(COMPARED)].mean()
+    return means.assign(**{_RATIO: np.log(means[_RATIO])})
+
+
+def profiles(board: Board, _metrics: Mapping[str, Metric]) -> str:
+    """Each method's numbers of shape, colour, texture and faces, and the wrong asset that is most like it."""
+    frame, nearest = board.sections[MAIN], nearest_controls(board)
+    names = display_names(frame)["method"]
+    means = frame.groupby("method")[list(COMPARED)].mean()
+    titles = _titles(board)
+    lines = [
+        "| Method | IoU | ΔE | HF | Janus | No front | most like |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for method in best_first(board):
+        row, (control, distance) = means.loc[method], nearest[method][0]
+        cells = [
+            f"{row['soft_iou']:.2f}", f"{row['colour_error']:.1f}", f"{row['high_frequency']:.2f}",
+            _share(row["janus"]), _share(row["no_front"]), f"{titles[control]} ({distance:.1f})",
+        ]  # fmt: skip
+        lines.append(f"| {names.get(method, method)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _share(value: float) -> str:
+    return "—" if np.isnan(value) else f"{value:.2f}"
+
+
+def _titles(board: Board) -> dict[str, str]:
+    """What a control is called in tables, by its name."""
+    rows = board.sections["controls"].drop_duplicates("control").set_index("control")["display_name"]
+    return {str(name): str(title) for name, title in rows.items()}
+
+
+def chosen_rows(frame: pd.DataFrame, method: str) -> list[pd.Series]:
+    """A method's assets of the places in `SHOWN`, by Match."""
+    own = frame[frame["method"] == method].sort_values([FIRST, "prompt_id", "seed"], kind="stable")
+    return [own.iloc[len(own) // 2 if place is None else place] for place in SHOWN.values()]
+
+
+def picture(board: Board, frame: pd.DataFrame, root: Path, azimuth_deg: float) -> Image.Image:
+    """A row for each method, best first: its best, median and worst asset, each beside the truth.
+
+    Args:
+        frame: the rows of the runs, with their folders below `root`.
+        azimuth_deg: from where they are seen.
+    """
+    methods = best_first(board)
+    names = display_names(frame)["method"]
+    rows = [chosen_rows(frame, method) for method in methods]
+    columns = []
+    for i, title in enumerate(SHOWN):
+        cells = [_cell(chosen[i], root, azimuth_deg) for chosen in rows]
+        columns.append(Column(title.capitalize(), "", cells))
+    return draw_sheet(
+        "The best, the median and the worst asset of each method, by Match",
+        [one_line(str(names.get(method, method))) for method in methods],
+        columns,
+        ["truth", "asset"],
+        TILE_PX,
+        f"Of {len(frame) // max(len(methods), 1)} assets each. The number is Match; the truth has 1.",
+    )
+
+
+def _cell(row: pd.Series, root: Path, azimuth_deg: float) -> Picture:
+    prompt, run = str(row["prompt"]), run_of(root / str(row["folder"]))
+    views = [*true_pictures(run, prompt, [azimuth_deg]), *asset_pictures(run, row, [azimuth_deg])]
+    return Picture(views, f"{one_line(prompt)}   {row[FIRST]:.2f}")
