@@ -25,11 +25,14 @@ from evaluation.judge_validity.figure import record
 from evaluation.judge_validity.judgements import find_judged
 from scripts.leaderboard.admission import check_versions, judges_of, versions_of
 from scripts.leaderboard.page import BLOCKS
+from scripts.leaderboard.profiles import picture
 from scripts.leaderboard.rows import FILE, Board, dumps, kept, loads, plain, with_rows
 from scripts.leaderboard.sections import CONTROLS, MAIN, SECTIONS
 from scripts.results.document import replace_block
 from scripts.results.workshop import ROOT, Workshop
 from trace_bench.system.errors import TraceBenchError
+
+PICTURE = Path("docs") / "images" / "leaderboard_methods.png"
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -78,6 +81,7 @@ def make(chosen: argparse.Namespace) -> None:
         add(board, name, here, sweep)
         if name == MAIN:
             board.validity = judge(here)
+            draw(board, here, section.of(all_methods(here, section.sweep)), chosen.folder / PICTURE)
         write(board, chosen.folder)
     if "controls" not in board.sections:
         here = shop("controls", ())
@@ -102,6 +106,17 @@ def add(board: Board, name: str, here: Workshop, sweep: tuple[str, ...]) -> None
     board.versions = versions
     board.judges |= {judge: results.judges[judge] for judge in versions["judges"].values()}
     board.sections[name] = with_rows(board.sections.get(name, results.frame.iloc[:0]), results.frame)
+
+
+def draw(board: Board, here: Workshop, sweep: tuple[str, ...], file: Path) -> None:
+    """Draw the methods' assets, unless some were made elsewhere: then the picture stays as it is."""
+    frame = here.results(sweep).frame
+    if set(frame["fingerprint"]) != set(board.sections[MAIN]["fingerprint"]):
+        print(f"{file} stays as it is: it needs the runs of every method under {here.output_root}.")
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    azimuth = next(iter(here.config.contact_sheet.views.values()))
+    picture(board, frame, here.output_root, float(azimuth)).save(file, optimize=True)
 
 
 def judge(here: Workshop) -> list[dict[str, object]]:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from run_folders import draw, write_run
 
 from evaluation.metrics.load import configured_metrics
 from evaluation.results.controls import committed
@@ -18,7 +20,7 @@ from evaluation.tables.method_tables import make_tables
 from scripts import make_leaderboard
 from scripts.leaderboard.admission import check_versions, judges_of, versions_of
 from scripts.leaderboard.page import BLOCKS, only
-from scripts.leaderboard.profiles import nearest_controls
+from scripts.leaderboard.profiles import TILE_PX, chosen_rows, nearest_controls, picture
 from scripts.leaderboard.ranking import best_first, rank_agreement
 from scripts.leaderboard.rows import FILE, Board, dumps, kept, loads, with_rows
 from scripts.leaderboard.sections import MAIN, SECTIONS
@@ -128,6 +130,30 @@ def test_a_method_is_most_like_the_wrong_asset_that_its_assets_are():
     (nearest, distance), *_ = nearest_controls(better)["vsd"]
     assert nearest == "fog"
     assert 0.0 < distance < 1.0
+
+
+def test_the_picture_shows_best_median_and_worst(tmp_path):
+    """Of each method, with its number; the better method comes first."""
+    prompts, match = (
+        ("a red cube", "a blue torus", "a duck"),
+        {"sds": (0.3, 0.1, 0.2), "ism": (0.5, 0.6, 0.4)},
+    )
+    rows = []
+    for method, numbers in match.items():
+        for i, (prompt, number) in enumerate(zip(prompts, numbers, strict=True)):
+            folder = write_run(tmp_path, method=method, prompt=prompt, prompt_id=str(i))
+            draw(folder, prompt)
+            rows.append({
+                "method": method, "method_name": method.upper(), "prompt": prompt, "prompt_id": str(i),
+                "seed": 0, "match": number, "folder": str(folder.relative_to(tmp_path)), "representation": "gaussians",
+                "representation_name": "3DGS", "display_name": pd.NA,
+            })  # fmt: skip
+    frame = pd.DataFrame(rows)
+    assert [row["prompt"] for row in chosen_rows(frame, "sds")] == ["a red cube", "a duck", "a blue torus"]
+    drawn = np.asarray(picture(Board(sections={MAIN: frame}), frame, tmp_path, 30.0)).astype(int)
+    red = drawn[..., 0] - drawn[..., 1:].max(axis=-1) > 60
+    of_ism, of_sds = np.split(red, [len(red) - TILE_PX - 60])
+    assert 0 < of_sds.any(axis=0).argmax() < of_ism.any(axis=0).argmax(), "the best of SDS, the median of ISM"
 
 
 def test_new_rows_replace_those_of_the_same_method_only():
