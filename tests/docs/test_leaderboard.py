@@ -145,7 +145,8 @@ def test_the_picture_shows_best_median_and_worst(tmp_path):
             draw(folder, prompt)
             rows.append({
                 "method": method, "method_name": method.upper(), "prompt": prompt, "prompt_id": str(i),
-                "seed": 0, "match": number, "folder": str(folder.relative_to(tmp_path)), "representation": "gaussians",
+                "seed": 0, "match": number, "folder": str(folder.relative_to(tmp_path)),
+                "representation": "gaussians",
                 "representation_name": "3DGS", "display_name": pd.NA,
             })  # fmt: skip
     frame = pd.DataFrame(rows)
