@@ -31,8 +31,8 @@ from trace_bench.system.errors import TraceBenchError
 #: The figures that docs/figures.md shows.
 FIGURES = (
     "cfg_ablation", "nerf_qualitative", "coco2d", "gradients", "diversity", "native3d", "gaussiandreamer",
-    "versus_vsd", "versus_sdi", "versus_csd", "versus_ism", "convergence", "guidance", "janus", "elo",
-    "controls", "judge_validity", "pareto",
+    "versus_vsd", "versus_sdi", "versus_csd", "versus_ism", "convergence", "elo", "controls",
+    "judge_validity", "pareto",
 )  # fmt: skip
 Draw = Callable[[Workshop, Path], None]
 
@@ -92,17 +92,19 @@ def convergence(shop: Workshop, file: Path) -> None:
 
 
 @cache
-def _figures(shop: Workshop) -> Path:
-    """The figures of all runs, and what they need besides scores: a tournament and its validity."""
-    shop.command("evaluation.gpteval3d", "judge=clip", METRICS)
-    shop.command("evaluation.judge_validity", METRICS)
-    shop.command("evaluation.figures", f"figure=[{','.join(FIGURES)}]", METRICS)
+def _figures(shop: Workshop, names: tuple[str, ...]) -> Path:
+    """Draw figures of all runs, after what some need besides scores: a tournament and its validity."""
+    if "elo" in names:
+        shop.command("evaluation.gpteval3d", "judge=clip", METRICS)
+        shop.command("evaluation.judge_validity", METRICS)
+    shop.command("evaluation.figures", f"figure=[{','.join(names)}]", METRICS)
     return shop.output_root / "figures"
 
 
 def figure(shop: Workshop, file: Path) -> None:
-    """One of `FIGURES`; its file is figure_<name>.png."""
-    made = _figures(shop) / file.name.removeprefix("figure_")
+    """The picture figure_<name>.png."""
+    name = file.stem.removeprefix("figure_")
+    made = _figures(shop, FIGURES if name in FIGURES else (name,)) / f"{name}.png"
     if not made.is_file():
         raise TraceBenchError(f"{made} was not drawn; `python -m evaluation.figures` said why, above.")
     with Image.open(made) as image:
@@ -111,12 +113,19 @@ def figure(shop: Workshop, file: Path) -> None:
 
 def gallery(shop: Workshop, _old: str) -> str:
     """docs/figures.md: every figure with its caption."""
-    parts = []
-    for name in FIGURES:
-        text = (_figures(shop) / f"{name}.txt").read_text(encoding="utf-8")
-        lines = "\n\n".join(paragraph(line) for line in text.splitlines() if line)
-        parts.append(f"### `{name}`\n\n![{name}](images/figure_{name}.png)\n\n{lines}")
-    return "\n\n".join(parts)
+    folder = _figures(shop, FIGURES)
+    return "\n\n".join(f"### `{name}`\n\n{_with_caption(folder, name)}" for name in FIGURES)
+
+
+def captioned(name: str) -> Callable[[Workshop, str], str]:
+    """A block with one figure and its caption."""
+    return lambda shop, _old: _with_caption(_figures(shop, (name,)), name)
+
+
+def _with_caption(folder: Path, name: str) -> str:
+    text = (folder / f"{name}.txt").read_text(encoding="utf-8")
+    lines = "\n\n".join(paragraph(line) for line in text.splitlines() if line)
+    return f"![{name}](images/figure_{name}.png)\n\n{lines}"
 
 
 @cache

@@ -82,10 +82,9 @@ FIGURE_SWEEPS: Sequence[Sweep] = (
         for name in ("versus_vsd", "versus_sdi", "versus_csd", "versus_ism")
     ),
     ("experiment=convergence",),
-    ("experiment=guidance",),
-    ("experiment=janus",),
-    ("experiment=janus_perp_neg",),
 )
+GUIDANCE_SWEEP: Sweep = ("experiment=guidance",)
+JANUS_SWEEPS: Sequence[Sweep] = (("experiment=janus",), ("experiment=janus_perp_neg",))
 
 
 def panel_of(shop: Workshop, results: Results) -> Panel:
