@@ -33,7 +33,8 @@ if TYPE_CHECKING:  # imports torch
     from trace_bench.runs.run import Outcome
 
 _POLL_S = 0.5  # how often the parent looks for a signal
-_LANES_ON_CPU = 4
+#: Seven runs of two rows, with and without the prompt, nearly fill the largest batch of `priors.lanes`.
+_LANES_ON_CPU = 7
 _END_S = 5.0  # time for a worker to end after its last run
 
 
