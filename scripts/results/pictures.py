@@ -92,19 +92,18 @@ def convergence(shop: Workshop, file: Path) -> None:
 
 
 @cache
-def _figures(shop: Workshop, names: tuple[str, ...]) -> Path:
-    """Draw figures of all runs, after what some need besides scores: a tournament and its validity."""
-    if "elo" in names:
-        shop.command("evaluation.gpteval3d", "judge=clip", METRICS)
-        shop.command("evaluation.judge_validity", METRICS)
-    shop.command("evaluation.figures", f"figure=[{','.join(names)}]", METRICS)
+def _figures(shop: Workshop) -> Path:
+    """The figures of all runs, after what some need besides scores: a tournament and its validity."""
+    shop.command("evaluation.gpteval3d", "judge=clip", METRICS)
+    shop.command("evaluation.judge_validity", METRICS)
+    shop.command("evaluation.figures", f"figure=[{','.join(FIGURES)}]", METRICS)
     return shop.output_root / "figures"
 
 
 def figure(shop: Workshop, file: Path) -> None:
     """The picture figure_<name>.png."""
     name = file.stem.removeprefix("figure_")
-    made = _figures(shop, FIGURES if name in FIGURES else (name,)) / f"{name}.png"
+    made = _figures(shop) / f"{name}.png"
     if not made.is_file():
         raise TraceBenchError(f"{made} was not drawn; `python -m evaluation.figures` said why, above.")
     with Image.open(made) as image:
@@ -113,13 +112,8 @@ def figure(shop: Workshop, file: Path) -> None:
 
 def gallery(shop: Workshop, _old: str) -> str:
     """docs/figures.md: every figure with its caption."""
-    folder = _figures(shop, FIGURES)
+    folder = _figures(shop)
     return "\n\n".join(f"### `{name}`\n\n{_with_caption(folder, name)}" for name in FIGURES)
-
-
-def captioned(name: str) -> Callable[[Workshop, str], str]:
-    """A block with one figure and its caption."""
-    return lambda shop, _old: _with_caption(_figures(shop, (name,)), name)
 
 
 def _with_caption(folder: Path, name: str) -> str:

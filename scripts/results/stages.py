@@ -106,18 +106,6 @@ STAGES: Mapping[str, Stage] = {
         {f"figure_{name}.png": pictures.figure for name in pictures.FIGURES},
         tuple(toy.FIGURE_SWEEPS),
     ),
-    "guidance": Stage(
-        "how sensitive each method is to the guidance scale",
-        {("docs/methods.md", "guidance"): pictures.captioned("guidance")},
-        {"figure_guidance.png": pictures.figure},
-        (toy.GUIDANCE_SWEEP,),
-    ),
-    "janus": Stage(
-        "what view phrases and Perp-Neg do to the Janus problem",
-        {("docs/methods.md", "janus"): pictures.captioned("janus")},
-        {"figure_janus.png": pictures.figure},
-        tuple(toy.JANUS_SWEEPS),
-    ),
 }  # fmt: skip
 
 

@@ -83,8 +83,6 @@ FIGURE_SWEEPS: Sequence[Sweep] = (
     ),
     ("experiment=convergence",),
 )
-GUIDANCE_SWEEP: Sweep = ("experiment=guidance",)
-JANUS_SWEEPS: Sequence[Sweep] = (("experiment=janus",), ("experiment=janus_perp_neg",))
 
 
 def panel_of(shop: Workshop, results: Results) -> Panel:
