@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from evaluation.figures.base import Data, Drawing, NothingToDraw, said_of
-from evaluation.figures.style import COLOURS, GREY, HAIR, INK, new_figure
+from evaluation.figures.style import COLOURS, GREY, HAIR, INK, new_figure, spread
 from evaluation.metrics.base import Quantity
 from evaluation.results.aggregate import COST, MORE_COST, SHARED, Row, Table, method_table, one_judge
 from evaluation.results.missing import notes_on_scores
 from evaluation.results.pareto import on_front
 from evaluation.tables.method_tables import headlines
 
+_ROW = 0.155  # height of a name in inches
 
-def draw(data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: str | None = None) -> Drawing:
-    """Draw means over prompts for the prompt set and prior with the most runs; complete rows only."""
+
+def draw(
+    data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: str | None = None,
+    representation: str | None = None,
+) -> Drawing:  # fmt: skip
+    """Draw means over prompts for the prompt set and prior with the most runs; complete rows only.
+
+    representation: null for the one with the most runs; pictures and 3D assets are not compared.
+    """
     found = [
         panel
         for panel in data.panels()
@@ -29,7 +38,9 @@ def draw(data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: 
         raise NothingToDraw(
             "There are no finished runs to compare: run `python -m trace_bench -m method=sds,vsd,trace`."
         )
-    panel, _ = one_judge(found[0], data.metrics)
+    frame = found[0].frame
+    chosen = representation or frame["representation"].value_counts().index[0]
+    panel, _ = one_judge(replace(found[0], frame=frame[frame["representation"] == chosen]), data.metrics)
     prices = {quantity.name: quantity for quantity in (*COST, SHARED, *MORE_COST)}
     if cost not in prices:
         raise NothingToDraw(f"figures.pareto.cost={cost} is unknown: use one of {', '.join(prices)}.")
@@ -45,7 +56,7 @@ def draw(data: Data, cost: str = "tflop", prompt_set: str | None = None, prior: 
             )
         why = notes_on_scores(panel.frame, data.metrics, data.results, panel.prior)
         raise NothingToDraw(f"Fewer than two methods have complete scores. {' '.join(why)}".strip())
-    figure = new_figure(0.6 + 3.3 * len(qualities), 3.4)
+    figure = new_figure(0.6 + 4.2 * len(qualities), max(3.4, 0.9 + _ROW * len(table.rows)))
     for axes, quality in zip(figure.subplots(1, len(qualities), squeeze=False)[0], qualities, strict=True):
         _panel(axes, table, quality, prices[cost])
     own = {row.labels["method"] for row in table.rows for q in qualities if _is_own(row, q)}
@@ -85,7 +96,12 @@ def _panel(axes: Axes, table: Table, quality: Quantity, price: Quantity) -> None
     points = _points(table, quality, price)
     front = _front(points, quality)
     best = sorted((c, q) for (_, c, q), on in zip(points, front, strict=True) if on)
-    axes.margins(x=0.18, y=0.16)
+    if all(c > 0 for _, c, _ in points):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.08, y=0.08)
     axes.update_datalim([(c, q) for _, c, q in points])
     axes.autoscale_view()
     axes.autoscale(False)
@@ -94,24 +110,37 @@ def _panel(axes: Axes, table: Table, quality: Quantity, price: Quantity) -> None
     ys = [q for _, q in best] + [q for _, q in best[-1:]]
     if best:
         axes.step(xs, ys, where="post", color=HAIR, linewidth=1.2, zorder=1)
-    for (row, c, q), on in zip(points, front, strict=True):
+    for (_, c, q), on in zip(points, front, strict=True):
         axes.plot(
             c, q, "o", markersize=6, color=COLOURS[0] if on else "white",
             markeredgecolor=COLOURS[0] if on else GREY, zorder=3,
         )  # fmt: skip
-        axes.annotate(
-            _name(table, row) + (" (not compared)" if _is_own(row, quality) else ""),
-            (c, q),
-            (7, 4),
-            textcoords="offset points",
-            fontsize=8.5,
-            color=INK if on else GREY,
-            path_effects=[withStroke(linewidth=3.0, foreground="white")],  # over the front's line
-        )
+    _label(axes, [
+        (_name(table, row) + (" (not compared)" if _is_own(row, quality) else ""), c, q, INK if on else GREY)
+        for (row, c, q), on in zip(points, front, strict=True)
+    ])  # fmt: skip
     axes.set_xlabel(price.label + " a run")
-    axes.locator_params(axis="x", nbins=5)
     better = "higher" if quality.higher_is_better else "lower"
     axes.set_title(f"{quality.label}, {better} is better", fontweight="bold", fontsize=9.5)
+
+
+def _label(axes: Axes, points: Sequence[tuple[str, float, float, str]]) -> None:
+    """Names (name, x, y, colour) right of the panel, in the order of the points, each joined to its point."""
+    low, high = axes.get_ylim()
+    height = (high - low) * _ROW / (axes.get_window_extent().height / axes.figure.dpi)
+    points = sorted(points, key=lambda point: -point[2])
+    wanted = [min(y, high - (i + 0.5) * height) for i, (_, _, y, _) in enumerate(points)]
+    wanted = [max(y, low + (len(points) - i - 0.5) * height) for i, y in enumerate(wanted)]
+    places = spread(wanted, [height] * len(points))
+    for (name, x, y, colour), place in zip(points, places, strict=True):
+        axes.annotate(
+            name, (x, y), (1.04, (place - low) / (high - low)), textcoords="axes fraction", va="center",
+            fontsize=8.0, color=colour, annotation_clip=False, zorder=2,
+            arrowprops={
+                "arrowstyle": "-", "color": HAIR, "linewidth": 0.7, "shrinkA": 1.0, "shrinkB": 3.0,
+                "relpos": (0.0, 0.5),
+            },
+        )  # fmt: skip
 
 
 def _name(table: Table, row: Row) -> str:

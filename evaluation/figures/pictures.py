@@ -121,9 +121,11 @@ def views_of(data: Data, row: pd.Series, azimuths: Sequence[float], kind: str = 
 
 def pick_runs(
     data: Data, figure: str, methods: Sequence[str] | None, representation: str | None,
-    prompt_set: str | None = None, prior: str | None = None,
+    prompt_set: str | None = None, prior: str | None = None, split: Sequence[str] = (),
 ) -> pd.DataFrame:  # fmt: skip
     """Select a figure's runs from one prompt set: the named one, else the one with the most runs.
+
+    With `split`, the one in which a method has most of these settings, whatever the number of runs.
 
     Runs of several priors are mixed unless one is named (Dreamer XL has its own). External assets are
     selected in any representation.
@@ -140,8 +142,15 @@ def pick_runs(
         raise NothingToDraw(
             f"There are no runs for it: `python -m trace_bench -m experiment={figure}` makes them."
         )
-    largest = runs["prompt_set"].value_counts().index[0]
-    return runs[runs["prompt_set"] == largest]
+    kinds = {str(name): (_most_settings(part, split), len(part)) for name, part in runs.groupby("prompt_set")}
+    return runs[runs["prompt_set"] == max(kinds, key=lambda name: kinds[name])]
+
+
+def _most_settings(runs: pd.DataFrame, split: Sequence[str]) -> int:
+    """The number of combinations of these settings in the method that has most of them."""
+    if not split:
+        return 0
+    return int(runs.groupby(["method", *split], dropna=False).first().groupby("method").size().max())
 
 
 def chosen_prompts(

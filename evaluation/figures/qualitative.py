@@ -49,7 +49,7 @@ def draw(
     """
     if unknown := set(kinds) - set(KINDS):
         raise TraceBenchError(f"kinds={min(unknown)} is unknown: use {', '.join(KINDS)}.")
-    runs = pick_runs(data, experiment, methods, representation, prompt_set, prior)
+    runs = pick_runs(data, experiment, methods, representation, prompt_set, prior, split)
     shown = methods or [*sorted(runs.loc[runs["external"].astype(bool), "method"].unique()), "trace"]
     chosen = chosen_prompts(runs, prompts, rows)
     ids = [prompt_id for prompt_id, _ in chosen]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ ASPECTS: Mapping[str, str] = {
     "fidelity": "text_asset_alignment",
     "photorealism": "texture_details",
 }
+
+Row = tuple[str, str, str, str, int]  # criterion, left, right, prompt id, result
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Truths:
         judge.prepare(contestants)
         self._by_name = {contestant.name: contestant for contestant in contestants}
 
+    def known(self, names: Iterable[str]) -> int:
+        """How many of these are contestants."""
+        return sum(name in self._by_name for name in names)
+
     def judgement(self, criterion: str, left: str, right: str, prompt: str, result: int) -> Judgement | None:
         """None if an asset is not there."""
         try:
@@ -85,50 +91,62 @@ def find_judged(root: Path, runs: Sequence[Run], judge: TruthJudge, seed: int = 
         if content["judge"]["kind"] == judge.kind:
             continue
         for entry in content["tournaments"]:
-            known = truths(entry["prompt_set"], entry["prior"]) if entry["mode"] == "tournament" else None
+            if entry["mode"] != "tournament":
+                continue
+            games = read_json(path.parent / entry["name"] / "comparisons.json")
+            rows = [
+                (criterion_name(key), g["m1"], g["m2"], str(g["prompt_id"]), int(g["result"]))
+                for key, items in games.items()
+                for g in items
+            ]
+            known = truths(entry["prompt_set"], entry["prior"], rows)
             if known is not None:
-                games = read_json(path.parent / entry["name"] / "comparisons.json")
-                rows = [
-                    (criterion_name(key), g["m1"], g["m2"], str(g["prompt_id"]), int(g["result"]))
-                    for key, items in games.items()
-                    for g in items
-                ]
                 about = f"tournament {entry['name']}"
                 made = _judged(str(content["judge"]["name"]), about, rows, known, _assets(entry))
                 found.append(replace(made, sides=content["judge"]["instructions"] is not None))
     for path in sorted((root / "user_study").glob(f"*/{VOTES}")):
         study = read_json(path.with_name(PREFERENCES))
-        known = truths(study["prompt_set"], study["prior"])
+        rows = _votes(path)
+        known = truths(study["prompt_set"], study["prior"], rows)
         if known is not None:
             about = f"study {path.parent.name}"
-            found.append(
-                _judged(f"{study['raters']['used']} raters", about, _votes(path), known, _assets(study))
-            )
+            found.append(_judged(f"{study['raters']['used']} raters", about, rows, known, _assets(study)))
     return found
 
 
 class _Cache:
-    """The truths of each prompt set and prior; None where no true object is known."""
+    """The truths of each prompt set and prior; None where no true object is known.
+
+    A contestant's name says how its runs differ from the others', and a judge may have seen the runs of one
+    representation only. So the runs of each representation are tried as well as all.
+    """
 
     def __init__(self, root: Path, runs: Sequence[Run], judge: TruthJudge, seed: int) -> None:
         self._root, self._runs, self._judge, self._seed = root, runs, judge, seed
-        self._made: dict[tuple[str, str], Truths | None] = {}
+        self._made: dict[tuple[str, str], list[Truths]] = {}
 
-    def __call__(self, prompt_set: str | None, prior: str | None) -> Truths | None:
+    def __call__(self, prompt_set: str | None, prior: str | None, rows: Sequence[Row]) -> Truths | None:
+        """The truths that know the most of the contestants in `rows`."""
         if prompt_set is None or prior is None:  # judgements collected by another tool
             return None
         key = prompt_set, prior
         if key not in self._made:
             mine = [r for r in self._runs if (r.identity.prompt_set, r.identity.prior) == key]
-            toys = bool(mine) and all(self._judge.can_judge(run) for run in mine)
-            self._made[key] = self._truths(mine) if toys else None
-        return self._made[key]
+            self._made[key] = self._truths(mine)
+        names = {name for _, left, right, _, _ in rows for name in (left, right)}
+        return max(self._made[key], key=lambda truths: truths.known(names), default=None)
 
-    def _truths(self, runs: Sequence[Run]) -> Truths:
-        return Truths(self._judge, find_field(runs, self._root, {"seed": self._seed}).contestants)
+    def _truths(self, runs: Sequence[Run]) -> list[Truths]:
+        known = [run for run in runs if not run.identity.is_control and self._judge.can_judge(run)]
+        kinds = sorted({run.identity.representation for run in known})
+        parts = [[run for run in known if run.identity.representation == kind] for kind in kinds]
+        return [
+            Truths(self._judge, find_field(part, self._root, {"seed": self._seed}).contestants)
+            for part in ([known, *parts] if len(parts) > 1 else parts)
+        ]
 
 
-def _votes(path: Path) -> list[tuple[str, str, str, str, int]]:
+def _votes(path: Path) -> list[Row]:
     """The votes of the raters who passed; "can't tell" is no vote."""
     votes = read_votes(path)
     votes = votes[(votes["attention"] != "failed") & (votes["choice"] != "unknown")]
@@ -146,9 +164,7 @@ def _assets(stored: Mapping[str, Any]) -> str:
     return f"prompt set {stored['prompt_set']}, prior {stored['prior']}"
 
 
-def _judged(
-    judge: str, about: str, rows: Sequence[tuple[str, str, str, str, int]], truths: Truths, assets: str
-) -> Judged:
+def _judged(judge: str, about: str, rows: Sequence[Row], truths: Truths, assets: str) -> Judged:
     made = [truths.judgement(*row) for row in rows]
     return Judged(judge, about, [item for item in made if item], made.count(None), assets=assets)
 

@@ -94,7 +94,14 @@ def convergence(shop: Workshop, file: Path) -> None:
 @cache
 def _figures(shop: Workshop) -> Path:
     """The figures of all runs, after what some need besides scores: a tournament and its validity."""
-    shop.command("evaluation.gpteval3d", "judge=clip", METRICS)
+    shop.command(
+        "evaluation.gpteval3d",
+        "judge=clip",
+        "runs.prompt_set=toy",
+        "runs.prior=tiny",
+        "runs.representation=gaussians",
+        METRICS,
+    )
     shop.command("evaluation.judge_validity", METRICS)
     shop.command("evaluation.figures", f"figure=[{','.join(FIGURES)}]", METRICS)
     return shop.output_root / "figures"

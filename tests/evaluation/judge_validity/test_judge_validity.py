@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -118,6 +119,21 @@ def test_the_command_writes_table_and_figure(outputs, command):
     assert row.startswith("a-model,tournament toy-tiny,text_asset_alignment,7,7,0.857142857")
     with Image.open(outputs / "figures" / "judge_validity.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
+
+
+def test_runs_that_the_judge_has_not_seen_change_nothing(outputs, command, monkeypatch):
+    """Of another representation, or pictures of which no truth is known: names say only what differs."""
+    games = [game("sds", "vsd", -1, i) for i in range(7)]
+    store(outputs, {CRITERION: games})
+    seen = next(outputs.glob("runs/sds/gaussians/*/*/*/renders"))
+    for representation in ("nerf", "image"):
+        folder = write_run(outputs, representation=representation, prompt=PROMPTS[0], count=len(PROMPTS))
+        shutil.copytree(seen, folder / "renders")
+    monkeypatch.setattr(GroundTruth, "applies", lambda self, run: run.identity.representation != "image")
+    code, out, err = command("judge_validity.__main__")
+    assert code == 0, err
+    assert "100 % [" in out
+    assert "left out" not in out
 
 
 def test_raters_of_a_study_are_a_judge_too(outputs, command):
