@@ -147,7 +147,8 @@ def paths_of(name: str, folder: Path | None) -> tuple[np.ndarray, str]:
 def draw(file: Path, folder: Path | None) -> None:
     """Draw one panel per method."""
     prior, found = two_gaussians(), {name: paths_of(name, folder) for name in METHODS}
-    reach = max(2.6, *(1.08 * float(np.abs(paths).max()) for paths, _ in found.values()))  # no start is cut
+    points = np.concatenate([paths.reshape(-1, 2) for paths, _ in found.values()])
+    low, high = np.minimum(points.min(0), -2.3) - 0.2, np.maximum(points.max(0), 2.3) + 0.2  # nothing is cut
     rows, columns = 3, 6
     figure, panels = plt.subplots(
         rows, columns, figsize=(16.5, 9.6), sharex=True, sharey=True, layout="constrained"
@@ -164,8 +165,8 @@ def draw(file: Path, folder: Path | None) -> None:
         axes.plot(*ends.T, "o", color=END, ms=4, mec="white", mew=0.5, ls="")
         axes.set_title(title, fontsize=10)
         axes.set_aspect("equal")
-        axes.set_xlim(-reach, reach)
-        axes.set_ylim(-reach, reach)
+        axes.set_xlim(low[0], high[0])
+        axes.set_ylim(low[1], high[1])
         print(f"{name}: ends at {ends.mean(0).round(2)} +- {ends.std(0).round(2)}", flush=True)
     for axes in panels[-1]:
         axes.set_xlabel("first coordinate of the latent")
