@@ -134,10 +134,8 @@ def test_a_method_is_most_like_the_wrong_asset_that_its_assets_are():
 
 def test_the_picture_shows_best_median_and_worst(tmp_path):
     """Of each method, with its number; the better method comes first."""
-    prompts, match = (
-        ("a red cube", "a blue torus", "a duck"),
-        {"sds": (0.3, 0.1, 0.2), "ism": (0.5, 0.6, 0.4)},
-    )
+    prompts = ("a red cube", "a blue torus", "a duck")
+    match = {"sds": (0.3, 0.1, 0.2), "ism": (0.5, 0.6, 0.4)}
     rows = []
     for method, numbers in match.items():
         for i, (prompt, number) in enumerate(zip(prompts, numbers, strict=True)):

@@ -25,16 +25,14 @@ def to_the_end(together: Turns) -> None:
             together.rest(1.0)
 
 
-def doubled(value: float, calls: list[int] | None = None, rank: int = 0) -> Call:
-    """A call whose result is twice the value; `calls` gets the number of calls answered together."""
+def answer(together: list[Call]) -> None:
+    for call in together:
+        call.result = 2 * call.units[0]
 
-    def answer(together: list[Call]) -> None:
-        if calls is not None:
-            calls.append(len(together))
-        for call in together:
-            call.result = 2 * call.units[0]
 
-    return Call(answer, rank, (), [value], lambda: None, lambda outputs: None)
+def doubled(value: float) -> Call:
+    """A call whose result is twice the value."""
+    return Call(answer, 0, (), [value], lambda: None, lambda outputs: None)
 
 
 def test_a_run_that_is_alone_waits_for_nobody():
@@ -46,17 +44,16 @@ def test_a_run_that_is_alone_waits_for_nobody():
 def test_calls_of_one_kind_are_answered_together():
     together, calls, found = Turns(), [], []
 
-    def answer(some: list[Call]) -> None:
+    def counted(some: list[Call]) -> None:
         calls.append(len(some))
-        for call in some:
-            call.result = 2 * call.units[0]
+        answer(some)
 
-    def ask(seat: Seat, rank: int, value: int) -> None:
-        found.append(seat.ask(Call(answer, rank, (), [value], lambda: None, lambda outputs: None)))
+    def ask(seat: Seat, rank: int) -> None:
+        found.append(seat.ask(Call(counted, rank, (), [rank], lambda: None, lambda outputs: None)))
 
     for ranks in ([0, 1], [1], [0, 1]):  # the second waits until the others are as far
         seat = Seat(together)
-        together.start(seat, lambda seat=seat, ranks=ranks: [ask(seat, rank, rank) for rank in ranks])
+        together.start(seat, lambda seat=seat, ranks=ranks: [ask(seat, rank) for rank in ranks])
     to_the_end(together)
     assert calls == [2, 3]
     assert sorted(found) == [0, 0, 2, 2, 2]

@@ -11,6 +11,7 @@ from run_folders import draw, write_run, write_score
 from evaluation.figures import diversity, qualitative
 from evaluation.figures.base import Data
 from evaluation.figures.gradients import change
+from evaluation.figures.pictures import pick_runs
 from evaluation.figures.style import spread
 from evaluation.metrics.base import Quantity
 from evaluation.metrics.clip_score import ClipScore
@@ -107,6 +108,25 @@ def test_quality_against_cost(root, command):
     assert numbers["front"].to_dict() == {"SDS": True, "VSD": True, "TraCe": False}
 
 
+def test_quality_against_cost_compares_one_representation(root, command):
+    """That with the most runs, or the one that is asked for: a picture is no 3D asset."""
+    shown = [
+        ("sds", "gaussians"),
+        ("vsd", "gaussians"),
+        ("trace", "gaussians"),
+        ("sds", "image"),
+        ("ism", "image"),
+    ]
+    for method, representation in shown:
+        folder = write_run(root, method=method, representation=representation)
+        write_score(
+            folder, GroundTruth(), match=0.5, soft_iou=0.5, colour_error=1.0, depth_error=1.0, chamfer=1.0
+        )
+    for override, methods in (([], 3), (["figures.pareto.representation=image"], 2)):
+        assert command("figures.__main__", "figure=pareto", CLIP, *override)[0] == 0
+        assert pd.read_csv(root / "figures" / "pareto.csv")["method"].nunique() == methods
+
+
 def test_the_front_by_hand():
     higher, lower = (Quantity("q", "Q", "", better) for better in (True, False))
     assert on_front([1, 2, 3, 3], [1, 3, 3, 3], higher) == [True, False, True, True]
@@ -184,6 +204,18 @@ def test_methods_with_one_display_name_are_told_apart(root, data):
     names = display_names(data().runs)["method"]
     assert (names["trace"], names["external-trace"]) == ("TraCe (trace)", "TraCe (external-trace)")
     assert names["sds"] == "SDS"
+
+
+def test_the_prompt_set_of_the_native_guesses_is_chosen(root, data):
+    """Another set with more runs, but without the settings that the figure compares, is not."""
+    write_run(root, method="trace", prompt_set="paper_toy", init="toy_coarse", steps=1)
+    write_run(root, method="trace", prompt_set="paper_toy", init="toy_coarse")
+    write_run(root, method="trace", prompt_set="paper_toy")
+    for i, method in enumerate(("trace", "sds", "vsd", "ism", "csd")):
+        write_run(root, method=method, prompt_set="toy", prompt_id=str(i))
+    runs = pick_runs(data(), "native3d", None, "gaussians", split=["steps", "init"])
+    assert set(runs["prompt_set"]) == {"paper_toy"}
+    assert set(pick_runs(data(), "coco2d", None, "gaussians")["prompt_set"]) == {"toy"}
 
 
 def test_the_native_figure_of_the_toy_world(root, command):
