@@ -12,7 +12,6 @@ from PIL import Image
 from evaluation.figures.contact_sheet import asset_pictures, run_of, true_pictures
 from evaluation.figures.drawing import Column, Picture, draw_sheet
 from evaluation.metrics.base import Metric
-from evaluation.results.controls import TRUTH
 from evaluation.results.names import display_names
 from scripts.leaderboard.ranking import FIRST, best_first
 from scripts.leaderboard.rows import Board
@@ -35,7 +34,7 @@ def nearest_controls(board: Board) -> dict[str, list[tuple[str, float]]]:
     """
     frame = board.sections[MAIN]
     controls = board.sections["controls"]
-    wrong = controls[(controls["control"] != TRUTH) & ~controls["right"].fillna(False).astype(bool)]
+    wrong = controls[controls["right"] != True]  # noqa: E712  a column of pandas
     theirs, ours = _means(wrong, "control"), _means(frame, "method")
     off = (ours.to_numpy()[:, None] - theirs.to_numpy()[None]) / theirs.std().to_numpy()
     distance = np.sqrt(np.nanmean(off**2, axis=2))
