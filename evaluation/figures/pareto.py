@@ -39,7 +39,10 @@ def draw(
             "There are no finished runs to compare: run `python -m trace_bench -m method=sds,vsd,trace`."
         )
     frame = found[0].frame
-    chosen = representation or frame["representation"].value_counts().index[0]
+    known = list(frame["representation"].value_counts().index)
+    chosen = representation or known[0]
+    if chosen not in known:
+        raise NothingToDraw(f"figures.pareto.representation={chosen} has no runs: use {' or '.join(known)}.")
     panel, _ = one_judge(replace(found[0], frame=frame[frame["representation"] == chosen]), data.metrics)
     prices = {quantity.name: quantity for quantity in (*COST, SHARED, *MORE_COST)}
     if cost not in prices:

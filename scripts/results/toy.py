@@ -76,6 +76,7 @@ EXPERIMENTS = (
 )  # fmt: skip
 EXPERIMENT_SWEEPS: Mapping[str, Sweep] = {name: (f"experiment={name}", "prior=tiny") for name in EXPERIMENTS}
 FIGURE_SWEEPS: Sequence[Sweep] = (
+    METHODS_SWEEP,
     *EXPERIMENT_SWEEPS.values(),
     *(
         (f"experiment={name}", "prior=tiny")

@@ -125,6 +125,8 @@ def test_quality_against_cost_compares_one_representation(root, command):
     for override, methods in (([], 3), (["figures.pareto.representation=image"], 2)):
         assert command("figures.__main__", "figure=pareto", CLIP, *override)[0] == 0
         assert pd.read_csv(root / "figures" / "pareto.csv")["method"].nunique() == methods
+    _, out, _ = command("figures.__main__", "figure=pareto", CLIP, "figures.pareto.representation=mesh")
+    assert "representation=mesh has no runs: use gaussians or image." in out
 
 
 def test_the_front_by_hand():
