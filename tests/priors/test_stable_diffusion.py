@@ -13,6 +13,7 @@ from trace_bench.cameras import make_cameras
 from trace_bench.diffusion.schedules import alpha_sigma
 from trace_bench.priors import latent_diffusion
 from trace_bench.priors.base import Work
+from trace_bench.priors.lanes.batcher import AdapterRows, _trained
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
 from trace_bench.priors.text import VIEWS, ViewThresholds, embed_prompt
 from trace_bench.system.errors import TraceBenchError
@@ -302,6 +303,45 @@ def test_derived_texts_of_a_long_prompt_lose_the_same_words(
 def test_a_suffix_without_room_for_the_prompt_is_refused(prior: StableDiffusionPrior) -> None:
     with pytest.raises(TraceBenchError, match=r"prompt_suffixes \(source\) leaves no room for the prompt"):
         embed_prompt(prior, "a cup", suffixes={"source": ", " + "y" * 90})
+
+
+def test_lora_layers_run_in_the_networks_dtype_for_several_adapters(checkpoints):
+    """As alone: the layers of two runs in one batch are in the network's dtype, gradients in float32."""
+    base, v = checkpoints
+    prior = StableDiffusionPrior(str(base), resolution=16, adapter_repo=str(v), dtype="bfloat16")
+    adapters = [prior.adapter(4, seed=seed) for seed in (0, 1)]
+    generator = torch.Generator().manual_seed(0)
+    for adapter in adapters:
+        for parameter in adapter.lora_parameters():
+            parameter.data.add_(0.05)
+    x_t = torch.randn(2, *prior.latent_shape, generator=generator)
+    camera, t, text = torch.randn(2, 16, generator=generator), torch.full((2,), 500), prior.embed([""])
+    dtypes = []
+    forward = prior.adapter(4, seed=2).network.denoiser.predict
+
+    def watched(*args):
+        weights = [m._parameters[name] for m, name in adapters[0].network.places.values()]
+        dtypes.append({w.dtype for w in weights[:-4]} | {weights[0].dim()})  # the camera MLP comes last
+        return forward(*args)
+
+    adapters[0].denoiser.predict = watched
+    units = [
+        AdapterRows(adapter, (x_t[i : i + 1], t[i : i + 1], text.tokens, camera[i : i + 1]), square)
+        for i, adapter in enumerate(adapters)
+    ]
+    together = _trained(units)
+    assert dtypes == [{torch.bfloat16, 3}]
+    for i, (adapter, (raw, _, *grads)) in enumerate(zip(adapters, together, strict=True)):
+        alone, _ = adapter.train(x_t[i : i + 1], t[i : i + 1], text, camera[i : i + 1], square)
+        assert torch.allclose(raw, alone, atol=0.05)
+        assert {grad.dtype for grad in grads} == {torch.float32}
+        expected = torch.cat([p.grad.flatten() for p in adapter.parameters()])
+        found = torch.cat([grad.flatten() for grad in grads])
+        assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.999
+
+
+def square(raw):
+    return raw.square().mean()
 
 
 def test_lora_layers_run_in_the_networks_dtype(checkpoints):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from configured import NAMES
+from configured import FLOW, NAMES
 from greenlet import getcurrent
 from quick_runs import asset, stop_at
 from sd_checkpoint import make_checkpoint
@@ -50,8 +52,10 @@ def prior(tmp_path_factory) -> list[str]:
 
 @pytest.fixture
 def planned(prior):
-    def of(methods: str, out: Path, prompts: str = "0", steps: int = STEPS) -> list[RunSpec]:
-        overrides = [*prior, *SMALL, f"method={methods}", f"prompt={prompts}", f"steps={steps}"]
+    def of(
+        methods: str, out: Path, prompts: str = "0", steps: int = STEPS, networks: Sequence[str] = prior
+    ) -> list[RunSpec]:
+        overrides = [*networks, *SMALL, f"method={methods}", f"prompt={prompts}", f"steps={steps}"]
         runs = make_plan(overrides, multirun=True, config_dir=None)
         return [
             RunSpec(dataclasses.replace(run.job, output_root=str(out)), run.prompt, run.prompt_set)
@@ -110,6 +114,12 @@ def test_an_asset_has_the_same_bits_alone_and_among_others(planned, tmp_path):
 @pytest.mark.slow
 def test_every_method_has_the_same_bits_alone_and_among_others(planned, tmp_path):
     check_equal_bits(planned, tmp_path, ",".join(NAMES), (2, 4, 8), stopped_with=2)
+
+
+@pytest.mark.slow
+def test_methods_for_flows_have_the_same_bits_alone_and_among_others(planned, tmp_path):
+    """Their calls are for a velocity. The prior is the one that we ship."""
+    check_equal_bits(partial(planned, networks=["prior=tiny_flow"]), tmp_path, ",".join(FLOW), (2, 4))
 
 
 def test_work_is_counted_for_each_lane(planned, tmp_path):

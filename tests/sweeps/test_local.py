@@ -16,7 +16,7 @@ from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.lanes import make_in_lanes
 from trace_bench.sweeps import local, sweep
 from trace_bench.sweeps.interrupt import listening
-from trace_bench.sweeps.local import make_in_workers, workers_of
+from trace_bench.sweeps.local import lanes_of, make_in_workers, workers_of
 from trace_bench.sweeps.planning import Fixed, launcher_of, make_plan
 from trace_bench.system.errors import TraceBenchError
 
@@ -143,6 +143,29 @@ def test_a_lost_run_is_reported_and_makes_the_exit_code(tmp_path, monkeypatch, c
     said = capsys.readouterr().err
     assert f"Not finished: {runs[0].folder}\n  its worker process 7 was killed by SIGKILL." in said
     assert "Traceback" not in said
+
+
+def test_lanes_are_as_asked_for_or_by_launcher_and_device(monkeypatch):
+    (run,) = plan("out", 4, "0")
+    local_launcher = launcher_of(Fixed(["hydra/launcher=local"]))
+    assert lanes_of(run.job, local_launcher) == 7
+    assert lanes_of(run.job, launcher_of(Fixed([]))) == 1
+    assert lanes_of(run.job, {}) == 1
+    assert lanes_of(dataclasses.replace(run.job, lanes=3), {}) == 3
+    monkeypatch.setattr(local, "uses_gpu", lambda device: device == "cuda")
+    assert lanes_of(dataclasses.replace(run.job, device="cuda"), local_launcher) == 1
+    assert lanes_of(run.job, local_launcher) == 7
+
+
+def test_in_lanes_the_longest_runs_come_first(tmp_path, monkeypatch):
+    handed_over = []
+    monkeypatch.setattr(
+        sweep, "make_in_turn", lambda runs, *_, lanes: handed_over.append([run.job.steps for run in runs])
+    )
+    command = ["--config-dir", CONF, "-m", *QUICK, "steps=4,9,6", "prompt=0", f"output_root={tmp_path}"]
+    for lanes in (1, 2):
+        sweep.main([*command, f"lanes={lanes}"])
+    assert handed_over == [[4, 9, 6], [9, 6, 4]]
 
 
 def test_workers_of_a_launcher():

@@ -70,6 +70,23 @@ def test_what_fails_costs_time_alone(torch_cache, monkeypatch, tmp_path):
         pass
 
 
+def test_an_entry_that_torch_cannot_use_is_made_again(torch_cache, monkeypatch, tmp_path):
+    with compiled.shared(["x"], CPU):
+        pass
+
+    def fail(data):
+        raise RuntimeError("damaged")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(torch.compiler, "load_cache_artifacts", fail)
+        torch_cache["made"] = b"graphs, made again"
+        with compiled.shared(["x"], CPU):
+            pass
+    with compiled.shared(["x"], CPU):
+        pass
+    assert torch_cache["loaded"] == [b"graphs, made again"]
+
+
 def test_an_error_inside_keeps_nothing(torch_cache):
     with pytest.raises(ValueError, match="inside"), compiled.shared(["x"], CPU):
         raise ValueError("inside")

@@ -198,8 +198,13 @@ class LoraAdapter:
         if dtype == self.flat.dtype:
             return parameters
         n = len(self.lora_parameters())
-        end = self._begins[n]  # the camera MLP follows
-        return [*_Lower.apply(self.flat[:end], dtype, self._begins[:n], *parameters[:n]), *parameters[n:]]
+        flat = self.flat[: self._lora_end]
+        return [*_Lower.apply(flat, dtype, self._begins[:n], *parameters[:n]), *parameters[n:]]
+
+    @property
+    def _lora_end(self) -> int:
+        """Where the LoRA layers end in `flat`; the camera MLP follows."""
+        return self._begins[len(self.lora_parameters())]
 
     def train(
         self,
@@ -218,15 +223,16 @@ class LoraAdapter:
         adapters: Sequence[LoraAdapter], x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """The raw outputs [L B, C, h, w] of L adapters of one network and rank, each for B rows, and their
-        stacked weights, which stay in the network until another adapter is used; the outputs have a graph to
-        the weights unless under no_grad."""
-        first = adapters[0]
+        stacked weights (LoRA layers in the network's dtype), which stay in the network until another adapter
+        is used; the outputs have a graph to the weights unless under no_grad."""
+        first, n = adapters[0], len(adapters)
         stacked = torch.stack([adapter.flat for adapter in adapters])
+        low = stacked[:, : first._lora_end].to(first.network.unet.dtype)
         weights = [
-            stacked[:, begin : begin + p.numel()].view(len(adapters), *p.shape).requires_grad_()
+            (low if begin < first._lora_end else stacked)[:, begin : begin + p.numel()].view(n, *p.shape)
             for begin, p in zip(first._begins, first.parameters(), strict=True)
         ]
-        first.network.use(weights)
+        first.network.use([weight.requires_grad_() for weight in weights])
         return first.denoiser.predict(x_t, t, text, camera), weights
 
     def to_eps(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ from trace_bench.system.model_files import (
 )
 
 #: Compilations that torch allows in a process for all UNets, and for all encoders. One UNet needs two, its
-#: adapter four (with a backward pass and without) for each number of lanes; torch's default of 8 is too few.
+#: adapter four (with a backward pass and without), and in lanes two for each number of adapters in a batch;
+#: torch's default of 8 is too few.
 COMPILATIONS = 64
 
 

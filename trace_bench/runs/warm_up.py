@@ -36,7 +36,8 @@ def warm_up(job: Job, prior: Prior, prompt: str, points: PointCloud | None, devi
     _done.add(key)
     steps_asked = count()
     compiles = job.prior.get("compile") and device.type == "cuda"
-    parts = (job.prior, job.method, job.views_per_step, job.resolution)
+    batched = getattr(prior, "is_batched", False)  # lanes have other sizes of batches
+    parts = (job.prior, job.method, job.views_per_step, job.resolution, batched)
     with uncounted(prior.counter), shared(parts, device) if compiles else nullcontext():
         try:
             method = make_method(job, prior)

@@ -44,7 +44,7 @@ def shared(parts: Sequence[object], device: torch.device, wait_s: float = WAIT_S
 
 
 def _unpack(path: Path) -> bool:
-    """Whether there is an entry; its content is now in torch's caches."""
+    """Whether there is an entry that torch can use; its content is now in torch's caches."""
     data = kept(path, bytes)
     if data is None:
         return False
@@ -52,6 +52,7 @@ def _unpack(path: Path) -> bool:
         torch.compiler.load_cache_artifacts(data)
     except Exception as error:
         log.debug("The compiled code in %s cannot be used", path, exc_info=error)
+        return False
     return True
 
 

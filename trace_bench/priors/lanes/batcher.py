@@ -153,6 +153,9 @@ class Batcher:
                     [*call.key, self._networks(call)],
                     lambda: probed(lambda some: self._evaluate(call, some, is_probe=True), units, tried),
                 )
+            elif getattr(self.prior, "compile", False):
+                for size in tried:  # torch compiles for all of them now, while a warm-up shares what it makes
+                    self._evaluate(call, [call.units[0]] * size, is_probe=True)
             self._sizes[call.key] = tried
         return self._sizes[call.key]
 
@@ -253,7 +256,8 @@ def _trained(units: Sequence[AdapterRows]) -> list[Any]:
         grads.append(torch.autograd.grad(loss, leaf)[0].contiguous())
     found = torch.autograd.grad(raw, weights, torch.cat(grads))  # may call the network again
     _forget_stack(adapters[0])
+    dtype = adapters[0].flat.dtype
     return [
-        (output, loss, *(grad[i].contiguous() for grad in found))
+        (output, loss, *(grad[i].to(dtype).contiguous() for grad in found))
         for i, (output, loss) in enumerate(zip(outputs, losses, strict=True))
     ]

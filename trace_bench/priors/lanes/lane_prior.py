@@ -47,7 +47,7 @@ class LanePrior:
         self.shared, self._batcher = batcher.prior, batcher
         self.counter = Work()
         self.adapters_made = 0
-        self._seat, self._is_batched = seat, is_batched
+        self._seat, self.is_batched = seat, is_batched
         self._batches: dict[int, tuple[Encoded, list[int]]] = {}  # of encoded latents, by their id
 
     def __getattr__(self, name: str) -> Any:
@@ -80,7 +80,7 @@ class LanePrior:
     def encode(self, rgb: Tensor, noise: Tensor) -> Tensor:
         """Latents [B, C, h, w]; for their gradient use `encode_backward`, except without other lanes."""
         self.counter.vae_enc_fwd += len(rgb)
-        if not self._is_batched or (rgb.requires_grad and not rgb.is_leaf):
+        if not self.is_batched or (rgb.requires_grad and not rgb.is_leaf):
             latents = self.shared.encode(rgb, noise)
             if latents.requires_grad and not rgb.is_leaf:
                 latents.register_hook(self._count_encoder_backward)
@@ -117,7 +117,7 @@ class LanePrior:
         """A new adapter, merged with those of other lanes if it is a LoRA."""
         self.adapters_made += 1
         adapter = self.shared.adapter(rank, seed)
-        return LaneAdapter(adapter, self.counter, self._seat, self._batcher if self._is_batched else None)
+        return LaneAdapter(adapter, self.counter, self._seat, self._batcher if self.is_batched else None)
 
     def _ask(
         self,
@@ -128,7 +128,7 @@ class LanePrior:
         assemble: Callable[[list[Any]], Tensor] | None = None,
     ) -> Tensor:
         """The answer for the rows of `tensors`."""
-        if not self._is_batched:
+        if not self.is_batched:
             return alone()
         units = [Item(tuple(tensor[i : i + 1] for tensor in tensors)) for i in range(len(tensors[0]))]
         key = (name, 1, *_forms(units[0].tensors))

@@ -1,0 +1,58 @@
+"""Sizes of batches that give an item the same bits, found by a probe."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trace_bench.priors.lanes.batcher import Batcher
+from trace_bench.priors.lanes.sizes import candidates, padded_size, probed
+from trace_bench.priors.lanes.turns import Call
+from trace_bench.priors.stable_diffusion import StableDiffusionPrior
+
+SIZES = candidates(1)
+
+
+def computed(error):
+    """A library whose results have `error(size of the batch, place in it)` in the last bits."""
+
+    def evaluate(units):
+        return [
+            (torch.tensor(float(unit) + 2.0**-20 * error(len(units), i)),) for i, unit in enumerate(units)
+        ]
+
+    return evaluate
+
+
+@pytest.mark.parametrize(
+    ("error", "sizes"),
+    [
+        (lambda size, place: 0, (4, 6, 8, 11, 15)),
+        (lambda size, place: size < 7, (8, 11, 15)),  # small batches are another class
+        (lambda size, place: size, (15,)),  # each size is a class of its own
+        (lambda size, place: place if size > 8 else 0, (8,)),  # in large ones, the place counts
+        (lambda size, place: place, ()),  # runs are not merged
+    ],
+)
+def test_a_probe_finds_the_sizes_that_agree(error, sizes):
+    assert probed(computed(error), range(1, 16), SIZES) == sizes
+
+
+def test_a_batch_is_filled_up_to_the_next_size():
+    assert [padded_size(n, (4, 8, 15)) for n in (1, 4, 5, 15)] == [4, 4, 8, 15]
+    assert candidates(2) == (2, 3, 4, 5, 7)
+    assert candidates(16) == ()  # a unit alone is larger than a batch
+
+
+def test_a_compiled_network_meets_all_sizes_in_its_first_call(checkpoints, monkeypatch):
+    """On a GPU nothing is probed. A warm-up shares what torch compiles, so all of it has to be made there."""
+    base, _ = checkpoints
+    prior = StableDiffusionPrior(str(base), resolution=16)
+    prior.compile, prior.device = True, torch.device("meta")
+    batcher, met = Batcher(prior), []
+    monkeypatch.setattr(batcher, "_evaluate", lambda call, units, is_probe: met.append(len(units)))
+    call = Call(batcher.answer, 0, ("eps", 2), ["rows"], lambda: None, lambda outputs: None)
+    assert batcher._sizes_of(call) == candidates(2)
+    assert met == [2, 3, 4, 5, 7]
+    assert batcher._sizes_of(call) == candidates(2)
+    assert len(met) == 5
