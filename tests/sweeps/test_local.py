@@ -162,7 +162,8 @@ def test_in_lanes_the_longest_runs_come_first(tmp_path, monkeypatch):
     monkeypatch.setattr(
         sweep, "make_in_turn", lambda runs, *_, lanes: handed_over.append([run.job.steps for run in runs])
     )
-    command = ["--config-dir", CONF, "-m", *QUICK, "steps=4,9,6", "prompt=0", f"output_root={tmp_path}"]
+    sized = ["prior=tiny", "protocol=toy", "method=sds", "steps=4,9,6", "prompt=0"]
+    command = ["--config-dir", CONF, "-m", *sized, f"output_root={tmp_path}"]
     for lanes in (1, 2):
         sweep.main([*command, f"lanes={lanes}"])
     assert handed_over == [[4, 9, 6], [9, 6, 4]]
