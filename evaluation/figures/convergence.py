@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from evaluation.figures.base import Data, Drawing, NothingToDraw, quantity_of, said_of
-from evaluation.figures.style import COLOURS, GREY, label_lines, new_figure
+from evaluation.figures.style import COLOURS, GREY, HAIR, label_lines, new_figure
 from evaluation.results.aggregate import SETTINGS, order_methods
 
 HOW = "`python -m trace_bench -m experiment=convergence` and `python -m evaluation.score` make them"
 SAME = ["prompt_set", "prior", "representation", *(name for name in SETTINGS if name != "steps")]
-MARKERS = "os^Dv<>P"
+MARKERS = "os^Dv<>"
+COLUMNS = 6
+Kinds = Sequence[tuple[str, str]]  # columns on the x-axis, with their labels
+Lines = Mapping[str, Mapping[str, pd.DataFrame]]  # by such a column and by method
 _COLUMNS = ["method", "prompt", "seed", "done_steps", "tflop", "representation", "prior", "folder"]
 
 
@@ -26,27 +32,18 @@ def draw(
     shown = quantity_of(data, quantity)
     points = _points(data, quantity, prompt_set, prior)
     methods = list(dict.fromkeys(points["method"]))
-    if len(methods) > len(MARKERS) * len(COLOURS):
-        raise NothingToDraw("There are too many methods for one figure.")
-    is_counted = bool(points["tflop"].notna().all())
-    kinds = [("done_steps", "Steps")] + ([("tflop", "Counted TFLOP")] if is_counted else [])
-    figure = new_figure(9.6 if is_counted else 5.6, 3.9)
-    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
-    spread = False
-    for axes, (by, label) in zip(panels, kinds, strict=True):
-        ends, colours = [], []
-        for i, method in enumerate(methods):
-            line = _line(points[points["method"] == method], quantity, by)
-            spread |= _draw(axes, line, by, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
-            ends.append((float(line[by].iloc[-1]), float(line["mean"].iloc[-1])))
-            colours.append(COLOURS[i % len(COLOURS)])
-        axes.set_xlabel(label)
-        axes.set_xlim(left=0)
-        figure.draw_without_rendering()
-        furthest = max(x for x, _ in ends)
-        label_lines(axes, [(furthest, y) for _, y in ends], [data.method(m) for m in methods], colours)
+    kinds = [("done_steps", "Steps")]
+    if points["tflop"].notna().all():
+        kinds.append(("tflop", "Counted TFLOP"))
+    lines = {
+        by: {name: _line(points[points["method"] == name], quantity, by) for name in methods}
+        for by, _ in kinds
+    }
+    spread = any(line["std"].notna().any() for line in lines["done_steps"].values())
+    is_counted = len(kinds) > 1
+    is_crowded = len(methods) > len(COLOURS)
+    figure = (_apart if is_crowded else _together)(data, shown.label, kinds, lines)
     better = {True: ", higher is better", False: ", lower is better", None: ""}[shown.higher_is_better]
-    panels[0].set_ylabel(shown.label)
     figure.suptitle(f"{shown.label} while the asset is made{better}", fontsize=10.5, fontweight="bold", x=0.3)
     band = (
         "the band is ± one standard deviation over seeds (ddof 1) of the mean over prompts"
@@ -56,7 +53,7 @@ def draw(
     caption = (
         f"{shown.label} ({shown.note}) of the evaluation renders after some steps, over steps"
         f"{' and over the counted work of the prior' if is_counted else ''}; lines are means over prompts "
-        f"and seeds, {band}. "
+        f"and seeds, {band}. {'Grey: the other methods. ' if is_crowded else ''}"
         f"{said_of(data, points.drop_duplicates(['method', 'prompt', 'seed']), [quantity])}"
     )
     return Drawing(figure, caption, points[[*_COLUMNS, quantity]])
@@ -116,12 +113,55 @@ def _line(points: pd.DataFrame, quantity: str, by: str) -> pd.DataFrame:
     return line.reset_index().dropna(subset=[by, "mean"]).sort_values(by)
 
 
-def _draw(axes: Axes, line: pd.DataFrame, by: str, colour: str, marker: str) -> bool:
-    """Draw a line; returns whether it has a band."""
-    has_band = bool(line["std"].notna().any())
-    if has_band:
+def _together(data: Data, label: str, kinds: Kinds, lines: Lines) -> Figure:
+    """All methods in the same axes, each in a colour."""
+    figure = new_figure(9.6 if len(kinds) > 1 else 5.6, 3.9)
+    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    for axes, (by, x_label) in zip(panels, kinds, strict=True):
+        of_kind = lines[by]
+        for line, colour, marker in zip(of_kind.values(), COLOURS, MARKERS, strict=False):
+            _draw(axes, line, by, colour, marker)
+        axes.set_xlabel(x_label)
+        axes.set_xlim(left=0)
+        axes.tick_params(colors=GREY)
+        figure.draw_without_rendering()
+        furthest = max(float(line[by].iloc[-1]) for line in of_kind.values())
+        ends = [(furthest, float(line["mean"].iloc[-1])) for line in of_kind.values()]
+        label_lines(axes, ends, [data.method(name) for name in of_kind], COLOURS[: len(of_kind)])
+    panels[0].set_ylabel(label)
+    return figure
+
+
+def _apart(data: Data, label: str, kinds: Kinds, lines: Lines) -> Figure:
+    """Axes for each method, with the lines of the others in grey: there are more methods than colours."""
+    methods = list(lines["done_steps"])
+    rows = -(-len(methods) // COLUMNS)
+    figure = new_figure(0.6 + 1.55 * COLUMNS, (0.9 + 1.3 * rows) * len(kinds))
+    for block, (by, x_label) in zip(
+        figure.subfigures(len(kinds), 1, squeeze=False)[:, 0], kinds, strict=True
+    ):
+        panels = block.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
+        for axes, name in zip(panels.flat, methods, strict=False):
+            for other in methods:
+                if other != name:
+                    axes.plot(lines[by][other][by], lines[by][other]["mean"], color=HAIR, linewidth=0.7)
+            _draw(axes, lines[by][name], by, COLOURS[0], MARKERS[0])
+            axes.set_title(data.method(name), fontsize=9, pad=4)
+            axes.tick_params(colors=GREY, labelsize=8)
+        for axes in panels.flat[len(methods) :]:
+            axes.set_axis_off()
+        if by == "tflop":  # a step of one method costs many times that of another
+            least = min(float(line[by][line[by] > 0].min()) for line in lines[by].values())
+            panels[0, 0].set_xscale("symlog", linthresh=least)
+        panels[0, 0].set_xlim(left=0)
+        block.supxlabel(x_label, fontsize=9)
+        block.supylabel(label, fontsize=9)
+    return figure
+
+
+def _draw(axes: Axes, line: pd.DataFrame, by: str, colour: str, marker: str) -> None:
+    """A line with its band, if it has one."""
+    if line["std"].notna().any():
         low, high = line["mean"] - line["std"], line["mean"] + line["std"]
         axes.fill_between(line[by], low, high, color=colour, alpha=0.16, linewidth=0)
     axes.plot(line[by], line["mean"], color=colour, marker=marker, markersize=3.5)
-    axes.tick_params(colors=GREY)
-    return has_band

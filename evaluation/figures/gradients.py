@@ -43,7 +43,8 @@ def draw(
     caption = (
         "Gradients as the pixel change they ask for (the negative gradient; grey is no change), each scaled "
         "by the 99th percentile of its magnitude, which is written on it: this change per pixel is the full "
-        f"range. Renders over white, where the snapshot has that; the target has the random background of its step. First view. "  # noqa: E501
+        "range. Renders over white, where the snapshot has that; the target has the background of its step. "
+        "First view. "
         f"{said_of(data, pd.DataFrame(shown[:rows]).drop_duplicates('folder'))}"
     )
     return Drawing(figure, caption)

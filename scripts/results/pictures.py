@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from PIL import Image
 
+from evaluation.figures.__main__ import draw
+from evaluation.figures.base import Data, save
 from evaluation.figures.contact_sheet import make_sheet
 from evaluation.figures.drawing import draw_sheet
+from evaluation.results.names import display_names
 from scripts.draw_methods import sheet
 from scripts.results.document import paragraph
 from scripts.results.flow import FLOW_SWEEP
 from scripts.results.toy import (
+    CONTROLS_SWEEP,
+    EXPERIMENT_SWEEPS,
     LABELS,
     METHODS_SWEEP,
     MUSHROOM,
@@ -23,17 +28,24 @@ from scripts.results.toy import (
     PAPER,
     PICTURES_SWEEP,
     README_SWEEP,
+    experiment,
     panel_of,
 )
-from scripts.results.workshop import METRICS, Sweep, Workshop
+from scripts.results.workshop import METRICS, Sweep, Workshop, figure_settings
 from trace_bench.system.errors import TraceBenchError
 
-#: The figures that docs/figures.md shows.
-FIGURES = (
-    "cfg_ablation", "nerf_qualitative", "coco2d", "gradients", "diversity", "native3d", "gaussiandreamer",
-    "versus_vsd", "versus_sdi", "versus_csd", "versus_ism", "convergence", "elo", "controls",
-    "judge_validity", "pareto",
-)  # fmt: skip
+#: The figures that docs/figures.md shows, and the sweep that each is drawn from.
+FIGURES: Mapping[str, Sweep] = {
+    **{name: EXPERIMENT_SWEEPS[name] for name in ("cfg_ablation", "nerf_qualitative", "coco2d", "gradients")},
+    **{name: EXPERIMENT_SWEEPS[name] for name in ("diversity", "native3d", "gaussiandreamer")},
+    **{name: experiment(name) for name in ("versus_vsd", "versus_sdi", "versus_csd", "versus_ism")},
+    "convergence": experiment("convergence"),
+    "preference": METHODS_SWEEP,
+    "elo": METHODS_SWEEP,
+    "controls": CONTROLS_SWEEP,
+    "judge_validity": METHODS_SWEEP,
+    "pareto": METHODS_SWEEP,
+}
 Draw = Callable[[Workshop, Path], None]
 
 
@@ -93,27 +105,24 @@ def convergence(shop: Workshop, file: Path) -> None:
 
 @cache
 def _figures(shop: Workshop) -> Path:
-    """The figures of all runs, after what some need besides scores: a tournament and its validity."""
-    shop.command(
-        "evaluation.gpteval3d",
-        "judge=clip",
-        "runs.prompt_set=toy",
-        "runs.prior=tiny",
-        "runs.representation=gaussians",
-        METRICS,
-    )
-    shop.command("evaluation.judge_validity", METRICS)
-    shop.command("evaluation.figures", f"figure=[{','.join(FIGURES)}]", METRICS)
-    return shop.output_root / "figures"
+    """The figures, each of the runs of its own sweep, after a tournament and its validity."""
+    alone = _methods_alone(shop)
+    alone.command("evaluation.gpteval3d", "judge=clip", METRICS)
+    alone.command("evaluation.judge_validity", METRICS)
+    folder = shop.output_root / "figures"
+    for name, sweep in FIGURES.items():
+        part = alone if sweep == METHODS_SWEEP else shop
+        results = part.results(sweep)
+        names = display_names(results.frame)
+        data = Data(results, part.metrics, names, list(part.config.tables.order), part.output_root)
+        save(draw(name, figure_settings(name), data), folder, name)
+    return folder
 
 
 def figure(shop: Workshop, file: Path) -> None:
     """The picture figure_<name>.png."""
     name = file.stem.removeprefix("figure_")
-    made = _figures(shop) / f"{name}.png"
-    if not made.is_file():
-        raise TraceBenchError(f"{made} was not drawn; `python -m evaluation.figures` said why, above.")
-    with Image.open(made) as image:
+    with Image.open(_figures(shop) / f"{name}.png") as image:
         _small(image.convert("RGB"), file)
 
 
@@ -130,14 +139,21 @@ def _with_caption(folder: Path, name: str) -> str:
 
 
 @cache
-def _report(shop: Workshop) -> Path:
-    """The report of the runs of the methods' table, and its screenshots; once for the three pictures."""
+def _methods_alone(shop: Workshop) -> Workshop:
+    """An output root with links to the runs of the methods' table and nothing else."""
     alone = replace(shop, output_root=shop.output_root / "of_methods")
     shutil.rmtree(alone.output_root, ignore_errors=True)
     for run in shop.runs(METHODS_SWEEP):
         link = alone.output_root / run.folder.relative_to(shop.output_root)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(run.folder)
+    return alone
+
+
+@cache
+def _report(shop: Workshop) -> Path:
+    """The report of the runs of the methods' table, and its screenshots; once for the three pictures."""
+    alone = _methods_alone(shop)
     alone.command("evaluation.report", METRICS)
     shots = alone.output_root / "screenshots"
     alone.script("shoot_report.py", str(alone.output_root / "report"), str(shots))

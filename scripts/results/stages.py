@@ -104,7 +104,7 @@ STAGES: Mapping[str, Stage] = {
         "every figure of docs/figures.md",
         {("docs/figures.md", "figures"): pictures.gallery},
         {f"figure_{name}.png": pictures.figure for name in pictures.FIGURES},
-        tuple(toy.FIGURE_SWEEPS),
+        tuple(dict.fromkeys(pictures.FIGURES.values())),
     ),
 }  # fmt: skip
 

@@ -93,7 +93,12 @@ class Workshop:
         def mine(frame: pd.DataFrame) -> pd.DataFrame:
             return frame if frame.empty else frame[frame["folder"].isin(names)].reset_index(drop=True)
 
-        return replace(everything, frame=mine(everything.frame), controls=mine(everything.controls))
+        return replace(
+            everything,
+            frame=mine(everything.frame),
+            controls=mine(everything.controls),
+            steps=mine(everything.steps),
+        )
 
     def write_file(self, name: str, content: str) -> bool:
         """Write a file of results; True if that changed it."""
@@ -116,8 +121,8 @@ class Workshop:
         return after != before
 
     def _names(self, sweep: Sweep) -> dict[str, None]:
-        root = self.output_root.resolve()
-        return {str(run.folder.resolve().relative_to(root)): None for run in self.plan(sweep)}
+        root = self.output_root.absolute()  # run folders may be links
+        return {str(run.folder.absolute().relative_to(root)): None for run in self.plan(sweep)}
 
     def done(self) -> dict[str, Run]:
         found = read_index(self.output_root).runs
@@ -139,9 +144,9 @@ def _plan(asked: tuple[str, ...]) -> list[RunSpec]:
 
 
 @cache
-def _evaluation() -> DictConfig:
+def _evaluation(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("evaluation", overrides=[METRICS])
+        return compose("evaluation", overrides=[METRICS, *overrides])
 
 
 def machine(runs: Sequence[Run]) -> str:
@@ -156,6 +161,11 @@ def machine(runs: Sequence[Run]) -> str:
     lanes = sorted({run.manifest.lanes for run in runs})
     beside = "one run" if lanes == [1] else f"{' or '.join(map(word, lanes))} runs side by side"
     return f"{cores} cores, with {beside} on each core"
+
+
+def figure_settings(name: str) -> dict[str, object]:
+    """conf/figure/<name>.yaml."""
+    return settings(_evaluation(f"figure=[{name}]").figures, name)
 
 
 def settings(config: DictConfig, key: str) -> dict[str, object]:

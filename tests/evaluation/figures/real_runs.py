@@ -108,6 +108,7 @@ def other_sweeps(root: Path) -> None:
     phrases = ["prompt_set=toy_janus", "prompt=0,1", *GAUSSIANS]
     make(root, "method=sds,ism", "view_phrases=true,false", *phrases)
     make(root, "method=ism", "method.perp_neg=true", *phrases)
+    make(root, "method=gaussiandreamer,trace", "prompt_set=toy", "prompt=4", *GAUSSIANS)
     make(root, "method=control", "method.control=truth,turned,half", "prompt_set=toy", "prompt=0,1")
     score(root)
 

@@ -8,6 +8,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from real_runs import STEPS, VIEWS, pictures, texts, value
@@ -27,7 +28,6 @@ DRAWN = {
 
 
 def test_there_is_a_test_of_every_figure():
-    """gaussiandreamer needs weights; test_figures.py draws it from run folders."""
     assert {path.stem for path in Path(conf_dir(), "figure").glob("*.yaml")} == DRAWN
 
 
@@ -36,6 +36,19 @@ def seen(path):
 
 
 # --- figures of renders ----------------------------------------------------------------------------------
+
+
+def test_gaussiandreamer(others):
+    """Its Shap-E init needs weights, so both methods begin with a coarse guess."""
+    found = pictures(others.draw("gaussiandreamer", prompts=[4]))
+    expected = [
+        others.run(method, "4", init="toy_coarse").rgb(view)
+        for method in ("gaussiandreamer", "trace")
+        for view in (0, 2)  # nearest to 35 and 180 degrees
+    ]
+    assert len(found) == len(expected)
+    for picture, path in zip(found, expected, strict=True):
+        assert (picture == seen(path)).all()
 
 
 @pytest.mark.parametrize("other", ["vsd", "sdi", "csd", "ism"])
@@ -232,6 +245,26 @@ def test_convergence(methods):
     assert len(drawing.numbers) == 3 * 2 * 2 * 3
     for said in ("the band is ± one standard deviation over seeds (ddof 1)", "12 runs; 2 prompts; 2 seeds"):
         assert said in drawing.caption, drawing.caption
+
+
+def test_convergence_of_more_methods_than_colours(methods):
+    """Axes for each method, once over steps and once over TFLOP, with the other lines in grey."""
+    figures, several = counted(methods), 9
+    steps, runs = figures.data.results.steps, figures.data.results.frame
+    for i in range(several - 3):
+        name = {"method": f"other{i}"}
+        steps = pd.concat([steps, steps[steps["method"].astype(str) == "sds"].assign(**name)])
+        runs = pd.concat([runs, runs[runs["method"].astype(str) == "sds"].assign(**name)])
+    figures.data = replace(figures.data, results=replace(figures.data.results, steps=steps, frame=runs))
+    alone, drawing = counted(methods).draw("convergence"), figures.draw("convergence")
+    own = [axes for axes in drawing.figure.axes if axes.get_title(loc="left")]
+    names = [axes.get_title(loc="left") for axes in own]
+    assert len(names) == 2 * several
+    assert names[:several] == names[several:]
+    for axes, line in zip(own[:3], alone.figure.axes[0].lines, strict=True):
+        assert len(axes.lines) == several
+        assert (axes.lines[-1].get_xydata() == line.get_xydata()).all()
+    assert "Grey: the other methods." in drawing.caption
 
 
 def test_convergence_without_a_count_of_tflop(methods):
