@@ -12,6 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: What all commits are given, so that they do the same work: the prior of this checkout, and the weight of
+#: the opacity loss, which decides how many Gaussians there are.
+SAME = (f"prior.repo={ROOT / 'trace_bench' / 'models' / 'tiny_prior'}", "representation.losses.sparsity=200")
 #: label -> cost; what `python -m benchmarks.<name> --measure` prints, one "label<tab>cost" a line
 Costs = dict[str, float]
 

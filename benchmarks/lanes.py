@@ -1,6 +1,6 @@
 """Lanes against one run after the other.
 
-    python -m benchmarks.lanes [steps=20] [runs=16] [lanes=1,2,4,8,16] [methods=sds,vsd]
+    python -m benchmarks.lanes [steps=20] [runs=16] [lanes=1,2,4,7,8,16] [methods=sds,vsd]
 
 For each method, and for all of them mixed: steps a second over all runs, as a ratio to the same runs one
 after the other in the single mode, in the same process. Seconds of the CPU, so that a busy machine changes
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     """Print one line for each method and one for the mixture."""
     given = dict(argument.split("=", 1) for argument in arguments)
     steps, runs = int(given.get("steps", 20)), int(given.get("runs", 16))
-    counts = [int(n) for n in given.get("lanes", "1,2,4,8,16").split(",")]
+    counts = [int(n) for n in given.get("lanes", "1,2,4,7,8,16").split(",")]
     methods = tuple(given.get("methods", ",".join(METHODS)).split(","))
     torch.set_num_threads(1)
     print(f"{runs} runs of {steps} steps; steps per CPU second, as a ratio to one run after the other")

@@ -39,11 +39,11 @@ def sweep(workers: int, common: list[str], more: list[str]) -> tuple[float, floa
     return time.perf_counter() - began, cpu
 
 
-def measure(file: str, prior: str, workers: list[int], short: bool) -> None:
-    """Print the costs of the trace_bench in this folder, with prompts from `file` and a prior's folder."""
+def measure(file: str, same: list[str], workers: list[int], short: bool) -> None:
+    """Print the costs of the trace_bench in this folder, with prompts from `file` and settings for all."""
     methods = METHODS[:1] if short else METHODS
     common = [f"method={','.join(methods)}", "prompt_set=file", f"prompt_set.file={file}"]
-    common += ["prior=tiny", f"prior.repo={prior}", "protocol=toy", "device=cpu", *(SHORT if short else [])]
+    common += ["prior=tiny", "protocol=toy", "device=cpu", *same, *(SHORT if short else [])]
     assets = len(methods) * len(Path(file).read_text().splitlines())
     has_lanes = "\nlanes:" in Path("conf/config.yaml").read_text()
     ways = LANES if has_lanes else {"": []}
@@ -67,14 +67,14 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--short", action="store_true", help="SDS alone, few steps and views, for tests")
     parser.add_argument(
-        "--measure", nargs=2, metavar=("FILE", "PRIOR"), help="print this checkout's costs only"
+        "--measure", nargs="+", metavar="FILE, SETTING", help="print this checkout's costs only"
     )
     args = parser.parse_args()
     if args.measure:
-        file, prior = args.measure
-        measure(file, prior, [int(n) for n in args.workers.split(",")], args.short)
+        file, *same = args.measure
+        measure(file, same, [int(n) for n in args.workers.split(",")], args.short)
         return
-    from benchmarks.against import ROOT, compare
+    from benchmarks.against import SAME, compare
     from benchmarks.start import captions
 
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}", flush=True)
@@ -82,8 +82,7 @@ def main() -> None:
         prompts = Path(folder) / "prompts.txt"
         prompts.write_text("".join(f"{text}\n" for text in captions(args.prompts)))
         more = ["--workers", args.workers, *["--short"] * args.short]
-        tiny = ROOT / "trace_bench" / "models" / "tiny_prior"
-        compare("sweep", [str(prompts), str(tiny), *more], args.against, args.repeats)
+        compare("sweep", [str(prompts), *SAME, *more], args.against, args.repeats)
     print(f"load of the machine after: {os.getloadavg()[0]:.1f}")
 
 

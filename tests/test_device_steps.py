@@ -18,9 +18,13 @@ from trace_bench.system import transfer
 READ_THE_RENDER = {"cfd"}
 #: A reward rates pictures, which the meta device does not have.
 STEPS_ON_META = [name for name in NAMES if name != "reward_sds"]
-#: UNet calls of one step, and one for the backward pass of a call that trains. The encoder adds two.
-GRAPHS = {"sds": 1, "vsd": 4, "trace": 3}
-MOST_KERNELS = 400
+#: Calls of compiled networks in one step: of UNets, one more for the backward pass of a call that trains, and
+#: two of the encoder.
+GRAPHS = {
+    "asd": 7, "bsd": 3, "cfd": 3, "consistent3d": 4, "csd": 3, "dreamer_xl": 7, "gaussiandreamer": 3,
+    "ism": 6, "nfsd": 3, "sctd": 6, "sdi": 11, "sds": 3, "sds_bridge": 3, "trace": 5, "trace_official": 4,
+    "trace_official_trained": 5, "vsd": 6,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +90,8 @@ def graphs_of(name: str, prior: MetaPrior, compiler: Compiler) -> StepCounts:
     assert compiler.counter is not None
     counts = count_step(prior, build(name, prior), compiler.counter, gaussians=64)
     assert compiler.breaks == {}
-    assert counts.graphs == GRAPHS[name] + 2
+    assert counts.graphs == GRAPHS[name]
+    assert counts.kernels <= 130 + 40 * counts.graphs
     return counts
 
 
@@ -94,8 +99,7 @@ def graphs_of(name: str, prior: MetaPrior, compiler: Compiler) -> StepCounts:
 def test_every_network_is_one_graph(checkpoints):
     compiler = Compiler(Dispatches())
     with compiler.installed():
-        counts = graphs_of("trace", load(checkpoints, compile=True), compiler)
-    assert counts.kernels <= MOST_KERNELS
+        graphs_of("trace", load(checkpoints, compile=True), compiler)
     assert compiler.compiled == {"forward": 3, "backward": 2}
 
 
@@ -104,10 +108,12 @@ def test_kernels_of_sd21(tmp_path):
     compiler = Compiler(Dispatches())
     with compiler.installed():
         prior = sd21_on_meta(tmp_path, compile=True)
-        for name in GRAPHS:
+        for name in STEPS_ON_META:
             counts = graphs_of(name, prior, compiler)
-            assert counts.kernels <= MOST_KERNELS
-            assert (counts.reads, counts.unpinned, counts.transfers) == (0, 0, 1)
+            if name not in READ_THE_RENDER:
+                assert (counts.reads, counts.unpinned) == (0, 0)
+                assert counts.transfers <= 2
+                assert counts.casts <= 4 * counts.graphs
 
 
 def test_what_is_sent_arrives_as_it_was():

@@ -11,8 +11,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-#: Too long for each CI: it also starts the other commit.
-MINUTES = {"start"}
+#: Too long for each CI: one also starts another commit, one compiles networks of SD 2.1's size.
+MINUTES = {"start", "dispatches"}
 SHORT = {
     "step": (["prior=tiny"], ["sds", "vsd", "trace"]),
     "nerf": (
@@ -32,12 +32,14 @@ SHORT = {
         ["--short", "--workers", "1", "--prompts", "2"],
         ["1 worker, lanes as by default, seconds", "1 worker, lanes=1, CPU seconds"],
     ),
+    "make_bench": (["--short"], ["sweep, seconds", "evaluation, CPU seconds", "all stages, seconds"]),
     "elo": ([], ["ours", "Adam", "ratio"]),
+    "dispatches": (["sds"], ["sds"]),
 }
 
 
 LONG = {"full_size"}  # tests/priors/test_full_size.py
-GPU = {"gpu", "dispatches", "on_meta"}  # test_gpu_benchmark.py, tests/test_device_steps.py
+GPU = {"gpu", "on_meta"}  # test_gpu_benchmark.py, tests/test_device_steps.py
 
 
 def test_all_are_here():

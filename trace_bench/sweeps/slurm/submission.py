@@ -56,7 +56,7 @@ def submit(
         )
     if launcher.get("tasks_per_node", 1) != 1 or launcher.get("nodes", 1) != 1:
         raise TraceBenchError(
-            "hydra.launcher.nodes and tasks_per_node must be 1: a job makes one asset at a time."
+            "hydra.launcher.nodes and tasks_per_node must be 1: a job is one process on one node."
         )
     root = plan[0].job.root
     names = [name_of(run) for run in plan]
