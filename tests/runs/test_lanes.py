@@ -22,7 +22,7 @@ from trace_bench.run_folder import rendering
 from trace_bench.run_folder.manifest import read_manifest
 from trace_bench.runs import open_run
 from trace_bench.runs.build import load_prior
-from trace_bench.runs.checkpoint import load_checkpoint
+from trace_bench.runs.checkpoint import load_checkpoint, save_checkpoint
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.lane import Lane
 from trace_bench.runs.lanes import Lanes, make_in_lanes
@@ -156,6 +156,18 @@ def test_a_stopped_run_goes_on_in_its_mode(planned, tmp_path):
     assert batched_alone(resumed).status == "done"
     assert asset(resumed.folder) == asset(single.folder)
     assert read_manifest(resumed.folder).mode == "single"
+
+
+def test_a_run_that_goes_on_with_batches_of_other_sizes_says_so(planned, tmp_path):
+    """As on another machine, whose libraries have other classes of sizes."""
+    (run,) = planned("sds", tmp_path)
+    assert batched_alone(run, stop_at(2)).status == "preempted"
+    stopped = load_checkpoint(run.folder, run.fingerprint, STEPS)
+    assert stopped.batch_sizes["eps"]
+    save_checkpoint(run.folder, dataclasses.replace(stopped, batch_sizes={"eps": [9]}))
+    assert batched_alone(run).status == "done"
+    log_txt = (run.folder / "log.txt").read_text()
+    assert "Batches of other sizes than before: ['eps']; the last bits may differ." in log_txt
 
 
 @pytest.mark.parametrize("work", [(rendering._Writing, "finish"), (open_run, "record_files")])
