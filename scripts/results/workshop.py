@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from evaluation.metrics.base import Metric
 from evaluation.metrics.load import load_metrics
+from evaluation.metrics.score import score_all
 from evaluation.results.collect import Results, collect
 from scripts.results.document import keep_times, replace_block
 from trace_bench.run_folder.index import read_index
@@ -71,11 +72,25 @@ class Workshop:
         print(f"{' '.join(sweep)}: {len(names) - len(missing)} of {len(names)} runs are there", flush=True)
         if missing:
             self.command("trace_bench", "-m", *sweep, *self.overrides, "hydra/launcher=local")
-        judges = [f"{name}_judge" for name in self.metrics]
-        found = self.results(sweep)
-        runs = [part[judges] for part in (found.frame, found.controls) if len(part)]
-        if scored and any(part.isna().any(axis=None) for part in runs):
-            self.command("evaluation.score", METRICS)
+        if scored:
+            self._score(sweep)
+
+    def _score(self, sweep: Sweep) -> None:
+        """Compute the scores that are missing: all metrics of the runs, and the ground truth of renders after
+        single steps, which is all that a figure shows of them."""
+        found, runs = self.results(sweep), self.runs(sweep)
+        steps = [step for run in runs for step in run.steps_rendered.values()]
+        of_steps = {"ground_truth": self.metrics["ground_truth"]}
+        problems: list[str] = []
+        for frames, some, metrics, what in (
+            ((found.frame, found.controls), runs, self.metrics, "runs"),
+            ((found.steps,), steps, of_steps, "steps"),
+        ):
+            judges = [f"{name}_judge" for name in metrics]
+            if any(frame[judges].isna().any(axis=None) for frame in frames if len(frame)):
+                problems += score_all(some, metrics, what=what).problems
+        if problems:
+            raise TraceBenchError(problems[0])
 
     def runs(self, sweep: Sweep) -> list[Run]:
         """The finished runs of a sweep, in its order; all must be there."""
