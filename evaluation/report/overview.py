@@ -10,6 +10,7 @@ from typing import Any
 
 from evaluation.metrics.base import Metric, Quantity
 from evaluation.report.bibliography import bibtex, keys_of, links, software
+from evaluation.report.paths import shareable
 from evaluation.results.aggregate import MORE_COST, Panel, Row, costs, method_table, one_judge
 from evaluation.results.variants import flat_config
 from evaluation.tables.formats import ARROWS, Grid
@@ -185,7 +186,7 @@ def sweeps(root: Path, problems: list[str]) -> tuple[list[str], list[str]]:
     for path in root.glob("sweeps/*/plan.json"):
         try:
             plan = read_json(path)
-            command = _without_paths(str(plan["command"]))
+            command = shareable(str(plan["command"]))
             found.append((str(plan["issued"]), command, [str(name) for name in plan["runs"]]))
         except TraceBenchError as error:
             problems.append(str(error))
@@ -193,11 +194,6 @@ def sweeps(root: Path, problems: list[str]) -> tuple[list[str], list[str]]:
             problems.append(f"{path} is not a plan ({type(error).__name__}: {error}).")
     found.sort()
     return list(dict.fromkeys(command for _, command, _ in found)), [n for *_, runs in found for n in runs]
-
-
-def _without_paths(command: str) -> str:
-    """The command without the output root, which only its machine has."""
-    return " ".join(word for word in command.split(" ") if not word.startswith("output_root="))
 
 
 def citations(

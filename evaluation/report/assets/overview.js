@@ -101,8 +101,10 @@ function partsSection() {
   section.append(plainTable(["Method", "Runs", "Paper"], data.about.method.map((part) => [part.name, part.runs, linked(part)])));
   section.append(plainTable(["Representation", "Runs", "Paper"],
     data.about.representation.map((part) => [part.name, part.runs, linked(part)])));
-  section.append(plainTable(["Prior", "Repository", "Revision", "SHA-256 of the weights used", "Under the LoRA"],
-    data.priors.map((prior) => [prior.name, prior.repo, prior.revision ?? "—",
+  const inits = data.about.init.filter((part) => part.citation);
+  if (inits.length) section.append(plainTable(["Init", "Runs", "Paper"], inits.map((part) => [part.name, part.runs, linked(part)])));
+  section.append(plainTable(["Prior", "Paper", "Repository", "Revision", "SHA-256 of the weights used", "Model that carries the LoRA"],
+    data.priors.map((prior) => [prior.name, prior.links.length ? linked(prior) : "—", prior.repo ?? "—", prior.revision ?? "—",
       element("code", { textContent: prior.sha256?.slice(0, 16) ?? "—", title: prior.sha256 ?? "" }),
       prior.adapter ? `${prior.adapter} ${prior.adapter_revision ?? ""}`.trim() : "no LoRA"])));
   return section;
@@ -190,7 +192,7 @@ function cite(target) {
     element("h1", { textContent: "Cite and reproduce" }),
     element("h2", { textContent: "Reproduce" }),
     element("p", { textContent: `These commands made the runs, with trace_bench ${data.version}. A finished run is never computed again; the same command continues an interrupted one. Each run's page has its configuration, hashes and versions.` }),
-    copyable([...sweeps, "python -m evaluation.score", "python -m evaluation.report"].join("\n"), "Commands"),
+    copyable([...sweeps, "python -m evaluation.score", ...data.judges, "python -m evaluation.report"].join("\n"), "Commands"),
     element("h2", { textContent: "Cite" }),
     element("p", { textContent: "trace_bench, and the papers of the methods, representations, priors and metrics in this report." }),
     copyable(data.bibtex, "BibTeX"),
