@@ -74,6 +74,7 @@ def make_report(config: DictConfig, root: Path) -> tuple[Path, list[str]]:
         "priors": scrubbed(overview.priors(runs)),
         "about": about,
         "quantities": [overview.quantity_of(quantity) for quantity in shown(found, metrics)],
+        "columns": overview.columns(tables),
         "prompts": gallery.prompts,
         "panels": scrubbed(gallery.panels),
         "runs": gallery.runs,

@@ -11,7 +11,7 @@ from typing import Any
 from evaluation.metrics.base import Metric, Quantity
 from evaluation.report.bibliography import bibtex, keys_of, links, software
 from evaluation.report.paths import shareable
-from evaluation.results.aggregate import MORE_COST, Panel, Row, costs, method_table, one_judge
+from evaluation.results.aggregate import MORE_COST, ONCE, SPEED, Panel, Row, costs, method_table, one_judge
 from evaluation.results.variants import flat_config
 from evaluation.tables.formats import ARROWS, Grid
 from evaluation.tables.method_tables import headlines, what
@@ -109,6 +109,12 @@ def table(grid: Grid) -> dict[str, Any]:
         "paper": not grid.name.startswith(("methods-", "prompts-", "cost-", "pairs-")),
         "long": len(grid.body) > _LONG or grid.name.startswith(("prompts-", "pairs-")),
     }
+
+
+def columns(tables: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The numbers that only tables have."""
+    heads = {text for one in tables for text, _, _ in one["head"]}
+    return [quantity_of(q) for q in (ONCE, *MORE_COST, *SPEED) if q.label in heads]
 
 
 def tradeoffs(panels: Sequence[Panel], metrics: Mapping[str, Metric], names: Names) -> list[dict[str, Any]]:

@@ -113,7 +113,8 @@ function partsSection() {
 function tablesSection() {
   const section = element("section", {}, element("h2", { textContent: "Results" }), element("p", { className: "quiet" },
     element("b", { textContent: "Bold" }), ": decidedly better than every other row. ", element("i", { textContent: "Italic" }),
-    ": the best number, not decided. A heading sorts."));
+    ": the best number, not decided. A heading sorts. Decided means: a paired test over the prompts, two-sided, with Holm's correction for all pairs "
+    + "of rows in the column, gives p ≤ .05. Fewer than six prompts decide nothing."));
   const own = data.tables.filter((table) => !table.paper);
   const paper = data.tables.filter((table) => table.paper);
   for (const table of own) section.append(oneTable(table));
@@ -123,7 +124,17 @@ function tablesSection() {
       ...paper.map(oneTable)));
   }
   if (!data.tables.length) section.append(element("p", { textContent: "No tables yet." }));
+  section.append(meanings([...data.quantities, ...data.columns]));
   return section;
+}
+
+// In words, not only as a tooltip: a phone shows none.
+function meanings(quantities) {
+  if (!quantities.length) return "";
+  const better = ({ better }) => (better === null ? "" : better ? " Higher is better." : " Lower is better.");
+  return element("details", { className: "meanings" }, element("summary", { textContent: "What the numbers mean" }),
+    element("dl", { className: "facts wide" }, ...quantities.map((quantity) => element("div", {}, element("dt", { textContent: quantity.label }),
+      element("dd", { textContent: `${quantity.note.replace(/\.$/, "")}.${better(quantity)}` })))));
 }
 
 function oneTable(table) {
@@ -158,7 +169,7 @@ function tradeoffSection() {
 function missing(target) {
   target.append(element("section", {}, element("h1", { textContent: "Not finished" })));
   const section = target.lastChild;
-  if (!data.unfinished.length) section.append(element("p", { textContent: "Every planned run is finished." }));
+  if (!data.unfinished.length) section.append(element("p", { textContent: "No unfinished runs are known." }));
   else {
     section.append(sortableTable({ caption: "Failed, interrupted, running and missing runs, with the reason.", labels: 2, className: "table texts",
       head: [["State", "", ""], ["Prompt", "", ""], ["Method", "", ""], ["Representation", "", ""], ["Seed", "", ""], ["Reason", "", ""], ["Folder", "", ""]],

@@ -26,7 +26,7 @@ function runPage(target, id) {
   drawPick();
   target.append(element("header", { className: "runhead" },
     element("div", {}, element("h1", { textContent: `“${promptOf(run)}”` }), element("p", { className: "quiet", textContent: titleOf(run) })), pick));
-  target.append(scoreList(run));
+  target.append(scoreList(run), meanings(data.quantities.filter((_, i) => run.scores[i] !== null)));
   const stage = element("div", { className: "stage" });
   target.append(stage);
   const rest = element("div");
