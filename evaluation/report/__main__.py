@@ -61,6 +61,7 @@ def make_report(config: DictConfig, root: Path) -> tuple[Path, list[str]]:
     })  # fmt: skip
     commands, planned = overview.sweeps(root, problems)
     about = overview.parts(runs, names)
+    quantities = shown(found, metrics)
     tables = [scrubbed(overview.table(grid)) for grid in grids]
     files = file_names([table["name"] for table in tables if table["long"]])
     write_scripts(folder, "tables", {files[t["name"]]: t["body"] for t in tables if t["long"]})
@@ -73,8 +74,8 @@ def make_report(config: DictConfig, root: Path) -> tuple[Path, list[str]]:
         "facts": overview.facts(runs),
         "priors": scrubbed(overview.priors(runs)),
         "about": about,
-        "quantities": [overview.quantity_of(quantity) for quantity in shown(found, metrics)],
-        "columns": overview.columns(tables),
+        "quantities": [overview.quantity_of(quantity) for quantity in quantities],
+        "columns": overview.columns(tables, metrics, quantities),
         "prompts": gallery.prompts,
         "panels": scrubbed(gallery.panels),
         "runs": gallery.runs,

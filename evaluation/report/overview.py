@@ -111,10 +111,15 @@ def table(grid: Grid) -> dict[str, Any]:
     }
 
 
-def columns(tables: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The numbers that only tables have."""
-    heads = {text for one in tables for text, _, _ in one["head"]}
-    return [quantity_of(q) for q in (ONCE, *MORE_COST, *SPEED) if q.label in heads]
+def columns(
+    tables: Iterable[Mapping[str, Any]], metrics: Mapping[str, Metric], runs: Sequence[Quantity]
+) -> list[dict[str, Any]]:
+    """The numbers that tables have, but no run; those of `runs` are left out."""
+    heads = {text for one in tables for text, *_ in one["head"]}
+    every = [q for metric in metrics.values() for q in metric.quantities]
+    known = {quantity.name for quantity in runs}
+    found = [quantity_of(q) for q in (*every, ONCE, *MORE_COST, *SPEED) if q.name not in known]
+    return [one for one in found if f"{one['label']} {one['arrow']}".strip() in heads]
 
 
 def tradeoffs(panels: Sequence[Panel], metrics: Mapping[str, Metric], names: Names) -> list[dict[str, Any]]:

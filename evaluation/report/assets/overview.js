@@ -104,7 +104,7 @@ function partsSection() {
   const inits = data.about.init.filter((part) => part.citation);
   if (inits.length) section.append(plainTable(["Init", "Runs", "Paper"], inits.map((part) => [part.name, part.runs, linked(part)])));
   section.append(plainTable(["Prior", "Paper", "Repository", "Revision", "SHA-256 of the weights used", "Model that carries the LoRA"],
-    data.priors.map((prior) => [prior.name, prior.links.length ? linked(prior) : "—", prior.repo ?? "—", prior.revision ?? "—",
+    data.priors.map((prior) => [prior.name, linked(prior), prior.repo ?? "—", prior.revision ?? "—",
       element("code", { textContent: prior.sha256?.slice(0, 16) ?? "—", title: prior.sha256 ?? "" }),
       prior.adapter ? `${prior.adapter} ${prior.adapter_revision ?? ""}`.trim() : "no LoRA"])));
   return section;
@@ -205,7 +205,7 @@ function cite(target) {
     element("p", { textContent: `These commands made the runs, with trace_bench ${data.version}. A finished run is never computed again; the same command continues an interrupted one. Each run's page has its configuration, hashes and versions.` }),
     copyable([...sweeps, "python -m evaluation.score", ...data.judges, "python -m evaluation.report"].join("\n"), "Commands"),
     element("h2", { textContent: "Cite" }),
-    element("p", { textContent: "trace_bench, and the papers of the methods, representations, priors and metrics in this report." }),
+    element("p", { textContent: "trace_bench, and the papers of the methods, representations, inits, priors and metrics in this report." }),
     copyable(data.bibtex, "BibTeX"),
     element("p", { className: "quiet" }, "This page draws 3D with three.js and Spark, and curves with uPlot, all under the MIT licence: ",
       element("a", { href: "library/LICENSES", textContent: "their licences" }), ".")));

@@ -382,7 +382,8 @@ def test_the_overview_names_papers_and_explains_its_words(context, address):
     page.get_by_text("What the numbers mean").click()
     terms = page.locator(".meanings dt").all_inner_texts()
     assert terms == page.evaluate("[...data.quantities, ...data.columns].map((q) => q.label)")
-    assert {"Match", "Minutes", "Loading"} <= set(terms)
+    assert {"Match", "Minutes", "HF", "Complete", "Loading"} <= set(terms)
+    assert len(set(terms)) == len(terms)
 
 
 def test_the_changes_of_the_code_are_shown_as_text(context, finished, tmp_path):
