@@ -1,7 +1,8 @@
 """`trace-bench COMMAND ...`: every command of the project under one name.
 
 `trace-bench tables table=all` equals `python -m evaluation.tables table=all`; so do the others. With `then`
-between them, several run one after the other in one process, which imports what they need once.
+between them, several run one after the other in one process, which imports what they need once. The first
+that fails ends the line. After problems with some runs, a report is made all the same: it names them.
 The code of a command is imported when it runs, so `--help` is fast.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-EXIT_MISTAKE = 2
+EXIT_PROBLEMS, EXIT_MISTAKE = 1, 2
 THEN = "then"
 
 
@@ -158,7 +159,8 @@ def usage() -> str:
     lines = [f"  {name:<15}{command.__doc__}" for name, command in COMMANDS.items()]
     return "\n".join([
         "usage: trace-bench COMMAND [key=value ...]",
-        "       trace-bench COMMAND ... then COMMAND ...   one after the other, until one fails",
+        "       trace-bench COMMAND ... then COMMAND ...   one after the other, until one fails; `report`",
+        "                                                  runs also after problems with some runs",
         "       trace-bench COMMAND --help",
         "       trace-bench --version",
         "",
@@ -178,7 +180,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             print(_no_command(name), file=sys.stderr)
             return EXIT_MISTAKE
-    return next(filter(None, (_exit_code(*command) for command in commands)), 0)
+    return _in_turn(commands)
+
+
+def _in_turn(commands: Sequence[Sequence[str]]) -> int:
+    """Run them until one fails; returns its exit code. A report is made after problems, too."""
+    failed = 0
+    for name, *arguments in commands:
+        if failed == 0 or (failed == EXIT_PROBLEMS and name == "report"):
+            code = _exit_code(name, *arguments)
+            failed = failed or code
+    return failed
 
 
 def _split(arguments: list[str]) -> list[list[str]]:

@@ -1,7 +1,8 @@
 """`python -m evaluation.report`: a page of all runs, `<output_root>/report`, which opens from disk.
 
 `report.assets` says how much travels along: `all`; `chosen`, a picture of every run, and turntable, views and
-3D file of the lowest seed of the first prompts; `none`, numbers only.
+3D file of the lowest seed of the first prompts; `none`, numbers only. `report.diff=true` shows the
+uncommitted changes of the code, which otherwise stay in the run folders.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from evaluation.report.details import details
 from evaluation.report.gallery import ALL, CHOSEN, NONE, Travels, assets_over_the_run, make_gallery, shown
 from evaluation.report.judged import judged
 from evaluation.report.page import file_names, write_page, write_scripts
+from evaluation.report.paths import scrubbed, without_paths
 from evaluation.results.aggregate import order_methods, panels
 from evaluation.results.collect import Results, collect
 from evaluation.results.names import display_names
@@ -48,19 +50,19 @@ def make_report(config: DictConfig, root: Path) -> tuple[Path, list[str]]:
     found.sort(key=lambda panel: -len(panel.frame))
     folder = root / FOLDER
     gallery = make_gallery(found, index.runs, metrics, names, folder, travels)
-    answers = judged(root, results.frame, problems)
+    judges = judged(root, results.frame, problems)
     runs = [index.runs[name] for name in gallery.folders]
     over = assets_over_the_run(index.runs.values())
     write_scripts(folder, "runs", {
-        identity: details(run, metrics, answers.get(name, ()), problems, over.get(of_asset(run)))
+        identity: details(
+            run, metrics, judges.answers.get(name, ()), problems, over.get(of_asset(run)), config.report.diff
+        )
         for (name, identity), run in zip(gallery.folders.items(), runs, strict=True)
     })  # fmt: skip
     commands, planned = overview.sweeps(root, problems)
     about = overview.parts(runs, names)
-    tables = [
-        table | {"notes": [_relative(note, root) for note in table["notes"]]}
-        for table in map(overview.table, grids)
-    ]
+    quantities = shown(found, metrics)
+    tables = [scrubbed(overview.table(grid)) for grid in grids]
     files = file_names([table["name"] for table in tables if table["long"]])
     write_scripts(folder, "tables", {files[t["name"]]: t["body"] for t in tables if t["long"]})
     problems += gallery.problems
@@ -70,23 +72,25 @@ def make_report(config: DictConfig, root: Path) -> tuple[Path, list[str]]:
         "version": __version__,
         "assets": travels.assets,
         "facts": overview.facts(runs),
-        "priors": overview.priors(runs),
+        "priors": scrubbed(overview.priors(runs)),
         "about": about,
-        "quantities": [overview.quantity_of(quantity) for quantity in shown(found, metrics)],
+        "quantities": [overview.quantity_of(quantity) for quantity in quantities],
+        "columns": overview.columns(tables, metrics, quantities),
         "prompts": gallery.prompts,
-        "panels": gallery.panels,
+        "panels": scrubbed(gallery.panels),
         "runs": gallery.runs,
         "tables": [
             t | {"body": [], "file": files[t["name"]], "rows": len(t["body"])} if t["long"] else t
             for t in tables
         ],
-        "tradeoffs": overview.tradeoffs(found, metrics, names),
+        "tradeoffs": scrubbed(overview.tradeoffs(found, metrics, names)),
         "unfinished": [
-            run | {"why": _relative(run["why"], root)} for run in overview.unfinished(index, planned)
+            run | {"why": without_paths(run["why"], root)} for run in overview.unfinished(index, planned)
         ],
-        "problems": [_relative(problem, root) for problem in dict.fromkeys(problems)],
+        "problems": [without_paths(problem, root) for problem in dict.fromkeys(problems)],
         "commands": commands,
-        "bibtex": overview.citations(about, runs, _used(results, metrics), bool(answers), __version__),
+        "judges": list(dict.fromkeys(judges.commands)),
+        "bibtex": overview.citations(about, runs, _used(results, metrics), bool(judges.answers), __version__),
     }
     return write_page(data, folder), problems
 
@@ -95,15 +99,12 @@ def travelling(settings: DictConfig) -> Travels:
     """What the settings say of how much travels along."""
     if settings.assets not in (ALL, CHOSEN, NONE):
         raise TraceBenchError(f"report.assets={settings.assets} is unknown: use {ALL}, {CHOSEN} or {NONE}.")
+    if not isinstance(settings.diff, bool):
+        raise TraceBenchError(f"report.diff={settings.diff} is invalid: use true or false.")
     prompts = settings.prompts
     if not isinstance(prompts, int) or isinstance(prompts, bool) or prompts < 0:
         raise TraceBenchError(f"report.prompts={prompts} is invalid: use a whole number, 0 or more.")
     return Travels(str(settings.assets), prompts)
-
-
-def _relative(text: str, root: Path) -> str:
-    """A message without the path of the output root, which is nobody else's business."""
-    return printable(text).replace(f"{root}/", "").replace(str(root), root.name)
 
 
 def _used(results: Results, metrics: Any) -> list[Any]:

@@ -10,13 +10,16 @@ from typing import Any
 
 from evaluation.metrics.base import Metric, score_path
 from evaluation.metrics.score_file import ScoreFile, read_score_file
+from evaluation.report.paths import scrubbed, setting
 from evaluation.results.variants import flat_config
-from trace_bench.run_folder.reading import Run
+from trace_bench.run_folder.reading import DIFF, Run
 from trace_bench.system.files import content_of
 from trace_bench.system.typed import FormatError
 
 _POINTS = 400  # of a curve
 _LARGEST_LOG = 64 * 2**20  # bytes
+_LONGEST_VALUE = 2000  # characters of a setting: a prompt set lists all its prompts
+_LONGEST_DIFF = 500_000  # characters
 _CLOCK = ("step", "seconds", "steps_per_s")
 
 
@@ -26,10 +29,12 @@ def details(
     answers: Sequence[Mapping[str, Any]],
     problems: list[str],
     over: Mapping[int, Run] | None = None,
+    with_diff: bool = False,
 ) -> dict[str, Any]:
     """The content of a run's script file; files that cannot be read are told in `problems`.
 
     over: the asset after some numbers of steps, by number.
+    with_diff: with the uncommitted changes of the code, which may hold anything.
     """
     manifest = run.manifest
     environment = manifest.environment
@@ -48,16 +53,44 @@ def details(
             "Device": environment.get("gpu") or environment.get("cpu"),
             "trace_bench": environment.get("trace_bench"),
             "Commit": f"{environment.get('commit')}{' with changes' if environment.get('dirty') else ''}",
+            "Changes (SHA-256)": environment.get("diff_sha256"),
             "Prompt cut": "its last words did not fit the text encoder" if manifest.prompt_cut else None,
-            "Source": manifest.declared.get("source"),
+            "Source": scrubbed(manifest.declared.get("source")),
         },
         "versions": dict(environment.get("packages") or {}),
-        "config": flat_config(run.folder / "config.yaml", problems),
+        "config": _config(run.folder / "config.yaml", problems),
+        "diff": _diff(run.folder / DIFF, problems) if with_diff else None,
         "curves": curves(run.folder / "metrics.jsonl"),
         "views": _views(run, metrics, problems),
         "over": _over_the_run(over or {}, metrics, problems),
         "answers": list(answers),
     }
+
+
+def _config(path: Path, problems: list[str]) -> dict[str, str]:
+    """All settings but the output root; of a path, the last part."""
+    found = flat_config(path, problems, skipped=("output_root",))
+    return {
+        key: _shortened(value if key.startswith("prompt") else setting(value), _LONGEST_VALUE)
+        for key, value in found.items()
+    }
+
+
+def _diff(path: Path, problems: list[str]) -> str | None:
+    """The uncommitted changes of the code; None where there are none."""
+    try:
+        return _shortened(content_of(path).decode(errors="replace"), _LONGEST_DIFF)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        problems.append(f"{path} cannot be read ({error.strerror or error}).")
+        return None
+
+
+def _shortened(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]} … (cut: the run folder has all {len(text):,} characters)"
 
 
 def curves(path: Path) -> dict[str, list[float | None]]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from evaluation.metrics.base import Metric, Quantity
 from evaluation.report.bibliography import bibtex, keys_of, links, software
-from evaluation.results.aggregate import MORE_COST, Panel, Row, costs, method_table, one_judge
+from evaluation.report.paths import shareable
+from evaluation.results.aggregate import MORE_COST, ONCE, SPEED, Panel, Row, costs, method_table, one_judge
 from evaluation.results.variants import flat_config
 from evaluation.tables.formats import ARROWS, Grid
 from evaluation.tables.method_tables import headlines, what
@@ -110,6 +111,17 @@ def table(grid: Grid) -> dict[str, Any]:
     }
 
 
+def columns(
+    tables: Iterable[Mapping[str, Any]], metrics: Mapping[str, Metric], runs: Sequence[Quantity]
+) -> list[dict[str, Any]]:
+    """The numbers that tables have, but no run; those of `runs` are left out."""
+    heads = {text for one in tables for text, *_ in one["head"]}
+    every = [q for metric in metrics.values() for q in metric.quantities]
+    known = {quantity.name for quantity in runs}
+    found = [quantity_of(q) for q in (*every, ONCE, *MORE_COST, *SPEED) if q.name not in known]
+    return [one for one in found if f"{one['label']} {one['arrow']}".strip() in heads]
+
+
 def tradeoffs(panels: Sequence[Panel], metrics: Mapping[str, Metric], names: Names) -> list[dict[str, Any]]:
     """Mean cost and quality of each row with complete numbers, for every pair of a cost and a quality."""
     found = []
@@ -185,7 +197,7 @@ def sweeps(root: Path, problems: list[str]) -> tuple[list[str], list[str]]:
     for path in root.glob("sweeps/*/plan.json"):
         try:
             plan = read_json(path)
-            command = _without_paths(str(plan["command"]))
+            command = shareable(str(plan["command"]))
             found.append((str(plan["issued"]), command, [str(name) for name in plan["runs"]]))
         except TraceBenchError as error:
             problems.append(str(error))
@@ -193,11 +205,6 @@ def sweeps(root: Path, problems: list[str]) -> tuple[list[str], list[str]]:
             problems.append(f"{path} is not a plan ({type(error).__name__}: {error}).")
     found.sort()
     return list(dict.fromkeys(command for _, command, _ in found)), [n for *_, runs in found for n in runs]
-
-
-def _without_paths(command: str) -> str:
-    """The command without the output root, which only its machine has."""
-    return " ".join(word for word in command.split(" ") if not word.startswith("output_root="))
 
 
 def citations(

@@ -76,15 +76,17 @@ def _differing(part: pd.DataFrame, configs: dict[Hashable, dict[str, str]]) -> l
     return sorted(keys)
 
 
-def flat_config(path: Path, problems: list[str] | None = None) -> dict[str, str]:
-    """config.yaml as dotted keys; empty if it cannot be read."""
+def flat_config(
+    path: Path, problems: list[str] | None = None, skipped: tuple[str, ...] = SKIPPED
+) -> dict[str, str]:
+    """config.yaml as dotted keys, without those that begin as in `skipped`; empty if it cannot be read."""
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError("it is too large")
         text = content_of(path)
         _check_shape(text)
         content = yaml.load(text, Loader=_LOADER)
-        return {key: value for key, value in _flat(content or {}, "") if not key.startswith(SKIPPED)}
+        return {key: value for key, value in _flat(content or {}, "") if not key.startswith(skipped)}
     except FileNotFoundError:
         return {}
     except (OSError, yaml.YAMLError, *UNREADABLE) as error:

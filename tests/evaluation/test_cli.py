@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from run_folders import write_run
 
 import trace_bench
 from evaluation import cli
@@ -155,6 +156,33 @@ def test_several_commands_run_in_turn_until_one_fails(script, monkeypatch):
     asked.clear()
     assert script("score", "then", "report", "then", "collect")[0] == 3
     assert [name for name, _ in asked] == ["score", "report"]
+
+
+@pytest.mark.parametrize(
+    ("code", "ran"),
+    [(1, ["score", "report"]), (2, ["score"]), (130, ["score"]), (0, ["score", "tables", "report"])],
+)
+def test_a_report_is_made_after_problems_but_not_after_mistakes(script, monkeypatch, code, ran):
+    asked = []
+    for name, returned in (("score", code), ("tables", 0), ("report", 0)):
+        monkeypatch.setitem(
+            cli.COMMANDS, name, lambda given, name=name, returned=returned: asked.append(name) or returned
+        )
+    assert script("score", "then", "tables", "then", "report")[0] == code
+    assert asked == ran
+
+
+def test_the_line_of_make_bench_ends_with_the_page_of_the_report(script, tmp_path):
+    """A run that cannot be scored is a problem of `score`, and the page is named all the same."""
+    recipe = re.search(r"^bench:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    last = recipe.splitlines()[-1].partition("evaluation.cli ")[2].split()
+    assert (last[:2], last[-2:]) == (["score", "then"], ["then", "report"])
+    folder = write_run(tmp_path / "outputs")
+    code, out, _ = script("score", "then", "tables", "then", "report")
+    assert code == 1
+    assert not (tmp_path / "outputs/tables").exists()  # `score` has ended all but the report
+    assert out.splitlines()[-1] == "Report: outputs/report/index.html"
+    assert str(folder.name) in (tmp_path / "outputs/report/index.html").read_text()
 
 
 def test_a_wrong_command_among_several_runs_none(script, monkeypatch):

@@ -54,6 +54,17 @@ def test_changes_are_named_by_their_hash_and_kept_in_the_run_folder(checkout, ou
     assert (checkout / "code.py").read_text() == secret
 
 
+def test_a_new_file_is_a_change_once_git_knows_it(checkout):
+    (checkout / "mine.py").write_text("b = 2\n")
+    found = environment.describe_environment("cpu")
+    assert (found["dirty"], found["diff_sha256"]) == (False, None)
+    git(checkout, "add", "-N", "mine.py")
+    environment.code_diff.cache_clear()
+    environment.describe_environment.cache_clear()
+    assert environment.describe_environment("cpu")["dirty"] is True
+    assert b"+b = 2" in environment.code_diff()
+
+
 def test_clean_code_leaves_no_diff(checkout, out):
     run = spec(out)
     assert make_asset(run).status == "done"

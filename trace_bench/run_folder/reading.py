@@ -17,6 +17,7 @@ from trace_bench.system.files import content_of
 from trace_bench.system.typed import Finite, read_typed
 
 AGAIN = "repeat the run with force=true"
+DIFF = "code.diff"  # the uncommitted changes of the code that made a run
 #: The folder of the renders of single steps (`renders_at`), and the record beside each step's renders.
 STEP_RENDERS, STEP = "renders_at", "step.json"
 

@@ -31,6 +31,7 @@ from trace_bench.run_folder.manifest import (
     utc_now,
     write_manifest,
 )
+from trace_bench.run_folder.reading import DIFF
 from trace_bench.run_folder.rendering import Away, here
 from trace_bench.run_folder.states import CLAIM
 from trace_bench.runs.checkpoint import CHECKPOINT, Checkpoint, CheckpointError, load_checkpoint
@@ -39,7 +40,7 @@ from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.config import Job
 from trace_bench.system.files import sync_folder, write_atomic, write_json
 
-CONFIG, LOG, DIFF = "config.yaml", "log.txt", "code.diff"
+CONFIG, LOG = "config.yaml", "log.txt"
 _TRACEBACK_LINES = 40
 log = logging.getLogger(__name__)
 

@@ -107,6 +107,13 @@ function filters(state, draw, rebuild, grid) {
       title: quantity.note, selected: quantity.name === state.sort })));
   sort.addEventListener("change", () => { state.sort = sort.value; draw(); });
   parts.push(element("label", {}, "Order ", sort));
+  const meaning = element("small", { className: "meaning" });
+  const explain = () => {
+    const chosenNumber = data.quantities.find((quantity) => quantity.name === state.sort);
+    meaning.textContent = chosenNumber ? `${chosenNumber.label}: ${chosenNumber.note}` : "";
+  };
+  sort.addEventListener("change", explain);
+  explain();
   const play = element("button", { type: "button", textContent: "Play all", id: "play-all" });
   play.setAttribute("aria-pressed", String(state.play));
   play.addEventListener("click", () => {
@@ -127,7 +134,7 @@ function filters(state, draw, rebuild, grid) {
     });
     methods.append(element("label", { title: column.details }, box, element("span", {}, columnName(panel, i, representationOf(state)))));
   });
-  parts.push(methods);
+  parts.push(methods, meaning);
   return parts;
 }
 

@@ -101,8 +101,10 @@ function partsSection() {
   section.append(plainTable(["Method", "Runs", "Paper"], data.about.method.map((part) => [part.name, part.runs, linked(part)])));
   section.append(plainTable(["Representation", "Runs", "Paper"],
     data.about.representation.map((part) => [part.name, part.runs, linked(part)])));
-  section.append(plainTable(["Prior", "Repository", "Revision", "SHA-256 of the weights used", "Under the LoRA"],
-    data.priors.map((prior) => [prior.name, prior.repo, prior.revision ?? "—",
+  const inits = data.about.init.filter((part) => part.citation);
+  if (inits.length) section.append(plainTable(["Init", "Runs", "Paper"], inits.map((part) => [part.name, part.runs, linked(part)])));
+  section.append(plainTable(["Prior", "Paper", "Repository", "Revision", "SHA-256 of the weights used", "Model that carries the LoRA"],
+    data.priors.map((prior) => [prior.name, linked(prior), prior.repo ?? "—", prior.revision ?? "—",
       element("code", { textContent: prior.sha256?.slice(0, 16) ?? "—", title: prior.sha256 ?? "" }),
       prior.adapter ? `${prior.adapter} ${prior.adapter_revision ?? ""}`.trim() : "no LoRA"])));
   return section;
@@ -111,7 +113,8 @@ function partsSection() {
 function tablesSection() {
   const section = element("section", {}, element("h2", { textContent: "Results" }), element("p", { className: "quiet" },
     element("b", { textContent: "Bold" }), ": decidedly better than every other row. ", element("i", { textContent: "Italic" }),
-    ": the best number, not decided. A heading sorts."));
+    ": the best number, not decided. A heading sorts. Decided means: a paired test over the prompts, two-sided, with Holm's correction for all pairs "
+    + "of rows in the column, gives p ≤ .05. Fewer than six prompts decide nothing."));
   const own = data.tables.filter((table) => !table.paper);
   const paper = data.tables.filter((table) => table.paper);
   for (const table of own) section.append(oneTable(table));
@@ -121,7 +124,17 @@ function tablesSection() {
       ...paper.map(oneTable)));
   }
   if (!data.tables.length) section.append(element("p", { textContent: "No tables yet." }));
+  section.append(meanings([...data.quantities, ...data.columns]));
   return section;
+}
+
+// In words, not only as a tooltip: a phone shows none.
+function meanings(quantities) {
+  if (!quantities.length) return "";
+  const better = ({ better }) => (better === null ? "" : better ? " Higher is better." : " Lower is better.");
+  return element("details", { className: "meanings" }, element("summary", { textContent: "What the numbers mean" }),
+    element("dl", { className: "facts wide" }, ...quantities.map((quantity) => element("div", {}, element("dt", { textContent: quantity.label }),
+      element("dd", { textContent: `${quantity.note.replace(/\.$/, "")}.${better(quantity)}` })))));
 }
 
 function oneTable(table) {
@@ -156,7 +169,7 @@ function tradeoffSection() {
 function missing(target) {
   target.append(element("section", {}, element("h1", { textContent: "Not finished" })));
   const section = target.lastChild;
-  if (!data.unfinished.length) section.append(element("p", { textContent: "Every planned run is finished." }));
+  if (!data.unfinished.length) section.append(element("p", { textContent: "No unfinished runs are known." }));
   else {
     section.append(sortableTable({ caption: "Failed, interrupted, running and missing runs, with the reason.", labels: 2, className: "table texts",
       head: [["State", "", ""], ["Prompt", "", ""], ["Method", "", ""], ["Representation", "", ""], ["Seed", "", ""], ["Reason", "", ""], ["Folder", "", ""]],
@@ -190,9 +203,9 @@ function cite(target) {
     element("h1", { textContent: "Cite and reproduce" }),
     element("h2", { textContent: "Reproduce" }),
     element("p", { textContent: `These commands made the runs, with trace_bench ${data.version}. A finished run is never computed again; the same command continues an interrupted one. Each run's page has its configuration, hashes and versions.` }),
-    copyable([...sweeps, "python -m evaluation.score", "python -m evaluation.report"].join("\n"), "Commands"),
+    copyable([...sweeps, "python -m evaluation.score", ...data.judges, "python -m evaluation.report"].join("\n"), "Commands"),
     element("h2", { textContent: "Cite" }),
-    element("p", { textContent: "trace_bench, and the papers of the methods, representations, priors and metrics in this report." }),
+    element("p", { textContent: "trace_bench, and the papers of the methods, representations, inits, priors and metrics in this report." }),
     copyable(data.bibtex, "BibTeX"),
     element("p", { className: "quiet" }, "This page draws 3D with three.js and Spark, and curves with uPlot, all under the MIT licence: ",
       element("a", { href: "library/LICENSES", textContent: "their licences" }), ".")));

@@ -26,7 +26,7 @@ function runPage(target, id) {
   drawPick();
   target.append(element("header", { className: "runhead" },
     element("div", {}, element("h1", { textContent: `“${promptOf(run)}”` }), element("p", { className: "quiet", textContent: titleOf(run) })), pick));
-  target.append(scoreList(run));
+  target.append(scoreList(run), meanings(data.quantities.filter((_, i) => run.scores[i] !== null)));
   const stage = element("div", { className: "stage" });
   target.append(stage);
   const rest = element("div");
@@ -232,7 +232,7 @@ function answersSection(answers) {
   const section = element("section");
   if (!answers.length) return section;
   section.append(element("h2", { textContent: "What the judges said" }));
-  for (const { judge, tournament, criteria, rows, texts } of answers) {
+  for (const { judge, tournament, criteria, rows, texts, all } of answers) {
     const word = (counts) => {
       if (!counts) return "—";
       const [won, drawn, lost] = counts;
@@ -241,15 +241,29 @@ function answersSection(answers) {
     };
     section.append(element("h3", { textContent: `${judge}, tournament ${tournament}` }),
       plainTable(["Against", ...criteria], rows.map(([other, cells]) => [other, ...cells.map(word)])));
-    for (const text of texts) section.append(element("blockquote", { textContent: text }));
+    if (texts.length) section.append(element("p", { className: "quiet", textContent: `In words, ${texts.length} of ${all} shown:` }));
+    for (const said of texts) section.append(quoted(said));
   }
   return section;
+}
+
+function quoted({ against, left, criteria, text, cut }) {
+  const asked = criteria.length > 3 ? `${criteria.length} criteria` : criteria.join(", ");
+  return element("figure", { className: "said" },
+    element("figcaption", { textContent: `Against ${against}; this run is on the ${left ? "left" : "right"}. Asked about: ${asked}.` }),
+    element("blockquote", { textContent: text }),
+    cut ? element("p", { className: "quiet", textContent: `Cut: ${plural(cut, "more character")} in the judge's answers.jsonl.` }) : "");
 }
 
 function configSection(run, more) {
   const config = element("details", {}, element("summary", { textContent: `Configuration, ${plural(Object.keys(more.config).length, "value")}` }),
     plainTable(["Key", "Value"], Object.entries(more.config)));
   const versions = element("details", {}, element("summary", { textContent: "Versions" }), plainTable(["Package", "Version"], Object.entries(more.versions)));
-  return element("section", {}, element("h2", { textContent: "Identity and configuration" }),
+  const section = element("section", {}, element("h2", { textContent: "Identity and configuration" }),
     definition([...Object.entries(more.identity), ...Object.entries(more.facts)].map(([k, v]) => [k.replaceAll("_", " "), v])), config, versions);
+  if (more.diff) {
+    section.append(element("details", { className: "diff" }, element("summary", { textContent: "Uncommitted changes of the code" }),
+      element("pre", { textContent: more.diff, tabIndex: 0 })));
+  }
+  return section;
 }

@@ -32,6 +32,8 @@ class View3D {
     this.alt = alt;
     this.onMove = () => {};
     this.closed = false;
+    this.lost = false;
+    this.count = 0; // splats, or vertices of a mesh
     this.until = 0;
     this.note = element("span", { className: "note", role: "status" });
     this.box = element("div", { className: "view3d" });
@@ -49,12 +51,19 @@ class View3D {
       if (this.closed) return;
       this.stage();
       await this.add(kind, bytes);
+      if (!this.renderer) return; // closed or lost in the meantime
       this.ready = true;
       this.wake();
     } catch (error) {
-      this.stop();
-      this.note.textContent = `No 3D view: ${error.message}.`;
+      if (!this.lost) this.fail(error.message);
     }
+  }
+
+  // The picture below stays.
+  fail(why) {
+    this.stop();
+    this.isShown = false;
+    this.note.textContent = `No 3D view: ${why}.`;
   }
 
   stage() {
@@ -80,6 +89,11 @@ class View3D {
     this.controls.maxDistance = this.rig.distance * 3;
     this.controls.addEventListener("change", () => { this.wake(); if (!this.led) this.onMove(this); });
     made.addEventListener("keydown", (event) => this.key(event));
+    made.addEventListener("webglcontextlost", () => { // a phone takes it from pages in the background
+      if (this.renderer?.domElement !== made) return; // by `stop`
+      this.lost = true;
+      this.fail("the browser took its graphics memory back; reload the page to try again");
+    });
     this.box.append(made);
     this.size = new ResizeObserver(() => this.resize());
     this.size.observe(this.box);
@@ -92,6 +106,7 @@ class View3D {
       this.scene.add(new p.SparkRenderer({ renderer: this.renderer }));
       const splats = new p.SplatMesh({ fileBytes: bytes, fileType: "splat", fileName: "asset.splat" });
       await splats.initialized;
+      this.count = splats.packedSplats.numSplats;
       this.scene.add(splats);
       return;
     }
@@ -100,6 +115,7 @@ class View3D {
     scene.quaternion.set(0.5, 0.5, 0.5, 0.5); // glTF has y up and the front at +z, the world z up and the front at +x
     scene.traverse((part) => { // its colours have the light of the scene in them already
       if (!part.isMesh) return;
+      this.count += part.geometry.attributes.position.count;
       const { map, color } = part.material;
       if (/trimesh/.test(about.generator)) toLinear(part.geometry); // it writes them as in images; glTF says linear
       part.material = new p.MeshBasicMaterial({ map, color, vertexColors: "color" in part.geometry.attributes, side: p.DoubleSide });
@@ -181,7 +197,7 @@ class View3D {
     this.controls?.dispose();
     this.renderer?.domElement.remove();
     this.renderer?.dispose();
-    this.renderer?.forceContextLoss();
+    if (!this.lost) this.renderer?.forceContextLoss();
     this.ready = false;
     this.renderer = null;
     this.controls = null;

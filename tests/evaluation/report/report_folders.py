@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ EVIL_NAME = "<svg onload=window.evil=2>"
 EVIL_ANSWER = (
     "<script>window.evil=3</script> The left one, because </blockquote><img src=y onerror=window.evil=4>"
 )
+DIFF = "-a = 1\n+a = 'the password </pre>'\n"
 PROMPTS = ("a red cube", "a blue torus", EVIL)
 METHODS = ("sds", "vsd", "mine")
 VIEWS = 12
@@ -86,8 +88,11 @@ def add_files(folder: Path, prompt: str, shape: str = "splats") -> None:
         method, f"You & {EVIL_NAME}"
     )
     (folder / "config.yaml").write_text(
-        f"method:\n  citation: {json.dumps(citation)}\n  lr: 0.1\noutput_root: /secret\n"
+        f"method:\n  citation: {json.dumps(citation)}\n  lr: 0.1\n  asset: /secret/my files/a.glb\n"
+        "init:\n  citation: Nichol et al., Point-E, 2022\noutput_root: /secret\ndevice: auto\n"
+        "renders_at: [0, 100]\ncheckpoint:\n  every_seconds: 20\nprompt_set:\n  count: 3\n"
     )
+    (folder / "code.diff").write_text(DIFF)
 
 
 STEPS = (0, 100)
@@ -122,7 +127,13 @@ def write_report_root(root: Path) -> Path:
             manifest = replace(manifest, run=replace(manifest.run, prompt=prompt))
             if method == "mine":
                 manifest = replace(manifest, display_names={"method": EVIL_NAME, "representation": "3DGS"})
-            write_manifest(folder, replace(manifest, environment={"cpu": "Test CPU", "host": "secret-host"}))
+            code = {
+                "commit": "c0ffee",
+                "dirty": True,
+                "diff_sha256": hashlib.sha256(DIFF.encode()).hexdigest(),
+            }
+            machine = {"cpu": "Test CPU", "host": "secret-host"}
+            write_manifest(folder, replace(manifest, environment=code | machine))
             add_files(folder, prompt, shape)
             if (method, prompt) != ("mine", EVIL):
                 values = {q.name: None for q in truth.quantities} | {
@@ -133,12 +144,16 @@ def write_report_root(root: Path) -> Path:
             if (method, i) == ("sds", 0):
                 add_steps(folder)
     failed = write_run(root, status="failed", method="sds", prompt_id="1", prompt=PROMPTS[1], seed=1)
-    (failed / "error.json").write_text(json.dumps({"type": "MemoryError", "message": EVIL, "step": 7}))
+    why = f"{EVIL} '/secret/my files/x.pt' {root.resolve()}/runs/x"
+    (failed / "error.json").write_text(json.dumps({"type": "MemoryError", "message": why, "step": 7}))
     write_run(root, status="preempted", method="vsd", prompt_id="1", prompt=PROMPTS[1], seed=1)
     plan = root / "sweeps" / "a1"
     plan.mkdir(parents=True)
     missing = "runs/vsd/gaussians/toy/0-a-red-cube/cfg1-seed7-00000000"
-    command = "python -m trace_bench -m method=sds,vsd prompt_set=toy output_root=/secret"
+    command = (
+        "python -m trace_bench -m method=sds,vsd prompt_set=toy 'output_root=/secret/my runs' "
+        "++output_root=/secret --config-dir '/secret/my conf'"
+    )
     (plan / "plan.json").write_text(
         json.dumps({"command": command, "issued": "2026-01-01", "runs": [missing]})
     )
@@ -162,11 +177,14 @@ def write_judge(root: Path) -> None:
         "name": "toy-tiny", "mode": "tournament", "prompt_set": "toy", "prior": "tiny", "seed": 0,
         "complete": True, "caption": "Elo", "notes": [], "prompts": 1, "rows": rows,
     }  # fmt: skip
-    judge = {"id": "judge-1", "name": "a judge", "kind": "openai"}
+    judge = {"id": "judge-1", "name": "a judge", "kind": "openai", "model": "seer", "server": "secret-host"}
     (folder / "elo.json").write_text(
         json.dumps({"schema_version": 1, "judge": judge, "tournaments": [tournament]})
     )
     game = {"m1": "sds", "m2": "vsd", "result": -1, "prompt_id": "0", "comparison": 0, "key": "k"}
-    (folder / "toy-tiny" / "comparisons.json").write_text(json.dumps({"overall": [game]}))
-    answer = {"event": "answer", "key": "k", "attempt": 0, "choices": [{"text": EVIL_ANSWER}]}
+    (folder / "toy-tiny" / "comparisons.json").write_text(
+        json.dumps({"plausibility": [game], "overall": [game]})
+    )
+    texts = [EVIL_ANSWER, "long " * 1000, *(f"answer {i}" for i in range(6))]
+    answer = {"event": "answer", "key": "k", "attempt": 0, "choices": [{"text": text} for text in texts]}
     (folder / "answers.jsonl").write_text(json.dumps(answer) + "\n" + '{"event": "ans')

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from report_folders import EVIL, EVIL_ANSWER, EVIL_NAME, write_splats
+from report_folders import DIFF, EVIL, EVIL_ANSWER, EVIL_NAME, write_splats
 
 import evaluation.report.bibliography as bib
 from evaluation.metrics.clip_score import ClipScore
@@ -81,6 +81,8 @@ def test_what_ran_is_said(finished):
     assert methods["SDS"]["links"][0]["url"] == "https://arxiv.org/abs/2209.14988"
     assert methods[EVIL_NAME]["citation"] == f"You & {EVIL_NAME}"
     assert {table["name"] for table in data["tables"]} >= {"methods-toy-tiny", "cost-toy-tiny"}
+    [init] = data["about"]["init"]
+    assert (init["citation"], len(init["links"])) == ("Nichol et al., Point-E, 2022", 1)
     assert data["tradeoffs"][0]["qualities"][0]["name"] == "match"
     assert "@inproceedings{dreamfusion," in data["bibtex"]
     assert "@software{trace_bench," in data["bibtex"]
@@ -89,7 +91,7 @@ def test_what_ran_is_said(finished):
 def test_what_is_not_finished_is_said_with_its_reason(finished):
     found = {run["state"]: run["why"] for run in data_of(finished)["unfinished"]}
     assert set(found) == {"failed", "preempted", "missing"}
-    assert found["failed"] == f"MemoryError: {EVIL} (step 7)"
+    assert found["failed"] == f"MemoryError: {EVIL} '…/x.pt' runs/x (step 7)"
 
 
 def test_a_runs_file_has_curves_configuration_and_answers(finished):
@@ -98,22 +100,97 @@ def test_a_runs_file_has_curves_configuration_and_answers(finished):
     assert (kind, name) == ("runs", run["id"])
     assert details["curves"]["t"][0] == 900.0
     assert len(details["curves"]["step"]) == 10  # the line that was cut off is left out
-    assert details["config"]["method.lr"] == "0.1"
+    assert details["config"] == {
+        "method.citation": "Poole et al., DreamFusion: Text-to-3D using 2D Diffusion, 2022",
+        "method.lr": "0.1",
+        "method.asset": "…/a.glb",
+        "init.citation": "Nichol et al., Point-E, 2022",
+        "device": "auto",
+        "renders_at": "[0, 100]",
+        "checkpoint.every_seconds": "20",
+        "prompt_set.count": "3",
+    }
     [answers] = details["answers"]
-    assert answers["rows"] == [["vsd", [[1, 0, 0]]]]
-    assert answers["texts"] == [EVIL_ANSWER]
+    assert answers["rows"] == [["vsd", [[1, 0, 0], [1, 0, 0]]]]
     other = run_of(data_of(finished), "VSD", "a red cube")
     *_, details = script_of(finished / "runs" / f"{other['id']}.js")
-    assert details["answers"][0]["rows"] == [["sds", [[0, 0, 1]]]]
+    assert details["answers"][0]["rows"] == [["sds", [[0, 0, 1], [0, 0, 1]]]]
+
+
+def test_a_judges_words_say_of_what_they_are_and_how_many_are_left_out(finished):
+    data = data_of(finished)
+    criteria = ["3D plausibility", "Overall"]
+    for method, about in (("SDS", ("vsd", True)), ("VSD", ("sds", False))):
+        path = finished / "runs" / f"{run_of(data, method, 'a red cube')['id']}.js"
+        [answers] = script_of(path)[2]["answers"]
+        assert (len(answers["texts"]), answers["all"]) == (6, 8)
+        assert {(said["against"], said["left"]) for said in answers["texts"]} == {about}
+        assert all(said["criteria"] == criteria for said in answers["texts"])
+        assert (answers["texts"][0]["text"], answers["texts"][0]["cut"]) == (EVIL_ANSWER, 0)
+        assert (len(answers["texts"][1]["text"]), answers["texts"][1]["cut"]) == (4000, 1000)
+
+
+def test_the_commands_ask_the_judge_too(finished):
+    [command] = data_of(finished)["judges"]
+    judge = "judge=openai judge.model=seer judge.base_url=SERVER"
+    assert command == f"python -m evaluation.gpteval3d {judge} runs.prompt_set=toy runs.prior=tiny"
+
+
+def every_text(folder: Path) -> str:
+    """All that the report's own files say."""
+    kinds = {".html", ".js", ".json"}
+    paths = [p for p in folder.rglob("*") if p.suffix in kinds and p.parent.name != "library"]
+    return "\n".join(path.read_text() for path in paths)
+
+
+def test_the_changes_of_the_code_stay_at_home_but_their_hash_is_told(finished):
+    assert "the password" not in every_text(finished)
+    run = run_of(data_of(finished), "SDS", "a red cube")
+    *_, details = script_of(finished / "runs" / f"{run['id']}.js")
+    assert details["diff"] is None
+    assert details["facts"]["Changes (SHA-256)"] == hashlib.sha256(DIFF.encode()).hexdigest()
+    assert details["facts"]["Commit"] == "c0ffee with changes"
+
+
+def test_the_changes_of_the_code_are_shown_if_asked_for(call, tmp_path):
+    assert call("report.assets=none", "report.diff=true")[0] == 0
+    folder = tmp_path / "outputs/report"
+    found = [script_of(path)[2]["diff"] for path in (folder / "runs").iterdir()]
+    assert found == [DIFF] * 9
+
+
+def test_an_unreadable_diff_is_told(call, tmp_path):
+    path = next((tmp_path / "outputs/runs/sds/gaussians/toy").glob("0-*/*")) / "code.diff"
+    path.unlink()
+    path.mkdir()
+    code, out, _ = call("report.assets=none", "report.diff=true")
+    assert code == 1
+    assert "code.diff cannot be read (it is a folder)." in out
 
 
 def test_nothing_of_this_machine_is_told(finished):
-    texts = [
-        path.read_text()
-        for path in finished.rglob("*")
-        if path.suffix in {".html", ".js"} and path.parent.name != "library"
+    text = every_text(finished)
+    assert "/secret" not in text
+    assert "secret-host" not in text
+    assert str(finished.parent) not in text
+    [command] = data_of(finished)["commands"]
+    assert command == "python -m trace_bench -m method=sds,vsd prompt_set=toy --config-dir FOLDER"
+
+
+def test_nothing_of_this_machine_is_told_if_the_output_root_is_relative(call, tmp_path):
+    folder = next((tmp_path / "outputs/runs/sds/gaussians/toy").glob("0-*/*"))
+    (folder / "renders/rgb_1.png").write_bytes(b"no picture")
+    (folder / "renders/rgb_0.png").write_bytes(b"no picture")
+    failed = next((tmp_path / "outputs/runs").rglob("error.json"))
+    failed.write_text(json.dumps({"type": "E", "message": f"{tmp_path}/outputs/runs/x: odd", "step": 1}))
+    assert call("output_root=outputs")[0] == 1
+    text = every_text(tmp_path / "outputs/report")
+    assert str(tmp_path) not in text
+    data = data_of(tmp_path / "outputs/report")
+    assert data["problems"][0].startswith("runs/sds/")
+    assert [run["why"] for run in data["unfinished"] if run["state"] == "failed"] == [
+        "E: runs/x: odd (step 1)"
     ]
-    assert not [text for text in texts if "/secret" in text or "secret-host" in text]
 
 
 def test_no_text_of_others_can_end_the_script_that_holds_it(finished):
@@ -170,6 +247,7 @@ def test_media_are_made_once_and_old_ones_removed(call, tmp_path):
     ("setting", "says"),
     [
         ("report.assets=some", "report.assets=some is unknown: use all, chosen or none."),
+        ("report.diff=maybe", "report.diff=maybe is invalid: use true or false."),
         ("report.prompts=-1", "report.prompts=-1 is invalid: use a whole number, 0 or more."),
     ],
 )
