@@ -42,9 +42,12 @@ class ScoringOutcome:
 def score_all(
     runs: list[Run], metrics: dict[str, Metric], force: bool = False, what: str = "runs"
 ) -> ScoringOutcome:
-    """Score runs, or the renders of their single steps, with every metric that applies to them."""
+    """Score runs, or the renders of their single steps, with every metric that applies to them.
+
+    Runs of one prompt follow each other: they share the renders of its true object.
+    """
     outcome = ScoringOutcome()
-    for run in tracked(runs, f"scoring {what}"):
+    for run in tracked(sorted(runs, key=lambda run: run.prompt), f"scoring {what}"):
         for name, metric in metrics.items():
             try:
                 if metric.applies(run):

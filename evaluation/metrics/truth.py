@@ -147,7 +147,7 @@ def _key(pose: Pose) -> Pose:
 
 
 _RECENT: OrderedDict[tuple[str, int], Truth] = OrderedDict()
-_KEPT = 6  # scenes and resolutions; runs are sorted by prompt, so all methods of a prompt share its renders
+_KEPT = 6  # scenes and resolutions; `score_all` takes the runs of a prompt together
 
 
 def truth(prompt: str, resolution: int) -> Truth:

@@ -8,6 +8,8 @@ import json
 import pytest
 from run_folders import draw, write_run
 
+from evaluation.metrics import truth
+
 
 @pytest.fixture
 def outputs(tmp_path, clip_folder):
@@ -56,6 +58,33 @@ def test_broken_folders_are_named_and_the_others_scored(outputs, command):
         assert len({line for line in lines if name in line}) >= 1
         assert all("repeat the run" in line for line in lines)
     assert "Traceback" not in err
+
+
+def test_the_true_object_of_a_prompt_is_made_once(tmp_path, command, monkeypatch):
+    """Also for more prompts than are kept: the runs of a prompt are scored together."""
+    prompts = [
+        f"a {colour} cube" for colour in ("red", "blue", "green", "yellow", "orange", "purple", "white")
+    ]
+    assert len(prompts) > truth._KEPT
+    for method in ("sds", "vsd"):
+        for i, prompt in enumerate(prompts):
+            draw(
+                write_run(tmp_path / "outputs", method=method, prompt_id=str(i), prompt=prompt),
+                prompt,
+                views=2,
+            )
+    made = []
+
+    class Counted(truth.Truth):
+        def __init__(self, prompt, resolution):
+            made.append((prompt, resolution))
+            super().__init__(prompt, resolution)
+
+    monkeypatch.setattr(truth, "Truth", Counted)
+    truth._RECENT.clear()
+    assert command("score", "metric=[ground_truth]")[0] == 0
+    assert len(made) == len(set(made))
+    assert {prompt for prompt, _ in made} == set(prompts)
 
 
 def test_unfinished_runs_are_left_out(outputs, command):
