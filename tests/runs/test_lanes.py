@@ -171,8 +171,10 @@ def test_a_run_that_goes_on_with_batches_of_other_sizes_says_so(planned, tmp_pat
 
 
 @pytest.mark.parametrize("work", [(rendering._Writing, "finish"), (open_run, "record_files")])
-def test_others_go_on_while_a_lane_only_writes(work, planned, tmp_path, monkeypatch):
-    """Its pictures and film, and the hashes of its files: the other run ends first."""
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_others_go_on_while_a_lane_only_writes(work, lanes, planned, tmp_path, monkeypatch):
+    """Its pictures and film, and the hashes of its files: the other run ends first. With one lane, that is
+    the next run, which begins meanwhile."""
     (short,), (long,) = planned("sds", tmp_path / "a", steps=1), planned("sds", tmp_path / "b")
     write, is_over = getattr(*work), threading.Event()
 
@@ -183,7 +185,7 @@ def test_others_go_on_while_a_lane_only_writes(work, planned, tmp_path, monkeypa
 
     monkeypatch.setattr(*work, slow)
     ended = []
-    for outcome in make_in_lanes([short, long], 2, lambda: False):
+    for outcome in make_in_lanes([short, long], lanes, lambda: False):
         ended.append((outcome.folder, outcome.status))
         is_over.set()
     assert ended == [(long.folder, "done"), (short.folder, "done")]

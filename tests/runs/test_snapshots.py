@@ -132,7 +132,7 @@ def planned(*overrides):
 
 def test_a_run_without_snapshots_does_not_stand_for_one_with_them():
     plain = planned("snapshots.steps=[]", "~method@snapshots.against.sds")
-    (other,) = make_plan(["prompt_set=paper", "prior=tiny", "prompt=2"], multirun=False)
+    (other,) = make_plan(["prompt_set=paper", "prior=tiny", "prompt=2", "background=white"], multirun=False)
     assert plain.fingerprint == other.fingerprint != planned().fingerprint
     assert planned("snapshots.steps=[1]").fingerprint != planned().fingerprint
     assert planned("snapshots.against.sds.guidance_scale=9").fingerprint != planned().fingerprint

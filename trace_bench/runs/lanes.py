@@ -16,7 +16,7 @@ class Lanes:
     """Runs side by side. They go on only while `go_on` is called, always by the same thread.
 
     Args:
-        lanes: the most runs at a time.
+        lanes: the most runs at a time, besides those that only write their files.
     """
 
     def __init__(self, lanes: int) -> None:
@@ -26,6 +26,12 @@ class Lanes:
     def __len__(self) -> int:
         """The number of runs that are not over."""
         return len(self._turns)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another run may begin. A run that only writes its files leaves its place to the next."""
+        away = self._turns.away
+        return len(self) - away < self.lanes and away <= self.lanes
 
     def start(
         self, run: RunSpec, should_stop: Callable[[], bool], ended: Callable[[RunSpec, Outcome], None]
@@ -71,7 +77,7 @@ def make_in_lanes(runs: Iterable[RunSpec], lanes: int, stop: Callable[[], bool])
 
     try:
         while True:
-            while len(side) < lanes and not should_stop() and (run := next(todo, None)) is not None:
+            while side.has_room and not should_stop() and (run := next(todo, None)) is not None:
                 side.start(run, should_stop, lambda run, how: over.append((run, how)))
             if not side:
                 return

@@ -193,13 +193,13 @@ def outcomes_of(monkeypatch, statuses, signal_at=None):
     """Replace make_asset by a fake with the given outcomes, which sends SIGUSR2 in the given run."""
     ends = iter(enumerate(statuses))
 
-    def make(run, stop):
+    def make(run, stop, lane):
         index, status = next(ends)
         if index == signal_at:
             os.kill(os.getpid(), signal.SIGUSR2)
         return Outcome(status, run.folder, "it broke")
 
-    monkeypatch.setattr("trace_bench.runs.run.make_asset", make)
+    monkeypatch.setattr("trace_bench.runs.lanes.make_asset", make)
 
 
 def test_a_job_with_failed_runs_goes_through_all_and_fails_at_its_end(monkeypatch, tmp_path):

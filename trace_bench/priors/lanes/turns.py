@@ -152,6 +152,11 @@ class Turns:
         """The number of lanes, but for the one whose turn it is."""
         return len(self._ready) + len(self._waiting) + len(self._away)
 
+    @property
+    def away(self) -> int:
+        """The number of lanes that wait for a thread."""
+        return len(self._away)
+
     def start(self, seat: Seat, work: Callable[[], None]) -> None:
         """Another lane, which does `work` in its turns."""
         seat.begin(work)

@@ -38,17 +38,8 @@ def make_assets(runs: Iterable[RunSpec], stop: StopRequest, lanes: int = 1) -> I
     """Make runs, `lanes` at a time, until one is interrupted, or fails with on_error=stop."""
     with uncollected():
         from trace_bench.runs.lanes import make_in_lanes
-        from trace_bench.runs.run import make_asset
 
-    if lanes > 1:
-        yield from make_in_lanes(runs, lanes, stop)
-        return
-
-    for run in runs:
-        outcome = make_asset(run, stop)
-        yield outcome
-        if stop() or (outcome.status == "failed" and run.job.on_error == "stop"):
-            return
+    yield from make_in_lanes(runs, lanes, stop)
 
 
 @dataclass(frozen=True)
