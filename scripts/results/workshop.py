@@ -103,10 +103,13 @@ class Workshop:
     def results(self, sweep: Sweep) -> Results:
         """The tidy frame of a sweep alone; all its runs must be there."""
         self.runs(sweep)
-        everything, names = collect(self.output_root, self.metrics), list(self._names(sweep))
+        everything, names = collect(self.output_root, self.metrics), self._names(sweep).keys()
+
+        def is_mine(folder: str) -> bool:  # of a run, or of the renders of a step in it
+            return not names.isdisjoint([folder, *map(str, Path(folder).parents)])
 
         def mine(frame: pd.DataFrame) -> pd.DataFrame:
-            return frame if frame.empty else frame[frame["folder"].isin(names)].reset_index(drop=True)
+            return frame if frame.empty else frame[frame["folder"].map(is_mine)].reset_index(drop=True)
 
         return replace(
             everything,

@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 
 from evaluation.metrics.base import Score, score_run
+from evaluation.results.collect import Results
 from scripts.leaderboard.rows import FILE, Board, dumps
 from scripts.leaderboard.sections import MAIN
 from scripts.make_results import options
-from scripts.results import costs, decisions, toy
+from scripts.results import costs, decisions, toy, workshop
 from scripts.results.document import blocks, fill_table, keep_times, numbers, pages, replace_block
 from scripts.results.stages import STAGES
 from scripts.results.workshop import ROOT, Workshop
@@ -252,6 +253,19 @@ def test_blocks_are_made_from_the_runs(tmp_path, monkeypatch):
     )
     times = toy.experiment_times(shop, "").replace("\n", " ")
     assert re.search(r"four cores, .*: `nerf_qualitative` \d\d s, `diversity` \d min\.$", times)
+
+
+def test_results_of_a_sweep_have_its_runs_and_their_steps(tmp_path, monkeypatch):
+    found = Results(
+        pd.DataFrame({"folder": ["runs/a", "runs/b"]}),
+        steps=pd.DataFrame({"folder": ["runs/a/steps/00015", "runs/b/steps/00015"]}),
+    )
+    monkeypatch.setattr(workshop, "collect", lambda *_: found)
+    monkeypatch.setattr(Workshop, "runs", lambda *_: [])
+    monkeypatch.setattr(Workshop, "_names", lambda *_: {"runs/b": None})
+    results = Workshop(tmp_path, tmp_path).results(("method=sds",))
+    assert results.frame["folder"].tolist() == ["runs/b"]
+    assert results.steps["folder"].tolist() == ["runs/b/steps/00015"]
 
 
 def test_a_missing_run_stops_the_command(tmp_path):
