@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from evaluation.figures.base import Data, Drawing, NothingToDraw, quantity_of, said_of
 from evaluation.figures.style import COLOURS, GREY, HAIR, label_lines, new_figure
@@ -151,9 +152,10 @@ def _apart(data: Data, label: str, kinds: Kinds, lines: Lines) -> Figure:
         for axes in panels.flat[len(methods) :]:
             axes.set_axis_off()
         if by == "tflop":  # a step of one method costs many times that of another
-            least = min(float(line[by][line[by] > 0].min()) for line in lines[by].values())
-            panels[0, 0].set_xscale("symlog", linthresh=least)
-        panels[0, 0].set_xlim(left=0)
+            panels[0, 0].set_xscale("log", nonpositive="mask")
+            panels[0, 0].xaxis.set_minor_locator(NullLocator())
+        else:
+            panels[0, 0].set_xlim(left=0)
         block.supxlabel(x_label, fontsize=9)
         block.supylabel(label, fontsize=9)
     return figure
