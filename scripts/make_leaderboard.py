@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from evaluation.figures.base import NothingToDraw
 from scripts.leaderboard.completeness import problems
 from scripts.leaderboard.cost import COST_PICTURE, draw_cost
 from scripts.leaderboard.making import make, read
@@ -95,7 +96,10 @@ def write_pages(folder: Path, check: bool) -> int:
             if not check:
                 path.write_text(after, encoding="utf-8")
     if not check:
-        draw_cost(board, here.metrics, folder / COST_PICTURE)
+        try:
+            draw_cost(board, here.metrics, folder / COST_PICTURE)
+        except NothingToDraw as error:  # a trial of some prompts
+            print(f"{COST_PICTURE} stays as it is. {error}")
     lacking += [f"{name} is missing." for name in PICTURES if check and not (folder / name).is_file()]
     words = ["Differs:" if check else "Changed:", *differing] if differing else ["Pages are up to date."]
     print("\n".join([*lacking, *words]))

@@ -8,7 +8,7 @@ from scripts.leaderboard.admission import PACKAGES
 from scripts.leaderboard.rows import Board
 from scripts.leaderboard.sections import MAIN, SECTIONS
 from scripts.leaderboard.tables import Metrics
-from scripts.results.document import paragraph
+from scripts.results.document import listed, paragraph
 
 
 def about(board: Board, _metrics: Metrics) -> str:
@@ -37,4 +37,4 @@ def about(board: Board, _metrics: Metrics) -> str:
 def _values(rows: pd.DataFrame, column: str) -> str:
     if column not in rows:
         return "unknown"
-    return " and ".join(sorted(map(str, rows[column].dropna().unique()))) or "unknown"
+    return listed(sorted(map(str, rows[column].dropna().unique()))) or "unknown"

@@ -115,10 +115,20 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple
             if kind:
                 yield key, one[kind], other[kind]
         elif one != other:
-            yield key, one, other
+            yield key, *_parts(one, other)
+
+
+def _parts(one: Any, other: Any) -> tuple[Any, Any]:
+    """Of two mappings only the entries that differ."""
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        return one, other
+    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    return {key: one.get(key) for key in keys}, {key: other.get(key) for key in keys}
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_short(part)}" for key, part in value.items())
     text = str(value)
     return text if len(text) <= 40 else f"{text[:12]}…"
 

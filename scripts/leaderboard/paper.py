@@ -14,7 +14,7 @@ from scripts.leaderboard.ranking import FIRST, rank_agreement
 from scripts.leaderboard.rows import Board
 from scripts.leaderboard.sections import MAIN
 from scripts.leaderboard.tables import Metrics
-from scripts.results.document import paragraph
+from scripts.results.document import listed, paragraph
 
 TABLES = (4, 5, 6, 7, 8)
 
@@ -73,7 +73,8 @@ def _doubts(board: Board) -> str:
                 texts.setdefault((doubt.id, doubt.text), []).append(number)
     lines = ["Doubts about the printed numbers (`evaluation/tables/paper_tables.yaml`):", ""]
     for (name, text), numbers in texts.items():
-        lines.append(f"- **{name}**, Table {' and '.join(map(str, numbers))}: {text}.")
+        where = f"Table{'s' if len(numbers) > 1 else ''} {listed(numbers)}"
+        lines.append(paragraph(f"- **{name}**, {where}: {text}.", indent="  "))
     return "\n".join(lines)
 
 
