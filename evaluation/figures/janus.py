@@ -80,8 +80,8 @@ def draw(data: Data, prompt_set: str = "toy_janus", prior: str = "tiny") -> Draw
         "means over the assets that have a front; the grey counts are assets without one, in the order of "
         "the legend. Right: mean difference on the same prompts where both assets have a front, with 95 % "
         "interval; a filled mark is decided after Holm's correction over all differences shown. A method "
-        f"that loses its front has fewer such prompts; with a missing front counted as 1, over all prompts, the "
-        f"differences without view phrases are {_faults(data, numbers)}."
+        "that loses its front has fewer such prompts; with a missing front counted as 1, over all prompts, "
+        f"the differences without view phrases are {_faults(data, numbers)}."
     )
     return Drawing(figure, caption, numbers)
 
@@ -137,11 +137,15 @@ def compared(data: Data, prompt_set: str, prior: str) -> pd.DataFrame:
 def _faults(data: Data, numbers: pd.DataFrame) -> str:
     """Each method's difference in `fault` without view phrases, with its interval."""
     rows = numbers[numbers["text"] == WITHOUT]
-    return ", ".join(
-        f"{data.method(str(row.method))} {signed(row.fault_difference, 2)} "
-        f"[{signed(row.fault_low, 2)}, {signed(row.fault_high, 2)}]"
-        for row in rows.itertuples()
-    )
+    words = []
+    for row in rows.itertuples():
+        span = (
+            f" [{signed(row.fault_low, 2)}, {signed(row.fault_high, 2)}]"
+            if np.isfinite(row.fault_low)
+            else ""
+        )
+        words.append(f"{data.method(str(row.method))} {signed(row.fault_difference, 2)}{span}")
+    return ", ".join(words)
 
 
 def _text(config: Mapping[str, str]) -> str:
