@@ -19,6 +19,7 @@ from evaluation.results.names import display_names
 from evaluation.tables.method_tables import make_tables
 from scripts import make_leaderboard
 from scripts.leaderboard import making
+from scripts.leaderboard.about import about
 from scripts.leaderboard.admission import check_versions, judges_of, merged, prompts_sha256, versions_of
 from scripts.leaderboard.completeness import listed_methods, problems
 from scripts.leaderboard.page import BLOCKS, EMPTY
@@ -501,3 +502,15 @@ def test_the_papers_doubts_stand_beside_the_comparison():
     assert "of the 15 pairs of Table 4's methods" in text
     for doubt in ("F01", "F04", "F05", "F12", "F14"):
         assert f"**{doubt}**" in text
+
+
+def test_the_page_says_what_made_the_rows():
+    """Commits and versions of all rows; minutes of several machines are not compared."""
+    rows = board()
+    assert "machines" not in " ".join(about(rows, METRICS).split())
+    frame = rows.sections[MAIN]
+    frame.loc[frame["method"] == "sds", ["machine", "commit"]] = ["another", "d" * 12]
+    text = " ".join(about(rows, METRICS).split())
+    assert f"at commit {'c' * 12} and {'d' * 12}; torch 2.15.0, diffusers 0.42.1, numpy 2.4.6." in text
+    assert f"{'a' * 12} (with adapter)" in text
+    assert "Rows come from 2 machines (a computer and another)" in text
