@@ -145,7 +145,7 @@ def _faults(data: Data, numbers: pd.DataFrame) -> str:
             else ""
         )
         words.append(f"{data.method(str(row.method))} {signed(row.fault_difference, 2)}{span}")
-    return ", ".join(words)
+    return ", ".join(words) or "not known"
 
 
 def _text(config: Mapping[str, str]) -> str:
