@@ -14,7 +14,7 @@ from evaluation.figures.base import Data, Drawing, NothingToDraw
 from evaluation.figures.style import COLOURS, GREY, HAIR, new_figure
 from evaluation.results.variants import flat_config
 from evaluation.statistics.multiple import holm
-from evaluation.statistics.paired import ALPHA, FEWEST, Difference, paired_difference
+from evaluation.statistics.paired import ALPHA, FEWEST, Difference, paired_difference, signed
 
 WITH, WITHOUT, PERP_NEG = "view phrases", "no view phrases", "Perp-Neg"
 _MARKS: Mapping[str, tuple[str, str]] = {
@@ -26,7 +26,7 @@ _HOW = (
 )
 COLUMNS = (
     "method", "text", "prompts", "janus", "janus_prompts", "no_front", "difference", "low", "high", "both",
-    "p",
+    "p", "fault", "fault_difference", "fault_low", "fault_high",
 )  # fmt: skip
 
 
@@ -79,36 +79,44 @@ def draw(data: Data, prompt_set: str = "toy_janus", prior: str = "tiny") -> Draw
         f"{prompt_set} ({count} objects with a front), prior {prior}, one seed, 3D Gaussians. Left: "
         "means over the assets that have a front; the grey counts are assets without one, in the order of "
         "the legend. Right: mean difference on the same prompts where both assets have a front, with 95 % "
-        "interval; a filled mark is decided after Holm's correction over all differences shown."
+        "interval; a filled mark is decided after Holm's correction over all differences shown. A method "
+        "that loses its front has fewer such prompts; with a missing front counted as 1, over all prompts, "
+        f"the differences without view phrases are {_faults(data, numbers)}."
     )
     return Drawing(figure, caption, numbers)
 
 
 def compared(data: Data, prompt_set: str, prior: str) -> pd.DataFrame:
-    """A row with `COLUMNS` per method and text; differences are to the same method with view phrases."""
+    """A row with `COLUMNS` per method and text; differences are to the same method with view phrases.
+
+    `fault` is the Janus number with 1 for an asset without a front, so that none drops out.
+    """
     runs = data.runs
     if runs.empty or "janus" not in runs:
         raise NothingToDraw(f"There are no runs of {prompt_set}: {_HOW}.")
     runs = runs[(runs["prompt_set"] == prompt_set) & (runs["prior"] == prior)]
     runs = runs[runs["ground_truth_judge"].notna() & (runs["representation"] == "gaussians")]
     texts = [_text(flat_config(data.root / folder / "config.yaml")) for folder in runs["folder"]]
-    runs = runs.assign(text=texts)
+    runs = runs.assign(text=texts, fault=runs["janus"].where(runs["no_front"] != 1, 1.0))
     found, gaps = [], []
     for method, own in runs.groupby("method", sort=False):
         values = own.pivot_table(
             index="prompt_id", columns="text", values="janus", aggfunc="mean", dropna=False
         )
+        faults = own.pivot_table(index="prompt_id", columns="text", values="fault", aggfunc="mean")
         if WITH not in values or len(values.columns) < 2:
             continue
         for text in (name for name in _MARKS if name in values):
             part = own[own["text"] == text]
-            gap = Difference(np.nan, np.nan, np.nan, 0)
+            gap = of_fault = Difference(np.nan, np.nan, np.nan, 0)
             if text != WITH:
+                of_fault = paired_difference(faults[text].to_numpy(float), faults[WITH].to_numpy(float))
                 gap = paired_difference(values[text].to_numpy(float), values[WITH].to_numpy(float))
             gaps.append(gap)
             found.append(
                 [method, text, len(part), part["janus"].mean(), int(part["janus"].notna().sum()),
-                 int(part["no_front"].sum()), gap.mean, gap.low, gap.high, gap.prompts]
+                 int(part["no_front"].sum()), gap.mean, gap.low, gap.high, gap.prompts,
+                 part["fault"].mean(), of_fault.mean, of_fault.low, of_fault.high]
             )  # fmt: skip
     if not found:
         raise NothingToDraw(
@@ -119,11 +127,25 @@ def compared(data: Data, prompt_set: str, prior: str) -> pd.DataFrame:
     p[tested] = holm([gaps[i].p for i in tested])
     order = {name: i for i, name in enumerate(data.order)}
     numbers = pd.DataFrame(
-        [[*row, value] for row, value in zip(found, p, strict=True)], columns=list(COLUMNS)
+        [[*row[:10], value, *row[10:]] for row, value in zip(found, p, strict=True)], columns=list(COLUMNS)
     )
     return numbers.sort_values(
         "method", key=lambda names: names.map(lambda name: order.get(name, len(order))), kind="stable"
     ).reset_index(drop=True)
+
+
+def _faults(data: Data, numbers: pd.DataFrame) -> str:
+    """Each method's difference in `fault` without view phrases, with its interval."""
+    rows = numbers[numbers["text"] == WITHOUT]
+    words = []
+    for row in rows.itertuples():
+        span = (
+            f" [{signed(row.fault_low, 2)}, {signed(row.fault_high, 2)}]"
+            if np.isfinite(row.fault_low)
+            else ""
+        )
+        words.append(f"{data.method(str(row.method))} {signed(row.fault_difference, 2)}{span}")
+    return ", ".join(words) or "not known"
 
 
 def _text(config: Mapping[str, str]) -> str:

@@ -31,7 +31,7 @@ _LEFT_OUT = ("folder", "finished", "snapshots", "source")
 _PARTS = ("seconds_", "cost_")
 _TEXTS = ("method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
           "fingerprint", "machine", "display_name", "method_name", "representation_name", "control",
-          "variant", "kind", "folder", "optimised")  # fmt: skip
+          "variant", "kind", "folder", "optimised", "commit", "torch", "diffusers", "numpy")  # fmt: skip
 
 
 _INTEGERS = ("seed", "steps", "views_per_step", "resolution")

@@ -12,6 +12,9 @@ STRATA: Mapping[str, range] = {
     "compositions": range(36, 48),
 }  # fmt: skip
 
+#: Prompts that the prior was not trained on: the last four of each twelve.
+HELD_OUT = frozenset(n for ids in STRATA.values() for n in ids[8:])
+
 
 @dataclass(frozen=True)
 class Section:

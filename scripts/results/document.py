@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 WIDTH = 130
@@ -49,9 +49,17 @@ def replace_block(page: str, name: str, make: Callable[[str], str]) -> str:
     return _BLOCK.sub(new, page)
 
 
-def paragraph(text: str) -> str:
-    """A text on lines as long as those of the pages."""
-    return textwrap.fill(text, WIDTH, break_on_hyphens=False, break_long_words=False)
+def paragraph(text: str, indent: str = "") -> str:
+    """A text on lines as long as those of the pages; `indent` before all but the first."""
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+
+
+def listed(values: Sequence[object]) -> str:
+    """1, 2 and 3."""
+    *most, last = [str(value) for value in values] or [""]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def numbers(text: str, values: Iterable[str]) -> str:

@@ -18,12 +18,17 @@ from evaluation.results.controls import committed
 from evaluation.results.names import display_names
 from evaluation.tables.method_tables import make_tables
 from scripts import make_leaderboard
-from scripts.leaderboard.admission import check_versions, judges_of, versions_of
-from scripts.leaderboard.page import BLOCKS, only
-from scripts.leaderboard.profiles import TILE_PX, chosen_rows, nearest_controls, picture
+from scripts.leaderboard import making
+from scripts.leaderboard.about import about
+from scripts.leaderboard.admission import check_versions, judges_of, merged, prompts_sha256, versions_of
+from scripts.leaderboard.completeness import listed_methods, problems
+from scripts.leaderboard.page import BLOCKS, EMPTY
+from scripts.leaderboard.paper import paper
+from scripts.leaderboard.profiles import PICTURE, TILE_PX, chosen_rows, most_like, nearest_controls, picture
 from scripts.leaderboard.ranking import best_first, rank_agreement
 from scripts.leaderboard.rows import FILE, Board, dumps, kept, loads, with_rows
-from scripts.leaderboard.sections import MAIN, SECTIONS
+from scripts.leaderboard.sections import HELD_OUT, MAIN, SECTIONS
+from scripts.leaderboard.tables import only
 from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
@@ -42,7 +47,8 @@ def frame(methods=METHODS):
         method=names, kind="run", representation="gaussians", prompt_set="toy_bench", prompts_in_set=8.0,
         init="random", protocol="toy", own_prompt=False, variant="", minutes=0.2, unet_items=480.0, tflop=0.1,
         peak_memory_gb=0.5, minutes_of_loading=0.0, method_name=names.str.upper(), representation_name="3DGS",
-        external=False, display_name=pd.NA, source=pd.NA, **numbers,
+        external=False, display_name=pd.NA, source=pd.NA, commit="c" * 12, torch="2.15.0", diffusers="0.42.1",
+        numpy="2.4.6", machine="a computer", **numbers,
     ).drop(columns=["control", "right"])  # fmt: skip
 
 
@@ -52,10 +58,10 @@ def board():
         judge: f"{name} version 3" for name in METRICS for judge in rows[f"{name}_judge"].dropna().unique()
     }
     validity = [{"judge": "clip", "criterion": "overall", "verdicts": 70, "agreement": 0.66,
-                 "agreement_low": 0.47, "agreement_high": 0.86}]  # fmt: skip
+                 "agreement_low": 0.47, "agreement_high": 0.86, "methods": ["sds", "vsd"]}]  # fmt: skip
     parts = dict.fromkeys(SECTIONS, rows)
     return Board(
-        {"trace_bench": "1"},
+        {"trace_bench": "1", "prior": {"with adapter": "a" * 64}},
         judges,
         validity,
         parts | {"controls": committed().assign(prompt_set="toy_bench", variant="")},
@@ -66,14 +72,23 @@ def board():
 def pages(tmp_path):
     """A folder with a leaderboard and empty blocks for it."""
     (tmp_path / "docs").mkdir()
-    for page, name in BLOCKS:
+    for page, name in [*BLOCKS, make_leaderboard.STATISTICS]:
         with (tmp_path / page).open("a", encoding="utf-8") as file:
-            file.write(f"<!-- results: {name} -->\n\nnothing yet\n\n<!-- end of results -->\n")
+            file.write(f"<!-- results: {name} -->\n\n{EMPTY}\n\n<!-- end of results -->\n")
+    (tmp_path / PICTURE).parent.mkdir()
+    (tmp_path / PICTURE).touch()
     (tmp_path / FILE).write_text(dumps(board()), encoding="utf-8")
     return tmp_path
 
 
+@pytest.fixture
+def taken_as_whole(monkeypatch):
+    """These pages have a few rows; whether a file is whole is another test's question."""
+    monkeypatch.setattr(make_leaderboard, "problems", lambda board, metrics: [])
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("taken_as_whole")
 def test_the_pages_follow_from_the_file_alone(pages):
     folder = ["--folder", str(pages)]
     assert make_leaderboard.main([*folder, "--check"]) == 1
@@ -83,13 +98,20 @@ def test_the_pages_follow_from_the_file_alone(pages):
     text = (pages / "docs" / "leaderboard.md").read_text(encoding="utf-8")
     assert "| VSD" in text
     assert "| Truth " in text
-    assert "nothing yet" not in text
-    assert "66 % [47, 86]" in text
+    assert EMPTY not in text
+    assert "| 2 | 70 | 66 % [47, 86]" in text
+    assert "Pareto-optimal" in text
+    assert "Decided pairs: Match " in text
+    assert (pages / make_leaderboard.COST_PICTURE).stat().st_size > 10_000
+    (pages / make_leaderboard.COST_PICTURE).unlink()
+    assert make_leaderboard.main([*folder, "--check"]) == 1, "a picture of the page is missing"
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("taken_as_whole")
 def test_a_changed_number_is_noticed(pages):
     make_leaderboard.write_pages(pages, check=False)
+    assert make_leaderboard.main(["--folder", str(pages), "--check"]) == 0
     content = json.loads((pages / FILE).read_text(encoding="utf-8"))
     section = content["sections"][MAIN]
     place = section["columns"].index("match")
@@ -167,31 +189,109 @@ def test_new_rows_replace_those_of_the_same_method_only():
     )
 
 
-def fake_run(**changes):
-    about = {"trace_bench": "1", "sha256": "a" * 64, "n_views": 24} | changes
+SHA256 = {"without": "92692d17" * 8, "with": "e9ad67aa" * 8}
+
+
+def fake_run(adapter=False, **changes):
+    """A run with the parts of a manifest that admission reads, as those of sds (or vsd, with an adapter)."""
+    about = {"trace_bench": "1", "sha256": SHA256["with" if adapter else "without"], "n_views": 24,
+             "torch": "2.15.0", "diffusers": "0.42.1", "commit": "c" * 40, "dirty": False}  # fmt: skip
+    about |= changes
     manifest = SimpleNamespace(
-        environment={"trace_bench": about["trace_bench"]}, prior={"sha256": about["sha256"]},
+        environment={
+            "trace_bench": about["trace_bench"], "commit": about["commit"], "dirty": about["dirty"],
+            "packages": {"torch": about["torch"], "diffusers": about["diffusers"], "numpy": "2.4.6"},
+        },
+        prior={"sha256": about["sha256"]} | ({"adapter_repo": None} if adapter else {}),
         rig={"n_views": about["n_views"]},
     )  # fmt: skip
-    return SimpleNamespace(manifest=manifest, folder="outputs/x")
+    return SimpleNamespace(manifest=manifest, folder=Path("outputs/x"))
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"trace_bench": "2"}, "the version of trace_bench"),
+        ({"torch": "2.14.3"}, "the version of torch"),
+        ({"diffusers": "0.41.0"}, "the version of diffusers"),
         ({"sha256": "b" * 64}, "the prior's weights"),
-        ({"n_views": 120}, "the evaluation cameras"),
-        ({"sha256": None}, "does not say the sha256 of its prior's weights"),
+        ({"n_views": 120}, r"the evaluation cameras \(?n_views"),
     ],
 )
-def test_other_versions_and_unknown_weights_are_refused(changes, words):
+def test_other_versions_are_refused(changes, words):
     with pytest.raises(TraceBenchError, match=words):
         versions_of([fake_run(), fake_run(**changes)], METRICS)
-    if changes.get("sha256", "") is not None:
-        mine = versions_of([fake_run(**changes)], METRICS)
+    mine = versions_of([fake_run(**changes)], METRICS)
+    with pytest.raises(TraceBenchError, match=words):
+        check_versions(Board(versions_of([fake_run()], METRICS)), mine)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sha256": None}, "does not say the sha256 of its prior's weights"),
+        ({"torch": None}, "does not say its version of torch"),
+        ({"dirty": True}, "uncommitted changes"),
+        ({"commit": None, "dirty": None}, "an unknown commit"),
+    ],
+)
+def test_runs_that_nobody_could_make_again_are_refused(changes, words):
+    with pytest.raises(TraceBenchError, match=words):
+        versions_of([fake_run(), fake_run(**changes)], METRICS)
+
+
+def test_a_method_with_an_adapter_has_other_weights():
+    """The prior's hash of VSD contains the base of its LoRA; each kind is compared with its own."""
+    found = versions_of([fake_run(), fake_run(adapter=True), fake_run()], METRICS)
+    assert found["prior"] == {"with adapter": SHA256["with"], "without adapter": SHA256["without"]}
+    board = Board(versions_of([fake_run()], METRICS))
+    check_versions(board, versions_of([fake_run(adapter=True)], METRICS))
+    both = merged(board.versions, versions_of([fake_run(adapter=True)], METRICS))
+    assert both == found
+    with pytest.raises(TraceBenchError, match="the prior's weights"):
+        check_versions(Board(both), versions_of([fake_run(adapter=True, sha256="b" * 64)], METRICS))
+
+
+def test_other_commits_and_fixes_of_packages_are_allowed():
+    versions_of([fake_run(), fake_run(commit="d" * 40, torch="2.15.1")], METRICS)
+
+
+def test_other_prompts_are_refused(monkeypatch):
+    before = Board(versions_of([fake_run()], METRICS))
+    monkeypatch.setattr("scripts.leaderboard.admission.prompts_sha256", lambda: "other")
+    with pytest.raises(TraceBenchError, match="the prompts of toy_bench"):
+        check_versions(before, versions_of([fake_run()], METRICS))
+
+
+class Shop:
+    """A workshop with given runs and results."""
+
+    output_root = Path("outputs")
+    metrics = METRICS
+
+    def __init__(self, frame, run):
+        self.frame, self.run = frame, run
+
+    def results(self, _sweep):
+        return SimpleNamespace(controls=self.frame)
+
+    def runs(self, _sweep):
+        return [self.run]
+
+
+def test_controls_are_checked_as_rows_are():
+    """No prior made them, but code, cameras and judges are those of the rows."""
+    controls = committed().assign(folder="outputs/x")
+    before = Board(versions_of([fake_run()], METRICS) | {"judges": judges_of(controls, METRICS)})
+    making.add_controls(before, Shop(controls, fake_run(sha256=None)))
+    assert len(before.sections["controls"]) == len(controls)
+    for frame, run, words in (
+        (controls.assign(ground_truth_judge="other"), fake_run(), "settings of the metrics"),
+        (controls, fake_run(n_views=12), "the evaluation cameras"),
+        (controls, fake_run(dirty=True), "uncommitted changes"),
+    ):
         with pytest.raises(TraceBenchError, match=words):
-            check_versions(Board(versions_of([fake_run()], METRICS)), mine)
+            making.add_controls(before, Shop(frame, run))
 
 
 def test_a_run_without_a_score_is_refused():
@@ -244,7 +344,173 @@ def test_equal_work_has_the_methods_of_the_main_section():
 
 
 def test_the_committed_pages_follow_from_the_committed_file():
-    root = make_leaderboard.ROOT
-    if not (root / FILE).is_file():
-        pytest.skip("no leaderboard is committed yet")
+    """Or both are empty."""
     assert make_leaderboard.main(["--check"]) == 0
+
+
+def test_pages_with_rows_need_the_file(pages, capsys):
+    folder = ["--folder", str(pages)]
+    (pages / FILE).unlink()
+    assert make_leaderboard.main([*folder, "--check"]) == 0
+    page = pages / "docs" / "leaderboard.md"
+    page.write_text(page.read_text(encoding="utf-8").replace(EMPTY, "| SDS | 0.9 |", 1), encoding="utf-8")
+    assert make_leaderboard.main([*folder, "--check"]) == 2
+    assert "leaderboard.json does not exist, but docs/leaderboard.md has rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["prompt=0"], "name a copy of the pages"), (["--anew", "--methods", "sds"], "leave out --methods")],
+)
+def test_trials_and_losses_are_refused(arguments, words, capsys):
+    with pytest.raises(SystemExit):
+        make_leaderboard.options(arguments)
+    assert words in capsys.readouterr().err
+
+
+def test_an_unlisted_method_is_refused_before_its_runs(pages, capsys):
+    assert make_leaderboard.main(["--folder", str(pages), "--methods", "gaussiandreamer"]) == 2
+    assert "gaussiandreamer is not in conf/experiment/leaderboard.yaml" in capsys.readouterr().err
+
+
+def whole():
+    """A file with every row that the experiments ask for."""
+    judges = {name: f"{name} of the test" for name in METRICS}
+    about = {f"{name}_judge": judge for name, judge in judges.items()}
+    about |= {"commit": "c" * 12, "torch": "2.15.0", "diffusers": "0.42.1", "numpy": "2.4.6"}
+    count = iter(range(100_000))
+
+    def rows(by, names, ids, seeds):
+        found = [
+            {by: name, "prompt_id": str(i), "seed": seed, "fingerprint": f"{next(count):064x}"} | about
+            for name in names
+            for i in ids
+            for seed in seeds
+        ]
+        return pd.DataFrame(found)
+
+    methods = listed_methods()
+    twelve = [i for start in range(0, 48, 12) for i in range(start, start + 3)]
+    controls = OmegaConf.load(Path(conf_dir()) / "experiment" / "controls.yaml").hydra.sweeper.params
+    versions = {
+        "trace_bench": "1", "torch": "2.15", "diffusers": "0.42", "rig": {"n_views": 24}, "metrics": {"a": 1},
+        "prompts": prompts_sha256(), "prior": {"without adapter": "a" * 64}, "judges": judges,
+    }  # fmt: skip
+    return Board(versions, sections={
+        MAIN: rows("method", methods, range(48), (0, 1)),
+        "equal_work": rows("method", methods, twelve, (0,)),
+        "nerf": rows("method", ("sds", "vsd", "trace"), range(24, 36), (0,)),
+        "controls": rows("control", str(controls["method.control"]).strip().split(","), range(48), (0,)),
+    })  # fmt: skip
+
+
+def test_a_whole_file_has_no_problems():
+    assert problems(whole(), METRICS) == []
+
+
+def _without(section, **values):
+    def change(board):
+        frame = board.sections[section]
+        hit = pd.concat([frame[key] == value for key, value in values.items()], axis=1).all(axis=1)
+        board.sections[section] = frame[~hit]
+
+    return change
+
+
+def _with(section, column, value):
+    def change(board):
+        board.sections[section].loc[7, column] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_without(MAIN, method="sds"), "own_budget: sds has 0 of 96 rows"),
+        (_without(MAIN, method="sds", prompt_id="5", seed=1), "own_budget: sds has 95 of 96 rows"),
+        (_without("equal_work", method="vsd", prompt_id="12"), "equal_work: vsd has 11 of 12 rows"),
+        (_without("nerf", method="trace"), "nerf: trace has 0 of 12 rows"),
+        (_without("controls", control="fog", prompt_id="3"), "controls: fog has 47 of 48 rows"),
+        (_with(MAIN, "method", "mine"), "mine is not in conf/experiment/leaderboard.yaml"),
+        (_with(MAIN, "fingerprint", "x"), "no fingerprint"),
+        (_with(MAIN, "commit", None), "does not say its commit"),
+        (_with("controls", "clip_score_judge", "other"), "no clip_score by the judge of the others"),
+        (lambda board: board.versions.pop("rig"), "does not say its `rig`"),
+        (lambda board: board.versions["prior"].update({"with adapter": ""}), "no sha256"),
+        (lambda board: board.versions.update(prompts="other"), "has other prompts"),
+        (lambda board: board.sections.pop("nerf"), "no section `nerf`"),
+    ],
+)
+def test_the_check_names_what_a_file_lacks(change, words):
+    """So that taking out bad rows and making the pages again is noticed."""
+    board = whole()
+    change(board)
+    assert any(words in problem for problem in problems(board, METRICS))
+
+
+@pytest.mark.slow
+def test_the_check_asks_for_a_whole_file(pages, capsys):
+    assert make_leaderboard.write_pages(pages, check=False) == 0
+    assert make_leaderboard.main(["--folder", str(pages), "--check"]) == 1
+    assert "own_budget: csd has 0 of 96 rows" in capsys.readouterr().out
+
+
+def test_held_out_prompts_are_those_of_the_prompt_set():
+    """The YAML marks the first of each four."""
+    lines = (Path(conf_dir()) / "prompt_set" / "toy_bench.yaml").read_text(encoding="utf-8").splitlines()
+    prompts = [line for line in lines if line.strip().startswith("- ") and "override" not in line]
+    prompts = [line for line in prompts if "_self_" not in line]
+    marked = [i for i, line in enumerate(prompts) if "held out" in line]
+    assert set(HELD_OUT) == {first + k for first in marked for k in range(4)}
+    assert len(marked) == 4
+
+
+def test_an_asset_that_no_control_is_near_is_like_none():
+    """Fog with a wrong colour is farther from fog than some other control is."""
+    far = board()
+    rows = far.sections[MAIN]
+    assert most_like(far)["vsd"].is_near
+    rows.loc[rows["method"] == "vsd", "colour_error"] += 300.0
+    assert not most_like(far)["vsd"].is_near
+
+
+def test_controls_without_a_front_have_as_many_terms_as_others():
+    """`flat_colour` has no Janus number; a method with two faces is not near it for that."""
+    like = board()
+    wrong = committed()
+    flat = wrong[wrong["control"] == "flat_colour"].reset_index(drop=True)
+    rows = like.sections[MAIN]
+    own = rows["method"] == "sds"
+    for column in ("soft_iou", "colour_error", "high_frequency", "chamfer"):
+        rows.loc[own, column] = flat[column].mean()
+    rows.loc[own, ["janus", "no_front"]] = [1.0, 0.0]
+    assert dict(nearest_controls(like)["sds"])["flat_colour"] > 0.9
+
+
+def test_the_papers_doubts_stand_beside_the_comparison():
+    """Table 5 prints no TraCe, so its two methods give no row; Tables 6 and 8 are copies."""
+    rows = board()
+    frame = rows.sections[MAIN]
+    more = [frame[frame["method"] == "sds"].assign(method=name) for name in ("csd", "sdi", "dreamer_xl")]
+    more.append(frame[frame["method"] == "sds"].assign(method="consistent3d"))
+    rows.sections[MAIN] = pd.concat([frame, *more], ignore_index=True)
+    text = " ".join(paper(rows, METRICS).split())
+    assert "| 4 | " in text
+    assert "| 5 | " not in text
+    assert "Table 5 has no row here" in text
+    assert "of the 15 pairs of Table 4's methods" in text
+    for doubt in ("F01", "F04", "F05", "F12", "F14"):
+        assert f"**{doubt}**" in text
+
+
+def test_the_page_says_what_made_the_rows():
+    """Commits and versions of all rows; minutes of several machines are not compared."""
+    rows = board()
+    assert "machines" not in " ".join(about(rows, METRICS).split())
+    frame = rows.sections[MAIN]
+    frame.loc[frame["method"] == "sds", ["machine", "commit"]] = ["another", "d" * 12]
+    text = " ".join(about(rows, METRICS).split())
+    assert f"at commit {'c' * 12} and {'d' * 12}; torch 2.15.0, diffusers 0.42.1, numpy 2.4.6." in text
+    assert f"{'a' * 12} (with adapter)" in text
+    assert "Rows come from 2 machines (a computer and another)" in text

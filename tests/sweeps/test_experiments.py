@@ -283,6 +283,17 @@ def test_guidance_varies_for_every_method_that_has_a_scale():
     assert (set(scales.values()), len(scales)) == ({6}, 4 * len(methods))
 
 
+def test_perp_neg_is_compared_for_every_method_that_has_it():
+    """And the numbers of runs that the YAMLs name are right."""
+    plain, more = plan_of("experiment=janus"), plan_of("experiment=janus_perp_neg")
+    methods = {run.identity.method for run in plain}
+    have = {path.stem for path in (CONF / "method").glob("*.yaml") if "perp_neg:" in path.read_text("utf-8")}
+    assert {run.identity.method for run in more} == have
+    assert have <= methods
+    for name, runs in (("janus", plain), ("janus_perp_neg", more)):
+        assert f"# {len(runs)} runs;" in (CONF / "experiment" / f"{name}.yaml").read_text("utf-8")
+
+
 def test_help_lists_them(capsys):
     with pytest.raises(SystemExit) as left:
         main(["--help"])

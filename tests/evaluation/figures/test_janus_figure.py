@@ -55,6 +55,8 @@ def test_numbers(data):
     row = numbers.loc[("sds", WITHOUT)]
     assert row["difference"] == pytest.approx(0.3), "only prompts where both have a front"
     assert (row["both"], row["no_front"], row["janus_prompts"]) == (PROMPTS - 2, 2, PROMPTS - 2)
+    lost = [(1.0 - 0.1) + (1.0 - 0.11), 0.3 * (PROMPTS - 2)]
+    assert row["fault_difference"] == pytest.approx(sum(lost) / PROMPTS), "a lost front counts as 1"
 
 
 def test_drawing(data):
@@ -65,6 +67,7 @@ def test_drawing(data):
     assert {text.get_text() for text in left.texts} >= {"0 · 2", "0 · 0 · 0"}
     assert len(right.lines) == 1 + 2 * 3
     assert "8 objects with a front" in drawing.caption
+    assert "over all prompts, the differences without view phrases are SDS +0.45 [" in drawing.caption
 
 
 def test_nothing_to_draw(tmp_path):

@@ -27,7 +27,7 @@ from evaluation.tables.method_tables import make_tables
 from evaluation.tables.pairs_table import pairs_grids
 from evaluation.tables.paper import paper_tables
 from evaluation.tables.paper_tables import Source, paper_grid
-from scripts.leaderboard.page import only
+from scripts.leaderboard.tables import only
 from trace_bench.run_folder.manifest import read_manifest, write_manifest
 
 NAMES = {"method": {"reward_sds": "RewardSDS", "sds": "SDS", "vsd": "VSD"}, "representation": {}}
