@@ -8,7 +8,7 @@ import pandas as pd
 from evaluation.figures.base import Data, Drawing, NothingToDraw, judges_of
 from evaluation.figures.style import COLOURS, GREY, HAIR, INK, new_figure
 from evaluation.metrics.base import Quantity
-from evaluation.results.controls import TRUTH, committed
+from evaluation.results.controls import TRUTH, committed, committed_judges
 
 HOW = "`python -m trace_bench -m experiment=controls` and `python -m evaluation.score` make them"
 
@@ -61,7 +61,7 @@ def draw(data: Data, quantities: list[str] | None = None) -> Drawing:
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(kinds)), [str(display[kind]) for kind in kinds], fontsize=8.5)
     panels[0].set_ylim(len(kinds) - 0.4, -0.6)
-    judges = judges_of(data, runs, [q.name for q in shown]) if not shipped else []
+    judges = committed_judges() if shipped else judges_of(data, runs, [q.name for q in shown])
     source = "scores that the package ships" if shipped else f"{len(runs)} runs of this output root"
     caption = (
         "Scores of true objects (black) and of assets that are wrong in one known way: means over prompts, "

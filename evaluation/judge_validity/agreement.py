@@ -47,7 +47,7 @@ class Validity:
     left: Share
     consistency: float
     left_out: int
-    assets: str  # whose assets: prompt set and prior
+    assets: str  # whose assets: prompt set, prior and seed
 
 
 def validity(judged: Judged) -> list[Validity]:

@@ -53,7 +53,7 @@ class Judged:
     judgements: Sequence[Judgement]
     left_out: int  # verdicts about assets that are not there any more
     sides: bool = True  # whether it matters to the judge which asset is on the left
-    assets: str = ""  # whose assets: prompt set and prior
+    assets: str = ""  # whose assets: prompt set, prior and seed
 
 
 class Truths:
@@ -102,7 +102,7 @@ def find_judged(root: Path, runs: Sequence[Run], judge: TruthJudge, seed: int = 
             known = truths(entry["prompt_set"], entry["prior"], rows)
             if known is not None:
                 about = f"tournament {entry['name']}"
-                made = _judged(str(content["judge"]["name"]), about, rows, known, _assets(entry))
+                made = _judged(str(content["judge"]["name"]), about, rows, known, _assets(entry, seed))
                 found.append(replace(made, sides=content["judge"]["instructions"] is not None))
     for path in sorted((root / "user_study").glob(f"*/{VOTES}")):
         study = read_json(path.with_name(PREFERENCES))
@@ -110,7 +110,8 @@ def find_judged(root: Path, runs: Sequence[Run], judge: TruthJudge, seed: int = 
         known = truths(study["prompt_set"], study["prior"], rows)
         if known is not None:
             about = f"study {path.parent.name}"
-            found.append(_judged(f"{study['raters']['used']} raters", about, rows, known, _assets(study)))
+            raters = f"{study['raters']['used']} raters"
+            found.append(_judged(raters, about, rows, known, _assets(study, seed)))
     return found
 
 
@@ -160,8 +161,8 @@ def _votes(path: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-def _assets(stored: Mapping[str, Any]) -> str:
-    return f"prompt set {stored['prompt_set']}, prior {stored['prior']}"
+def _assets(stored: Mapping[str, Any], seed: int) -> str:
+    return f"prompt set {stored['prompt_set']}, prior {stored['prior']}, seed {seed}"
 
 
 def _judged(judge: str, about: str, rows: Sequence[Row], truths: Truths, assets: str) -> Judged:

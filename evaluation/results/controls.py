@@ -204,6 +204,14 @@ def _json(value: Any) -> Any:
 
 
 @cache
+def committed_judges() -> list[str]:
+    """The metrics of controls.json with their versions; [] if there is no such file."""
+    if not COMMITTED.is_file():
+        return []
+    versions = json.loads(COMMITTED.read_text(encoding="utf-8"))["versions"]
+    return [f"{name} version {version}" for name, version in versions.items()]
+
+
 def committed() -> pd.DataFrame:
     """The controls in controls.json as rows of the frame of runs; empty if there is no such file."""
     if not COMMITTED.is_file():

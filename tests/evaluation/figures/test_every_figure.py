@@ -356,7 +356,7 @@ def test_judge_validity(methods):
         if line.get_marker() == "o" and line.get_xdata()[0] == pytest.approx(100 * share)
     ][:1]
     assert point == pytest.approx(100 * share)
-    for said in ("2 raters, study main", "prompt set file, prior analytic", "2 prompts"):
+    for said in ("2 raters, study main", "prompt set file, prior analytic, seed 0", "2 prompts"):
         assert said in drawing.caption, drawing.caption
 
 
@@ -404,7 +404,7 @@ def test_controls(others):
 
 def test_controls_that_the_package_ships(methods):
     drawing = methods.draw("controls")
-    assert "scores that the package ships" in drawing.caption
+    assert "scores that the package ships. Judge: ground_truth version 3" in drawing.caption
     assert len(drawing.numbers) > 20
 
 
