@@ -11,7 +11,7 @@ from rich.console import Console
 
 from trace_bench.run_folder.live import LIVE, Live, LiveFile, read_live
 from trace_bench.sweeps import display, local
-from trace_bench.sweeps.board import AtWork, Board, Planned, View
+from trace_bench.sweeps.board import AtWork, Board, Planned, View, fraction_done
 from trace_bench.sweeps.display import Display, drawn, in_a_line, summary
 from trace_bench.system import tracked
 
@@ -126,6 +126,14 @@ def test_what_an_attempt_does_is_written_seldom_and_removed(tmp_path):
     (tmp_path / LIVE).write_text('{"phase": 3}')
     assert read_live(tmp_path) is None
     LiveFile(tmp_path / "none").enter("load")  # no folder, no error
+
+
+def test_renders_between_two_steps_neither_end_nor_undo_the_steps():
+    """`renders_at` on a NeRF takes minutes: they count as neither all of the work nor none."""
+    live = Live("render_step", 40, 120, part_of_steps=0.25)
+    assert fraction_done({"a": 4.0, "b": 4.0}, [], {"a": live}) == 0.125
+    assert "rendering" in in_a_line(View(1, at_work=[AtWork("sds", "a duck", live)]))
+    assert "40/120" in in_a_line(View(1, at_work=[AtWork("sds", "a duck", live)]))
 
 
 def test_what_a_worker_prints_comes_line_by_line():
