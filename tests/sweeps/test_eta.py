@@ -82,9 +82,9 @@ def test_within_a_quarter_after_a_third_of_the_declared_cost(part):
     assert seconds_left(tasks, 2) == pytest.approx(left, rel=0.25)
 
 
-#: A real sweep of 24 runs of 240 steps: 2 workers of 7 lanes on 2 busy cores. Of each run, in the order in which
-#: they started: method, declared TFLOP, its share of (load, distill, init and renders). Of each look: seconds that
-#: the sweep still took, and what each run did.
+#: A real sweep of 24 runs of 240 steps: 2 workers of 7 lanes on 2 busy cores. Of each run, in the order of
+#: their start: method, declared TFLOP, its share of (load, distill, init and renders). Of each look: seconds
+#: that the sweep still took, and what each run did.
 LANES = json.loads((Path(__file__).parent / "sweep_in_lanes.json").read_text())
 
 
