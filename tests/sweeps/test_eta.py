@@ -109,6 +109,13 @@ def test_runs_in_lanes_share_the_time_of_their_worker():
     assert seconds_left([half, half, waits], 2, 1) == pytest.approx(4.0 + 0.8 + 8.0 + 0.8)
 
 
+def test_runs_that_load_beside_others_do_not_make_the_others_slow():
+    """One of two lanes is still loading: the other's pace is that of half a worker."""
+    half, loads = Task("sds", "gaussians", 4.0, None, True, Live("distill", 10, 20, 2.5)), Live("load")
+    loading = Task("sds", "gaussians", 4.0, None, True, loads)
+    assert seconds_left([half, loading], 1, 2) == pytest.approx(4.0 / 2 + 4.0 + 2 * 0.4)
+
+
 def test_the_simulated_order_is_the_real_one(monkeypatch, tmp_path):
     """With lanes the longest runs start first; the board and the plan for `status --watch` know it."""
     seen = {}

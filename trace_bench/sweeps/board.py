@@ -160,7 +160,7 @@ def view_of_folders(
         for name, live in lives.items()
     ]
     ended = [name for name, state in states.items() if state in ("done", "failed")]
-    workers = max(len({holder_of(root / name) for name in lives}), 1)
+    workers = max(len({holder_of(root / name) or name for name in lives}), 1)
     lanes = ceil(len(lives) / workers)
     return View(
         len(states),

@@ -71,10 +71,10 @@ class _Guesses:
         self._done, self._lanes = done, lanes
         self._known: dict[tuple[str, str, float], Spent | None] = {}
         self._at_work = [task for task in running if _steps_per_s(task)]
-        crowd = sum(_cost_per_s(task) for task in self._at_work)
-        at_the_same_time = min(workers, len(running))
-        #: Seconds of a worker per cost. Runs side by side go on in step, so only their sum tells.
-        self._pace_of_all = at_the_same_time / crowd if crowd else None
+        # Runs side by side go on in step, so only their sum tells; those that load now had their part in it.
+        crowd = sum(_cost_per_s(task) for task in self._at_work) * len(running) / max(len(self._at_work), 1)
+        #: Seconds of a worker per cost.
+        self._pace_of_all = min(workers, len(running)) / crowd if crowd else None
 
     def of(self, task: Task) -> Spent | None:
         """What a run takes in all; None if nothing is known."""
