@@ -109,6 +109,16 @@ def test_runs_in_lanes_share_the_time_of_their_worker():
     assert seconds_left([half, half, waits], 2, 1) == pytest.approx(4.0 + 0.8 + 8.0 + 0.8)
 
 
+def test_a_worker_with_more_runs_takes_longer():
+    """Seven runs of one worker end after three of another; who makes a run is known from its claim."""
+    done = [Task("sds", "gaussians", 1.0, Spent(0.0, 9.0, 1.0))]
+    new = Live("distill", 0, 20)
+    staff = [Task("sds", "gaussians", 1.0, None, True, new, "a" if i < 7 else "b") for i in range(10)]
+    assert seconds_left([*done, *staff], 2, 7) == pytest.approx(70.0)
+    unknown = [Task("sds", "gaussians", 1.0, None, True, new)] * 10
+    assert seconds_left([*done, *unknown], 2, 7) == pytest.approx(50.0)
+
+
 def test_runs_that_load_beside_others_do_not_make_the_others_slow():
     """One of two lanes is still loading: the other's pace is that of half a worker."""
     half, loads = Task("sds", "gaussians", 4.0, None, True, Live("distill", 10, 20, 2.5)), Live("load")

@@ -95,6 +95,7 @@ class Board:
                 self._spent.get(folder),
                 folder in lives,
                 lives.get(folder),
+                holder_of(folder) if folder in lives else None,
             )
             for folder, plan in self.runs.items()
             if folder not in gone
@@ -154,13 +155,15 @@ def view_of_folders(
             continue
         _, method, representation, *_ = name.split("/")
         took = spent(manifests[name].manifest) if state == "done" and name in manifests else None
-        tasks.append(Task(method, representation, costs[name], took, name in lives, lives.get(name)))
+        running = name in lives
+        worker = (holder_of(root / name) or name) if running else None
+        tasks.append(Task(method, representation, costs[name], took, running, lives.get(name), worker))
     at_work = [
         AtWork(name.split("/")[1], manifests[name].prompt if name in manifests else name, live)
         for name, live in lives.items()
     ]
     ended = [name for name, state in states.items() if state in ("done", "failed")]
-    workers = max(len({holder_of(root / name) or name for name in lives}), 1)
+    workers = max(len({task.worker for task in tasks if task.is_running}), 1)
     lanes = ceil(len(lives) / workers)
     return View(
         len(states),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
@@ -39,6 +39,7 @@ class Task:
     spent: Spent | None = None
     is_running: bool = False
     live: Live | None = None
+    worker: Hashable = None  # the process that makes it, if that is known
 
 
 def seconds_left(tasks: Sequence[Task], workers: int, lanes: int = 1) -> float | None:
@@ -61,7 +62,8 @@ def seconds_left(tasks: Sequence[Task], workers: int, lanes: int = 1) -> float |
         if guess is None:
             return None
         left.append(guesses.left_of(task, guess) if task.is_running else sum(vars(guess).values()))
-    return _makespan(left[: len(running)], left[len(running) :], workers, lanes)
+    staff = _staff(zip(running, left, strict=False), workers)
+    return _makespan(staff, left[len(running) :], lanes)
 
 
 class _Guesses:
@@ -73,8 +75,10 @@ class _Guesses:
         self._at_work = [task for task in running if _steps_per_s(task)]
         # Runs side by side go on in step, so only their sum tells; those that load now had their part in it.
         crowd = sum(_cost_per_s(task) for task in self._at_work) * len(running) / max(len(self._at_work), 1)
+        known = {task.worker for task in running}
+        busy = min(workers, len(running)) if None in known else len(known)
         #: Seconds of a worker per cost.
-        self._pace_of_all = min(workers, len(running)) / crowd if crowd else None
+        self._pace_of_all = busy / crowd if crowd else None
 
     def of(self, task: Task) -> Spent | None:
         """What a run takes in all; None if nothing is known."""
@@ -124,9 +128,23 @@ class _Guesses:
         return rest + guess.other
 
 
-def _makespan(running: Sequence[float], waiting: Sequence[float], workers: int, lanes: int) -> float:
+def _staff(running: Iterable[tuple[Task, float]], workers: int) -> list[list[float]]:
+    """The seconds that each worker's runs still need; runs of unknown workers are spread evenly."""
+    known: dict[Hashable, list[float]] = {}
+    unknown = []
+    for task, left in running:
+        if task.worker is None:
+            unknown.append(left)
+        else:
+            known.setdefault(task.worker, []).append(left)
+    staff = [*known.values(), *([] for _ in range(workers - len(known)))]
+    for left in unknown:
+        min(staff, key=len).append(left)
+    return staff
+
+
+def _makespan(staff: list[list[float]], waiting: Sequence[float], lanes: int) -> float:
     """When the last run ends; a worker that ends one takes the next that waits."""
-    staff = [list(running[i::workers]) for i in range(workers)]
     todo = deque(waiting)
     while todo and len(idle := min(staff, key=len)) < lanes:
         idle.append(todo.popleft())
