@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from quick_runs import SMALL_3D, asset, planned, spec, stop_at
+from quick_runs import SMALL_3D, STEPS, asset, planned, spec, stop_at
 
+from trace_bench.run_folder.live import Live, LiveFile
 from trace_bench.run_folder.manifest import changed_files, read_manifest
 from trace_bench.run_folder.reading import Run
 from trace_bench.runs.run import make_asset
@@ -63,6 +64,19 @@ def test_their_time_is_not_that_of_steps(tmp_path, monkeypatch):
     folder = make_asset(spec(tmp_path, "renders_at=[0,1,2,3,4]")).folder
     seconds = read_manifest(folder).seconds
     assert seconds["render"] > 2.0 > seconds["distill"]
+
+
+def test_the_display_counts_their_views_and_keeps_the_steps_that_are_done(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(LiveFile, "update", lambda self, live: seen.append(live))
+    monkeypatch.setattr(LiveFile, "enter", lambda self, phase: seen.append(Live(phase)))
+    assert make_asset(spec(tmp_path, *SMALL_3D, RIG, "renders_at=[0,4]")).status == "done"
+    told = [(live.done, live.total, live.distilled) for live in seen if live.phase == "render_step"]
+    assert told == [(0, 0, 0.0), (2, 2, 0.0), (0, 0, 4 / STEPS), (2, 2, 4 / STEPS)]
+    last_step = max(i for i, live in enumerate(seen) if live.phase == "distill")
+    assert "render" not in {live.phase for live in seen[:last_step]}
+    parts = [live.distilled for live in seen]
+    assert parts == sorted(parts), "the bar of the sweep goes back"
 
 
 def test_a_wrong_list_is_refused():

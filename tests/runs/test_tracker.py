@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
 from quick_runs import SMALL_3D, STEPS, folders, spec, stop_at
 
-from evaluation.metrics.base import score_run
+from evaluation.metrics.base import Metric, Quantity, Score, score_run
 from trace_bench.run_folder import tracking
 from trace_bench.run_folder.index import read_index
 from trace_bench.run_folder.manifest import read_manifest
@@ -20,7 +24,8 @@ from trace_bench.system.errors import TraceBenchError
 class Sink:
     """Remembers what it got."""
 
-    def __init__(self, folder, manifest):
+    def __init__(self, folder, manifest, sent_before):
+        self.sent_before = sent_before
         self.got, self.pictures, self.closed = [], [], 0
         made.append(self)
 
@@ -97,19 +102,22 @@ def test_a_tracker_that_fails_costs_a_warning(out, monkeypatch, caplog, where):
     ]
 
 
+class Ours(Metric):
+    name, version, citation = "ours", "1", ""
+    quantities = (Quantity("a", "A", True), Quantity("b", "B", True))
+
+    def files(self, run):
+        return []
+
+    def score(self, run):
+        return Score({"a": 0.5, "b": None})
+
+
+class Theirs(Ours):
+    name = "theirs"
+
+
 def test_scores_reach_the_tracker_of_the_run(out):
-    from evaluation.metrics.base import Metric, Quantity, Score
-
-    class Ours(Metric):
-        name, version, citation = "ours", "1", ""
-        quantities = (Quantity("a", "A", True), Quantity("b", "B", True))
-
-        def files(self, run):
-            return []
-
-        def score(self, run):
-            return Score({"a": 0.5, "b": None})
-
     assert make_asset(spec(out, "tracker=tensorboard")).status == "done"
     assert make_asset(spec(out, "seed=1")).status == "done"
     made.clear()
@@ -118,6 +126,19 @@ def test_scores_reach_the_tracker_of_the_run(out):
     (sink,) = made
     assert sink.got == [(STEPS, {"ours/a": 0.5})]
     assert sink.closed == 1
+
+
+def test_records_are_numbered_on_from_those_of_earlier_attempts(out):
+    """wandb drops a record with the number of an earlier one."""
+    run = spec(out, *SMALL_3D, "tracker=tensorboard", "snapshots.steps=[2]")
+    assert make_asset(run, stop_at(7)).status == "preempted"
+    assert make_asset(run).status == "done"
+    (found,) = read_index(out).runs.values()
+    assert score_run(Ours(), found)
+    assert score_run(Theirs(), found)
+    counts = [len(sink.got) + len(sink.pictures) for sink in made]
+    assert len(counts) == 4
+    assert [sink.sent_before for sink in made] == [sum(counts[:i]) for i in range(4)]
 
 
 def test_nothing_without_a_tracker(out):
@@ -154,32 +175,81 @@ def test_offline_on_slurm_unless_asked(monkeypatch):
     assert wandb_mode() == "online"
 
 
+def with_an_interruption(out, kind):
+    """A run with this tracker that was interrupted, resumed and scored twice."""
+    run = spec(out, *SMALL_3D, f"tracker={kind}", "snapshots.steps=[2,9]")
+    assert make_asset(run, stop_at(7)).status == "preempted"
+    assert make_asset(run).status == "done"
+    (found,) = read_index(out).runs.values()
+    assert score_run(Ours(), found)
+    assert score_run(Theirs(), found)
+    assert read_manifest(run.folder).status == "done"
+    return run.folder
+
+
 def test_real_event_files(out, monkeypatch):
-    """What TensorBoard's own reader finds after a stop and a resume."""
+    """What TensorBoard's own reader finds."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.setitem(tracking._SINKS, "tensorboard", tracking._TensorBoard)
-    run = spec(out, *SMALL_3D, "tracker=tensorboard", "snapshots.steps=[2]")
-    assert make_asset(run, stop_at(7)).status == "preempted"
-    assert make_asset(run).status == "done"
-    events = EventAccumulator(str(run.folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+    folder = with_an_interruption(out, "tensorboard")
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
     events.Reload()
     found = events.Scalars("grad_rms")
-    assert [event.step for event in found] == [row["step"] for row in rows(run.folder)]
-    assert [event.value for event in found] == pytest.approx([row["grad_rms"] for row in rows(run.folder)])
-    assert [event.step for event in events.Images("render")] == [2]
-    assert [event.step for event in events.Images("preview")] == [STEPS]
-    assert read_manifest(run.folder).status == "done"
+    assert [event.step for event in found] == [row["step"] for row in rows(folder)]
+    assert [event.value for event in found] == pytest.approx([row["grad_rms"] for row in rows(folder)])
+    assert [event.step for event in events.Images("render")] == [2, 9]
+    (preview,) = events.Images("preview")
+    assert preview.step == STEPS
+    with (
+        Image.open(folder / "preview.png") as ours,
+        Image.open(BytesIO(preview.encoded_image_string)) as sent,
+    ):
+        assert (np.asarray(ours.convert("RGB")) == np.asarray(sent)).all()
+    for metric in ("ours", "theirs"):
+        assert [(event.step, event.value) for event in events.Scalars(f"{metric}/a")] == [(STEPS, 0.5)]
+    assert not [tag for tag in events.Tags()["scalars"] if tag.endswith("/b")]
+
+
+def inspected(folder):
+    """The records of an offline run of wandb, as its own reader prints them."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=folder, check=True
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.slow
 def test_a_real_offline_run_of_wandb(out, monkeypatch):
+    """Each attempt has a folder; `wandb sync` sends those of one run in the order of their start."""
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    run = spec(out, *SMALL_3D, "tracker=wandb")
-    assert make_asset(run, stop_at(7)).status == "preempted"
-    assert make_asset(run).status == "done"
-    assert json.loads((run.folder / SENT).read_text())["row"] == STEPS - 1
-    ids = {path.name.rpartition("-")[2] for path in (run.folder / "wandb").glob("offline-run-*")}
-    assert len(ids) == 1
+    folder = with_an_interruption(out, "wandb")
+    attempts = [inspected(path) for path in (folder / "wandb").glob("offline-run-*")]
+    started = [next(record["run"] for record in records if record["type"] == "run") for records in attempts]
+    assert len(attempts) == 4
+    assert len({run["run_id"] for run in started}) == 1
+    assert all(run["resume"] for run in started)
+    in_order = sorted(
+        zip([run["start_time"] for run in started], attempts, strict=True), key=lambda it: it[0]
+    )
+    history = [
+        record["history"]["item"]
+        for _, records in in_order
+        for record in records
+        if record["type"] == "history"
+    ]
+    assert [item["_step"] for item in history] == list(range(len(history)))
+    found = [item for item in history if "grad_rms" in item]
+    assert [item["step"] for item in found] == [row["step"] for row in rows(folder)]
+    assert [item["grad_rms"] for item in found] == [row["grad_rms"] for row in rows(folder)]
+    pictures = {name: [item for item in history if f"{name}.path" in item] for name in ("render", "preview")}
+    assert [item["step"] for item in pictures["render"]] == [2, 9]
+    assert [item["step"] for item in pictures["preview"]] == [STEPS]
+    for item in [*pictures["render"], *pictures["preview"]]:
+        path = next(value for name, value in item.items() if name.endswith(".path"))
+        assert list((folder / "wandb").glob(f"offline-run-*/files/{path}")), path
+    scores = [(item["step"], item.get("ours/a"), item.get("theirs/a")) for item in history[-2:]]
+    assert scores == [(STEPS, 0.5, None), (STEPS, None, 0.5)]

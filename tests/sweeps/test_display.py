@@ -7,11 +7,13 @@ import os
 import time
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from trace_bench.run_folder.live import LIVE, Live, LiveFile, read_live
+from trace_bench.run_folder.states import CLAIM
 from trace_bench.sweeps import display, local
-from trace_bench.sweeps.board import AtWork, Board, Planned, View
+from trace_bench.sweeps.board import AtWork, Board, Planned, View, fraction_done
 from trace_bench.sweeps.display import Display, drawn, in_a_line, summary
 from trace_bench.system import tracked
 
@@ -128,6 +130,14 @@ def test_what_an_attempt_does_is_written_seldom_and_removed(tmp_path):
     LiveFile(tmp_path / "none").enter("load")  # no folder, no error
 
 
+def test_renders_between_two_steps_neither_end_nor_undo_the_steps():
+    """`renders_at` on a NeRF takes minutes: they count as neither all of the work nor none."""
+    live = Live("render_step", 40, 120, part_of_steps=0.25)
+    assert fraction_done({"a": 4.0, "b": 4.0}, [], {"a": live}) == 0.125
+    assert "rendering" in in_a_line(View(1, at_work=[AtWork("sds", "a duck", live)]))
+    assert "40/120" in in_a_line(View(1, at_work=[AtWork("sds", "a duck", live)]))
+
+
 def test_what_a_worker_prints_comes_line_by_line():
     said = []
     read, write = os.pipe()
@@ -175,3 +185,16 @@ def test_one_library_shows_progress():
     code = [path for name in ("trace_bench", "evaluation") for path in (root / name).rglob("*.py")]
     assert len(code) > 100
     assert not [path for path in code if "tqdm" in path.read_text(encoding="utf-8")]
+
+
+def test_the_board_knows_which_worker_makes_a_run(tmp_path):
+    """Two lanes of one worker, the other has none: the time left is that of both runs."""
+    runs = {tmp_path / name: Planned("sds", "gaussians", name, 1.0) for name in "ab"}
+    board = Board(runs, 2, 2)
+    for folder in runs:
+        folder.mkdir()
+        board.started(folder)
+        LiveFile(folder).update(Live("distill", 10, 20, 2.0))
+        (folder / CLAIM).write_text('{"pid": 7, "host": "here"}')
+    steps, others = 10 / 2.0, 2 * 0.1 * 5.0  # side by side; init and renders: a tenth of each run's share
+    assert board.view().left_s == pytest.approx(steps + others)

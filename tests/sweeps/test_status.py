@@ -15,14 +15,15 @@ import pytest
 from opened_files import opened
 
 from trace_bench.run_folder.index import read_index
+from trace_bench.run_folder.live import Live
 from trace_bench.run_folder.manifest import Manifest, RunIdentity, read_manifest, write_manifest
 from trace_bench.run_folder.states import SILENT_S
-from trace_bench.sweeps import sweep_plan
+from trace_bench.sweeps import status, sweep_plan
 from trace_bench.sweeps.board import spent
 from trace_bench.sweeps.eta import Spent
 from trace_bench.sweeps.run_states import Queue, Row, ask_slurm, rows_of, states
 from trace_bench.sweeps.slurm import commands as slurm
-from trace_bench.sweeps.status import duration, main, report, runs_per_hour
+from trace_bench.sweeps.status import Look, duration, main, report, runs_per_hour
 
 METHODS = ("sds", "csd", "vsd", "sdi", "ism", "trace")
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
@@ -53,13 +54,13 @@ def _no_slurm(monkeypatch):
     monkeypatch.setattr(slurm, "is_here", lambda: False)
 
 
-def test_a_run_in_a_lane_took_as_many_times_its_share_as_there_were_lanes():
-    """The manifest has the share; the time left counts with the time in the lane."""
+def test_what_a_finished_run_took():
+    """In a lane it is the share of its process, as in the manifest; an init made elsewhere does not count."""
     share = {"load": 1.0, "distill": 10.0, "render": 3.0, "total": 15.0}
     init = {"seconds_elsewhere": 1.0}
     alone = Manifest("done", "0" * 64, IDENTITY, seconds=share, init=init)
     assert spent(alone) == Spent(1.0, 10.0, 3.0)
-    assert spent(dataclasses.replace(alone, lanes=4)) == Spent(4.0, 40.0, 12.0)
+    assert spent(dataclasses.replace(alone, lanes=4)) == spent(alone)
 
 
 def test_every_state(tmp_path, monkeypatch):
@@ -210,6 +211,63 @@ def test_the_command(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "The folder none does not exist" in said
     assert "Use output_root=FOLDER" in said
+
+
+def at_work(root, index, live, pid=None):
+    """A run folder on which a process of this machine is at work."""
+    name = write(root, index, "running", method="vsd")
+    claim = {"pid": pid or os.getpid(), "host": socket.gethostname()}
+    (root / name / ".claim").write_text(json.dumps(claim))
+    (root / name / ".live.json").write_text(json.dumps(dataclasses.asdict(live)))
+    return name
+
+
+def test_watching_shows_what_other_processes_do(tmp_path):
+    """Two claimed folders, a finished run and one that waits: 10 s, 5 s and 20 s of steps are left."""
+    done = write(tmp_path, 0, seconds=24.0)
+    live = Live("distill", 20, 40, 2.0, "lora_loss", 0.5), Live("distill", 30, 40, 2.0)
+    names = [at_work(tmp_path, i + 1, live[i], pid) for i, pid in enumerate((os.getpid(), os.getppid()))]
+    waits = "runs/vsd/gaussians/toy/9-a-prompt/cfg7.5-seed0-9"
+    costs = dict.fromkeys([done, *names, waits], 1.0)
+    sweep_plan.write_plan(tmp_path, ["python", "-m", "trace_bench"], costs)
+    view = Look.at(tmp_path).view()
+    assert (view.total, view.done, view.failed) == (4, 1, 0)
+    assert view.fraction == pytest.approx((1.0 + 0.5 + 0.75) / 4)
+    assert [(asset.method, asset.prompt, asset.live) for asset in view.at_work] == [
+        ("vsd", "a red cube", live[0]),
+        ("vsd", "a red cube", live[1]),
+    ]
+    other = 24.0  # of the finished run, whose manifest has only the total
+    assert view.left_s == pytest.approx(5.0 + other + 20.0 + other)
+    for name in names:  # in two lanes of one process, each takes twice its share
+        (tmp_path / name / ".claim").write_text(
+            json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+        )
+    rest = (0.5 + 0.25 + 1.0) * 10.0  # 10 s of the process for each run's steps, as both do 2 steps/s
+    assert Look.at(tmp_path).view().left_s == pytest.approx(rest + 3 * other)
+
+
+def test_watching_ends_when_nothing_runs_any_more(tmp_path, monkeypatch, capsys):
+    """The display names what ended, then the report comes."""
+    names = [at_work(tmp_path, i, Live("render", 3, 8)) for i in range(2)]
+    shown = []
+
+    def a_second_later(seconds):
+        shown.append(Look.at(tmp_path).view())
+        name = names[len(shown) - 1]
+        manifest = read_manifest(tmp_path / name)
+        manifest.status = "done"
+        write_manifest(tmp_path / name, manifest)
+        (tmp_path / name / ".live.json").unlink()
+
+    monkeypatch.setattr(status.time, "sleep", a_second_later)
+    assert main([f"output_root={tmp_path}", "--watch", "1"]) == 0
+    assert [len(view.at_work) for view in shown] == [2, 1]
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.startswith("Done: ")] == [
+        f"Done: {name}" for name in names
+    ]
+    assert f"2 runs under {tmp_path}: 2 done" in said
 
 
 @pytest.mark.parametrize(

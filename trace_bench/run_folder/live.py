@@ -26,17 +26,27 @@ _EVERY_S = 0.5  # the most often that it is written within a phase
 class Live:
     """The state of an attempt: `done` of `total` steps or views of its phase; both 0 if not counted."""
 
-    phase: str  # load, init, distill, export, render
+    phase: str  # load, init, distill, render_step, export, render
     done: Count = 0
     total: Count = 0
     rate: Amount | None = None  # steps per second
     value_name: str = ""  # such as "loss"
     value: float | None = None
+    part_of_steps: Amount = 0.0  # that was done before a render of `renders_at`
 
     @property
     def fraction(self) -> float:
         """The part of the phase that is done, in [0, 1]."""
         return min(self.done / self.total, 1.0) if self.total else 0.0
+
+    @property
+    def distilled(self) -> float:
+        """The part of the run's steps that is done, in [0, 1]."""
+        if self.phase in ("load", "init"):
+            return 0.0
+        if self.phase == "render_step":
+            return min(self.part_of_steps, 1.0)
+        return self.fraction if self.phase == "distill" else 1.0
 
 
 class LiveFile:

@@ -105,6 +105,7 @@ def write_bare_renders(
     decode: Decode,
     device: torch.device,
     folder: Path,
+    on_views: OnViews = lambda done, total: None,
     away: Away = here,
 ) -> list[str]:
     """Render the rig into `folder`/renders, without preview and video; returns the names of all files."""
@@ -112,7 +113,9 @@ def write_bare_renders(
     cameras = cameras if representation.views_matter else cameras[0:1]
     partial = _empty(folder / _PARTIAL)
     with _Writing(partial, len(cameras), film=False) as writing:
-        views = render_views(representation, cameras, decode, device, on_pictures=writing.add)
+        views = render_views(
+            representation, cameras, decode, device, on_views=on_views, on_pictures=writing.add
+        )
 
         def rest() -> list[str]:
             writing.finish()

@@ -76,6 +76,14 @@ def is_worked_on(folder: Path, job: str, alive: Mapping[str, str] | None) -> boo
     return time.time() - last_sign(folder) < SILENT_S
 
 
+def holder_of(folder: Path) -> Holder | None:
+    """The process that holds the claim on a run; None if that is not known."""
+    try:
+        return read_typed(holders(), folder / CLAIM, "it only names who works on the run")
+    except FormatError:
+        return None
+
+
 def last_sign(folder: Path) -> float:
     """Time of a run's last write, in seconds since 1970."""
     times = [0.0]

@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 from trace_bench.run_folder.manifest import Manifest
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.files import write_json
-from trace_bench.system.typed import FormatError, Integer, read_typed
+from trace_bench.system.typed import Count, FormatError, Integer, read_typed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ class Sink(Protocol):
 class _TensorBoard:
     """Event files in the run folder; `tensorboard --logdir outputs/runs` shows all runs."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, sent_before: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
@@ -70,10 +70,16 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """A run of Weights & Biases, whose id follows from the run, so that a resumed run is the same one."""
+    """A run of Weights & Biases, whose id follows from the run, so that a resumed run is the same one.
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    Its records are numbered on from those sent before. Offline, each attempt is a folder of its own that
+    knows nothing of the others, and wandb would number the records of each from 0.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, sent_before: int) -> None:
         import wandb
+
+        self._number = sent_before
 
         self._wandb = wandb
         identity = asdict(manifest.run)
@@ -92,16 +98,21 @@ class _Wandb:
         self._run.define_metric("*", step_metric="step")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self._run.log({"step": step, **values})
+        self._log({"step": step, **values})
 
     def picture(self, step: int, name: str, rgb: np.ndarray) -> None:
-        self._run.log({"step": step, name: self._wandb.Image(rgb)})
+        self._log({"step": step, name: self._wandb.Image(rgb)})
+
+    def _log(self, record: Mapping[str, Any]) -> None:
+        self._run.log(record, step=self._number)
+        self._number += 1
 
     def close(self) -> None:
         self._run.finish()
 
 
-_SINKS: dict[str, Callable[[Path, Manifest], Sink]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
+#: Made with the run folder, its manifest, and the number of records that were sent before.
+_SINKS: dict[str, Callable[[Path, Manifest, int], Sink]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
 TRACKERS = (NONE, *_SINKS)
 
 
@@ -123,11 +134,12 @@ def check_tracker(kind: str) -> None:
 
 @dataclass(frozen=True)
 class _Sent:
-    """The content of tracker.json: the last step of each kind that was sent; -1 if none."""
+    """The content of tracker.json: the last step of each kind that was sent, -1 if none, and all records."""
 
     tracker: str
     row: Integer = -1
     picture: Integer = -1
+    records: Count = 0
 
 
 @cache
@@ -156,16 +168,22 @@ class Tracker:
 
         def send() -> None:
             if step > self._sent.picture:
-                picture = rgb()
-                self._note(picture=step)
-                self._opened().picture(step, name, picture)
+                picture, sink = rgb(), self._opened()
+                self._note(1, picture=step)
+                sink.picture(step, name, picture)
 
         self._try(send)
 
     def scores(self, metric: str, values: Mapping[str, float | None]) -> None:
         """Send the scores of the finished asset."""
         found = {f"{metric}/{name}": value for name, value in values.items() if value is not None}
-        self._try(lambda: self._opened().scalars(self._manifest.run.steps, found))
+
+        def send() -> None:
+            sink = self._opened()
+            self._note(1)
+            sink.scalars(self._manifest.run.steps, found)
+
+        self._try(send)
 
     def close(self) -> None:
         """Send what is left."""
@@ -180,18 +198,20 @@ class Tracker:
         rows = [row for row in _rows(self._folder / METRICS) if row["step"] > self._sent.row]
         if not rows:
             return
-        self._note(row=max(row["step"] for row in rows))
+        sink = self._opened()
+        self._note(len(rows), row=max(row["step"] for row in rows))
         for row in rows:
             numbers = {name: v for name, v in row.items() if name != "step" and isinstance(v, int | float)}
-            self._opened().scalars(row["step"], numbers)
+            sink.scalars(row["step"], numbers)
 
     def _opened(self) -> Sink:
         if self._sink is None:
-            self._sink = _SINKS[self._kind](self._folder, self._manifest)
+            self._sink = _SINKS[self._kind](self._folder, self._manifest, self._sent.records)
         return self._sink
 
-    def _note(self, **steps: int) -> None:
+    def _note(self, records: int, **steps: int) -> None:
         """Written before the records are sent: after a kill some may be missing, but none is there twice."""
+        steps["records"] = self._sent.records + records
         self._sent = _Sent(**{**asdict(self._sent), **steps})
         write_json(self._folder / SENT, asdict(self._sent))
 

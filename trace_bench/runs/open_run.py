@@ -62,9 +62,10 @@ class Stopwatch:
         self._began = clock()
 
     @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the block's time to a phase."""
-        self._enter(name)
+    def phase(self, name: str, shown: bool = True) -> Iterator[None]:
+        """Add the block's time to a phase, which the display shows."""
+        if shown:
+            self._enter(name)
         began = self._clock()
         try:
             yield

@@ -190,7 +190,7 @@ class Attempt:
             rendered, views = write_renders(
                 representation, rig, prior.decode, device, self.folder, self._on_views, self.lane.away
             )
-        with self.watch.phase("load"):  # both are computed once per process
+        with self.watch.phase("load", shown=False):  # both are computed once per process
             self.open_run.manifest.prior = describe_prior(prior, adapters_made(prior) > adapters)
             self.open_run.manifest.batch_sizes = self.lane.sizes
             self._account_for_work(prior, method)
@@ -313,9 +313,10 @@ class Attempt:
             def render_step() -> None:
                 if not self.step_renders.is_due(self.step):
                     return
-                with reporter.pause(), self.watch.phase("render"):
+                with reporter.pause(), self.watch.phase("render", shown=False):
                     work = done_before + (prior.counter - counted)
-                    self.step_renders(self.step, representation, prior, work, method)
+                    self._on_step_views(0, 0)
+                    self.step_renders(self.step, representation, prior, work, method, self._on_step_views)
 
             def keep() -> None:
                 nonlocal kept_step, kept_time
@@ -363,6 +364,10 @@ class Attempt:
 
     def _on_views(self, done: int, total: int) -> None:
         self.open_run.live.update(Live("render", done, total))
+
+    def _on_step_views(self, done: int, total: int) -> None:
+        part = self.step / max(self.job.steps, 1)
+        self.open_run.live.update(Live("render_step", done, total, part_of_steps=part))
 
     def _is_due(self, steps: int, seconds: float) -> bool:
         every_steps, every_seconds = self.job.checkpoint["every_steps"], self.job.checkpoint["every_seconds"]

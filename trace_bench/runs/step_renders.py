@@ -12,7 +12,7 @@ from trace_bench.methods.base import Method
 from trace_bench.priors.base import Prior, Work
 from trace_bench.representations.base import Representation
 from trace_bench.run_folder.reading import STEP, STEP_RENDERS
-from trace_bench.run_folder.rendering import Away, write_bare_renders
+from trace_bench.run_folder.rendering import Away, OnViews, write_bare_renders
 from trace_bench.runs.build import tflop_of
 from trace_bench.runs.snapshots import uncounted
 from trace_bench.settings.config import Job
@@ -36,13 +36,21 @@ class StepRenders:
         return step in self.steps
 
     def __call__(
-        self, step: int, representation: Representation, prior: Prior, work: Work, method: Method
+        self,
+        step: int,
+        representation: Representation,
+        prior: Prior,
+        work: Work,
+        method: Method,
+        on_views: OnViews,
     ) -> None:
         """Render the asset after `step` steps."""
         folder = self._path(step)
         folder.mkdir(parents=True, exist_ok=True)
         with uncounted(prior.counter):
-            write_bare_renders(representation, self.rig, prior.decode, prior.device, folder, self.away)
+            write_bare_renders(
+                representation, self.rig, prior.decode, prior.device, folder, on_views, self.away
+            )
             tflop = tflop_of(prior, work, method)
         record = {"step": step, "cost": work.as_dict(), "tflop": tflop}
         write_json(folder / STEP, record)

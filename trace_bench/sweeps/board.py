@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import TypeVar
 
 from trace_bench.run_folder.live import Live, read_live
 from trace_bench.run_folder.manifest import Manifest, ManifestError, read_manifest
 from trace_bench.run_folder.reading import Run
+from trace_bench.run_folder.states import holder_of
 from trace_bench.sweeps.eta import Spent, Task, seconds_left
 
 K = TypeVar("K", bound=Hashable)
@@ -53,11 +55,13 @@ class Board:
 
     Args:
         runs: the folders of the runs, in the order in which they start.
-        workers: runs made at the same time.
+        workers: processes that make runs.
+        lanes: runs that each of them makes at the same time.
     """
 
     runs: Mapping[Path, Planned]
     workers: int
+    lanes: int = 1
     _spent: dict[Path, Spent] = field(default_factory=dict)
     _failed: set[Path] = field(default_factory=set)
     _open: set[Path] = field(default_factory=set)  # interrupted, or another process is at work on them
@@ -71,7 +75,7 @@ class Board:
         """A run has ended with the status of its outcome; returns its seconds."""
         began = self._running.pop(folder, time.monotonic())
         if status in ("done", "skipped"):
-            self._spent[folder] = spent_in(folder) or Spent(0.0, time.monotonic() - began, 0.0)
+            self._spent[folder] = spent_in(folder) or Spent(0.0, (time.monotonic() - began) / self.lanes, 0.0)
         elif status == "failed":
             self._failed.add(folder)
         else:
@@ -91,6 +95,7 @@ class Board:
                 self._spent.get(folder),
                 folder in lives,
                 lives.get(folder),
+                holder_of(folder) if folder in lives else None,
             )
             for folder, plan in self.runs.items()
             if folder not in gone
@@ -98,7 +103,7 @@ class Board:
         at_work = [AtWork(self.runs[f].method, self.runs[f].prompt, lives[f]) for f in running]
         costs = {folder: plan.cost for folder, plan in self.runs.items()}
         fraction = fraction_done(costs, {*self._spent, *self._failed}, lives)
-        left = seconds_left(list(tasks.values()), self.workers)
+        left = seconds_left(list(tasks.values()), self.workers, self.lanes)
         return View(len(self.runs), len(self._spent), len(self._failed), fraction, left, at_work)
 
 
@@ -107,15 +112,8 @@ def fraction_done(costs: Mapping[K, float], ended: Iterable[K], running: Mapping
     if not any(costs.values()):
         costs = dict.fromkeys(costs, 1.0)
     done = sum(costs[run] for run in ended if run in costs)
-    done += sum(costs.get(run, 0.0) * _part(live) for run, live in running.items())
+    done += sum(costs.get(run, 0.0) * live.distilled for run, live in running.items() if live is not None)
     return min(done / max(sum(costs.values()), 1e-30), 1.0)
-
-
-def _part(live: Live | None) -> float:
-    """The part of a run's declared cost that is done."""
-    if live is None or live.phase in ("load", "init"):
-        return 0.0
-    return live.fraction if live.phase == "distill" else 1.0
 
 
 def spent_in(folder: Path) -> Spent | None:
@@ -128,13 +126,12 @@ def spent_in(folder: Path) -> Spent | None:
 
 
 def spent(manifest: Manifest) -> Spent:
-    """How long a finished run took; an init made elsewhere counts for the manifest, not here. A run in a lane
-    took as many times its share of the process's time as there were lanes."""
-    seconds, lanes = manifest.seconds, manifest.lanes
+    """How long a finished run took; an init made elsewhere counts for the manifest, not here."""
+    seconds = manifest.seconds
     load, distill = seconds.get("load", 0.0), seconds.get("distill", 0.0)
     elsewhere = manifest.init.get("seconds_elsewhere") or 0.0
     other = seconds.get("total", 0.0) - load - distill - elsewhere
-    return Spent(lanes * load, lanes * distill, lanes * max(other, 0.0))
+    return Spent(load, distill, max(other, 0.0))
 
 
 def view_of_folders(
@@ -158,17 +155,21 @@ def view_of_folders(
             continue
         _, method, representation, *_ = name.split("/")
         took = spent(manifests[name].manifest) if state == "done" and name in manifests else None
-        tasks.append(Task(method, representation, costs[name], took, name in lives, lives.get(name)))
+        running = name in lives
+        worker = (holder_of(root / name) or name) if running else None
+        tasks.append(Task(method, representation, costs[name], took, running, lives.get(name), worker))
     at_work = [
         AtWork(name.split("/")[1], manifests[name].prompt if name in manifests else name, live)
         for name, live in lives.items()
     ]
     ended = [name for name, state in states.items() if state in ("done", "failed")]
+    workers = max(len({task.worker for task in tasks if task.is_running}), 1)
+    lanes = ceil(len(lives) / workers)
     return View(
         len(states),
         sum(state == "done" for state in states.values()),
         sum(state in ("failed", "unreadable") for state in states.values()),
         fraction_done(costs, ended, lives),
-        seconds_left(tasks, len(lives)) if lives else None,
+        seconds_left(tasks, workers, lanes) if lives else None,
         at_work,
     )

@@ -25,6 +25,7 @@ PHASES = {
     "load": "loading",
     "init": "init",
     "distill": "distilling",
+    "render_step": "rendering",
     "export": "exporting",
     "render": "rendering",
 }

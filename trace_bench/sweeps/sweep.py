@@ -80,8 +80,8 @@ def main(argv: Sequence[str]) -> int:
                 return 0
             command = ["python", "-m", "trace_bench", *argv]
             code = _make(plan, missing, launcher, command) if missing else 0
-        if code and not is_slurm(launcher):
-            _say_interrupted(plan, command)
+        if code:
+            _say_interrupted(plan, command, is_slurm(launcher))
             return code
     except TraceBenchError as error:
         print(f"trace_bench: {error}", file=sys.stderr)
@@ -127,11 +127,13 @@ def _make(
     workers = workers_of(launcher) if launcher else 0
     lanes = lanes_of(plan[0].job, launcher)
     if lanes > 1:  # the longest first: else one is left over at the end, and shares its calls with nobody
-        missing = sorted(missing, key=lambda run: cost_of(run.job), reverse=True)
+        plan, missing = (
+            sorted(runs, key=lambda run: cost_of(run.job), reverse=True) for runs in (plan, missing)
+        )
     if launcher:
         with contextlib.suppress(OSError):  # the runs will report it themselves
             write_plan(plan[0].job.root, command, {name_of(run): cost_of(run.job) for run in plan})
-    with listening(says=False) as stop, Watching(plan, missing, max(workers, 1), stop) as watching:
+    with listening(says=False) as stop, Watching(plan, missing, max(workers, 1), stop, lanes) as watching:
 
         def ended(how: Ended) -> None:
             _ended[how.folder] = how
@@ -162,7 +164,6 @@ def _make_on_slurm(
         with Display(lambda: Look.at(job.root).view(), _LOOK_S) as display:
             wait(submission, display.say)
     except KeyboardInterrupt:
-        print("\nThe jobs continue without this command; use scancel to end them.", file=sys.stderr)
         return EXIT_INTERRUPTED
     _reasons.update(submission.reasons)
     return 0
@@ -227,7 +228,7 @@ def _verdict(plan: Sequence[RunSpec], before: set[Path]) -> int:
     return EXIT_UNFINISHED if rest else 0
 
 
-def _say_interrupted(plan: Sequence[RunSpec], command: Sequence[str]) -> None:
+def _say_interrupted(plan: Sequence[RunSpec], command: Sequence[str], jobs_continue: bool) -> None:
     """Say in three lines what is done and how to go on."""
     ended = [outcome.status if (outcome := _ended.get(run.folder)) else status_of(run) for run in plan]
     done, failed = sum(status in ("done", "skipped") for status in ended), ended.count("failed")
@@ -235,7 +236,11 @@ def _say_interrupted(plan: Sequence[RunSpec], command: Sequence[str]) -> None:
     root = plan[0].job.root / "runs"
     rest = len(plan) - done - failed - begun
     print(f"\nStopped: {done} of {len(plan)} assets are done, {failed} failed; see {root}.", file=sys.stderr)
-    print(f"{begun} interrupted, with checkpoints; {rest} not started.", file=sys.stderr)
+    if jobs_continue:
+        how = "The jobs continue without this command; use scancel to end them."
+        print(f"{begun} begun, {rest} not started. {how}", file=sys.stderr)
+    else:
+        print(f"{begun} interrupted, with checkpoints; {rest} not started.", file=sys.stderr)
     print(f"The same command continues: {shlex.join(command)}", file=sys.stderr)
 
 

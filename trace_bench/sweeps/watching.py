@@ -25,15 +25,23 @@ class Watching:
     """The display of a plan's runs while they are made; a context manager.
 
     Args:
-        plan: all runs of the command, those of them to make, and how many at the same time.
+        plan: all runs of the command, in the order in which they start.
+        missing: those of them to make.
+        workers: processes that make runs.
+        lanes: runs that each of them makes at the same time.
         stop: its first signal is announced.
     """
 
     def __init__(
-        self, plan: Sequence[RunSpec], missing: Sequence[RunSpec], workers: int, stop: StopRequest
+        self,
+        plan: Sequence[RunSpec],
+        missing: Sequence[RunSpec],
+        workers: int,
+        stop: StopRequest,
+        lanes: int = 1,
     ) -> None:
         self._runs = {run.folder: _planned(run) for run in plan}
-        self._board = Board(self._runs, workers)
+        self._board = Board(self._runs, workers, lanes)
         left = {run.folder for run in missing}
         for folder in self._runs:
             if folder not in left:
@@ -68,7 +76,7 @@ class Watching:
         self._say_if_stopping()
         seconds = self._board.ended(how.folder, how.status)
         run = self._runs[how.folder]
-        what = {"done": "Done", "skipped": "Done before", "preempted": "Stopped"}.get(how.status)
+        what = {"done": "Done", "skipped": "Done before", "preempted": "Interrupted"}.get(how.status)
         if what is not None:  # the others were said when it happened
             self.say(f"{what}: {run.method}, {one_line(run.prompt, 60)} ({duration(seconds)})")
 

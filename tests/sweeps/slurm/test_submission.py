@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -14,7 +15,7 @@ import pytest
 from trace_bench.run_folder.manifest import Manifest, write_manifest
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.run import Outcome
-from trace_bench.sweeps import sweep_plan
+from trace_bench.sweeps import sweep, sweep_plan
 from trace_bench.sweeps.interrupt import StopRequest
 from trace_bench.sweeps.planning import Fixed, launcher_of, make_plan
 from trace_bench.sweeps.slurm import commands as slurm
@@ -273,6 +274,30 @@ def test_prompts_per_job_is_ten_on_slurm_and_still_the_users():
     assert size() == 1
     assert size("hydra/launcher=slurm_a100") == 10
     assert size("hydra/launcher=slurm_a100", "prompts_per_job=3") == 3
+
+
+def test_ctrl_c_while_waiting_says_what_is_done_and_how_to_go_on(tmp_path, monkeypatch, capsys):
+    runs = moved(plan()[:4], tmp_path)
+    for run, status in zip(runs, ("running", "failed"), strict=False):
+        run.folder.mkdir(parents=True)
+        write_manifest(run.folder, Manifest(status, run.fingerprint, run.identity))
+
+    def ctrl_c(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "make_plan", lambda *arguments: runs)
+    monkeypatch.setattr(sweep, "fork_server", lambda *arguments: contextlib.nullcontext())
+    monkeypatch.setattr(sweep, "preflight", lambda *arguments: None)
+    monkeypatch.setattr(sweep, "submit", lambda *arguments: Submission())
+    monkeypatch.setattr(sweep, "wait", ctrl_c)
+    command = ["-m", "method=sds,vsd", "hydra/launcher=slurm_a100"]
+    assert main(command) == sweep.EXIT_INTERRUPTED
+    said = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert said == [
+        f"Stopped: 0 of 4 assets are done, 1 failed; see {tmp_path}/runs.",
+        "1 begun, 2 not started. The jobs continue without this command; use scancel to end them.",
+        f"The same command continues: python -m trace_bench {' '.join(command)}",
+    ]
 
 
 # --- Slurm's words ---------------------------------------------------------------------------------------
