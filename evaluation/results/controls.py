@@ -203,7 +203,6 @@ def _json(value: Any) -> Any:
     return round(value, 5) if isinstance(value, float) else value
 
 
-@cache
 def committed_judges() -> list[str]:
     """The metrics of controls.json with their versions; [] if there is no such file."""
     if not COMMITTED.is_file():
@@ -212,6 +211,7 @@ def committed_judges() -> list[str]:
     return [f"{name} version {version}" for name, version in versions.items()]
 
 
+@cache
 def committed() -> pd.DataFrame:
     """The controls in controls.json as rows of the frame of runs; empty if there is no such file."""
     if not COMMITTED.is_file():
