@@ -99,6 +99,14 @@ def test_within_a_quarter_with_seven_lanes(look):
     assert seconds_left(tasks, 2, 7) == pytest.approx(look["left"], rel=0.25)
 
 
+def test_runs_in_lanes_that_have_just_begun_do_not_mislead():
+    """Their first steps are slow, since the others render. What the finished runs took counts for more."""
+    done = [Task("vsd", "gaussians", 0.3, Spent(0.0, 12.0, 1.0)) for _ in range(14)]
+    begun = Live("distill", 5, 240, 0.3)  # a third of the rate at which they will go on
+    running = [Task("trace", "gaussians", 0.3, None, True, begun) for _ in range(10)]
+    assert seconds_left([*done, *running], 2, 7) == pytest.approx(5 * 13.0, rel=0.25)
+
+
 def test_runs_in_lanes_share_the_time_of_their_worker():
     """Each did half of its 4 cost at 0.5 cost/s; a run that waits takes the lane of the first that ends."""
     half = Task("sds", "gaussians", 4.0, None, True, Live("distill", 10, 20, 2.5))

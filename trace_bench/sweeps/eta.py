@@ -2,8 +2,9 @@
 
 A run takes load + overhead + cost x pace: the overhead is its init and its renders, the cost is the work that
 its method declares, and the pace is measured: on finished runs of the same kind, else on those that run, else
-on finished runs of the same representation, else of all. The waiting runs are then given to the workers in
-their order. A worker with several lanes divides its time evenly between its runs.
+on finished runs of the same representation, else of all. In lanes, runs that have just begun count little.
+The waiting runs are then given to the workers in their order. A worker with several lanes divides its time
+evenly between its runs.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class _Guesses:
         crowd = sum(_cost_per_s(task) for task in self._at_work) * len(running) / max(len(self._at_work), 1)
         known = {task.worker for task in running}
         busy = min(workers, len(running)) if None in known else len(known)
+        self._work_of_running = sum(task.cost * task.live.distilled for task in self._at_work if task.live)
         #: Seconds of a worker per cost.
         self._pace_of_all = busy / crowd if crowd else None
 
@@ -94,10 +96,15 @@ class _Guesses:
         if same:
             distill: float | None = mean(item.distill for item in same)
         else:
+            cost = sum(other.cost for other in near)
+            of_done = sum(item.distill for item in spent) / cost if cost else 0.0
             distill = self._of_those_at_work(task)
             if distill is None and spent:
-                cost = sum(other.cost for other in near)
-                distill = task.cost * sum(item.distill for item in spent) / cost if cost else 0.0
+                distill = task.cost * of_done
+            elif distill is not None and cost and self._lanes > 1:
+                # Runs that have just begun tell little: their rates are those of a moment.
+                share = self._work_of_running / (self._work_of_running + cost)
+                distill = share * distill + (1.0 - share) * task.cost * of_done
         if distill is None:
             return None
         if not spent:
