@@ -101,7 +101,7 @@ class _Guesses:
             distill = self._of_those_at_work(task)
             if distill is None and spent:
                 distill = task.cost * of_done
-            elif distill is not None and cost and self._lanes > 1:
+            elif distill is not None and of_done and self._lanes > 1:
                 # Runs that have just begun tell little: their rates are those of a moment.
                 share = self._work_of_running / (self._work_of_running + cost)
                 distill = share * distill + (1.0 - share) * task.cost * of_done
