@@ -19,7 +19,7 @@ bench: $(VENV)/.installed  ## generate 3D assets with sds, vsd and trace, score 
 results: $(VENV)/.installed  ## remake the numbers and pictures of README and docs; STAGES="readme costs" for a part
 	$(PY) scripts/make_results.py $(STAGES)
 
-leaderboard: $(VENV)/.installed  ## make the leaderboard of the toy world (hours: docs/leaderboard.md); METHODS=mine for one method
+leaderboard: $(VENV)/.installed  ## make the leaderboard of the toy world (takes hours); METHODS=mine for one method
 	$(PY) scripts/make_leaderboard.py $(if $(METHODS),--methods $(METHODS))
 
 test: $(VENV)/.installed-dev  ## run the tests (CPU, offline)
