@@ -39,7 +39,7 @@ SHORT = {
 
 
 LONG = {"full_size"}  # tests/priors/test_full_size.py
-GPU = {"gpu", "on_meta"}  # test_gpu_benchmark.py, tests/test_device_steps.py
+GPU = {"gpu", "gpu_checks", "on_meta"}  # test_gpu_benchmark.py, tests/test_device_steps.py
 
 
 def test_all_are_here():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_checks
 from trace_bench.system.peak import mfu, peak_tflop_per_s
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def test_the_page_is_made_from_the_json(tmp_path, gpu_page):
     report = {
         "dry": False,
         "environment": {"gpu": "NVIDIA X", "cpu": "", "commit": "abc", "packages": {"torch": "2.9"}},
-        "checks": [vars(gpu.Check("NeRF", True, 1.5e-4, "said"))],
+        "checks": [vars(gpu_checks.Check("NeRF", True, 1.5e-4, "said"))],
         "timings": [vars(timing), vars(skipped)],
     }
     path.write_text(json.dumps(report))
