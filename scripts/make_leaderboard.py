@@ -2,11 +2,12 @@
 
     make leaderboard                    # every method of conf/experiment/leaderboard.yaml
     make leaderboard METHODS=mine       # only a new method: its runs, its scores, its rows, the pages
-    python scripts/make_leaderboard.py --check  # the file is whole, and the pages follow from it
+    python scripts/make_leaderboard.py --pages  # no runs: the tables from the rows there are
+    python scripts/make_leaderboard.py --check  # the rows are sound, and the pages follow from them
 
-Finished runs are kept under outputs/leaderboard, so the command continues where it stopped. Rows enter
-docs/leaderboard.json only if every run is finished and scored, was made from committed code, and has the
-versions of the other rows. Tables in docs/ and README.md are made from that file alone.
+Finished runs are kept under outputs/leaderboard, so the command continues where it stopped. A method's rows
+of a section enter docs/leaderboard.json only if every run is finished and scored, was made from committed
+code, and has the versions of the other rows. Tables in docs/ and README.md are made from that file alone.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from evaluation.figures.base import NothingToDraw
-from scripts.leaderboard.completeness import problems
+from scripts.leaderboard.completeness import pending, problems
 from scripts.leaderboard.cost import COST_PICTURE, draw_cost
 from scripts.leaderboard.making import make, read
 from scripts.leaderboard.page import BLOCKS, EMPTY
-from scripts.leaderboard.profiles import PICTURE
-from scripts.leaderboard.rows import FILE
+from scripts.leaderboard.profiles import picture_of
+from scripts.leaderboard.rows import FILE, Board
+from scripts.leaderboard.sections import MAIN
 from scripts.results.decisions import prompts_needed_block
 from scripts.results.document import blocks as blocks_of
 from scripts.results.document import replace_block
 from scripts.results.workshop import ROOT, Workshop
 from trace_bench.system.errors import TraceBenchError
 
-PICTURES = (PICTURE, COST_PICTURE)
 STATISTICS = ("docs/statistics.md", "prompts-needed")  # a block that comes from the same file
 
 
@@ -41,8 +42,11 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
         prog="make_leaderboard.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--methods", metavar="A,B", help="only these methods; the rows of others stay")
+    parser.add_argument("--pages", action="store_true", help="make no runs, only the pages")
     parser.add_argument(
-        "--check", action="store_true", help="make nothing; fail if the file lacks rows or a page differs"
+        "--check",
+        action="store_true",
+        help="make nothing; fail if a method lacks some rows or a page differs",
     )
     parser.add_argument(
         "--anew", action="store_true", help="leave out the rows there are, whatever their versions"
@@ -68,7 +72,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options(sys.argv[1:] if arguments is None else arguments)
     try:
-        if not chosen.check:
+        if not (chosen.check or chosen.pages):
             make(chosen.folder, chosen.output_root, chosen.methods, chosen.anew, chosen.overrides)
         return write_pages(chosen.folder, chosen.check)
     except TraceBenchError as error:
@@ -100,10 +104,15 @@ def write_pages(folder: Path, check: bool) -> int:
             draw_cost(board, here.metrics, folder / COST_PICTURE)
         except NothingToDraw as error:  # a trial of some prompts
             print(f"{COST_PICTURE} stays as it is. {error}")
-    lacking += [f"{name} is missing." for name in PICTURES if check and not (folder / name).is_file()]
+    lacking += [f"{name} is missing." for name in pictures(board) if check and not (folder / name).is_file()]
     words = ["Differs:" if check else "Changed:", *differing] if differing else ["Pages are up to date."]
-    print("\n".join([*lacking, *words]))
+    print("\n".join([*lacking, *(f"Not made yet, {text}" for text in pending(board)), *words]))
     return 1 if check and (differing or lacking) else 0
+
+
+def pictures(board: Board) -> list[Path]:
+    """The files that the pages show."""
+    return [COST_PICTURE, *map(picture_of, sorted(set(map(str, board.sections[MAIN]["method"]))))]
 
 
 def _without_rows(folder: Path, check: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from scripts.leaderboard.admission import PACKAGES
+from scripts.leaderboard.completeness import pending
 from scripts.leaderboard.rows import Board
 from scripts.leaderboard.sections import MAIN, SECTIONS
 from scripts.leaderboard.tables import Metrics
@@ -26,6 +27,8 @@ def about(board: Board, _metrics: Metrics) -> str:
         "core on the machine that made them, which is half as many hours on two cores."
     )
     found = [first]
+    if missing := pending(board):
+        found.append(f"Not made yet: {'; '.join(missing)}.")
     if "machine" in rows and rows["machine"].nunique() > 1:
         found.append(
             f"Rows come from {rows['machine'].nunique()} machines ({_values(rows, 'machine')}), so compare "

@@ -23,8 +23,19 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def problems(board: Board, metrics: Mapping[str, Metric]) -> list[str]:
-    """What the file lacks, in sentences; empty if nothing."""
+    """What is wrong with the rows of the file, in sentences; empty if nothing."""
     return [*_versions(board, metrics), *_sections(board), *_rows(board, metrics)]
+
+
+def pending(board: Board) -> list[str]:
+    """What the experiments ask for and the file has no row of: "section: methods"."""
+    found = []
+    for name, section in SECTIONS.items():
+        there = set(board.sections[name]["method"]) if name in board.sections else set()
+        wanted = [m for m in listed_methods() if section.methods is None or m in section.methods]
+        if missing := [method for method in wanted if method not in there]:
+            found.append(f"{section.what}: {', '.join(missing)}")
+    return found
 
 
 def listed_methods() -> list[str]:
@@ -54,21 +65,28 @@ def _sections(board: Board) -> Iterator[str]:
     for name, section in SECTIONS.items():
         swept = _swept(section.sweep[0].removeprefix("experiment="))
         wanted = [m for m in listed if section.methods is None or m in section.methods]
-        yield from _compare(name, board.sections.get(name), "method", wanted, _ids(swept), swept["seed"])
+        if name in board.sections:
+            yield from _compare(name, board.sections[name], "method", wanted, _ids(swept), swept["seed"])
     controls = _swept(CONTROLS[0].removeprefix("experiment="))["method.control"]
-    yield from _compare("controls", board.sections.get("controls"), "control", controls, _ids({}), None)
+    own = set(board.sections[MAIN]["method"]) if MAIN in board.sections else set()
+    for name in SECTIONS:
+        for method in sorted(set(board.sections[name]["method"]) - own) if name in board.sections else ():
+            yield f"{name}: {method} has rows here, but none with its own budget."
+    if MAIN not in board.sections or "controls" not in board.sections:
+        yield f"{FILE} has no section `{MAIN if MAIN not in board.sections else 'controls'}`."
+    else:
+        yield from _compare("controls", board.sections["controls"], "control", controls, _ids({}), None)
 
 
 def _compare(
-    name: str, frame: pd.DataFrame | None, by: str, wanted: Collection[str], ids: Collection[str],
+    name: str, frame: pd.DataFrame, by: str, wanted: Collection[str], ids: Collection[str],
     seeds: Collection[Any] | None,
 ) -> Iterator[str]:  # fmt: skip
-    """Differences between a section's rows and those wanted, at most one sentence per method."""
-    if frame is None or frame.empty:
-        yield f"{FILE} has no section `{name}`."
-        return
+    """Differences between a section's rows and those wanted, at most one sentence per method; a method
+    without rows is `pending`."""
     expected = set(ids) if seeds is None else set(itertools.product(ids, map(int, seeds)))
-    for one in dict.fromkeys([*wanted, *map(str, frame[by])]):
+    asked = wanted if seeds is None else ()
+    for one in dict.fromkeys([*asked, *map(str, frame[by])]):
         own = frame[frame[by] == one]
         prompts = own["prompt_id"].astype(str)
         there = list(prompts if seeds is None else zip(prompts, own["seed"].astype(int), strict=True))

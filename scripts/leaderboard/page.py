@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import isnan
 
 import pandas as pd
 
+from evaluation.gpteval3d.criteria import LABELS
 from evaluation.results.names import display_names
 from scripts.leaderboard.about import about
 from scripts.leaderboard.cost import cost
@@ -16,6 +18,7 @@ from scripts.leaderboard.ranking import FIRST, best_first
 from scripts.leaderboard.rows import Board
 from scripts.leaderboard.sections import HELD_OUT, MAIN, STRATA
 from scripts.leaderboard.tables import Metrics, markdown, short, table
+from scripts.leaderboard.verdicts import clip_validity
 
 #: What the blocks hold before there is a file; readers do not see it.
 EMPTY = "<!-- no rows yet -->"
@@ -50,25 +53,30 @@ def strata(board: Board, _metrics: Metrics) -> str:
 
 
 def equal_work(board: Board, metrics: Metrics) -> str:
+    if "equal_work" not in board.sections:
+        return EMPTY
     return short(table(board, "equal_work", metrics, over="common_prompts"), _COMPARED)
 
 
 def nerf(board: Board, metrics: Metrics) -> str:
+    if "nerf" not in board.sections:
+        return EMPTY
     return short(table(board, "nerf", metrics, over="common_prompts"), _COMPARED)
 
 
 def judges(board: Board, _metrics: Metrics) -> str:
-    """How often each judge without an own truth names the better asset."""
+    """How often the tiny CLIP names the better asset."""
     lines = [
         "| Judge | Criterion | Methods | Verdicts | Agreement with the truth |",
         "|---|---|---:|---:|---:|",
     ]
-    for row in board.validity:
-        low, high = row.get("agreement_low"), row.get("agreement_high")
-        interval = "" if low is None or high is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
-        share = "—" if row["agreement"] is None else f"{100 * row['agreement']:.0f} %{interval}"
-        methods = len(row.get("methods", ())) or "—"
-        lines.append(f"| {row['judge']} | {row['criterion']} | {methods} | {row['verdicts']:,} | {share} |")
+    methods, found = clip_validity(board.sections[MAIN])
+    for row in found:
+        share = row.agreement
+        interval = "" if isnan(share.low) else f" [{100 * share.low:.0f}, {100 * share.high:.0f}]"
+        agreement = "—" if isnan(share.value) else f"{100 * share.value:.0f} %{interval}"
+        criterion = LABELS[row.criterion]
+        lines.append(f"| {row.judge} | {criterion} | {len(methods)} | {row.verdicts:,} | {agreement} |")
     return "\n".join(lines)
 
 

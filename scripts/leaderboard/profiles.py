@@ -17,10 +17,9 @@ from evaluation.results.controls import TRUTH
 from evaluation.results.names import display_names
 from scripts.leaderboard.ranking import FIRST, best_first
 from scripts.leaderboard.rows import Board
-from scripts.leaderboard.sections import MAIN
+from scripts.leaderboard.sections import MAIN, STRATA
 from trace_bench.system.text import one_line
 
-PICTURE = Path("docs") / "images" / "leaderboard_methods.png"
 #: The numbers by which assets are compared with wrong ones: shape, colour, pieces outside of the shape (its
 #: logarithm), and faces. Not fine detail: every method's assets are blurred and no wrong asset is, so that
 #: distance would be all there is. Not normals and coverage of the surface: those of 3D Gaussians are rough
@@ -87,10 +86,7 @@ def profiles(board: Board, _metrics: Mapping[str, Metric]) -> str:
     names = display_names(frame)["method"]
     means = frame.groupby("method")[[*COMPARED, "high_frequency"]].mean()
     titles = _titles(board)
-    words = "Rows: methods. Columns: the best, the median and the worst asset, each beside the truth."
     lines = [
-        f"![{words}]({PICTURE.relative_to('docs').as_posix()})",
-        "",
         "| Method | IoU | ΔE | HF | Chamfer | Janus | No front | most like |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
@@ -103,7 +99,18 @@ def profiles(board: Board, _metrics: Mapping[str, Metric]) -> str:
             like if found.is_near else f"none; nearest {like}",
         ]  # fmt: skip
         lines.append(f"| {names.get(method, method)} | {' | '.join(cells)} |")
+    for method in best_first(board):
+        title = names.get(method, method)
+        words = (
+            f"{title}. Rows: kinds of object. Columns: best, median and worst asset, each beside the truth."
+        )
+        lines += ["", f"**{title}**", "", f"![{words}]({picture_of(method).relative_to('docs').as_posix()})"]
     return "\n".join(lines)
+
+
+def picture_of(method: str) -> Path:
+    """The file of a method's picture."""
+    return Path("docs") / "images" / f"leaderboard_{method}.png"
 
 
 def _share(value: float) -> str:
@@ -116,33 +123,36 @@ def _titles(board: Board) -> dict[str, str]:
     return {str(name): str(title) for name, title in rows.items()}
 
 
-def chosen_rows(frame: pd.DataFrame, method: str) -> list[pd.Series]:
-    """A method's assets of the places in `SHOWN`, by Match."""
-    own = frame[frame["method"] == method].sort_values([FIRST, "prompt_id", "seed"], kind="stable")
-    return [own.iloc[len(own) // 2 if place is None else place] for place in SHOWN.values()]
+def chosen_rows(rows: pd.DataFrame) -> list[pd.Series]:
+    """Of some assets, those of the places in `SHOWN`, by Match."""
+    ranked = rows.sort_values([FIRST, "prompt_id", "seed"], kind="stable")
+    return [ranked.iloc[len(ranked) // 2 if place is None else place] for place in SHOWN.values()]
 
 
-def picture(board: Board, frame: pd.DataFrame, root: Path, azimuth_deg: float) -> Image.Image:
-    """A row for each method, best first: its best, median and worst asset, each beside the truth.
+def picture(frame: pd.DataFrame, root: Path, azimuth_deg: float) -> Image.Image:
+    """A row for each kind of object: a method's best, median and worst asset, each beside the truth.
 
     Args:
-        frame: the rows of the runs, with their folders below `root`.
+        frame: the rows of one method's runs, with their folders below `root`.
         azimuth_deg: from where they are seen.
     """
-    methods = best_first(board)
-    names = display_names(frame)["method"]
-    rows = [chosen_rows(frame, method) for method in methods]
-    columns = []
-    for i, title in enumerate(SHOWN):
-        cells = [_cell(chosen[i], root, azimuth_deg) for chosen in rows]
-        columns.append(Column(title.capitalize(), "", cells))
+    numbers = pd.to_numeric(frame["prompt_id"])
+    kinds = {kind: frame[numbers.isin(list(ids))] for kind, ids in STRATA.items()}
+    kinds = {kind: rows for kind, rows in kinds.items() if len(rows)}
+    chosen = [chosen_rows(rows) for rows in kinds.values()]
+    columns = [
+        Column(title.capitalize(), "", [_cell(rows[i], root, azimuth_deg) for rows in chosen])
+        for i, title in enumerate(SHOWN)
+    ]
+    method = str(frame["method"].iloc[0])
+    name = one_line(str(display_names(frame)["method"].get(method, method)))
     return draw_sheet(
-        "The best, the median and the worst asset of each method, by Match",
-        [one_line(str(names.get(method, method))) for method in methods],
+        f"{name}: the best, the median and the worst asset of each kind of object, by Match",
+        list(kinds),
         columns,
         ["truth", "asset"],
         TILE_PX,
-        f"Of {len(frame) // max(len(methods), 1)} assets each. The number is Match; the truth has 1.",
+        f"Of {len(frame)} assets. The number is Match; the truth has 1.",
     )
 
 

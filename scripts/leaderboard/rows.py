@@ -1,6 +1,6 @@
 """The committed results of the leaderboard: one JSON file, with one line per run.
 
-    {"versions": {...}, "judges": {id: description}, "validity": [...],
+    {"versions": {...}, "judges": {id: description},
      "sections": {name: {"common": {...}, "columns": [...], "rows": [[...], ...]}}}
 
 `common` holds the columns that have one value in the whole section. Tables are made from this file
@@ -43,7 +43,6 @@ class Board:
 
     versions: dict[str, Any] = field(default_factory=dict)
     judges: dict[str, str] = field(default_factory=dict)
-    validity: list[dict[str, Any]] = field(default_factory=list)
     sections: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def results(self, section: str) -> Results:
@@ -80,9 +79,7 @@ def dumps(board: Board) -> str:
         rows = [json.dumps([plain(row[c]) for c in columns]) for row in frame.to_dict("records")]
         head = f'"common": {json.dumps(common)},\n"columns": {json.dumps(columns)},\n"rows": [\n'
         sections.append(f"{json.dumps(name)}: {{{head}" + ",\n".join(rows) + "\n]}")
-    about = ",\n".join(
-        f'"{key}": {json.dumps(getattr(board, key))}' for key in ("versions", "judges", "validity")
-    )
+    about = ",\n".join(f'"{key}": {json.dumps(getattr(board, key))}' for key in ("versions", "judges"))
     return f'{{{about},\n"sections": {{\n' + ",\n".join(sections) + "\n}}\n"
 
 
@@ -102,7 +99,7 @@ def loads(text: str, metrics: Mapping[str, Metric]) -> Board:
     """Read the file's text; raises TraceBenchError if it is no leaderboard."""
     try:
         content = json.loads(text)
-        board = Board(content["versions"], content["judges"], content["validity"])
+        board = Board(content["versions"], content["judges"])
         for name, section in content["sections"].items():
             frame = pd.DataFrame(section["rows"], columns=section["columns"]).assign(**section["common"])
             board.sections[name] = _typed(frame.assign(folder=""), metrics)

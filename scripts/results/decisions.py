@@ -28,15 +28,17 @@ Values = NDArray[np.floating[Any]]
 #: Column in the leaderboard, in toy_scores.csv, a difference to decide, its name.
 NUMBERS = (("soft_iou", "iou", 0.01, "0.01 IoU"), ("colour_error", "delta_e", 1.0, "1 ΔE"))
 SEEDS = (1, 2, 4)
+LEAST_METHODS = 3  # of fewer there is no median pair
 
 
 def measured(shop: Workshop) -> dict[str, Values]:
-    """Scores [prompts, methods, seeds] of each of NUMBERS: the leaderboard's or, before there is one, those
-    of one seed in toy_scores.csv."""
+    """Scores [prompts, methods, seeds] of each of NUMBERS: the leaderboard's or, while it has few methods,
+    those of one seed in toy_scores.csv."""
     path = shop.folder / FILE
     if path.is_file():
         rows = loads(path.read_text(encoding="utf-8"), shop.metrics).sections[MAIN]
-        return {column: cube(rows, column, "prompt_id") for column, *_ in NUMBERS}
+        if rows["method"].nunique() >= LEAST_METHODS:
+            return {column: cube(rows, column, "prompt_id") for column, *_ in NUMBERS}
     rows = pd.read_csv(SCORES).assign(seed=0)
     return {column: cube(rows, older, "prompt") for column, older, *_ in NUMBERS}
 
