@@ -57,13 +57,14 @@ def make_tables(
         notes += [f"{quantity.label}: {quantity.note}." for quantity in quantities]
         notes += _declared_notes(panel)
         tried = controls_of(panel, results, metrics)
-        by_method = with_controls(method_table(panel, quantities, names), panel, tried, controls)
+        methods = method_table(panel, quantities, names)
+        by_method = with_controls(methods, panel, tried, controls)
         by_prompt = prompt_table(panel, quantities, names)
         tables += [
             replace(
                 by_method,
                 caption=_caption(panel, True),
-                notes=[*by_method.notes, *_own(by_method), *_marks(by_method), *_partial(by_method), *notes],
+                notes=[*by_method.notes, *_own(by_method), *_marks(methods), *_partial(by_method), *notes],
             ),
             replace(by_prompt, caption=_caption(panel, False), notes=_own(by_prompt)),
             _cost_table(panel, metrics, names, results),

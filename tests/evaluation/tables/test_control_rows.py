@@ -46,10 +46,10 @@ def add_control(root, name: str, *, right: bool = False, prompts: int = 2, **val
         write_score(folder, TRUTH["ground_truth"], **values)
 
 
-def add_methods(root):
+def add_methods(root, prompts: int = 2):
     for method, match, depth in (("sds", 0.5, 0.10), ("vsd", 0.4, 0.13), ("trace", 0.3, 0.20)):
-        for i in range(2):
-            folder = write_run(root, method=method, prompt_id=str(i), prompt=f"prompt {i}", count=2)
+        for i in range(prompts):
+            folder = write_run(root, method=method, prompt_id=str(i), prompt=f"prompt {i}", count=prompts)
             write_score(folder, TRUTH["ground_truth"], match=match, depth_error=depth)
 
 
@@ -91,6 +91,17 @@ def test_rows_of_the_truth_and_the_best_control_stand_below_the_methods(root):
     assert [cell.rank for cell in match] == [2, 0, 0, 0, 0]  # two prompts decide nothing
     assert formats.cell_text(match[3]) == "1.000 ± 0.000"
     assert names(methods_of(root, "all"))[3:] == ["Truth", "Control: Fog", "Control: Half"]
+
+
+def test_the_best_is_compared_with_the_second_method(tmp_path):
+    """Not with the truth or a wrong asset, which are better here or in between."""
+    add_methods(tmp_path, prompts=8)
+    add_control(tmp_path, "truth", right=True, prompts=8, match=1.0, depth_error=0.05)
+    add_control(tmp_path, "fog", prompts=8, match=0.45, depth_error=0.11)
+    for which in ("none", "all"):
+        (note,) = [text for text in methods_of(tmp_path, which).notes if text.startswith("Best − second")]
+        assert "Match +0.100 " in note, which
+        assert "Depth −0.030 " in note, which
 
 
 def test_what_is_behind_by_less_than_a_wrong_asset_gains_is_marked(root):
