@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from evaluation.figures.base import NothingToDraw
-from scripts.leaderboard.completeness import pending, problems
+from scripts.leaderboard.completeness import lacking_sections, pending, problems
 from scripts.leaderboard.cost import COST_PICTURE, draw_cost
 from scripts.leaderboard.making import make, read
 from scripts.leaderboard.page import BLOCKS, EMPTY
@@ -86,6 +86,8 @@ def write_pages(folder: Path, check: bool) -> int:
     if not (folder / FILE).is_file():
         return _without_rows(folder, check)
     board, differing = read(folder, here), []
+    if missing := lacking_sections(board):
+        raise TraceBenchError(f"{' '.join(missing)} Take the file again from git, or make it with --anew.")
     lacking = problems(board, here.metrics) if check else []
     blocks: Mapping[tuple[str, str], Callable[[str], str]] = {
         **{key: partial(_instead, block(board, here.metrics)) for key, block in BLOCKS.items()},

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from evaluation.metrics.base import Metric
 from scripts.leaderboard.admission import PACKAGES, PROMPT_SET, prompts_sha256
 from scripts.leaderboard.rows import FILE, Board
-from scripts.leaderboard.sections import CONTROLS, MAIN, SECTIONS
+from scripts.leaderboard.sections import CONTROLS, MAIN, SECTIONS, Section
 from trace_bench.settings.prompts import load_prompt_set
 from trace_bench.system.config_path import conf_dir
 
@@ -27,13 +27,17 @@ def problems(board: Board, metrics: Mapping[str, Metric]) -> list[str]:
     return [*_versions(board, metrics), *_sections(board), *_rows(board, metrics)]
 
 
+def lacking_sections(board: Board) -> list[str]:
+    """The sections without which there is no page, in sentences."""
+    return [f"{FILE} has no section `{name}`." for name in (MAIN, "controls") if name not in board.sections]
+
+
 def pending(board: Board) -> list[str]:
     """What the experiments ask for and the file has no row of: "section: methods"."""
     found = []
     for name, section in SECTIONS.items():
         there = set(board.sections[name]["method"]) if name in board.sections else set()
-        wanted = [m for m in listed_methods() if section.methods is None or m in section.methods]
-        if missing := [method for method in wanted if method not in there]:
+        if missing := [method for method in _wanted(section) if method not in there]:
             found.append(f"{section.what}: {', '.join(missing)}")
     return found
 
@@ -61,32 +65,35 @@ def _versions(board: Board, metrics: Mapping[str, Metric]) -> Iterator[str]:
 
 
 def _sections(board: Board) -> Iterator[str]:
-    listed = listed_methods()
+    if missing := lacking_sections(board):
+        yield from missing
+        return
+    own = set(board.sections[MAIN]["method"])
     for name, section in SECTIONS.items():
-        swept = _swept(section.sweep[0].removeprefix("experiment="))
-        wanted = [m for m in listed if section.methods is None or m in section.methods]
-        if name in board.sections:
-            yield from _compare(name, board.sections[name], "method", wanted, _ids(swept), swept["seed"])
-    controls = _swept(CONTROLS[0].removeprefix("experiment="))["method.control"]
-    own = set(board.sections[MAIN]["method"]) if MAIN in board.sections else set()
-    for name in SECTIONS:
-        for method in sorted(set(board.sections[name]["method"]) - own) if name in board.sections else ():
+        if name not in board.sections:
+            continue
+        there = set(map(str, board.sections[name]["method"]))
+        for method in sorted(there - own):
             yield f"{name}: {method} has rows here, but none with its own budget."
-    if MAIN not in board.sections or "controls" not in board.sections:
-        yield f"{FILE} has no section `{MAIN if MAIN not in board.sections else 'controls'}`."
-    else:
-        yield from _compare("controls", board.sections["controls"], "control", controls, _ids({}), None)
+        swept = _swept(section.sweep[0].removeprefix("experiment="))
+        wanted = [method for method in _wanted(section) if method in there]
+        yield from _compare(name, board.sections[name], "method", wanted, _ids(swept), swept["seed"])
+    controls = _swept(CONTROLS[0].removeprefix("experiment="))["method.control"]
+    yield from _compare("controls", board.sections["controls"], "control", controls, _ids({}), None)
+
+
+def _wanted(section: Section) -> list[str]:
+    """The methods that a section is for."""
+    return [name for name in listed_methods() if section.methods is None or name in section.methods]
 
 
 def _compare(
     name: str, frame: pd.DataFrame, by: str, wanted: Collection[str], ids: Collection[str],
     seeds: Collection[Any] | None,
 ) -> Iterator[str]:  # fmt: skip
-    """Differences between a section's rows and those wanted, at most one sentence per method; a method
-    without rows is `pending`."""
+    """Differences between a section's rows and those wanted, at most one sentence per method."""
     expected = set(ids) if seeds is None else set(itertools.product(ids, map(int, seeds)))
-    asked = wanted if seeds is None else ()
-    for one in dict.fromkeys([*asked, *map(str, frame[by])]):
+    for one in dict.fromkeys([*wanted, *map(str, frame[by])]):
         own = frame[frame[by] == one]
         prompts = own["prompt_id"].astype(str)
         there = list(prompts if seeds is None else zip(prompts, own["seed"].astype(int), strict=True))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from scripts.leaderboard.admission import check_versions, judges_of, merged, provenance, versions_of
 from scripts.leaderboard.completeness import listed_methods
@@ -17,9 +18,10 @@ from trace_bench.system.errors import TraceBenchError
 
 
 def make(folder: Path, output_root: Path, only: str | None, anew: bool, overrides: Sequence[str]) -> None:
-    """Run and score what is missing, and write the rows of a section as soon as all of them are there.
+    """Run and score what is missing, section by section, then write the rows of all sections that are whole.
 
-    Controls come first, because every table needs them. A section has all rows of a method or none.
+    A section has all rows of a method or none. Rows are written at the end, also after an error or Ctrl-C,
+    and not earlier: a changed file would be a difference to the commit, and later runs would be refused.
 
     Args:
         folder: holds README.md and docs/.
@@ -39,19 +41,22 @@ def make(folder: Path, output_root: Path, only: str | None, anew: bool, override
                 "conf/experiment/leaderboard_equal_work.yaml, commit that, and run this again."
             )
     board = Board() if anew else read(folder, shop(MAIN))
-    if "controls" not in board.sections:
-        here = shop("controls", ())
-        here.make(CONTROLS)
-        add_controls(board, here)
-        write(board, folder)
-    for name, section in SECTIONS.items():
-        if sweep := section.of(methods):
-            here = shop(name)
-            here.make(sweep)
-            add(board, name, here, sweep)
-            if name == MAIN:
-                draw(here, sweep, folder)
-            write(board, folder)
+    drawn: dict[Path, Image.Image] = {}
+    try:
+        if "controls" not in board.sections:
+            here = shop("controls", ())
+            here.make(CONTROLS)
+            add_controls(board, here)
+        for name, section in SECTIONS.items():
+            if sweep := section.of(methods):
+                here = shop(name)
+                here.make(sweep)
+                add(board, name, here, sweep)
+                if name == MAIN:
+                    drawn = draw(here, sweep)
+    finally:
+        if MAIN in board.sections:
+            write(board, folder, drawn)
 
 
 def add(board: Board, name: str, here: Workshop, sweep: tuple[str, ...]) -> None:
@@ -75,13 +80,13 @@ def add_controls(board: Board, here: Workshop) -> None:
     board.sections["controls"] = kept(frame)
 
 
-def draw(here: Workshop, sweep: tuple[str, ...], folder: Path) -> None:
-    """Draw a picture of each method's assets."""
+def draw(here: Workshop, sweep: tuple[str, ...]) -> dict[Path, Image.Image]:
+    """A picture of each method's assets, by its file."""
     azimuth = float(next(iter(here.config.contact_sheet.views.values())))
-    for method, rows in here.results(sweep).frame.groupby("method", observed=True):
-        file = folder / picture_of(str(method))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        picture(rows, here.output_root, azimuth).save(file, optimize=True)
+    return {
+        picture_of(str(method)): picture(rows, here.output_root, azimuth)
+        for method, rows in here.results(sweep).frame.groupby("method", observed=True)
+    }
 
 
 def read(folder: Path, here: Workshop) -> Board:
@@ -89,5 +94,8 @@ def read(folder: Path, here: Workshop) -> Board:
     return loads(path.read_text(encoding="utf-8"), here.metrics) if path.is_file() else Board()
 
 
-def write(board: Board, folder: Path) -> None:
+def write(board: Board, folder: Path, drawn: Mapping[Path, Image.Image]) -> None:
+    for file, image in drawn.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        image.save(folder / file, optimize=True)
     (folder / FILE).write_text(dumps(board), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import isnan
 
 import pandas as pd
@@ -52,16 +53,11 @@ def strata(board: Board, _metrics: Metrics) -> str:
     return "\n".join(lines)
 
 
-def equal_work(board: Board, metrics: Metrics) -> str:
-    if "equal_work" not in board.sections:
-        return EMPTY
-    return short(table(board, "equal_work", metrics, over="common_prompts"), _COMPARED)
-
-
-def nerf(board: Board, metrics: Metrics) -> str:
-    if "nerf" not in board.sections:
-        return EMPTY
-    return short(table(board, "nerf", metrics, over="common_prompts"), _COMPARED)
+def compared(name: str, board: Board, metrics: Metrics) -> str:
+    """A section in which the methods are compared on the same prompts."""
+    if name not in board.sections:
+        return "No rows yet."
+    return short(table(board, name, metrics, over="common_prompts"), _COMPARED)
 
 
 def judges(board: Board, _metrics: Metrics) -> str:
@@ -87,8 +83,8 @@ BLOCKS: Mapping[tuple[str, str], Callable[[Board, Metrics], str]] = {
     ("docs/leaderboard.md", "leaderboard-pairs"): pairs,
     ("docs/leaderboard.md", "leaderboard-cost"): cost,
     ("docs/leaderboard.md", "leaderboard-profiles"): profiles,
-    ("docs/leaderboard.md", "leaderboard-equal-work"): equal_work,
-    ("docs/leaderboard.md", "leaderboard-nerf"): nerf,
+    ("docs/leaderboard.md", "leaderboard-equal-work"): partial(compared, "equal_work"),
+    ("docs/leaderboard.md", "leaderboard-nerf"): partial(compared, "nerf"),
     ("docs/leaderboard.md", "leaderboard-judges"): judges,
     ("docs/leaderboard.md", "leaderboard-paper"): paper,
     ("README.md", "leaderboard"): readme,

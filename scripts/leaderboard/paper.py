@@ -41,6 +41,8 @@ def paper(board: Board, metrics: Metrics) -> str:
                 f"| {number} | {title} | {len(found.methods)} | {signed(found.tau, 2)} | {p_text(found.p)} | "
                 f"{p_text(found.smallest_p)} |"
             )
+    if not tests:
+        return "Nothing to compare yet: of each table, fewer than three methods have rows here."
     return "\n\n".join(["\n".join(lines), *_words(board, metrics, tests, alone), _doubts(board)])
 
 

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
+from pathlib import Path
 
 import pandas as pd
+from omegaconf import OmegaConf
 
 from evaluation.gpteval3d.criteria import CRITERIA
 from evaluation.gpteval3d.score_judge import verdict
 from evaluation.judge_validity.agreement import Validity, validity
 from evaluation.judge_validity.judgements import Judged, Judgement
 from scripts.leaderboard.ranking import FIRST
+from trace_bench.system.config_path import conf_dir
 
 SCORE = "clip_score"
-TIE_MARGIN = 0.005  # of Match, as in conf/judge/truth.yaml
 
 
 def clip_validity(frame: pd.DataFrame) -> tuple[list[str], list[Validity]]:
-    """The methods compared, and the agreement; no methods, no agreement.
+    """The methods compared, and the agreement by criterion.
 
     A method that maximises the CLIP score is left out: the judge's own number is no evidence about it.
     """
     if "optimised" in frame:
         frame = frame[~frame["optimised"].fillna("").map(lambda names: SCORE in str(names).split())]
+    margin = float(OmegaConf.load(Path(conf_dir()) / "judge" / "truth.yaml").judge.tie_margin)
     methods = sorted(set(map(str, frame["method"])))
     found: list[Judgement] = []
     for (prompt, _seed), rows in frame.groupby(["prompt_id", "seed"], sort=True):
@@ -35,7 +38,7 @@ def clip_validity(frame: pd.DataFrame) -> tuple[list[str], list[Validity]]:
         for first, second in combinations(sorted(assets), 2):
             pair = f"{prompt}\0{first}\0{second}"
             result = _compare(assets[first], assets[second], SCORE, 0.0)
-            truth = _compare(assets[first], assets[second], FIRST, TIE_MARGIN)
+            truth = _compare(assets[first], assets[second], FIRST, margin)
             found.append(Judgement(CRITERIA[0], str(prompt), pair, result, truth, False))
     return methods, validity(Judged("tiny CLIP", "", found, 0, sides=False))
 

@@ -1,27 +1,23 @@
-"""`make leaderboard`: its file gives its pages, and only complete, scored rows of one version enter it."""
+"""`make leaderboard`: its file gives its pages."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from leaderboard_rows import METHODS, METRICS, board, frame
 from omegaconf import OmegaConf
 from run_folders import draw, write_run
 
-from evaluation.metrics.load import configured_metrics
 from evaluation.results.controls import committed
 from evaluation.results.names import display_names
 from evaluation.tables.method_tables import make_tables
 from scripts import make_leaderboard
-from scripts.leaderboard import making
 from scripts.leaderboard.about import about
-from scripts.leaderboard.admission import check_versions, judges_of, merged, prompts_sha256, versions_of
-from scripts.leaderboard.completeness import listed_methods, pending, problems
 from scripts.leaderboard.page import BLOCKS, EMPTY
 from scripts.leaderboard.paper import paper
 from scripts.leaderboard.profiles import (
@@ -33,44 +29,12 @@ from scripts.leaderboard.profiles import (
     picture_of,
 )
 from scripts.leaderboard.ranking import best_first, rank_agreement
-from scripts.leaderboard.rows import FILE, Board, dumps, kept, loads, with_rows
+from scripts.leaderboard.rows import FILE, dumps, kept, loads, with_rows
 from scripts.leaderboard.sections import HELD_OUT, MAIN, SECTIONS
 from scripts.leaderboard.tables import only
 from scripts.leaderboard.verdicts import clip_validity
 from trace_bench.sweeps.planning import make_plan
 from trace_bench.system.config_path import conf_dir
-from trace_bench.system.errors import TraceBenchError
-
-METHODS = {"scaled": "sds", "fog": "vsd", "billboard": "trace", "half": "ism"}
-METRICS = configured_metrics(["ground_truth", "clip_score"])
-
-
-def frame(methods=METHODS):
-    """Rows of a leaderboard: scores of wrong assets under the names of methods."""
-    rows = committed()
-    rows = rows[rows["control"].isin(methods)].reset_index(drop=True)
-    names = rows["control"].map(methods)
-    numbers = {"seed": 0, "steps": 240, "views_per_step": 1, "resolution": 64, "guidance_scale": 5.0}
-    return rows.assign(
-        method=names, kind="run", representation="gaussians", prompt_set="toy_bench", prompts_in_set=8.0,
-        init="random", protocol="toy", own_prompt=False, variant="", minutes=0.2, unet_items=480.0, tflop=0.1,
-        peak_memory_gb=0.5, minutes_of_loading=0.0, method_name=names.str.upper(), representation_name="3DGS",
-        external=False, display_name=pd.NA, source=pd.NA, commit="c" * 12, torch="2.15.0", diffusers="0.42.1",
-        numpy="2.4.6", machine="a computer", **numbers,
-    ).drop(columns=["control", "right"])  # fmt: skip
-
-
-def board():
-    rows = kept(frame())
-    judges = {
-        judge: f"{name} version 3" for name in METRICS for judge in rows[f"{name}_judge"].dropna().unique()
-    }
-    parts = dict.fromkeys(SECTIONS, rows)
-    return Board(
-        {"trace_bench": "1", "prior": {"with adapter": "a" * 64}},
-        judges,
-        parts | {"controls": committed().assign(prompt_set="toy_bench", variant="")},
-    )
 
 
 @pytest.fixture
@@ -134,6 +98,16 @@ def test_a_broken_file_is_one_sentence(pages, capsys):
     (pages / FILE).write_text("{", encoding="utf-8")
     assert make_leaderboard.main(["--folder", str(pages), "--check"]) == 2
     assert "take it again from git" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [MAIN, "controls"])
+def test_a_file_without_methods_or_controls_is_one_sentence(pages, name, capsys):
+    lacking = board()
+    lacking.sections.pop(name)
+    (pages / FILE).write_text(dumps(lacking), encoding="utf-8")
+    for what in ("--check", "--pages"):
+        assert make_leaderboard.main(["--folder", str(pages), what]) == 2
+        assert f"has no section `{name}`" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -212,126 +186,6 @@ def test_new_rows_replace_those_of_the_same_method_only():
     )
 
 
-SHA256 = {"without": "92692d17" * 8, "with": "e9ad67aa" * 8}
-
-
-def fake_run(adapter=False, **changes):
-    """A run with the parts of a manifest that admission reads, as those of sds (or vsd, with an adapter)."""
-    about = {"trace_bench": "1", "sha256": SHA256["with" if adapter else "without"], "n_views": 24,
-             "torch": "2.15.0", "diffusers": "0.42.1", "commit": "c" * 40, "dirty": False}  # fmt: skip
-    about |= changes
-    manifest = SimpleNamespace(
-        environment={
-            "trace_bench": about["trace_bench"], "commit": about["commit"], "dirty": about["dirty"],
-            "packages": {"torch": about["torch"], "diffusers": about["diffusers"], "numpy": "2.4.6"},
-        },
-        prior={"sha256": about["sha256"]} | ({"adapter_repo": None} if adapter else {}),
-        rig={"n_views": about["n_views"]},
-    )  # fmt: skip
-    return SimpleNamespace(manifest=manifest, folder=Path("outputs/x"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"trace_bench": "2"}, "the version of trace_bench"),
-        ({"torch": "2.14.3"}, "the version of torch"),
-        ({"diffusers": "0.41.0"}, "the version of diffusers"),
-        ({"sha256": "b" * 64}, "the prior's weights"),
-        ({"n_views": 120}, r"the evaluation cameras \(?n_views"),
-    ],
-)
-def test_other_versions_are_refused(changes, words):
-    with pytest.raises(TraceBenchError, match=words):
-        versions_of([fake_run(), fake_run(**changes)], METRICS)
-    mine = versions_of([fake_run(**changes)], METRICS)
-    with pytest.raises(TraceBenchError, match=words):
-        check_versions(Board(versions_of([fake_run()], METRICS)), mine)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"sha256": None}, "does not say the sha256 of its prior's weights"),
-        ({"torch": None}, "does not say its version of torch"),
-        ({"dirty": True}, "uncommitted changes"),
-        ({"commit": None, "dirty": None}, "an unknown commit"),
-    ],
-)
-def test_runs_that_nobody_could_make_again_are_refused(changes, words):
-    with pytest.raises(TraceBenchError, match=words):
-        versions_of([fake_run(), fake_run(**changes)], METRICS)
-
-
-def test_a_method_with_an_adapter_has_other_weights():
-    """The prior's hash of VSD contains the base of its LoRA; each kind is compared with its own."""
-    found = versions_of([fake_run(), fake_run(adapter=True), fake_run()], METRICS)
-    assert found["prior"] == {"with adapter": SHA256["with"], "without adapter": SHA256["without"]}
-    board = Board(versions_of([fake_run()], METRICS))
-    check_versions(board, versions_of([fake_run(adapter=True)], METRICS))
-    both = merged(board.versions, versions_of([fake_run(adapter=True)], METRICS))
-    assert both == found
-    with pytest.raises(TraceBenchError, match="the prior's weights"):
-        check_versions(Board(both), versions_of([fake_run(adapter=True, sha256="b" * 64)], METRICS))
-
-
-def test_other_commits_and_fixes_of_packages_are_allowed():
-    versions_of([fake_run(), fake_run(commit="d" * 40, torch="2.15.1")], METRICS)
-
-
-def test_other_prompts_are_refused(monkeypatch):
-    before = Board(versions_of([fake_run()], METRICS))
-    monkeypatch.setattr("scripts.leaderboard.admission.prompts_sha256", lambda: "other")
-    with pytest.raises(TraceBenchError, match="the prompts of toy_bench"):
-        check_versions(before, versions_of([fake_run()], METRICS))
-
-
-class Shop:
-    """A workshop with given runs and results."""
-
-    output_root = Path("outputs")
-    metrics = METRICS
-
-    def __init__(self, frame, run):
-        self.frame, self.run = frame, run
-
-    def results(self, _sweep):
-        return SimpleNamespace(controls=self.frame)
-
-    def runs(self, _sweep):
-        return [self.run]
-
-
-def test_controls_are_checked_as_rows_are():
-    """No prior made them, but code, cameras and judges are those of the rows."""
-    controls = committed().assign(folder="outputs/x")
-    before = Board(versions_of([fake_run()], METRICS) | {"judges": judges_of(controls, METRICS)})
-    making.add_controls(before, Shop(controls, fake_run(sha256=None)))
-    assert len(before.sections["controls"]) == len(controls)
-    for frame, run, words in (
-        (controls.assign(ground_truth_judge="other"), fake_run(), "settings of the metrics"),
-        (controls, fake_run(n_views=12), "the evaluation cameras"),
-        (controls, fake_run(dirty=True), "uncommitted changes"),
-    ):
-        with pytest.raises(TraceBenchError, match=words):
-            making.add_controls(before, Shop(frame, run))
-
-
-def test_a_run_without_a_score_is_refused():
-    rows = frame().assign(folder="outputs/x")
-    assert set(judges_of(rows, METRICS)) == set(METRICS)
-    rows.loc[3, "clip_score_judge"] = None
-    with pytest.raises(TraceBenchError, match="have no clip_score, such as outputs/x"):
-        judges_of(rows, METRICS)
-
-
-def test_two_judges_are_refused():
-    rows = frame().assign(folder="outputs/x")
-    rows.loc[3, "clip_score_judge"] = "other"
-    with pytest.raises(TraceBenchError, match="2 sets of weights"):
-        judges_of(rows, METRICS)
-
-
 def test_rank_agreement_has_an_exact_p():
     ours = {"a": 3.0, "b": 2.0, "c": 1.0, "d": 0.0}
     same = rank_agreement(ours, {name: 10 * value for name, value in ours.items()})
@@ -394,97 +248,6 @@ def test_trials_and_losses_are_refused(arguments, words, capsys):
 def test_an_unlisted_method_is_refused_before_its_runs(pages, capsys):
     assert make_leaderboard.main(["--folder", str(pages), "--methods", "gaussiandreamer"]) == 2
     assert "gaussiandreamer is not in conf/experiment/leaderboard.yaml" in capsys.readouterr().err
-
-
-def whole():
-    """A file with every row that the experiments ask for."""
-    judges = {name: f"{name} of the test" for name in METRICS}
-    about = {f"{name}_judge": judge for name, judge in judges.items()}
-    about |= {"commit": "c" * 12, "torch": "2.15.0", "diffusers": "0.42.1", "numpy": "2.4.6"}
-    count = iter(range(100_000))
-
-    def rows(by, names, ids, seeds):
-        found = [
-            {by: name, "prompt_id": str(i), "seed": seed, "fingerprint": f"{next(count):064x}"} | about
-            for name in names
-            for i in ids
-            for seed in seeds
-        ]
-        return pd.DataFrame(found)
-
-    methods = listed_methods()
-    twelve = [i for start in range(0, 48, 12) for i in range(start, start + 3)]
-    controls = OmegaConf.load(Path(conf_dir()) / "experiment" / "controls.yaml").hydra.sweeper.params
-    versions = {
-        "trace_bench": "1", "torch": "2.15", "diffusers": "0.42", "rig": {"n_views": 24}, "metrics": {"a": 1},
-        "prompts": prompts_sha256(), "prior": {"without adapter": "a" * 64}, "judges": judges,
-    }  # fmt: skip
-    return Board(versions, sections={
-        MAIN: rows("method", methods, range(48), (0, 1)),
-        "equal_work": rows("method", methods, twelve, (0,)),
-        "nerf": rows("method", ("sds", "vsd", "trace"), range(24, 36), (0,)),
-        "controls": rows("control", str(controls["method.control"]).strip().split(","), range(48), (0,)),
-    })  # fmt: skip
-
-
-def test_a_whole_file_has_no_problems():
-    assert problems(whole(), METRICS) == []
-    assert pending(whole()) == []
-
-
-def test_what_is_not_made_yet_is_named():
-    """A method without rows, and a section without methods, are no fault of the rows there are."""
-    board = whole()
-    for frame in board.sections:
-        if frame != "controls":
-            _without(frame, method="vsd")(board)
-    board.sections.pop("nerf")
-    assert problems(board, METRICS) == []
-    assert pending(board) == [
-        "each method with its own budget: vsd", "equal work: vsd", "NeRF: sds, vsd, trace",
-    ]  # fmt: skip
-
-
-def _without(section, **values):
-    def change(board):
-        frame = board.sections[section]
-        hit = pd.concat([frame[key] == value for key, value in values.items()], axis=1).all(axis=1)
-        board.sections[section] = frame[~hit]
-
-    return change
-
-
-def _with(section, column, value):
-    def change(board):
-        board.sections[section].loc[7, column] = value
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (_without(MAIN, method="sds"), "equal_work: sds has rows here, but none with its own budget"),
-        (_without(MAIN, method="sds", prompt_id="5", seed=1), "own_budget: sds has 95 of 96 rows"),
-        (_without("equal_work", method="vsd", prompt_id="12"), "equal_work: vsd has 11 of 12 rows"),
-        (_without("nerf", method="trace", prompt_id="24"), "nerf: trace has 11 of 12 rows"),
-        (_without("controls", control="fog"), "controls: fog has 0 of 48 rows"),
-        (_without("controls", control="fog", prompt_id="3"), "controls: fog has 47 of 48 rows"),
-        (_with(MAIN, "method", "mine"), "mine is not in conf/experiment/leaderboard.yaml"),
-        (_with(MAIN, "fingerprint", "x"), "no fingerprint"),
-        (_with(MAIN, "commit", None), "does not say its commit"),
-        (_with("controls", "clip_score_judge", "other"), "no clip_score by the judge of the others"),
-        (lambda board: board.versions.pop("rig"), "does not say its `rig`"),
-        (lambda board: board.versions["prior"].update({"with adapter": ""}), "no sha256"),
-        (lambda board: board.versions.update(prompts="other"), "has other prompts"),
-        (lambda board: board.sections.pop("controls"), "no section `controls`"),
-    ],
-)
-def test_the_check_names_what_a_file_lacks(change, words):
-    """So that taking out bad rows and making the pages again is noticed."""
-    board = whole()
-    change(board)
-    assert any(words in problem for problem in problems(board, METRICS))
 
 
 @pytest.mark.slow

@@ -125,9 +125,17 @@ def page(folder):
 
 
 @pytest.mark.slow
-def test_a_section_that_is_refused_leaves_the_rows_of_others(site, tmp_path, capsys):
-    """The runs of equal work were made with another version."""
-    root = tmp_path / "mine"
+def test_a_section_that_is_refused_leaves_the_rows_of_others(site, tmp_path, monkeypatch, capsys):
+    """The runs of equal work were made with another version. While runs are made, no file of the checkout
+    changes: their manifests would say so, and they would be refused."""
+    root, before, made = tmp_path / "mine", (site / FILE).read_text(encoding="utf-8"), []
+
+    def make(shop, sweep):
+        made.append(shop.output_root.name)
+        assert (site / FILE).read_text(encoding="utf-8") == before
+        assert not (site / picture_of(NEW)).exists()
+
+    monkeypatch.setattr(Workshop, "make", make)
     metrics = load_metrics(_evaluation())
     for section in SECTIONS:
         runs = write_runs(root / section, (NEW,))
@@ -139,6 +147,8 @@ def test_a_section_that_is_refused_leaves_the_rows_of_others(site, tmp_path, cap
     folders = ["--folder", str(site), "--output-root", str(root), "--methods", NEW]
     assert make_leaderboard.main(folders) == 2
     assert "The leaderboard has the version of trace_bench 1, the new rows 2" in capsys.readouterr().err
+    assert made == [MAIN, "equal_work"]
+    assert (site / picture_of(NEW)).is_file()
     board = loads((site / FILE).read_text(encoding="utf-8"), metrics)
     assert set(board.sections[MAIN]["method"]) == {NEW}
     assert "equal_work" not in board.sections
