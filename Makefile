@@ -20,7 +20,7 @@ results: $(VENV)/.installed  ## remake the numbers and pictures of README and do
 	$(PY) scripts/make_results.py $(STAGES)
 
 leaderboard: $(VENV)/.installed  ## make the leaderboard of the toy world (takes hours); METHODS=mine for one method
-	$(PY) scripts/make_leaderboard.py $(if $(METHODS),--methods $(METHODS))
+	$(PY) scripts/make_leaderboard.py $(if $(METHODS),--methods $(METHODS)) $(if $(SECTIONS),--sections $(SECTIONS))
 
 test: $(VENV)/.installed-dev  ## run the tests (CPU, offline)
 	$(PY) -m pytest $(PYTEST_ARGS)

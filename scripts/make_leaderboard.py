@@ -2,6 +2,7 @@
 
     make leaderboard                    # every method of conf/experiment/leaderboard.yaml
     make leaderboard METHODS=mine       # only a new method: its runs, its scores, its rows, the pages
+    make leaderboard METHODS=mine SECTIONS=guidance,inits  # ... and what it is sensitive to
     python scripts/make_leaderboard.py --pages  # no runs: the tables from the rows there are
     python scripts/make_leaderboard.py --check  # the rows are sound, and the pages follow from them
 
@@ -22,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from evaluation.figures.base import NothingToDraw
 from scripts.leaderboard.completeness import lacking_sections, pending, problems
-from scripts.leaderboard.cost import COST_PICTURE, draw_cost
+from scripts.leaderboard.figures import FIGURES, save_png
 from scripts.leaderboard.making import make, read
 from scripts.leaderboard.page import BLOCKS, EMPTY
 from scripts.leaderboard.profiles import picture_of
 from scripts.leaderboard.rows import FILE, Board
-from scripts.leaderboard.sections import MAIN
+from scripts.leaderboard.sections import COMPARISON, MAIN, SECTIONS
 from scripts.results.decisions import prompts_needed_block
 from scripts.results.document import blocks as blocks_of
 from scripts.results.document import replace_block
@@ -42,6 +43,13 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
         prog="make_leaderboard.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--methods", metavar="A,B", help="only these methods; the rows of others stay")
+    parser.add_argument(
+        "--sections",
+        type=_sections,
+        default=",".join(COMPARISON),
+        metavar="A,B",
+        help=f"what to make: of {', '.join(SECTIONS)} (%(default)s)",
+    )
     parser.add_argument("--pages", action="store_true", help="make no runs, only the pages")
     parser.add_argument(
         "--check",
@@ -69,11 +77,26 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     return chosen
 
 
+def _sections(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in SECTIONS:
+            raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(SECTIONS)}")
+    return names
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options(sys.argv[1:] if arguments is None else arguments)
     try:
         if not (chosen.check or chosen.pages):
-            make(chosen.folder, chosen.output_root, chosen.methods, chosen.anew, chosen.overrides)
+            make(
+                chosen.folder,
+                chosen.output_root,
+                chosen.methods,
+                chosen.sections,
+                chosen.anew,
+                chosen.overrides,
+            )
         return write_pages(chosen.folder, chosen.check)
     except TraceBenchError as error:
         print(error, file=sys.stderr)
@@ -102,10 +125,12 @@ def write_pages(folder: Path, check: bool) -> int:
             if not check:
                 path.write_text(after, encoding="utf-8")
     if not check:
-        try:
-            draw_cost(board, here.metrics, folder / COST_PICTURE)
-        except NothingToDraw as error:  # a trial of some prompts
-            print(f"{COST_PICTURE} stays as it is. {error}")
+        for file, (section, draw) in FIGURES.items():
+            if section in board.sections:
+                try:
+                    save_png(draw(board, here.metrics), folder / file)
+                except NothingToDraw as error:  # a trial of some prompts
+                    print(f"{file} stays as it is. {error}")
     lacking += [f"{name} is missing." for name in pictures(board) if check and not (folder / name).is_file()]
     words = ["Differs:" if check else "Changed:", *differing] if differing else ["Pages are up to date."]
     print("\n".join([*lacking, *(f"Not made yet, {text}" for text in pending(board)), *words]))
@@ -114,7 +139,8 @@ def write_pages(folder: Path, check: bool) -> int:
 
 def pictures(board: Board) -> list[Path]:
     """The files that the pages show."""
-    return [COST_PICTURE, *map(picture_of, sorted(set(map(str, board.sections[MAIN]["method"]))))]
+    figures = [file for file, (section, _) in FIGURES.items() if section in board.sections]
+    return [*figures, *map(picture_of, sorted(set(map(str, board.sections[MAIN]["method"]))))]
 
 
 def _without_rows(folder: Path, check: bool) -> int:

@@ -28,12 +28,32 @@ def frame(methods=METHODS):
     ).drop(columns=["control", "right"])  # fmt: skip
 
 
+def with_scales(rows):
+    """The same at six guidance scales; Match is highest at 10."""
+    scales, worse = map(float, SECTIONS["guidance"].values), 0.9 * rows["match"]
+    found = [rows.assign(guidance_scale=w, match=rows["match"] if w == 10 else worse) for w in scales]
+    return kept(pd.concat(found))
+
+
+def with_phrases(rows):
+    """The same as objects with a front, with view phrases; without them, the Janus number is .1 higher."""
+    rows = rows.assign(prompt_set="toy_janus", janus=0.2, no_front=0.0)
+    return kept(pd.concat([
+        rows.assign(view_phrases="True"), rows.assign(view_phrases="False", janus=0.3),
+    ]))  # fmt: skip
+
+
 def board():
     rows = kept(frame())
     judges = {
         judge: f"{name} version 3" for name in METRICS for judge in rows[f"{name}_judge"].dropna().unique()
     }
-    parts = dict.fromkeys(SECTIONS, rows)
+    parts = dict.fromkeys(SECTIONS, rows) | {
+        "guidance": with_scales(rows),
+        "inits": kept(pd.concat([rows.assign(init=name) for name in SECTIONS["inits"].values])),
+        "janus": with_phrases(rows),
+        "janus_perp_neg": rows.assign(prompt_set="toy_janus"),
+    }
     return Board(
         {"trace_bench": "1", "prior": {"with adapter": "a" * 64}},
         judges,

@@ -89,15 +89,18 @@ def draw(data: Data, prompt_set: str = "toy_janus", prior: str = "tiny") -> Draw
 def compared(data: Data, prompt_set: str, prior: str) -> pd.DataFrame:
     """A row with `COLUMNS` per method and text; differences are to the same method with view phrases.
 
-    `fault` is the Janus number with 1 for an asset without a front, so that none drops out.
+    `fault` is the Janus number with 1 for an asset without a front, so that none drops out. If the runs have
+    the column `text`, their config.yaml files are not read.
     """
     runs = data.runs
     if runs.empty or "janus" not in runs:
         raise NothingToDraw(f"There are no runs of {prompt_set}: {_HOW}.")
     runs = runs[(runs["prompt_set"] == prompt_set) & (runs["prior"] == prior)]
     runs = runs[runs["ground_truth_judge"].notna() & (runs["representation"] == "gaussians")]
-    texts = [_text(flat_config(data.root / folder / "config.yaml")) for folder in runs["folder"]]
-    runs = runs.assign(text=texts, fault=runs["janus"].where(runs["no_front"] != 1, 1.0))
+    if "text" not in runs:
+        texts = [_text(flat_config(data.root / folder / "config.yaml")) for folder in runs["folder"]]
+        runs = runs.assign(text=texts)
+    runs = runs.assign(fault=runs["janus"].where(runs["no_front"] != 1, 1.0))
     found, gaps = [], []
     for method, own in runs.groupby("method", sort=False):
         values = own.pivot_table(

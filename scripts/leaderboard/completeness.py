@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from evaluation.metrics.base import Metric
 from scripts.leaderboard.admission import PACKAGES, PROMPT_SET, prompts_sha256
 from scripts.leaderboard.rows import FILE, Board
-from scripts.leaderboard.sections import CONTROLS, MAIN, SECTIONS, Section
-from trace_bench.settings.prompts import load_prompt_set
-from trace_bench.system.config_path import conf_dir
+from scripts.leaderboard.sections import COMPARISON, MAIN, SECTIONS, Section, prompts_of, swept
 
 _SHARED = ("trace_bench", "torch", "diffusers", "rig", "metrics")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -38,13 +33,13 @@ def pending(board: Board) -> list[str]:
     for name, section in SECTIONS.items():
         there = set(board.sections[name]["method"]) if name in board.sections else set()
         if missing := [method for method in _wanted(section) if method not in there]:
-            found.append(f"{section.what}: {', '.join(missing)}")
+            found.append(f"{section.what}: {', '.join(missing) if there else 'all methods'}")
     return found
 
 
 def listed_methods() -> list[str]:
     """The methods of conf/experiment/leaderboard.yaml."""
-    return _swept("leaderboard")["method"]
+    return list(SECTIONS[MAIN].methods)
 
 
 def _versions(board: Board, metrics: Mapping[str, Metric]) -> Iterator[str]:
@@ -72,49 +67,62 @@ def _sections(board: Board) -> Iterator[str]:
     for name, section in SECTIONS.items():
         if name not in board.sections:
             continue
-        there = set(map(str, board.sections[name]["method"]))
+        frame = board.sections[name]
+        there = set(map(str, frame["method"]))
         for method in sorted(there - own):
             yield f"{name}: {method} has rows here, but none with its own budget."
-        swept = _swept(section.sweep[0].removeprefix("experiment="))
         wanted = [method for method in _wanted(section) if method in there]
-        yield from _compare(name, board.sections[name], "method", wanted, _ids(swept), swept["seed"])
-    controls = _swept(CONTROLS[0].removeprefix("experiment="))["method.control"]
-    yield from _compare("controls", board.sections["controls"], "control", controls, _ids({}), None)
+        seeds = swept(section.experiment)["seed"]
+        expected = set(itertools.product(prompts_of(section.experiment), seeds, section.values))
+        for method in dict.fromkeys([*wanted, *map(str, frame["method"])]):
+            if method not in wanted:
+                yield (
+                    f"{name}: {method} is not in conf/experiment/{section.experiment}.yaml; add it there, or "
+                    "take its rows out."
+                )
+            elif differing := _compare(_keys(frame[frame["method"] == method], section), expected):
+                only = "" if name in COMPARISON else f" SECTIONS={name}"
+                yield f"{name}: {method} {differing}; `make leaderboard METHODS={method}{only}` makes them."
+    controls = board.sections["controls"]
+    prompts = {(prompt_id,) for prompt_id in prompts_of("controls", PROMPT_SET)}
+    for control in dict.fromkeys([*swept("controls")["method.control"], *map(str, controls["control"])]):
+        rows = controls[controls["control"] == control]
+        if differing := _compare([(prompt_id,) for prompt_id in rows["prompt_id"]], prompts):
+            yield f"controls: {control} {differing}."
 
 
 def _wanted(section: Section) -> list[str]:
     """The methods that a section is for."""
-    return [name for name in listed_methods() if section.methods is None or name in section.methods]
+    return [name for name in listed_methods() if name in section.methods]
 
 
-def _compare(
-    name: str, frame: pd.DataFrame, by: str, wanted: Collection[str], ids: Collection[str],
-    seeds: Collection[Any] | None,
-) -> Iterator[str]:  # fmt: skip
-    """Differences between a section's rows and those wanted, at most one sentence per method."""
-    expected = set(ids) if seeds is None else set(itertools.product(ids, map(int, seeds)))
-    for one in dict.fromkeys([*wanted, *map(str, frame[by])]):
-        own = frame[frame[by] == one]
-        prompts = own["prompt_id"].astype(str)
-        there = list(prompts if seeds is None else zip(prompts, own["seed"].astype(int), strict=True))
-        if one not in wanted:
-            yield (
-                f"{name}: {one} is not in conf/experiment/{_yaml(name)}.yaml; add it there, or take its rows "
-                "out."
-            )
-        elif len(there) != len(set(there)) or set(there) != expected:
-            yield (
-                f"{name}: {one} has {len(set(there) & expected)} of {len(expected)} rows"
-                f"{' and others' if len(there) > len(set(there) & expected) else ''}; "
-                f"`make leaderboard METHODS={one}` makes them."
-                if seeds is not None
-                else f"{name}: {one} has {len(set(there) & expected)} of {len(expected)} rows."
-            )
+def _keys(rows: pd.DataFrame, section: Section) -> list[tuple[str, str, str]]:
+    """What tells a method's rows apart, as the experiment has it: prompt, seed, the value of `by`."""
+    by = rows[section.by] if section.by else [""] * len(rows)
+    values = [f"{value:g}" if isinstance(value, float) else str(value) for value in by]
+    return list(zip(map(str, rows["prompt_id"]), rows["seed"].map("{:.0f}".format), values, strict=True))
+
+
+def _compare(there: Sequence[tuple[str, ...]], expected: Collection[tuple[str, ...]]) -> str:
+    """How a method's rows differ from those wanted; empty if they do not."""
+    right = len(set(there) & set(expected))
+    if len(there) == len(expected) == right:
+        return ""
+    return f"has {right} of {len(expected)} rows{' and others' if len(there) > right else ''}"
 
 
 def _rows(board: Board, metrics: Mapping[str, Metric]) -> Iterator[str]:
     for name, frame in board.sections.items():
         hashes = frame["fingerprint"].astype(str)
+        texts = (
+            prompts_of("controls", PROMPT_SET)
+            if name == "controls"
+            else prompts_of(SECTIONS[name].experiment)
+        )
+        for row in frame[["prompt_id", "prompt"]].drop_duplicates().itertuples():
+            now = texts.get(str(row.prompt_id), row.prompt)
+            if row.prompt != now:
+                yield f"{name}: prompt {row.prompt_id} is {row.prompt!r}, but {now!r} now."
         if not hashes.map(lambda text: bool(_HASH.fullmatch(text))).all() or hashes.duplicated().any():
             yield f"{name}: a row has no fingerprint, or the same as another."
         for column in () if name == "controls" else ("commit", *PACKAGES):
@@ -124,22 +132,3 @@ def _rows(board: Board, metrics: Mapping[str, Metric]) -> Iterator[str]:
             judge = board.versions.get("judges", {}).get(metric)
             if not (frame[f"{metric}_judge"] == judge).fillna(False).all():
                 yield f"{name}: a row has no {metric} by the judge of the others."
-
-
-def _yaml(section: str) -> str:
-    return {MAIN: "leaderboard", "controls": "controls"}.get(section, f"leaderboard_{section}")
-
-
-def _swept(experiment: str) -> dict[str, list[Any]]:
-    """What an experiment sweeps over, by key; one seed if it names none."""
-    params = OmegaConf.load(Path(conf_dir()) / "experiment" / f"{experiment}.yaml").hydra.sweeper.params
-    found = {str(key): [part.strip() for part in str(value).split(",")] for key, value in params.items()}
-    return {"seed": ["0"]} | found
-
-
-def _ids(swept: Mapping[str, list[Any]]) -> list[str]:
-    """The ids of the prompts that a sweep asks for."""
-    spec = OmegaConf.load(Path(conf_dir()) / "prompt_set" / f"{PROMPT_SET}.yaml").prompt_set
-    prompts = load_prompt_set(PROMPT_SET, spec)
-    chosen = prompts.select(",".join(swept["prompt"])) if "prompt" in swept else prompts.prompts
-    return [prompt.prompt_id for prompt in chosen]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+from evaluation.results.variants import flat_config
 from scripts.leaderboard.admission import check_versions, judges_of, merged, provenance, versions_of
 from scripts.leaderboard.completeness import listed_methods
 from scripts.leaderboard.profiles import picture, picture_of
@@ -17,7 +18,14 @@ from scripts.results.workshop import Workshop
 from trace_bench.system.errors import TraceBenchError
 
 
-def make(folder: Path, output_root: Path, only: str | None, anew: bool, overrides: Sequence[str]) -> None:
+def make(
+    folder: Path,
+    output_root: Path,
+    only: str | None,
+    names: Sequence[str],
+    anew: bool,
+    overrides: Sequence[str],
+) -> None:
     """Run and score what is missing, section by section, then write the rows of all sections that are whole.
 
     A section has all rows of a method or none. Rows are written at the end, also after an error or Ctrl-C,
@@ -26,6 +34,7 @@ def make(folder: Path, output_root: Path, only: str | None, anew: bool, override
     Args:
         folder: holds README.md and docs/.
         only: methods, joined by commas; None for all.
+        names: sections to make.
         anew: leave out the rows there are.
     """
 
@@ -47,8 +56,8 @@ def make(folder: Path, output_root: Path, only: str | None, anew: bool, override
             here = shop("controls", ())
             here.make(CONTROLS)
             add_controls(board, here)
-        for name, section in SECTIONS.items():
-            if sweep := section.of(methods):
+        for name in names:
+            if sweep := SECTIONS[name].of(methods):
                 here = shop(name)
                 here.make(sweep)
                 add(board, name, here, sweep)
@@ -69,6 +78,9 @@ def add(board: Board, name: str, here: Workshop, sweep: tuple[str, ...]) -> None
     board.judges |= {judge: results.judges[judge] for judge in versions["judges"].values()}
     code = provenance({run.folder.relative_to(here.output_root).as_posix(): run for run in runs})
     rows = results.frame.join(pd.DataFrame.from_dict(code, orient="index"), on="folder")
+    by = SECTIONS[name].by
+    if by and by not in rows:
+        rows[by] = [flat_config(here.output_root / folder / "config.yaml")[by] for folder in rows["folder"]]
     board.sections[name] = with_rows(board.sections.get(name, rows.iloc[:0]), rows)
 
 

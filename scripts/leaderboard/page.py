@@ -18,6 +18,7 @@ from scripts.leaderboard.profiles import profiles
 from scripts.leaderboard.ranking import FIRST, best_first
 from scripts.leaderboard.rows import Board
 from scripts.leaderboard.sections import HELD_OUT, MAIN, STRATA
+from scripts.leaderboard.sensitivity import NO_ROWS, guidance, steps_and_inits, view_phrases
 from scripts.leaderboard.tables import Metrics, markdown, short, table
 from scripts.leaderboard.verdicts import clip_validity
 
@@ -56,7 +57,7 @@ def strata(board: Board, _metrics: Metrics) -> str:
 def compared(name: str, board: Board, metrics: Metrics) -> str:
     """A section in which the methods are compared on the same prompts."""
     if name not in board.sections:
-        return "No rows yet."
+        return NO_ROWS
     return short(table(board, name, metrics, over="common_prompts"), _COMPARED)
 
 
@@ -85,6 +86,9 @@ BLOCKS: Mapping[tuple[str, str], Callable[[Board, Metrics], str]] = {
     ("docs/leaderboard.md", "leaderboard-profiles"): profiles,
     ("docs/leaderboard.md", "leaderboard-equal-work"): partial(compared, "equal_work"),
     ("docs/leaderboard.md", "leaderboard-nerf"): partial(compared, "nerf"),
+    ("docs/leaderboard.md", "leaderboard-steps"): steps_and_inits,
+    ("docs/leaderboard.md", "leaderboard-guidance"): guidance,
+    ("docs/leaderboard.md", "leaderboard-janus"): view_phrases,
     ("docs/leaderboard.md", "leaderboard-judges"): judges,
     ("docs/leaderboard.md", "leaderboard-paper"): paper,
     ("README.md", "leaderboard"): readme,

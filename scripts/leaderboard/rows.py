@@ -24,14 +24,15 @@ from trace_bench.run_folder.reading import natural
 from trace_bench.system.errors import TraceBenchError
 
 FILE = Path("docs") / "leaderboard.json"
-ORDER = ("method", "control", "prompt_id", "seed")
+ORDER = ("method", "control", "prompt_id", "seed", "guidance_scale", "init", "view_phrases")
 DIGITS = 6  # significant ones of a number
 #: Columns that say where or when a run was made, or are the parts of others.
 _LEFT_OUT = ("folder", "finished", "snapshots", "source")
 _PARTS = ("seconds_", "cost_")
 _TEXTS = ("method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
           "fingerprint", "machine", "display_name", "method_name", "representation_name", "control",
-          "variant", "kind", "folder", "optimised", "commit", "torch", "diffusers", "numpy")  # fmt: skip
+          "variant", "kind", "folder", "optimised", "commit", "torch", "diffusers", "numpy",
+          "view_phrases")  # fmt: skip
 
 
 _INTEGERS = ("seed", "steps", "views_per_step", "resolution")

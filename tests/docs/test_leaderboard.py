@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from leaderboard_rows import METHODS, METRICS, board, frame
-from omegaconf import OmegaConf
 from run_folders import draw, write_run
 
 from evaluation.results.controls import committed
@@ -18,6 +16,7 @@ from evaluation.results.names import display_names
 from evaluation.tables.method_tables import make_tables
 from scripts import make_leaderboard
 from scripts.leaderboard.about import about
+from scripts.leaderboard.figures import COST
 from scripts.leaderboard.page import BLOCKS, EMPTY
 from scripts.leaderboard.paper import paper
 from scripts.leaderboard.profiles import (
@@ -72,8 +71,8 @@ def test_the_pages_follow_from_the_file_alone(pages):
     assert f"| tiny CLIP | Text-asset alignment | 4 | {6 * 8} |" in text, "six pairs on eight prompts"
     assert "Pareto-optimal" in text
     assert "Decided pairs: Match " in text
-    assert (pages / make_leaderboard.COST_PICTURE).stat().st_size > 10_000
-    for file in (make_leaderboard.COST_PICTURE, picture_of("vsd")):
+    assert (pages / COST).stat().st_size > 10_000
+    for file in (COST, picture_of("vsd")):
         content = (pages / file).read_bytes()
         (pages / file).unlink()
         assert make_leaderboard.main([*folder, "--check"]) == 1, "a picture of the page is missing"
@@ -207,17 +206,18 @@ def test_a_short_table_keeps_its_rows():
 
 @pytest.mark.slow
 def test_the_sections_are_complete_sets():
-    for name, runs in ((MAIN, 96), ("equal_work", 12), ("nerf", 12)):
+    sizes = {MAIN: 96, "equal_work": 12, "nerf": 12, "guidance": 24, "inits": 16, "janus": 48}
+    for name, runs in sizes.items():
         plan = make_plan([*SECTIONS[name].of(("sds",)), "output_root=outputs"], multirun=True)
         assert len(plan) == runs, name
-    assert SECTIONS["nerf"].of(("csd",)) == ()
-    assert replace(SECTIONS[MAIN], methods=("sds",)).of(("csd", "sds"))[-1] == "method=sds"
+    assert {*sizes, "janus_perp_neg"} == set(SECTIONS)
+    assert len(make_plan([*SECTIONS["janus_perp_neg"].of(("ism",)), "output_root=outputs"], True)) == 24
+    assert SECTIONS["nerf"].of(("csd",)) == SECTIONS["guidance"].of(("bsd",)) == ()
+    assert SECTIONS["nerf"].of(("csd", "sds"))[-1] == "method=sds"
 
 
-def test_equal_work_has_the_methods_of_the_main_section():
-    swept = [OmegaConf.load(Path(conf_dir()) / "experiment" / f"{name}.yaml").hydra.sweeper.params.method
-             for name in ("leaderboard", "leaderboard_equal_work")]  # fmt: skip
-    assert swept[0] == swept[1]
+def test_equal_work_and_inits_have_the_methods_of_the_main_section():
+    assert SECTIONS[MAIN].methods == SECTIONS["equal_work"].methods == SECTIONS["inits"].methods
 
 
 def test_the_committed_pages_follow_from_the_committed_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from scripts.leaderboard import making
 from scripts.leaderboard.admission import check_versions, judges_of, merged, prompts_sha256, versions_of
 from scripts.leaderboard.completeness import listed_methods, pending, problems
 from scripts.leaderboard.rows import Board
-from scripts.leaderboard.sections import MAIN, SECTIONS
+from scripts.leaderboard.sections import MAIN, SECTIONS, prompts_of
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 
@@ -146,27 +147,40 @@ def whole():
     about |= {"commit": "c" * 12, "torch": "2.15.0", "diffusers": "0.42.1", "numpy": "2.4.6"}
     count = iter(range(100_000))
 
-    def rows(by, names, ids, seeds):
+    def rows(by, names, texts, seeds, **more):
         found = [
-            {by: name, "prompt_id": str(i), "seed": seed, "fingerprint": f"{next(count):064x}"} | about
+            {by: name, "prompt_id": i, "prompt": text, "seed": seed, "fingerprint": f"{next(count):064x}"}
+            | about
+            | dict(zip(more, values, strict=True))
             for name in names
-            for i in ids
+            for i, text in texts.items()
             for seed in seeds
+            for values in itertools.product(*more.values())
         ]
         return pd.DataFrame(found)
 
     methods = listed_methods()
-    twelve = [i for start in range(0, 48, 12) for i in range(start, start + 3)]
+    every = prompts_of("leaderboard")
+    twelve = {str(i): every[str(i)] for start in range(0, 48, 12) for i in range(start, start + 3)}
+    eight = {i: text for i, text in twelve.items() if int(i) % 12 < 2}
+    with_front = {str(i): every[str(i)] for i in range(24, 36)}
+    four = {i: every[i] for i in ("4", "12", "24", "29")}
     controls = OmegaConf.load(Path(conf_dir()) / "experiment" / "controls.yaml").hydra.sweeper.params
+    scaled = [name for name in methods if name not in ("csd", "bsd")]
+    seven = ("sds", "csd", "vsd", "sdi", "ism", "trace", "dreamer_xl")
     versions = {
         "trace_bench": "1", "torch": "2.15", "diffusers": "0.42", "rig": {"n_views": 24}, "metrics": {"a": 1},
         "prompts": prompts_sha256(), "prior": {"without adapter": "a" * 64}, "judges": judges,
     }  # fmt: skip
     return Board(versions, sections={
-        MAIN: rows("method", methods, range(48), (0, 1)),
+        MAIN: rows("method", methods, every, (0, 1)),
         "equal_work": rows("method", methods, twelve, (0,)),
-        "nerf": rows("method", ("sds", "vsd", "trace"), range(24, 36), (0,)),
-        "controls": rows("control", str(controls["method.control"]).strip().split(","), range(48), (0,)),
+        "nerf": rows("method", ("sds", "vsd", "trace"), with_front, (0,)),
+        "guidance": rows("method", scaled, four, (0,), guidance_scale=(2.5, 5.0, 10.0, 20.0, 40.0, 80.0)),
+        "inits": rows("method", methods, eight, (0,), init=("sphere", "toy_coarse")),
+        "janus": rows("method", seven, prompts_of("janus"), (0,), view_phrases=("True", "False")),
+        "janus_perp_neg": rows("method", ("sdi", "ism", "dreamer_xl"), prompts_of("janus"), (0,)),
+        "controls": rows("control", str(controls["method.control"]).strip().split(","), every, (0,)),
     })  # fmt: skip
 
 
@@ -183,7 +197,8 @@ def test_what_is_not_made_yet_is_named():
     board.sections.pop("nerf")
     assert problems(board, METRICS) == []
     assert pending(board) == [
-        "each method with its own budget: vsd", "equal work: vsd", "NeRF: sds, vsd, trace",
+        "each method with its own budget: vsd", "equal work: vsd", "NeRF: all methods",
+        "guidance scales: vsd", "other inits: vsd", "with and without view phrases: vsd",
     ]  # fmt: skip
 
 
@@ -210,6 +225,17 @@ def _with(section, column, value):
         (_without(MAIN, method="sds", prompt_id="5", seed=1), "own_budget: sds has 95 of 96 rows"),
         (_without("equal_work", method="vsd", prompt_id="12"), "equal_work: vsd has 11 of 12 rows"),
         (_without("nerf", method="trace", prompt_id="24"), "nerf: trace has 11 of 12 rows"),
+        (_without("guidance", method="sds", guidance_scale=40.0), "guidance: sds has 20 of 24 rows"),
+        (
+            _without("inits", method="cfd", init="sphere"),
+            "inits: cfd has 8 of 16 rows; `make leaderboard METHODS=cfd SECTIONS=inits` makes them",
+        ),
+        (
+            _without("janus", method="ism", view_phrases="False", prompt_id="3"),
+            "janus: ism has 47 of 48 rows",
+        ),
+        (_with("guidance", "guidance_scale", 3.0), "guidance: sds has 23 of 24 rows and others"),
+        (_with("janus", "prompt", "a cat"), "janus: prompt 3 is 'a cat', but 'a bear' now"),
         (_without("controls", control="fog"), "controls: fog has 0 of 48 rows"),
         (_without("controls", control="fog", prompt_id="3"), "controls: fog has 47 of 48 rows"),
         (_with(MAIN, "method", "mine"), "mine is not in conf/experiment/leaderboard.yaml"),
