@@ -1,8 +1,8 @@
-"""Time to collect results: `python -m benchmarks.collect [prompts=110] [seeds=5] [root=FOLDER]`.
+"""Time to collect results: `python -m benchmarks.collect`.
 
 Writes synthetic finished runs (6 methods x 3 representations x prompts x seeds, 10,000 by default; each with
 a manifest and three score files of 120 views, no pictures), then times `evaluation.collect` with an empty and
-a full cache, and all tables. The folder is removed unless `root` is given.
+a full cache, and all tables. The folder is removed unless --root names it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
+from benchmarks.arguments import parser_of
 from evaluation.metrics.base import SCHEMA_VERSION, Metric
 from evaluation.metrics.load import load_metrics
 from evaluation.results.collect import collect, save
@@ -114,13 +115,19 @@ def measure(root: Path) -> dict[str, tuple[float, float]]:
     return seconds
 
 
-def main(arguments: Mapping[str, str]) -> None:
-    prompts, seeds = int(arguments.get("prompts", 110)), int(arguments.get("seeds", 5))
+def main(arguments: Sequence[str]) -> None:
+    parser = parser_of("collect", __doc__)
+    parser.add_argument("--prompts", type=int, default=110, help="(%(default)s)")
+    parser.add_argument("--seeds", type=int, default=5, help="(%(default)s)")
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="where the runs are, or are written")
+    given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
-        root = Path(arguments.get("root", temporary))
+        root = given.root or Path(temporary)
         with initialize_config_dir(conf_dir(), version_base="1.3"):
             metrics = load_metrics(compose("evaluation"))
-        count = len(list((root / "runs").glob("*/*/*/*/*"))) or synthesise(root, metrics, prompts, seeds)
+        count = len(list((root / "runs").glob("*/*/*/*/*"))) or synthesise(
+            root, metrics, given.prompts, given.seeds
+        )
         os.environ["TRACE_BENCH_CACHE"] = f"{temporary}/cache"
         seconds = measure(root)
     print(f"{count} runs, {len(METHODS)} methods x {len(REPRESENTATIONS)} representations")
@@ -130,4 +137,4 @@ def main(arguments: Mapping[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    main(dict(argument.split("=", 1) for argument in sys.argv[1:]))
+    main(sys.argv[1:])

@@ -2,8 +2,7 @@
 
 Runs without a GPU, on the meta device (`benchmarks.on_meta`). Prints for each method: kernels that the host
 starts (a compiled graph counts as one), graphs, reads of device values by the host, transfers, those from
-memory that is not pinned, and casts. Arguments are methods; `eager` among them runs the networks without
-torch.compile.
+memory that is not pinned, and casts.
 
 Views of a tensor start nothing on the device and do not count, and neither does what is inside a compiled
 graph. gsplat is one operation each way here (`benchmarks.on_meta`).
@@ -30,6 +29,7 @@ from torch.fx.experimental import _config as fx_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from benchmarks.arguments import parser_of
 from benchmarks.on_meta import META, points, sd21_on_meta, stand_ins
 from benchmarks.step import compose_job
 from trace_bench.cameras import CameraRange
@@ -278,15 +278,17 @@ def build(name: str, prior: Prior) -> Method:
 
 
 def main(arguments: Sequence[str]) -> None:
-    eager = "eager" in arguments
-    names = [argument for argument in arguments if argument != "eager"] or METHODS
+    parser = parser_of("dispatches", __doc__)
+    parser.add_argument("methods", nargs="*", default=METHODS, metavar="METHOD", help="by default all")
+    parser.add_argument("--eager", action="store_true", help="run the networks without torch.compile")
+    given = parser.parse_args(arguments)
     columns = ("kernels", "graphs", "reads", "transfers", "unpinned", "casts")
     print("method  " + " ".join(f"{name:>10}" for name in columns))
     counter = Dispatches()
     compiler = Compiler(counter)
     with tempfile.TemporaryDirectory() as folder, compiler.installed():
-        prior = sd21_on_meta(Path(folder), compile=not eager)
-        for name in names:
+        prior = sd21_on_meta(Path(folder), compile=not given.eager)
+        for name in given.methods:
             counts = count_step(prior, build(name, prior), counter)
             print(f"{name:8}" + " ".join(f"{getattr(counts, column):10}" for column in columns), flush=True)
     for reason, times in compiler.breaks.items():

@@ -16,6 +16,7 @@ import time
 import numpy as np
 import torch
 
+from benchmarks.arguments import parser_of
 from evaluation.gpteval3d.elo import Array, fit, win_matrix
 
 METHODS, COMPARISONS, STEPS, RATE = 13, 1500, 10_000, 0.1
@@ -55,6 +56,7 @@ def adam(wins: Array, steps: int = STEPS) -> Array:
 
 
 def main() -> int:
+    parser_of("elo", __doc__).parse_args()
     torch.set_num_threads(1)
     games = comparisons()
     newton_s = []

@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
+from benchmarks.arguments import parser_of
 from benchmarks.step import compose_job
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
@@ -211,6 +212,7 @@ def sd3_tflop(resolution: int) -> dict[str, float]:
 
 def main() -> int:
     """Print one line per method; 1 if something is out of bounds."""
+    parser_of("full_size", __doc__).parse_args()
     failed = False
     transformers_logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as name:

@@ -12,7 +12,6 @@ file and measures nothing.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import sys
@@ -29,6 +28,7 @@ from unittest import mock
 
 import torch
 
+from benchmarks.arguments import parser_of
 from benchmarks.dispatches import Dispatches
 from benchmarks.gpu_checks import PROMPT, Budget, methods, run_checks
 from benchmarks.on_meta import MetaPrior, points, write_configs
@@ -243,7 +243,7 @@ def end_after(seconds: float, out: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of("gpu", __doc__)
     parser.add_argument("--out", type=Path, default=Path("outputs/gpu.json"), help="the JSON to write")
     parser.add_argument(
         "--minutes", type=float, default=8.5, help="start nothing later; half a minute after it, end (8.5)"

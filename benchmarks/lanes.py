@@ -1,6 +1,6 @@
 """Lanes against one run after the other.
 
-    python -m benchmarks.lanes [steps=20] [runs=16] [lanes=1,2,4,7,8,16] [methods=sds,vsd]
+    python -m benchmarks.lanes --lanes 1,7 --methods sds,vsd
 
 For each method, and for all of them mixed: steps a second over all runs, as a ratio to the same runs one
 after the other in the single mode, in the same process. Seconds of the CPU, so that a busy machine changes
@@ -17,6 +17,7 @@ from functools import partial
 
 import torch
 
+from benchmarks.arguments import parser_of
 from benchmarks.step import compose_job
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
@@ -81,10 +82,14 @@ def measure(methods: Sequence[str], runs: int, steps: int, counts: Sequence[int]
 
 def main(arguments: Sequence[str]) -> None:
     """Print one line for each method and one for the mixture."""
-    given = dict(argument.split("=", 1) for argument in arguments)
-    steps, runs = int(given.get("steps", 20)), int(given.get("runs", 16))
-    counts = [int(n) for n in given.get("lanes", "1,2,4,7,8,16").split(",")]
-    methods = tuple(given.get("methods", ",".join(METHODS)).split(","))
+    parser = parser_of("lanes", __doc__)
+    parser.add_argument("--steps", type=int, default=20, help="of each run (%(default)s)")
+    parser.add_argument("--runs", type=int, default=16, help="of each method (%(default)s)")
+    parser.add_argument("--lanes", default="1,2,4,7,8,16", metavar="N,N", help="(%(default)s)")
+    parser.add_argument("--methods", default=",".join(METHODS), metavar="A,B", help="(%(default)s)")
+    given = parser.parse_args(arguments)
+    steps, runs, methods = given.steps, given.runs, tuple(given.methods.split(","))
+    counts = [int(n) for n in given.lanes.split(",")]
     torch.set_num_threads(1)
     print(f"{runs} runs of {steps} steps; steps per CPU second, as a ratio to one run after the other")
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}")

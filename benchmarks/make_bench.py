@@ -7,7 +7,6 @@ left out, since early versions have none. All commits use the prior of this chec
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import subprocess
@@ -15,6 +14,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.arguments import parser_of
 
 FULL = ["method=sds,vsd,trace", "prompt_set=toy"]
 QUICK = ["steps=2", "rig.n_views=2", "rig.resolution=16"]
@@ -54,7 +55,7 @@ def spend(words: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of("make_bench", __doc__)
     parser.add_argument("--against", metavar="COMMIT")
     parser.add_argument("--short", action="store_true", help="a few small runs, for tests")
     parser.add_argument("--measure", nargs="+", metavar="SETTING", help="print this checkout's costs only")

@@ -11,7 +11,6 @@ ball, so that there is empty space to skip.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from benchmarks.arguments import parser_of
 from trace_bench.cameras import CameraRange, sample_cameras
 from trace_bench.progress import Progress
 from trace_bench.representations.nerf import NeRF, hash_grid
@@ -94,9 +94,7 @@ def median_ms(ways: dict[str, Callable[[], None]], repeats: int, device: str) ->
 
 def main() -> None:
     """Print one line per variant."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("nerf", __doc__)
     parser.add_argument("--protocol", choices=sorted(PRIOR), default="toy")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--device", default="cpu")

@@ -7,7 +7,6 @@ milliseconds of CPU per step of both, measured in turns in one process, and thei
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, mse_loss
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from benchmarks.arguments import parser_of
 from benchmarks.step import compose_job
 from trace_bench.cameras import CameraRange, sample_cameras
 from trace_bench.distill import distill
@@ -100,7 +100,7 @@ def ours(job: Job, prior: Prior, prompt: str, representation: Representation) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of("plain_sds", __doc__)
     parser.add_argument("--steps", type=int, default=60, help="of each, at most 240")
     parser.add_argument("--at-once", type=int, default=10, help="steps in a turn")
     args = parser.parse_args()

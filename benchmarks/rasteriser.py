@@ -1,7 +1,7 @@
 """Rendering time of one training step: our CPU kernels, plain torch, and gsplat if CUDA is available.
 
-    python benchmarks/rasteriser.py                      # 4000 Gaussians, one 64x64 view, one thread
-    python benchmarks/rasteriser.py --gaussians 20000 --resolution 256 --cameras 4 --threads 2
+    python -m benchmarks.rasteriser                       # 4000 Gaussians, one 64x64 view, one thread
+    python -m benchmarks.rasteriser --gaussians 20000 --resolution 256 --cameras 4 --threads 2
     python -m benchmarks.rasteriser --gaussians 100000 --against COMMIT   # ours here and there, CPU ms
 
 Forward and backward to every parameter, colours and depth, random background. All implementations alternate
@@ -18,6 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from benchmarks.arguments import parser_of
 from trace_bench.cameras import make_cameras
 from trace_bench.representations.splat_cpu import rasterization as cpu_rasterization
 from trace_bench.representations.splat_cpu.projection import ALPHA_THRESHOLD, Projection
@@ -105,7 +106,7 @@ def make_step(rasterization: Rasterization, args: argparse.Namespace, device: st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of("rasteriser", __doc__)
     defaults = {"gaussians": 4000, "resolution": 64, "cameras": 1, "threads": 1, "repeats": 30}
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)

@@ -7,7 +7,6 @@ the size of a large study. With --against, the other commit reads the same folde
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import subprocess
@@ -15,6 +14,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.arguments import parser_of
 
 RUNS_A_PROMPT = 18  # 6 methods x 3 representations
 MOST_PROMPTS = 110
@@ -43,7 +44,7 @@ def measure(root: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of("reading", __doc__)
     parser.add_argument("--runs", type=int, default=9900)
     parser.add_argument("--against", metavar="COMMIT")
     parser.add_argument("--repeats", type=int, default=1)

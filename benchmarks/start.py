@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from unittest import mock
 
+from benchmarks.arguments import parser_of
+
 LOCAL = ["hydra/launcher=local", "hydra.launcher.n_jobs=2"]
 METHODS = "sds,csd,vsd,sdi,ism,trace"
 REPRESENTATIONS = "gaussians,nerf,image"
@@ -125,7 +127,7 @@ def _fork_server() -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of("start", __doc__)
     parser.add_argument("--against", metavar="COMMIT")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--short", action="store_true", help="fewer and smaller runs, for tests")

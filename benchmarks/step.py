@@ -1,7 +1,7 @@
-"""Time profile of a step per method: `python -m benchmarks.step [prior=tiny] [representation=...]`.
+"""Time profile of a step per method: `python -m benchmarks.step prior=tiny`.
 
 Prints milliseconds per step of each method, the ratio to SDS in the same run, and the shares of renderer,
-encoder, method and optimiser; the rest is the harness. Accepts the overrides of `python -m trace_bench`.
+encoder, method and optimiser; the rest is the harness.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
+from benchmarks.arguments import parser_of
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.priors.text import embed_prompt
@@ -97,8 +98,11 @@ def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, fl
     return total, {name: seconds / MEASURED for name, seconds in watch.seconds.items()}
 
 
-def main(overrides: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Print one line per method."""
+    parser = parser_of("step", __doc__)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of `python -m trace_bench`")
+    overrides = parser.parse_args(arguments).overrides
     rows = {name: measure(name, overrides) for name in METHODS}
     base = rows["sds"][0]
     print(f"{'method':8} {'ms/step':>8} {'x sds':>6}   share of the step")

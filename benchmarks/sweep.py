@@ -8,7 +8,6 @@ run at a time, so that its one measurement is compared with both.
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import subprocess
@@ -16,6 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.arguments import parser_of
 
 METHODS = ("sds", "vsd", "trace")
 SHORT = ["steps=2", "rig.n_views=2", "rig.resolution=16"]
@@ -60,7 +61,7 @@ def measure(file: str, same: list[str], workers: list[int], short: bool) -> None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of("sweep", __doc__)
     parser.add_argument("--against", metavar="COMMIT")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--workers", default="1,2", help="numbers of worker processes")

@@ -20,13 +20,16 @@ SHORT = {
         ["as it is", "with normals", "no skipping", "plain torch"],
     ),
     "rasteriser": (["--repeats", "1", "--gaussians", "200"], ["splat_cpu", "plain torch"]),
-    "collect": (["prompts=2", "seeds=1"], ["collect", "all tables"]),
+    "collect": (["--prompts", "2", "--seeds", "1"], ["collect", "all tables"]),
     "reading": (["--runs", "36", "--against", "HEAD"], ["collect, first", "collect, again", "status"]),
     "start": (
         ["--short", "--repeats", "1", "--against", "HEAD"],
         ["one SDS asset", "planning 330 runs", "sweep of 330 until its workers"],
     ),
-    "lanes": (["steps=2", "runs=2", "lanes=2", "methods=sds,vsd"], ["sds", "vsd", "mixed"]),
+    "lanes": (
+        ["--steps", "2", "--runs", "2", "--lanes", "2", "--methods", "sds,vsd"],
+        ["sds", "vsd", "mixed"],
+    ),
     "plain_sds": (["--steps", "4", "--at-once", "2"], ["plain script", "ours", "ratio"]),
     "sweep": (
         ["--short", "--workers", "1", "--prompts", "2"],
@@ -44,7 +47,17 @@ GPU = {"gpu", "gpu_checks", "on_meta"}  # test_gpu_benchmark.py, tests/test_devi
 
 def test_all_are_here():
     modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    assert modules - {"__init__", "against"} == set(SHORT) | LONG | GPU
+    assert modules - {"against", "arguments"} == set(SHORT) | LONG | GPU
+
+
+@pytest.mark.parametrize("name", [*SHORT, *LONG, "gpu"])
+def test_a_benchmark_explains_itself(name):
+    """At once: nothing is measured."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"python -m benchmarks.{name}" in done.stdout
 
 
 @pytest.mark.parametrize(
