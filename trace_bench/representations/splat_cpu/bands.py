@@ -9,7 +9,8 @@ Each row knows the next pixel that is not full, so that a Gaussian behind full p
 Where many Gaussians meet a small picture, most are.
 
 Along a row, exp(-sigma) is a recurrence: sigma(x + 1) - sigma(x) is linear in x, so each pixel costs two
-multiplications instead of an exponential.
+multiplications instead of an exponential. Where each row begins, and with which values, is kept for the
+gradient.
 """
 
 from __future__ import annotations
@@ -132,12 +133,14 @@ def _draw_row(raw, ratio, decay, most, begin, end, color_g, color, transmittance
 
 @kernel
 def composite(
-    job_begin, job_end, ids, boxes, offsets, means2d, conics, opacities, radii, colors, color, transmittance
-):
+    job_begin, job_end, ids, boxes, offsets, means2d, conics, opacities, colors, spans, firsts,
+    radii, color, transmittance,
+):  # fmt: skip
     """Fill color [I, H, W, D] (initially 0) and transmittance [I, H, W] (initially 1) of the given bands.
 
     D is at least 4. A saturated pixel stores its transmittance with a negative sign. The box of an entry that
-    is hidden is made empty.
+    is hidden is made empty. For each row of a box, `spans` [n, BAND, 2] gets the columns [begin, end) that
+    are drawn, and `firsts` [n, BAND, 2] what `_enter` says of the first one.
     """
     height, width = transmittance.shape[1], transmittance.shape[2]
     n_bands = (height + BAND - 1) // BAND
@@ -159,8 +162,12 @@ def composite(
             for v in range(row_begin, row_end):
                 dy = v + 0.5 - y
                 begin, end = _span(x, radii[g, 0], conic, dy, reach, width)
-                if _is_open(jumps[v - row], begin, end):
+                if not _is_open(jumps[v - row], begin, end):
+                    end = begin
+                spans[entry, v - row, 0], spans[entry, v - row, 1] = begin, end
+                if begin < end:
                     raw, ratio = _enter(conic, opacity, begin + 0.5 - x, dy)
+                    firsts[entry, v - row, 0], firsts[entry, v - row, 1] = raw, ratio
                     _draw_row(
                         raw, ratio, decay, most, begin, end,
                         colors[g], color[image, v], transmittance[image, v], jumps[v - row],
@@ -180,8 +187,7 @@ def _add_moments(zeroth, first, second, conic, dy, v_g):
 
 @kernel
 def _draw_row_vjp(
-    raw, ratio, decay, most, begin, end, x, conic, dy, color_g, v_color, tail, transmittance, jumps,
-    v_g, absgrad,
+    raw, ratio, decay, most, begin, end, x, conic, dy, color_g, v_color, tail, transmittance, v_g, absgrad
 ):  # fmt: skip
     """Gradient of `_draw_row` by replaying it; adds to v_g [N_GEOMETRY + D].
 
@@ -198,7 +204,6 @@ def _draw_row_vjp(
             after = before * (1.0 - alpha)
             if after <= TRANSMITTANCE_MIN:
                 transmittance[u] = -before
-                jumps[u] = u + 1
             else:
                 weight = alpha * before
                 v0, v1, v2, v3 = v_color[u, 0], v_color[u, 1], v_color[u, 2], v_color[u, 3]
@@ -230,37 +235,31 @@ def _draw_row_vjp(
 
 @kernel
 def composite_vjp(
-    job_begin, job_end, ids, boxes, offsets, means2d, conics, opacities, radii, colors,
+    job_begin, job_end, ids, boxes, offsets, means2d, conics, opacities, colors, spans, firsts,
     v_color, tail, transmittance, v_entries, absgrad,
 ):  # fmt: skip
     """Gradient of `composite` per entry of `ids`: v_entries [n, N_GEOMETRY + D], initially 0.
 
-    boxes: as `composite` left them. v_color [I, H, W, D]; tail [I, H, W] is overwritten; transmittance
-    [I, H, W] must be 1.
+    boxes, spans, firsts: as `composite` left them. v_color [I, H, W, D]; tail [I, H, W] is overwritten;
+    transmittance [I, H, W] must be 1.
     """
-    height, width = transmittance.shape[1], transmittance.shape[2]
-    n_bands = (height + BAND - 1) // BAND
-    jumps = np.empty((BAND, width + 1), np.int32)
+    n_bands = (transmittance.shape[1] + BAND - 1) // BAND
     for job in range(job_begin, job_end):
         image, row = job // n_bands, (job % n_bands) * BAND
-        jumps[:] = np.arange(width + 1)
         for entry in range(offsets[job], offsets[job + 1]):
             row_begin, row_end = boxes[entry, 0], boxes[entry, 1]
             if row_begin == row_end:
                 continue
             g = ids[entry]
             x, y, conic, opacity = means2d[g, 0], means2d[g, 1], conics[g], opacities[g]
-            reach, decay = 2.0 * math.log(opacity / ALPHA_THRESHOLD), math.exp(-conic[0])
-            most, v_g = opacity * TOLERANCE, v_entries[entry]
+            decay, most, v_g = math.exp(-conic[0]), opacity * TOLERANCE, v_entries[entry]
             for v in range(row_begin, row_end):
-                dy = v + 0.5 - y
-                begin, end = _span(x, radii[g, 0], conic, dy, reach, width)
-                if _is_open(jumps[v - row], begin, end):
-                    raw, ratio = _enter(conic, opacity, begin + 0.5 - x, dy)
+                begin, end = spans[entry, v - row]
+                if begin < end:
+                    raw, ratio = firsts[entry, v - row]
                     _draw_row_vjp(
-                        raw, ratio, decay, most, begin, end, x, conic, dy,
-                        colors[g], v_color[image, v], tail[image, v], transmittance[image, v], jumps[v - row],
-                        v_g, absgrad,
+                        raw, ratio, decay, most, begin, end, x, conic, v + 0.5 - y,
+                        colors[g], v_color[image, v], tail[image, v], transmittance[image, v], v_g, absgrad,
                     )  # fmt: skip
             v_g[7] /= opacity
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trace_bench.representations.splat_cpu.bands import (
+    BAND,
     N_GEOMETRY,
     composite,
     composite_vjp,
@@ -56,14 +57,16 @@ class Compositing(torch.autograd.Function):
         width, height = size
         n_images, depth = len(starts) - 1, colors.shape[-1]
         flat = [double(x).reshape(-1, x.shape[-1]) for x in (means2d, conics)]
-        geometry = (*flat, double(opacities).reshape(-1), radii.reshape(-1, 2).contiguous().numpy())
+        geometry = (*flat, double(opacities).reshape(-1))
+        reach = radii.reshape(-1, 2).contiguous().numpy()
         padded = _at_least_4(double(colors).reshape(-1, depth))
         order = _depth_order(depths.detach().reshape(-1), starts)
-        ids, boxes, offsets = list_bands(geometry[0], geometry[3], order, np.array(starts), width, height)
+        ids, boxes, offsets = list_bands(geometry[0], reach, order, np.array(starts), width, height)
         color = np.zeros((n_images, height, width, padded.shape[-1]))
         transmittance = np.ones((n_images, height, width))
-        inputs = (ids, boxes, offsets, *geometry, padded)
-        run_jobs(len(offsets) - 1, lambda a, b: composite(a, b, *inputs, color, transmittance))
+        spans, firsts = np.empty((len(ids), BAND, 2), np.int32), np.empty((len(ids), BAND, 2))
+        inputs = (ids, boxes, offsets, *geometry, padded, spans, firsts)
+        run_jobs(len(offsets) - 1, lambda a, b: composite(a, b, *inputs, reach, color, transmittance))
         np.abs(transmittance, out=transmittance)
         ctx.arrays = (inputs, color, transmittance)
         ctx.absgrad = absgrad
