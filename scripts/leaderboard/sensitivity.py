@@ -24,14 +24,18 @@ def steps_and_inits(board: Board, _metrics: Metrics) -> str:
     main = board.sections[MAIN]
     others: dict[str, pd.DataFrame] = {}
     if "equal_work" in board.sections:
-        others["more steps"] = board.sections["equal_work"]
+        others["other steps"] = board.sections["equal_work"]
     if "inits" in board.sections:
         rows = board.sections["inits"]
         others |= {f"`init={name}`": rows[rows["init"] == name] for name in SECTIONS["inits"].values}
     if not others:
         return NO_ROWS
-    own = _by_prompt(main[main["seed"] == 0])
-    changed = {title: _by_prompt(rows) for title, rows in others.items()}
+    first = main[main["seed"] == 0]
+    own = _by_prompt(first)
+    changed = {
+        title: _by_prompt(rows[~rows["fingerprint"].isin(first["fingerprint"])])
+        for title, rows in others.items()
+    }
     names = display_names(main)["method"]
     lines = [f"| Method | Steps | {' | '.join(changed)} |", f"|---|---:|{'---:|' * len(changed)}"]
     for method in best_first(board):
@@ -41,10 +45,10 @@ def steps_and_inits(board: Board, _metrics: Metrics) -> str:
 
 
 def _steps(board: Board, method: str) -> str:
-    """A method's own steps, and those of equal work."""
+    """A method's own steps, and those of equal work if they are others."""
     found = [board.sections[name] for name in (MAIN, "equal_work") if name in board.sections]
     counts = [rows.loc[rows["method"] == method, "steps"].max() for rows in found]
-    return " → ".join(f"{count:,.0f}" for count in counts if not math.isnan(count))
+    return " → ".join(dict.fromkeys(f"{count:,.0f}" for count in counts if not math.isnan(count)))
 
 
 def _by_prompt(rows: pd.DataFrame) -> dict[str, pd.Series]:

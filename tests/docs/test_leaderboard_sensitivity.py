@@ -33,16 +33,22 @@ def test_changes_are_those_on_the_prompts_of_both():
     sds = own["method"] == "sds"
     own.loc[sds, "match"] = 0.3
     more = own[sds & own["prompt_id"].isin(["0", "3"])].assign(steps=408)
+    more["fingerprint"] = more["fingerprint"].str[::-1]
+    same = own[own["method"] == "ism"]  # with equal work, these are its own runs
     more.loc[more["prompt_id"] == "0", "match"] = 0.6
     more.loc[more["prompt_id"] == "3", "match"] = 0.2
-    rows.sections["equal_work"] = kept(more)
+    rows.sections["equal_work"] = kept(pd.concat([more, same]))
     rows.sections["inits"] = kept(pd.concat([
-        own[sds].assign(init="sphere"), own[sds].assign(init="toy_coarse", match=own["match"] + 0.2)
+        own[sds].assign(init="sphere", fingerprint=[f"sphere {i}" for i in range(sds.sum())]),
+        own[sds].assign(
+            init="toy_coarse", fingerprint=[f"coarse {i}" for i in range(sds.sum())], match=own["match"] + 0.2
+        ),
     ]))  # fmt: skip
     assert row_of(BLOCK["steps"](rows, METRICS), "SDS") == [
         "SDS", "240 → 408", "+0.100", "+0.000 [+0.000, +0.000]", "+0.200 [+0.200, +0.200]",
     ]  # fmt: skip
     assert row_of(BLOCK["steps"](rows, METRICS), "VSD") == ["VSD", "240", "—", "—", "—"]
+    assert row_of(BLOCK["steps"](rows, METRICS), "ISM") == ["ISM", "240", "—", "—", "—"]
 
 
 def test_the_best_guidance_scale_is_named():
