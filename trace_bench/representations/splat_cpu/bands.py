@@ -53,7 +53,8 @@ def list_bands(means2d, radii, order, starts, width, height):
             if reach[i, 0] < reach[i, 1] and reach[i, 2] < reach[i, 3]:
                 for band in range(reach[i, 0] // BAND, (reach[i, 1] - 1) // BAND + 1):
                     offsets[image * n_bands + band + 1] += 1
-    offsets = np.cumsum(offsets)
+    for job in range(n_images * n_bands):
+        offsets[job + 1] += offsets[job]
     ids, boxes, cursor = np.empty(offsets[-1], np.int64), np.empty((offsets[-1], 4), np.int32), offsets.copy()
     for image in range(n_images):
         for i in range(starts[image], starts[image + 1]):
@@ -147,7 +148,9 @@ def composite(
     jumps = np.empty((BAND, width + 1), np.int32)
     for job in range(job_begin, job_end):
         image, row = job // n_bands, (job % n_bands) * BAND
-        jumps[:] = np.arange(width + 1)
+        for u in range(width + 1):
+            for r in range(BAND):
+                jumps[r, u] = u
         for entry in range(offsets[job], offsets[job + 1]):
             row_begin, row_end, left, right = boxes[entry]
             while row_begin < row_end and not _is_open(jumps[row_begin - row], left, right):
