@@ -12,7 +12,7 @@ import io
 import shlex
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,10 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
         state_of(run.folder, run.manifest) for run in index.runs.values() if run.manifest.status != "done"
     )
     done = [run for run in index.runs.values() if run.manifest.status == "done"]
-    kept = {run.folder.relative_to(root).as_posix(): run for run in one_per_asset(done)}
+    names = {run.folder: name for name, run in index.runs.items()}
+    kept = {names[run.folder]: run for run in one_per_asset(done)}
     snapshots = {
-        of_asset(run): run.folder.relative_to(root).as_posix()
+        of_asset(run): names[run.folder]
         for run in sorted(done, key=_number_of_snapshots)
         if _number_of_snapshots(run)
     }
@@ -160,7 +161,7 @@ def describe(manifest: Manifest, folder: str) -> dict[str, Any]:
     cost = manifest.cost
     forward, backward = cost.get("unet_fwd"), cost.get("unet_bwd")
     size = manifest.prompt_source.get("count")
-    return asdict(manifest.run) | {
+    return dict(vars(manifest.run)) | {
         "own_prompt": not manifest.run.prompt_id.isdecimal(),
         "prompts_in_set": int(size) if isinstance(size, int) else None,
         "prompt_cut": manifest.prompt_cut,

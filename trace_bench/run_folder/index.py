@@ -31,7 +31,7 @@ from trace_bench.system.typed import FormatError, Integer, read_typed
 ERROR = "error.json"
 #: Folders that a run could not use and left: `<folder>.unreadable-<n>`.
 SET_ASIDE = re.compile(r"\.unreadable-\d+$")
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 Stamp = list[int]  # time of change in ns, size
 
 
@@ -73,7 +73,7 @@ def read_index(root: Path) -> Index:
             manifest = replace(_read(root / name), contents={})
         except (ManifestError, OSError) as error:
             return None, error
-        return [stamp, manifest.to_json()], manifest
+        return [stamp, manifest.plain()], manifest
 
     for (name, _), (entry, found) in zip(places, concurrently(find, places), strict=True):
         if isinstance(found, Exception):
@@ -161,7 +161,7 @@ def _read(folder: Path) -> Manifest:
 
 def _remembered(entry: Any, stamp: Stamp) -> Manifest | None:
     try:
-        known, text = entry
-        return Manifest.from_json(text) if known == stamp else None
-    except (TypeError, ValueError, ManifestError):
+        known, fields = entry
+        return Manifest.from_plain(fields) if known == stamp else None
+    except (TypeError, ValueError, KeyError):
         return None  # not there, or of another format

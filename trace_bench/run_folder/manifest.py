@@ -176,6 +176,15 @@ class Manifest:
         """The content of manifest.json."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
+    def plain(self) -> dict[str, Any]:
+        """The fields as plain data, for a cache that nobody else writes."""
+        return vars(self) | {"run": vars(self.run), "contents": {}}
+
+    @staticmethod
+    def from_plain(fields: dict[str, Any]) -> Manifest:
+        """The inverse of `plain`, not checked again; TypeError if it has other fields."""
+        return Manifest(**fields | {"run": RunIdentity(**fields["run"])})
+
     @staticmethod
     def from_json(text: str) -> Manifest:
         """The inverse of `to_json`; ignores keys unknown to this version.

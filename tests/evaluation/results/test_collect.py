@@ -88,12 +88,21 @@ def test_the_cache_may_be_lost_or_broken(root, content, read):
     assert len(read) == 4 + 3
 
 
-def test_entries_of_another_shape_are_read_again(root, read):
+@pytest.mark.parametrize(
+    "of_index",
+    [[1], {"status": "done"}, {"run": {}}, {"run": [1]}, {"other": 1}, "{}", None],
+)
+def test_entries_of_another_shape_are_read_again(root, read, of_index):
+    """`of_index`: what stands for a manifest, with the right stamp unless it is a list."""
     collect(root, TRUTH)
-    for kind in ("index", "scores"):
-        entries = cache.remembered(kind, root, 2)
+    for kind, version in (("index", index._CACHE_VERSION), ("scores", score_files._CACHE_VERSION)):
+        entries = cache.remembered(kind, root, version)
         assert entries
-        cache.remember(kind, root, 2, {name: [1] for name in entries})
+        other = {
+            name: [1] if kind == "scores" or of_index == [1] else [entry[0], of_index]
+            for name, entry in entries.items()
+        }
+        cache.remember(kind, root, version, other)
     read.clear()
     assert len(collect(root, TRUTH).frame) == 3
     assert len(read) == 4 + 3
