@@ -57,7 +57,8 @@ def draw_sheet(
     widths = [max(tile_px * column.tiles(len(views)), _text_width(column)) for column in columns]
     lefts = [MARGIN + label_width + GAP + sum(widths[:i]) + i * GAP for i in range(len(columns))]
     top = MARGIN + TITLE + HEADER
-    width = (lefts[-1] + widths[-1] if lefts else label_width) + MARGIN
+    title_width = MARGIN + math.ceil(font(20, bold=True).getlength(title))
+    width = max(title_width, lefts[-1] + widths[-1] if lefts else label_width) + MARGIN
     bottom = top + row_height * len(prompts)
     lines = textwrap.wrap(note, max(20, (width - 2 * MARGIN) // 8))
     sheet = Image.new("RGB", (width, bottom + MARGIN + 18 * len(lines)), "white")

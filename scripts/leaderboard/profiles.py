@@ -147,7 +147,7 @@ def picture(frame: pd.DataFrame, root: Path, azimuth_deg: float) -> Image.Image:
     method = str(frame["method"].iloc[0])
     name = one_line(str(display_names(frame)["method"].get(method, method)))
     return draw_sheet(
-        f"{name}: the best, the median and the worst asset of each kind of object, by Match",
+        f"{name}: the best, the median and the worst asset, by Match",
         list(kinds),
         columns,
         ["truth", "asset"],

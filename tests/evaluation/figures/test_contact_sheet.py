@@ -123,3 +123,11 @@ def test_a_picture_that_would_fill_the_memory_is_named(root, command):
     assert f"{picture} is not a readable picture" in out
     with pytest.raises(TraceBenchError, match="not a readable picture"):
         mosaic([picture], [picture], 1, 8)
+
+
+def test_a_long_title_is_not_cut():
+    """It reaches beyond the columns, and the margin on its right stays free."""
+    sheet = np.asarray(drawing.draw_sheet("A title that is long, " * 6, ["a duck"], [], [], 64))
+    ink = (sheet[: drawing.MARGIN + drawing.TITLE] < 128).any(axis=(0, 2))
+    assert ink[drawing.MARGIN + 400 :].any()
+    assert not ink[-drawing.MARGIN :].any()
