@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic_core import from_json
 
 from trace_bench.system.errors import UNREADABLE
 from trace_bench.system.files import write_json
@@ -47,6 +46,11 @@ class ScoreFile:
 
 
 @cache
+def _objects() -> TypeAdapter[dict[str, Any]]:
+    return TypeAdapter(dict[str, Any])
+
+
+@cache
 def _files() -> TypeAdapter[ScoreFile]:
     return TypeAdapter(ScoreFile)
 
@@ -71,10 +75,9 @@ def read_score_file(path: Path) -> ScoreFile | None:
 def _plain(content: bytes) -> dict[str, Any]:
     """The JSON object in the file; empty if it holds something else, which `typed` then says."""
     try:
-        found = from_json(content)
+        return _objects().validate_json(content)
     except UNREADABLE:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_score_file(path: Path, content: Mapping[str, Any]) -> None:
