@@ -20,7 +20,7 @@ NO_ROWS = "No rows yet."
 
 
 def steps_and_inits(board: Board, _metrics: Metrics) -> str:
-    """What more steps and other initial points change in Match, on the same prompts with the same seed."""
+    """What other steps and other initial points change in Match, on the same prompts with the same seed."""
     main = board.sections[MAIN]
     others: dict[str, pd.DataFrame] = {}
     if "equal_work" in board.sections:
