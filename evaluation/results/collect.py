@@ -34,6 +34,7 @@ from trace_bench.run_folder.states import state_of
 from trace_bench.system.files import write_atomic
 from trace_bench.system.text import printable
 from trace_bench.system.typed import Finite, FormatError, read_typed
+from trace_bench.system.uncollected import uncollected
 
 TEXTS = (
     "kind", "method", "representation", "init", "prior", "protocol", "prompt_set", "prompt_id", "prompt",
@@ -78,6 +79,7 @@ class Results:
         return self.judgements[self.judgements["kind"] == kind].reset_index(drop=True)
 
 
+@uncollected()
 def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
     """Read everything under an output root: one row per asset (`one_per_asset`).
 

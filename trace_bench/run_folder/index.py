@@ -27,6 +27,7 @@ from trace_bench.run_folder.reading import Run, natural
 from trace_bench.system.cache import remember, remembered
 from trace_bench.system.files import concurrently
 from trace_bench.system.typed import FormatError, Integer, read_typed
+from trace_bench.system.uncollected import uncollected
 
 ERROR = "error.json"
 #: Folders that a run could not use and left: `<folder>.unreadable-<n>`.
@@ -49,6 +50,7 @@ class Index:
         return list(self.unreadable.values())
 
 
+@uncollected()
 def read_index(root: Path) -> Index:
     """All run folders under an output root that have a manifest."""
     known = remembered("index", root, _CACHE_VERSION)

@@ -1,8 +1,8 @@
-"""Python's garbage collector, kept away from imports.
+"""Python's garbage collector, kept away from imports and from reading many runs.
 
 Importing torch, diffusers and transformers makes half a million objects that live as long as the process. The
 collector looks at all of them again and again while they are made, a sixth of the time, and later in every
-full collection.
+full collection. Collecting the results of 9,900 runs makes as many, and there it is a third of the time.
 """
 
 from __future__ import annotations
