@@ -83,7 +83,7 @@ def test_the_manifest_says_that_a_prompt_was_cut(command, out, tmp_path):
 
 
 def test_what_a_process_pays_once_is_not_charged_to_its_first_run(out, monkeypatch):
-    """A first step that compiles for 1000 seconds (the clock jumps) counts as loading and changes no asset."""
+    """A first step that compiles for 1000 seconds (a jump of the clock) is loading and changes no asset."""
     plain = make_asset(spec(out / "plain")).folder
     monkeypatch.setattr(warm_up, "_done", set())
     compiled, step, clock = [], SDS.step, time.monotonic
