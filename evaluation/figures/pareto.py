@@ -101,7 +101,7 @@ def _panel(axes: Axes, table: Table, quality: Quantity, price: Quantity) -> None
     best = sorted((c, q) for (_, c, q), on in zip(points, front, strict=True) if on)
     if all(c > 0 for _, c, _ in points):
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.08, y=0.08)
