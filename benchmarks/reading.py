@@ -67,6 +67,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         count = synthesise(Path(root), metrics, prompts, pairs // prompts)
         print(f"{count} runs")
+        os.sync()
+        for file in Path(root).rglob("*"):
+            if file.is_file():
+                file.read_bytes()
         compare("reading", [root], args.against, args.repeats)
 
 

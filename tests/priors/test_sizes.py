@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trace_bench.priors.lanes.batcher import Batcher
+from trace_bench.priors.lanes.batcher import EPS, Batcher, _chunks
 from trace_bench.priors.lanes.sizes import candidates, padded_size, probed
 from trace_bench.priors.lanes.turns import Call
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
@@ -42,6 +42,22 @@ def test_a_batch_is_filled_up_to_the_next_size():
     assert [padded_size(n, (4, 8, 15)) for n in (1, 4, 5, 15)] == [4, 4, 8, 15]
     assert candidates(2) == (2, 3, 4, 5, 7)
     assert candidates(16) == ()  # a unit alone is larger than a batch
+
+
+@pytest.mark.parametrize(
+    ("calls", "batches"),
+    [(3, [3]), (7, [7]), (8, [4, 4]), (9, [7, 2]), (11, [7, 4]), (12, [7, 5]), (14, [7, 7])],
+)
+def test_calls_are_split_so_that_few_rows_are_repeats(calls, batches):
+    waiting = [Call(None, EPS, (), [n], None, None) for n in range(calls)]
+    chunks = _chunks(waiting, (2, 3, 4, 5, 7))
+    assert [len(chunk) for chunk in chunks] == batches
+    assert [call for chunk in chunks for call in chunk] == waiting
+
+
+def test_a_call_that_is_larger_than_a_batch_is_alone():
+    small, large = (Call(None, EPS, (), range(n), None, None) for n in (1, 20))
+    assert _chunks([small, large, small], (4, 8)) == [[small], [large], [small]]
 
 
 def test_a_compiled_network_meets_all_sizes_in_its_first_call(checkpoints, monkeypatch):

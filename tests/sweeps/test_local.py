@@ -148,13 +148,44 @@ def test_a_lost_run_is_reported_and_makes_the_exit_code(tmp_path, monkeypatch, c
 def test_lanes_are_as_asked_for_or_by_launcher_and_device(monkeypatch):
     (run,) = plan("out", 4, "0")
     local_launcher = launcher_of(Fixed(["hydra/launcher=local"]))
-    assert lanes_of(run.job, local_launcher) == 7
+    assert lanes_of(run.job, local_launcher) == 14
     assert lanes_of(run.job, launcher_of(Fixed([]))) == 1
     assert lanes_of(run.job, {}) == 1
     assert lanes_of(dataclasses.replace(run.job, lanes=3), {}) == 3
     monkeypatch.setattr(local, "uses_gpu", lambda device: device == "cuda")
     assert lanes_of(dataclasses.replace(run.job, device="cuda"), local_launcher) == 1
-    assert lanes_of(run.job, local_launcher) == 7
+    assert lanes_of(run.job, local_launcher) == 14
+
+
+def test_the_worker_that_is_free_first_leaves_the_other_its_share():
+    """Two workers of seven lanes: one ends its first seven runs a moment before the other."""
+    shares = local._Shares(range(24), 2)
+    assert shares.taken(0, 7, is_idle=True) == [0, 2, 4, 6, 8, 10, 12]
+    assert shares.taken(1, 7, is_idle=True) == [1, 3, 5, 7, 9, 11, 13]
+    assert shares.taken(0, 1, is_idle=False) == [14]
+    assert shares.taken(0, 6, is_idle=False) == [16, 18, 20, 22]
+    assert shares.taken(0, 2, is_idle=False) == []
+    assert shares.taken(1, 7, is_idle=True) == [15, 17, 19, 21, 23]
+    assert shares.left == 0
+
+
+def test_a_worker_that_has_nothing_to_do_takes_half_of_the_longest_share():
+    shares = local._Shares(range(21), 3)
+    assert shares.taken(0, 7, is_idle=True) == [0, 3, 6, 9, 12, 15, 18]
+    assert shares.taken(1, 1, is_idle=True) == [1]
+    assert shares.taken(0, 1, is_idle=True) == [2]  # of 2, 5, 8, 11, 14, 17, 20
+    assert shares.taken(0, 9, is_idle=False) == [8, 14, 20]
+    assert shares.taken(2, 9, is_idle=True) == [5, 11, 17]
+    assert shares.taken(1, 9, is_idle=False) == [4, 7, 10, 13, 16, 19]
+    assert shares.taken(2, 9, is_idle=True) == []
+
+
+def test_every_run_is_made_once_and_in_order():
+    shares, made = local._Shares(range(30), 4), []
+    while shares.left:
+        made += shares.taken(3, 1, is_idle=True)
+    assert sorted(made) == list(range(30))
+    assert local._Shares([], 0).left == 0
 
 
 def test_in_lanes_the_longest_runs_come_first(tmp_path, monkeypatch):

@@ -33,8 +33,9 @@ if TYPE_CHECKING:  # imports torch
     from trace_bench.runs.run import Outcome
 
 _POLL_S = 0.5  # how often the parent looks for a signal
-#: Seven runs of two rows, with and without the prompt, nearly fill the largest batch of `priors.lanes`.
-_LANES_ON_CPU = 7
+#: 14 runs of two rows, with and without the prompt, nearly fill two of the largest batches of `priors.lanes`;
+#: those of them that train an adapter, one row each, fill one.
+_LANES_ON_CPU = 14
 _END_S = 5.0  # time for a worker to end after its last run
 
 
@@ -142,52 +143,80 @@ def _make_all(
     say: Callable[[str], None],
     lanes: int,
 ) -> None:
-    todo = list(reversed(runs))
+    shares = _Shares(runs, min(workers, len(runs)))
     threads = max(1, (os.cpu_count() or 1) // workers)
-    staff: list[_Worker] = []
+    staff: dict[int, _Worker] = {}
     try:
-        while todo or any(worker.runs for worker in staff):
+        while shares.left or any(worker.runs for worker in staff.values()):
             if stop():
-                todo.clear()
-                for worker in staff:
-                    worker.ask_to_stop()
-            staff = [worker for worker in staff if worker.runs or worker.process.is_alive()]
-            while todo and (idle := _idle(staff, workers, lanes, threads, say)):
-                started(todo[-1].folder)
-                idle.start(todo.pop())
-            for worker in _ready([worker for worker in staff if worker.runs]):
-                outcome = worker.finished()
+                _end_early(shares, staff)
+            for i in range(len(shares)):
+                held = len(staff[i].runs) if i in staff else 0
+                for run in shares.taken(i, lanes - held, is_idle=not held):
+                    if i not in staff or not (staff[i].runs or staff[i].process.is_alive()):
+                        staff[i] = _Worker(threads, lanes, say)
+                    started(run.folder)
+                    staff[i].start(run)
+            for i in _ready(staff):
+                outcome = staff[i].finished()
                 if outcome is None:
-                    for folder in worker.runs:
-                        ended(Ended(folder, "lost", worker.why_it_ended()))
-                    worker.runs.clear()
-                    staff.remove(worker)
+                    lost = staff.pop(i)
+                    for folder in lost.runs:
+                        ended(Ended(folder, "lost", lost.why_it_ended()))
                     continue
-                run = worker.runs.pop(outcome.folder)
+                run = staff[i].runs.pop(outcome.folder)
                 ended(outcome)
                 if outcome.status == "failed" and run.job.on_error == "stop":
-                    todo.clear()
-                    for other in staff:
-                        other.ask_to_stop()
+                    _end_early(shares, staff)
     finally:
-        for worker in staff:
+        for worker in staff.values():
             worker.end()
 
 
-def _idle(
-    staff: list[_Worker], workers: int, lanes: int, threads: int, say: Callable[[str], None]
-) -> _Worker | None:
-    """The worker with the fewest runs, perhaps a new one; None if all are busy."""
-    if len(staff) < workers and all(worker.runs for worker in staff):
-        staff.append(_Worker(threads, lanes, say))
-    worker = min(staff, key=lambda worker: len(worker.runs))
-    return worker if len(worker.runs) < lanes else None
+class _Shares:
+    """Which worker makes which runs.
+
+    They are dealt in turns before the first begins. Runs in lanes go on in step and end together, so the
+    worker that is free a moment earlier would otherwise take all that are left. One without runs, and with
+    nothing left in its share, takes half of the longest share.
+    """
+
+    def __init__(self, runs: Sequence[RunSpec], workers: int) -> None:
+        self._of = [list(runs[i::workers]) for i in range(workers)]
+
+    def __len__(self) -> int:
+        """The number of workers."""
+        return len(self._of)
+
+    @property
+    def left(self) -> int:
+        """Runs that have not begun."""
+        return sum(map(len, self._of))
+
+    def taken(self, i: int, most: int, is_idle: bool) -> list[RunSpec]:
+        """The next runs of a worker; they leave its share."""
+        if is_idle and not self._of[i]:
+            longest = max(self._of, key=len)
+            self._of[i], longest[:] = longest[::2], longest[1::2]
+        now, self._of[i][:most] = self._of[i][:most], []
+        return now
+
+    def clear(self) -> None:
+        """No further run begins."""
+        self._of = [[] for _ in self._of]
 
 
-def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
+def _end_early(shares: _Shares, staff: Mapping[int, _Worker]) -> None:
+    """No further run begins, and the others stop."""
+    shares.clear()
+    for worker in staff.values():
+        worker.ask_to_stop()
+
+
+def _ready(staff: Mapping[int, _Worker]) -> list[int]:
     """The workers that have something to say, or have ended; waits for one, but not for long."""
-    heard = wait([worker.line for worker in busy], _POLL_S) if busy else []
-    return [worker for worker in busy if worker.line in heard]
+    busy = {worker.line: i for i, worker in staff.items() if worker.runs}
+    return [busy[line] for line in wait(list(busy), _POLL_S)] if busy else []  # type: ignore[index]
 
 
 class _Worker:

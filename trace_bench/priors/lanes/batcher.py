@@ -205,10 +205,22 @@ class Batcher:
 
 
 def _chunks(calls: Sequence[Call], sizes: Sequence[int]) -> list[list[Call]]:
-    """Calls that fit into one batch, in as few batches of about one size as possible."""
+    """Calls that fit into one batch, in as few batches as possible: full ones and a rest, or all of about
+    one size, whichever needs fewer repeats.
+    """
     most = sizes[-1] if sizes else 1
     total = sum(len(call.units) for call in calls)
-    wanted = total / -(-total // most)
+    ways = [_filled(calls, most, wanted) for wanted in (most, total / -(-total // most))]
+    return min(ways, key=lambda chunks: sum(_padded(chunk, sizes) for chunk in chunks))
+
+
+def _padded(calls: Sequence[Call], sizes: Sequence[int]) -> int:
+    units = sum(len(call.units) for call in calls)
+    return padded_size(units, sizes) if sizes and units <= sizes[-1] else units
+
+
+def _filled(calls: Sequence[Call], most: int, wanted: float) -> list[list[Call]]:
+    """Batches of `wanted` units or a little more, at most `most`; a larger call is a batch of its own."""
     chunks: list[list[Call]] = []
     filled = most
     for call in calls:
