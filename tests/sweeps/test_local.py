@@ -180,7 +180,7 @@ def test_a_worker_that_has_nothing_to_do_takes_half_of_the_longest_share():
     assert shares.taken(2, 9, is_idle=True) == []
 
 
-def test_every_run_is_made_once_and_in_order():
+def test_one_worker_can_take_all_runs_and_each_once():
     shares, made = local._Shares(range(30), 4), []
     while shares.left:
         made += shares.taken(3, 1, is_idle=True)
