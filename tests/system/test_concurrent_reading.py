@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
 
+from trace_bench.system import files
 from trace_bench.system.files import concurrently
 
 
@@ -14,15 +16,27 @@ def test_results_come_in_order(count):
     assert list(concurrently(lambda item: -item, iter(range(count)))) == [-item for item in range(count)]
 
 
-def test_many_items_are_read_at_the_same_time():
+def test_a_disk_that_answers_slowly_is_asked_for_many_items_at_the_same_time(monkeypatch):
+    """The first items take a second each, of which the thread works for a hundredth."""
+    clock = itertools.count()
+    monkeypatch.setattr(files.time, "perf_counter", lambda: 1.0 * next(clock))
+    monkeypatch.setattr(files.time, "thread_time", lambda: 0.01 * next(clock))
     both = threading.Barrier(2, timeout=20)
 
     def read(item):
-        if item in (0, 64):  # in two parts: neither ends before the other begins
+        if item in (8, 8 + 64):  # in two parts: neither ends before the other begins
             both.wait()
         return item
 
-    assert len(list(concurrently(read, range(128)))) == 128
+    assert list(concurrently(read, range(200))) == list(range(200))
+
+
+def test_a_disk_that_answers_at_once_is_read_by_this_thread(monkeypatch):
+    clock = itertools.count()
+    for name in ("perf_counter", "thread_time"):
+        monkeypatch.setattr(files.time, name, lambda: 1.0 * next(clock))
+    threads = set(concurrently(lambda item: threading.current_thread(), range(200)))
+    assert threads == {threading.current_thread()}
 
 
 def test_an_error_is_raised_in_its_turn():

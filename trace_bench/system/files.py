@@ -9,12 +9,15 @@ import json
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 _READERS, _AT_ONCE = 16, 64  # threads, and items that one takes at a time
+_TRIED = 8  # items that this thread reads itself, to see whether it waits for them
+_WAITS = 0.75  # share of that time; a busy machine makes a thread wait for half of it
 T = TypeVar("T")
 R = TypeVar("R")
 MOST_BYTES = 256 * 2**20  # of a file that is parsed as a whole; ours have a few megabytes at most
@@ -26,31 +29,46 @@ def content_of(path: Path) -> bytes:
     Raises:
         OSError: it cannot be read, is no regular file (a pipe would wait for ever), or would fill the memory.
     """
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    if found.st_size > MOST_BYTES:
-        raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES // 2**20} MB", str(path))
-    return path.read_bytes()
+    # Without a Path.open: each of its many calls lets another thread go on, which costs more than the read.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if found.st_size > MOST_BYTES:
+            raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES // 2**20} MB", str(path))
+        content = b""
+        while len(content) < found.st_size and (more := os.read(descriptor, found.st_size - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def concurrently(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """read(item) for each item, in their order, several at a time: for many small files on a disk that
-    answers slowly, such as a cluster's. `read` is called from other threads.
+    """read(item) for each item, in their order; several at a time where the disk answers slowly, such as a
+    cluster's. Elsewhere threads only hinder each other. `read` may be called from other threads.
 
     Raises:
         Exception: what `read` raises, in its item's turn.
     """
     items = list(items)
-    parts = [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]
-    if len(parts) < 2:
-        yield from map(read, items)
-        return
+    at = 0
     with ThreadPoolExecutor(_READERS) as pool:
-        for found in pool.map(lambda part: [read(item) for item in part], parts):
+        while at < len(items):
+            began, worked = time.perf_counter(), time.thread_time()
+            found = [read(item) for item in items[at : at + _TRIED]]
+            waited = 1.0 - (time.thread_time() - worked) / max(time.perf_counter() - began, 1e-9)
             yield from found
+            at += _TRIED
+            if waited > _WAITS:
+                some = items[at : at + _READERS * _AT_ONCE]
+                parts = [some[start : start + _AT_ONCE] for start in range(0, len(some), _AT_ONCE)]
+                for found in pool.map(lambda part: [read(item) for item in part], parts):
+                    yield from found
+                at += len(some)
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
