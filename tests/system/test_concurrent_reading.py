@@ -24,11 +24,21 @@ def test_a_disk_that_answers_slowly_is_asked_for_many_items_at_the_same_time(mon
     both = threading.Barrier(2, timeout=20)
 
     def read(item):
-        if item in (8, 8 + 64):  # in two parts: neither ends before the other begins
+        if item in (16, 16 + 64):  # in two parts: neither ends before the other begins
             both.wait()
         return item
 
     assert list(concurrently(read, range(200))) == list(range(200))
+
+
+def test_a_thread_that_had_to_wait_once_goes_on_alone(monkeypatch):
+    """As when another program had the core."""
+    clock = itertools.cycle([0.0, 1.0, 1.0, 1.1])  # the first time is a second longer
+    monkeypatch.setattr(files.time, "perf_counter", lambda: next(clock))
+    worked = itertools.cycle([0.0, 0.01, 0.01, 0.11])
+    monkeypatch.setattr(files.time, "thread_time", lambda: next(worked))
+    threads = set(concurrently(lambda item: threading.current_thread(), range(200)))
+    assert threads == {threading.current_thread()}
 
 
 def test_a_disk_that_answers_at_once_is_read_by_this_thread(monkeypatch):

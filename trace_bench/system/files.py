@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 _READERS, _AT_ONCE = 16, 64  # threads, and items that one takes at a time
 _TRIED = 8  # items that this thread reads itself, to see whether it waits for them
-_WAITS = 0.75  # share of that time; a busy machine makes a thread wait for half of it
+_WAITS = 0.75  # share of that time, twice in a row: once may be another program that has the core
 T = TypeVar("T")
 R = TypeVar("R")
 MOST_BYTES = 256 * 2**20  # of a file that is parsed as a whole; ours have a few megabytes at most
@@ -55,7 +55,7 @@ def concurrently(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         Exception: what `read` raises, in its item's turn.
     """
     items = list(items)
-    at = 0
+    at = waits = 0
     with ThreadPoolExecutor(_READERS) as pool:
         while at < len(items):
             began, worked = time.perf_counter(), time.thread_time()
@@ -63,12 +63,14 @@ def concurrently(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             waited = 1.0 - (time.thread_time() - worked) / max(time.perf_counter() - began, 1e-9)
             yield from found
             at += _TRIED
-            if waited > _WAITS:
+            waits = waits + 1 if waited > _WAITS else 0
+            if waits == 2:
                 some = items[at : at + _READERS * _AT_ONCE]
                 parts = [some[start : start + _AT_ONCE] for start in range(0, len(some), _AT_ONCE)]
                 for found in pool.map(lambda part: [read(item) for item in part], parts):
                     yield from found
                 at += len(some)
+                waits = 1
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
