@@ -176,9 +176,9 @@ def _make_all(
 class _Shares:
     """Which worker makes which runs.
 
-    They are dealt in turns before the first begins. Runs in lanes go on in step and end together, so the
-    worker that is free a moment earlier would otherwise take all that are left. One without runs, and with
-    nothing left in its share, takes half of the longest share.
+    They are dealt in turns before the first begins. Runs in lanes go on in step and end nearly together;
+    without shares, the worker that is free a moment earlier would take all runs that are left. A worker
+    whose runs and share have ended takes half of the longest share.
     """
 
     def __init__(self, runs: Sequence[RunSpec], workers: int) -> None:

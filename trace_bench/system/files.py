@@ -29,7 +29,8 @@ def content_of(path: Path) -> bytes:
     Raises:
         OSError: it cannot be read, is no regular file (a pipe would wait for ever), or would fill the memory.
     """
-    # Without a Path.open: each of its many calls lets another thread go on, which costs more than the read.
+    # Not with Path.open, which makes more system calls. At each, threads may take turns, and that costs more
+    # than the call.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
@@ -52,7 +53,7 @@ def concurrently(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     cluster's. Elsewhere threads only hinder each other. `read` may be called from other threads.
 
     Raises:
-        Exception: what `read` raises, in its item's turn.
+        Exception: what `read` raises; the results of a few items just before may be lost.
     """
     items = list(items)
     at = waits = 0
