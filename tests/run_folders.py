@@ -137,14 +137,16 @@ def write_score(folder: Path, metric: Metric, **values: float | None) -> None:
 
 
 def given(metric: Metric, **values: float | None) -> Metric:
-    """The metric, but always with these values."""
+    """The metric, but always with these values; a partial one that is None does not apply to the run."""
+    partial = {quantity.name for quantity in metric.quantities if quantity.partial}
+    absent = tuple(name for name, value in values.items() if value is None and name in partial)
 
     class Given(type(metric)):  # type: ignore[misc]
         def files(self, run: Run) -> list[Path]:
             return []
 
         def score(self, run: Run) -> Score:
-            return Score(values, rows=[{"view": i} for i in range(3)])
+            return Score(values, rows=[{"view": i} for i in range(3)], inapplicable=absent)
 
     made = Given.__new__(Given)
     made.__dict__.update(metric.__dict__)

@@ -102,8 +102,11 @@ class Cell:
 
     @property
     def comparable(self) -> bool:
-        """Whether the mean may be compared with those of other rows."""
-        return self.complete and not self.optimised
+        """Whether the mean may be compared with those of other rows. A number that only some assets have needs
+        some of them: one asset whose front can be seen says little about the Janus problem.
+        """
+        few = self.quantity.partial and self.n < FEWEST
+        return self.complete and not self.optimised and not few
 
     @property
     def shown(self) -> float:
@@ -412,14 +415,18 @@ def _ranked(rows: list[Row]) -> list[Row]:
 
 
 def _beats_all(cells: Sequence[Cell], best: Cell) -> bool:
+    """Whether `best` is decidedly better than each other cell, on the prompts that both have."""
     pairs = list(combinations(cells, 2))
     differences = [np.subtract(*on_same_prompts(a, b)) for a, b in pairs]
     known = [difference[np.isfinite(difference)] for difference in differences]
     if not can_decide(max(map(len, known)), len(pairs)):
         return False
     adjusted = holm([p_value(difference) for difference in known])
+    sign = 1.0 if best.quantity.higher_is_better else -1.0
     return all(
         p <= ALPHA and len(difference) >= FEWEST
-        for pair, difference, p in zip(pairs, known, adjusted, strict=True)
-        if any(cell is best for cell in pair)
-    )
+        # A partial number can be the lowest over its own prompts, and not on those that both have.
+        and sign * (1.0 if a is best else -1.0) * difference.mean() > 0.0
+        for (a, b), difference, p in zip(pairs, known, adjusted, strict=True)
+        if a is best or b is best
+    )  # fmt: skip

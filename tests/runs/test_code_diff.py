@@ -54,15 +54,26 @@ def test_changes_are_named_by_their_hash_and_kept_in_the_run_folder(checkout, ou
     assert (checkout / "code.py").read_text() == secret
 
 
-def test_a_new_file_is_a_change_once_git_knows_it(checkout):
-    (checkout / "mine.py").write_text("b = 2\n")
-    found = environment.describe_environment("cpu")
-    assert (found["dirty"], found["diff_sha256"]) == (False, None)
-    git(checkout, "add", "-N", "mine.py")
+@pytest.mark.parametrize("is_added", [False, True])
+def test_a_new_file_of_the_code_is_a_change(checkout, is_added):
+    """Also before git knows it: `git commit -a` would leave it out. Files of other folders are no code."""
+    (checkout / "notes.txt").write_text("none\n")
+    assert environment.describe_environment("cpu")["dirty"] is False
+    new = checkout / "trace_bench" / "methods" / "my method.py"
+    new.parent.mkdir(parents=True)
+    new.write_text("b = 2\n")
+    if is_added:
+        git(checkout, "add", str(new))
     environment.code_diff.cache_clear()
     environment.describe_environment.cache_clear()
+    diff = environment.code_diff()
     assert environment.describe_environment("cpu")["dirty"] is True
-    assert b"+b = 2" in environment.code_diff()
+    assert environment.describe_environment("cpu")["diff_sha256"] == hashlib.sha256(diff).hexdigest()
+    assert b"none" not in diff
+    git(checkout, "rm", "-rf", "--cached", "--ignore-unmatch", "trace_bench")
+    new.unlink()
+    subprocess.run(["git", "-C", str(checkout), "apply"], input=diff, check=True)
+    assert new.read_text() == "b = 2\n"
 
 
 def test_clean_code_leaves_no_diff(checkout, out):

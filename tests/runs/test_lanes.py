@@ -19,10 +19,10 @@ from sd_checkpoint import make_checkpoint
 from trace_bench.methods.sds import SDS
 from trace_bench.priors.adapter import LoraAdapter
 from trace_bench.run_folder import rendering
-from trace_bench.run_folder.manifest import read_manifest
+from trace_bench.run_folder.manifest import read_manifest, write_manifest
 from trace_bench.runs import open_run
 from trace_bench.runs.build import load_prior
-from trace_bench.runs.checkpoint import load_checkpoint, save_checkpoint
+from trace_bench.runs.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from trace_bench.runs.identity import RunSpec
 from trace_bench.runs.lane import Lane
 from trace_bench.runs.lanes import Lanes, make_in_lanes
@@ -156,6 +156,26 @@ def test_a_stopped_run_goes_on_in_its_mode(planned, tmp_path):
     assert batched_alone(resumed).status == "done"
     assert asset(resumed.folder) == asset(single.folder)
     assert read_manifest(resumed.folder).mode == "single"
+
+
+@pytest.mark.parametrize("what", ["stopped", "killed", "without a checkpoint"])
+def test_time_is_shared_if_a_checkpoint_of_the_lanes_remains(planned, tmp_path, what):
+    runs = planned("sds,vsd", tmp_path)
+    asked = iter(range(10**6))
+    list(make_in_lanes(runs, 2, lambda: next(asked) >= 4))
+    run = runs[0]
+    before = read_manifest(run.folder)
+    assert (before.status, before.lanes) == ("preempted", 2)
+    if what == "killed":  # the manifest is that of the beginning
+        write_manifest(run.folder, dataclasses.replace(before, status="running", lanes=1))
+    elif what == "without a checkpoint":
+        (run.folder / CHECKPOINT).unlink()
+    assert make_asset(run).status == "done"
+    manifest = read_manifest(run.folder)
+    if what == "without a checkpoint":
+        assert (manifest.mode, manifest.lanes, manifest.minutes_shared) == ("single", 1, None)
+    else:
+        assert (manifest.mode, manifest.lanes, manifest.minutes) == ("batched", 2, None)
 
 
 def test_a_run_that_goes_on_with_batches_of_other_sizes_says_so(planned, tmp_path):

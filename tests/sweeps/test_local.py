@@ -107,6 +107,21 @@ def test_a_killed_worker_with_lanes_loses_no_finished_run(tmp_path, killer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lanes", [1, 2])
+def test_a_signal_to_a_worker_costs_its_runs_only(tmp_path, killer, lanes):
+    """Another worker takes its place."""
+    long, short = plan(tmp_path, 100_000, ",".join(map(str, range(lanes)))), plan(tmp_path / "b", 4, "0-4")
+    ended = []
+    thread = killer(long[0].folder, signal.SIGTERM)
+    with listening() as stop:
+        make_in_workers([*long, *short], 1, stop, ended.append, lanes=lanes)
+    thread.join()
+    assert {end.folder for end in ended if end.status == "preempted"} == {run.folder for run in long}
+    assert {end.folder for end in ended if end.status == "done"} == {run.folder for run in short}
+    assert len(ended) == len(long) + len(short)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", [1, 2])
 def test_a_signal_to_the_command_stops_the_workers_with_a_checkpoint(tmp_path, killer, lanes):
     runs, ended = plan(tmp_path, 100_000), []
     with listening() as stop:

@@ -38,6 +38,7 @@ class Checkpoint:
     seconds: dict[str, float]
     mode: Mode = "single"
     batch_sizes: dict[str, list[int]] = field(default_factory=dict)  # by network, in the batched mode
+    lanes: int = 1  # the most runs that shared a process with it; with more than one, `seconds` are its share
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -90,6 +91,8 @@ def _odd(checkpoint: Checkpoint, steps: int) -> str | None:
         return f"its mode is {checkpoint.mode!r}"
     if not isinstance(checkpoint.batch_sizes, dict):
         return "its batch sizes are no sizes"
+    if type(checkpoint.lanes) is not int or not 1 <= checkpoint.lanes < 2**63:
+        return f"its number of lanes is {checkpoint.lanes!r}"
     cost, seconds = checkpoint.cost, checkpoint.seconds
     if not isinstance(cost, dict) or not all(
         key in work and type(count) is int and 0 <= count < 2**63 for key, count in cost.items()

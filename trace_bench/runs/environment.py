@@ -38,6 +38,8 @@ SLURM = (
     "SLURM_RESTART_COUNT",
     "SLURM_JOB_PARTITION",
 )
+#: Folders of a checkout whose files decide what a run does.
+_CODE = ("trace_bench", "evaluation", "conf")
 
 
 @cache
@@ -80,13 +82,21 @@ def _code() -> dict[str, Any]:
 
 @cache
 def code_diff() -> bytes | None:
-    """The changes of this package's checkout since its commit, as a patch; None if there is no checkout."""
+    """The changes of this package's checkout since its commit, as a patch; None if there is no checkout.
+
+    New files in the folders that runs use belong to it, before git knows them too.
+    """
     if not (_checkout() / ".git").exists():
         return None
     try:
-        return _git("diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--no-textconv")
+        new = _git("ls-files", "-z", "--others", "--exclude-standard", "--", *_CODE).decode().split("\0")
+        return _diff("HEAD") + b"".join(_diff("--no-index", "--", os.devnull, file) for file in new if file)
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _diff(*args: str) -> bytes:
+    return _git("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", *args)
 
 
 def _checkout() -> Path:
@@ -95,7 +105,10 @@ def _checkout() -> Path:
 
 def _git(*args: str) -> bytes:
     command = ["git", "-C", str(_checkout()), *args]
-    return subprocess.run(command, capture_output=True, check=True, timeout=20).stdout
+    done = subprocess.run(command, capture_output=True, timeout=20)
+    if done.returncode != 0 and not (done.returncode == 1 and "--no-index" in args):  # 1: they differ
+        raise subprocess.CalledProcessError(done.returncode, command)
+    return done.stdout
 
 
 def _cpu_name() -> str:

@@ -132,7 +132,6 @@ class OpenRun:
             clear(self.folder)
         else:  # resume an interrupted run even with force=true, or a requeued job would never finish
             self.manifest.started, self.manifest.attempts = earlier.started, earlier.attempts
-            self.manifest.lanes = earlier.lanes
         return False
 
     def _earlier(self) -> Manifest | None:

@@ -212,7 +212,7 @@ class Attempt:
         if checkpoint is not None:
             self.mode = checkpoint.mode
         self.open_run.manifest.mode = self.mode
-        self.open_run.manifest.lanes = max(self.open_run.manifest.lanes, self.lane.lanes)
+        self.open_run.manifest.lanes = self.lane.lanes
 
     def _sum_up(self, n_primitives: int | None, files: list[str], views: int, device: torch.device) -> None:
         """Fill in the manifest of a finished asset, our own or external."""
@@ -264,6 +264,7 @@ class Attempt:
             )
             return False
         self.watch.go_on_from(checkpoint.seconds)
+        self.open_run.manifest.lanes = max(checkpoint.lanes, self.lane.lanes)
         self._compare_sizes(checkpoint.batch_sizes)
         self.step, self.cost = checkpoint.step, Work(**checkpoint.cost)
         log.info("Resuming at step %d of %d: %s", self.step, self.job.steps, self.folder)
@@ -299,6 +300,7 @@ class Attempt:
         """Forget a checkpoint whose very first step failed, so that the run does not fail for ever."""
         self.open_run.distrust_checkpoint(f"The first step after the checkpoint failed ({sentence(error)}).")
         self.watch.forget(checkpoint.seconds)
+        self.open_run.manifest.lanes = self.lane.lanes
         self.step, self.cost = 0, Work()
 
     def _distil(self, prior: Prior, method: Method, representation: Representation, text: PromptText) -> bool:
@@ -385,6 +387,7 @@ class Attempt:
             self.watch.snapshot(),
             self.mode,
             self.lane.sizes,
+            self.open_run.manifest.lanes,
         )
         for name in ("representation", "method"):
             if bad := first_non_finite(getattr(checkpoint, name), name):

@@ -1,8 +1,8 @@
 """Makes runs on this machine: one after the other in this process, or in parallel in worker processes.
 
-A worker makes one run at a time, or several in lanes, with the prior that it loaded once. If a worker is
-killed, only its runs are lost: another worker takes its place, and they resume from their checkpoints the
-next time.
+A worker makes one run at a time, or several in lanes, with the prior that it loaded once. A signal to a
+worker, or its death, costs only its own runs: another worker takes its place, and they resume from their
+checkpoints the next time.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Ended:
     folder: Path
     status: str  # of the outcome; lost: its worker was killed
     message: str
+    leaves: bool = False  # its worker got a signal and makes no further run
 
 
 def lanes_of(job: Job, launcher: Mapping[str, Any]) -> int:
@@ -151,9 +152,12 @@ def _make_all(
             if stop():
                 _end_early(shares, staff)
             for i in range(len(shares)):
+                if i in staff and not staff[i].runs and not staff[i].stays:
+                    staff.pop(i).end()
                 held = len(staff[i].runs) if i in staff else 0
-                for run in shares.taken(i, lanes - held, is_idle=not held):
-                    if i not in staff or not (staff[i].runs or staff[i].process.is_alive()):
+                free = lanes - held if i not in staff or staff[i].stays else 0
+                for run in shares.taken(i, free, is_idle=not held):
+                    if i not in staff:
                         staff[i] = _Worker(threads, lanes, say)
                     started(run.folder)
                     staff[i].start(run)
@@ -165,6 +169,7 @@ def _make_all(
                         ended(Ended(folder, "lost", lost.why_it_ended()))
                     continue
                 run = staff[i].runs.pop(outcome.folder)
+                staff[i].leaves |= outcome.leaves
                 ended(outcome)
                 if outcome.status == "failed" and run.job.on_error == "stop":
                     _end_early(shares, staff)
@@ -227,9 +232,15 @@ class _Worker:
         self.process, self.line = start(_work, printing, threads, lanes)
         printing.close()
         self.runs: dict[Path, RunSpec] = {}
+        self.leaves = False  # it makes no further run, though nobody here asked it to stop
         self._asked = False
         self._relay = threading.Thread(target=_relay, args=(self._printed, say), daemon=True)
         self._relay.start()
+
+    @property
+    def stays(self) -> bool:
+        """Whether it can make another run."""
+        return not self.leaves and self.process.is_alive()
 
     def start(self, run: RunSpec) -> None:
         """Send the next run."""
@@ -318,7 +329,7 @@ def _in_turn(line: Connection, stop: StopRequest, lanes: int) -> None:
     while (run := line.recv()) is not None:
         # A message before the end of a run says stop; so does a parent that is gone.
         outcome = make_asset(run, lambda: stop() or line.poll())
-        line.send(Ended(outcome.folder, outcome.status, outcome.message))
+        line.send(Ended(outcome.folder, outcome.status, outcome.message, leaves=stop()))
 
 
 def _in_lanes(line: Connection, stop: StopRequest, lanes: int) -> None:
@@ -332,7 +343,7 @@ def _in_lanes(line: Connection, stop: StopRequest, lanes: int) -> None:
 
     def ended(run: RunSpec, outcome: Outcome) -> None:
         with contextlib.suppress(OSError):
-            line.send(Ended(outcome.folder, outcome.status, outcome.message))
+            line.send(Ended(outcome.folder, outcome.status, outcome.message, leaves=stop()))
 
     try:
         while side or not is_asked:

@@ -45,6 +45,24 @@ def test_pairs_say_what_is_decided_and_bold_agrees(tmp_path, command):
     assert "cannot decide" not in out
 
 
+def test_a_partial_number_is_bold_only_if_it_leads_on_common_prompts(tmp_path, command):
+    """TraCe is worse than SDS where both have a front, and its mean is lower by prompts that SDS lacks."""
+    root = tmp_path / "outputs"
+    for i in range(36):
+        for method, janus in (("sds", 0.3 + 0.001 * i), ("trace", 0.4 + 0.001 * i if i < 12 else 0.0)):
+            folder = write_run(root, method=method, prompt_id=str(i), prompt=f"prompt {i}")
+            values = {"soft_iou": 0.5, "colour_error": 10.0, "depth_error": 0.1, "chamfer": 0.05}
+            write_score(folder, TRUTH, **values, janus=janus if method == "trace" or i < 12 else None)
+    _, out, _ = command("tables", "table=[methods,pairs]", ONLY)
+    lines = [[cell.strip() for cell in line.split("|")] for line in out.splitlines() if line.startswith("| ")]
+    at = next(i for i, title in enumerate(lines[0]) if "Janus" in title)
+    cells = {line[1]: line[at] for line in lines if line[1] in ("SDS", "TraCe")}
+    assert cells["SDS"].startswith("0.31")
+    assert cells["TraCe"].startswith("_0.14")
+    pairs = read(root, "pairs").set_index("metric").loc["janus"]
+    assert pairs["better"] == "SDS"
+
+
 def test_pairs_that_nothing_could_decide_are_said_to_be_so(tmp_path, command):
     root = tmp_path / "outputs"
     for k, method in enumerate(["sds", "csd", "vsd", "sdi", "ism", "trace"]):
