@@ -102,8 +102,10 @@ class Cell:
 
     @property
     def comparable(self) -> bool:
-        """Whether the mean may be compared with those of other rows. A number that only some assets have needs
-        some of them: one asset whose front can be seen says little about the Janus problem.
+        """Whether the mean may be compared with those of other rows.
+
+        A number that only some assets have needs some of them: one asset with a front says little about the
+        Janus problem.
         """
         few = self.quantity.partial and self.n < FEWEST
         return self.complete and not self.optimised and not few

@@ -25,10 +25,11 @@ SAME = [
     "prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps",
     "views_per_step", "resolution",
 ]  # fmt: skip
-#: Keys of config.yaml that are not method settings: prompt, seed, paths, choices and logging.
+#: Keys of config.yaml that are not method settings: prompt, seed, paths, choices, logging, how a run is started.
 SKIPPED = (
     "prompt", "seed", "output_root", "device", "force", "on_error", "log_every", "checkpoint", "snapshots",
-    "renders_at", "choices", "hydra",
+    "renders_at", "choices", "hydra", "lanes", "tracker", "detach", "dry_run",
+    "prior.compile", "prior.gradient_checkpointing",
 )  # fmt: skip
 
 

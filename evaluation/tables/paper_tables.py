@@ -290,10 +290,15 @@ def _best_rows(panel: Panel, source: Source, quantities: list[Quantity]) -> dict
         rows.setdefault(str(row.key["method"]), []).append(row)
     best = {}
     for method, several in rows.items():
-        several.sort(key=lambda row: -row.cells[-1].n)  # prompts
-        tied = len(several) > 1 and several[0].cells[-1].n == several[1].cells[-1].n
+        several.sort(key=_prompts, reverse=True)
+        tied = len(several) > 1 and _prompts(several[0]) == _prompts(several[1])
         best[method] = replace(several[0], cells=[]) if tied else several[0]
     return best
+
+
+def _prompts(row: Row) -> int:
+    """The number of prompts that a row has runs of, with or without numbers."""
+    return len(row.cells[-1].by_prompt)
 
 
 def _set(row: Any) -> str:

@@ -88,7 +88,9 @@ def add_controls(board: Board, here: Workshop) -> None:
     """The truth and the wrong assets, if they have the versions and the judges of the methods' rows."""
     frame = here.results(CONTROLS).controls
     versions = versions_of(here.runs(CONTROLS), here.metrics, weights=False)
-    check_versions(board, versions | {"judges": judges_of(frame, here.metrics)})
+    versions |= {"judges": judges_of(frame, here.metrics)}
+    check_versions(board, versions)
+    board.versions = merged(board.versions, versions)
     board.sections["controls"] = kept(frame)
 
 

@@ -76,7 +76,7 @@ def cost_of(overrides: str) -> Cost:
     asked = [*overrides.split(), *([] if named else ["prior=sd21"]), "prompt=a corgi"]
     ((run),) = make_plan(asked, multirun=False)
     job = run.job
-    setting = budget.setting_of(OmegaConf.create({**vars(job)}))
+    setting = budget.setting_of(OmegaConf.create({**vars(job)}), job.views_per_step)
     work = budget.declared_work(setting.method, job.views_per_step, job.steps)
     items = job.steps * job.views_per_step
     return Cost(

@@ -76,19 +76,13 @@ class Workshop:
             self._score(sweep)
 
     def _score(self, sweep: Sweep) -> None:
-        """Compute the scores that are missing: all metrics of the runs, and the ground truth of renders after
-        single steps, which is all that a figure shows of them."""
-        found, runs = self.results(sweep), self.runs(sweep)
+        """Compute the scores that are missing, or that are of other settings or weights: all metrics of the
+        runs, and the ground truth of renders after single steps, which is all that a figure shows of them."""
+        runs = self.runs(sweep)
         steps = [step for run in runs for step in run.steps_rendered.values()]
         of_steps = {"ground_truth": self.metrics["ground_truth"]}
-        problems: list[str] = []
-        for frames, some, metrics, what in (
-            ((found.frame, found.controls), runs, self.metrics, "runs"),
-            ((found.steps,), steps, of_steps, "steps"),
-        ):
-            judges = [f"{name}_judge" for name in metrics]
-            if any(frame[judges].isna().any(axis=None) for frame in frames if len(frame)):
-                problems += score_all(some, metrics, what=what).problems
+        problems = score_all(runs, self.metrics).problems
+        problems += score_all(steps, of_steps, what="steps").problems
         if problems:
             raise TraceBenchError(problems[0])
 

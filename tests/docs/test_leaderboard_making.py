@@ -11,6 +11,7 @@ from run_folders import draw, write_run
 
 from evaluation.metrics.load import load_metrics
 from evaluation.metrics.score import score_all
+from evaluation.results.collect import collect
 from evaluation.results.controls import committed
 from scripts import make_leaderboard
 from scripts.leaderboard import completeness, making
@@ -21,6 +22,7 @@ from scripts.leaderboard.sections import MAIN, SECTIONS
 from scripts.results.workshop import Workshop, _evaluation
 from trace_bench.run_folder.manifest import read_manifest, write_manifest
 from trace_bench.run_folder.reading import Run
+from trace_bench.system.errors import TraceBenchError
 
 PROMPTS = ("a red sphere", "an orange cube")
 FIRST, NEW = ("sds", "vsd", "reward_sds"), "cfd"
@@ -122,6 +124,23 @@ def test_a_new_method_needs_no_runs_of_others(site, tmp_path):
 
 def page(folder):
     return (folder / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_rows_of_another_version_than_the_controls_are_refused(site, tmp_path):
+    """Controls are made first, when there are no rows to compare them with."""
+    metrics, board = load_metrics(_evaluation()), Board()
+    old, new = write_runs(tmp_path / "controls", ("sds",)), write_runs(tmp_path / "rows", ("sds",))
+    for run in old:
+        run.manifest.environment["trace_bench"] = "0"
+    score_all([*old, *new], metrics)
+    frame = collect(tmp_path / "controls", metrics).frame
+    controls = SimpleNamespace(
+        metrics=metrics, runs=lambda _: old, results=lambda _: SimpleNamespace(controls=frame)
+    )
+    making.add_controls(board, controls)
+    with pytest.raises(TraceBenchError, match="has the version of trace_bench 0, the new rows 1"):
+        making.add(board, MAIN, Workshop(site, tmp_path / "rows"), ("method=sds",))
 
 
 @pytest.mark.slow

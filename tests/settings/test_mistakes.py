@@ -52,6 +52,11 @@ MISTAKES = [
         ["init=run", "init.folder=x"],
         "x is not a run folder; set init.folder to a folder with a manifest.json.",
     ),
+    (
+        ["budget=equal_work", "steps=9"],
+        "budget=equal_work computes the steps; leave out steps=9, or use budget=own.",
+    ),
+    (["budget=equal_work", "views_per_step=0"], "views_per_step must be an integer of at least 1, but is 0."),
     (["steps=${nowhere}"], "steps could not be resolved"),
 ]
 

@@ -185,6 +185,14 @@ def test_equal_work_is_equal_to_within_a_step(files):
     assert runs["trace"].job.steps == 1700
 
 
+def test_equal_work_is_equal_for_other_views_too():
+    runs = plan_of("method=sds", "prompt=0", "budget=equal_work", "views_per_step=1,2,4")
+    assert [run.job.views_per_step for run in runs] == [1, 2, 4]
+    items = [run.job.steps * run.job.views_per_step for run in runs]
+    assert items == pytest.approx([items[0]] * 3, abs=4)
+    assert len({run.job.budget["tflop"] for run in runs}) == 1
+
+
 def test_equal_work_follows_what_the_canvas_needs_and_whom_it_is_measured_by():
     """A latent canvas is never encoded; against=sds leaves SDS its own steps."""
     two = ["method=sds,trace", "prompt=0", "prior=tiny"]
@@ -329,7 +337,7 @@ def test_what_is_planned_is_what_is_counted(method, tmp_path, monkeypatch):
     assert manifest.budget["against"] == "TraCe"
     assert manifest.budget["own"]["steps"] == 6
     assert manifest.run.steps == run.job.steps
-    setting = budget.setting_of(OmegaConf.create({**vars(run.job)}))
+    setting = budget.setting_of(OmegaConf.create({**vars(run.job)}), run.job.views_per_step)
     assert manifest.cost["tflop"] == pytest.approx(budget.tflop_of_run(setting, run.job.steps), rel=1e-9)
     assert manifest.cost["tflop"] == pytest.approx(
         manifest.budget["tflop"], rel=0.2

@@ -198,6 +198,7 @@ class Job:
                 _check_reference(own.method, choices["method"], hydra)
                 typed: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
                 _take_no_points(own, choices, typed)
+                _leave_steps_to_the_budget(own, typed)
             data: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
             data.pop("launch", None)  # the launcher's defaults, already used
         except OmegaConfBaseException as error:
@@ -247,6 +248,13 @@ def _take_no_points(own: DictConfig, choices: dict[str, str], overrides: Sequenc
             raise TraceBenchError(f"representation={name} takes no initial points; leave out {item}.")
     choices["init"] = "none"
     own.init = OmegaConf.load(Path(conf_dir()) / "init" / "none.yaml")
+
+
+def _leave_steps_to_the_budget(own: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise if a command asks for equal work and for a number of steps."""
+    steps = next((item for item in overrides if item.lstrip("+").partition("=")[0] == "steps"), None)
+    if own.budget.name == "equal_work" and steps is not None:
+        raise TraceBenchError(f"budget=equal_work computes the steps; leave out {steps}, or use budget=own.")
 
 
 def _lookup(job: Job, key: str) -> Any:

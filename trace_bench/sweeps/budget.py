@@ -37,11 +37,12 @@ class Setting:
 
 
 def equal_work_steps(root: DictConfig) -> int:
-    """The number of steps of `root.method` whose TFLOP are closest to a run of `budget.against`."""
+    """The number of steps of `root.method`, with the run's views, whose TFLOP are closest to a run of
+    `budget.against`."""
     own = int(root.budget.own.steps)
     if not root.method.get("distils", True):
         return own
-    setting = setting_of(root)
+    setting = setting_of(root, root.views_per_step)
     target = equal_work_tflop(root)
     total = tflop_of_run(setting, own)
     steps = own
@@ -58,7 +59,8 @@ def equal_work_tflop(root: DictConfig) -> float:
     other = _instead(root, root.budget.against)
     if root.budget.get("prior"):
         other.prior = root.budget.prior
-    return round(tflop_of_run(setting_of(other), int(other.budget.own.steps)), 6)
+    own = other.budget.own
+    return round(tflop_of_run(setting_of(other, own.views_per_step), int(own.steps)), 6)
 
 
 def _instead(root: DictConfig, method: DictConfig) -> DictConfig:
@@ -70,19 +72,24 @@ def _instead(root: DictConfig, method: DictConfig) -> DictConfig:
     return other
 
 
-def setting_of(root: DictConfig) -> Setting:
-    """What the price of the config's steps depends on."""
+def setting_of(root: DictConfig, views_per_step: int) -> Setting:
+    """What the price of the config's steps depends on.
+
+    Raises:
+        TraceBenchError: that is no number of views.
+    """
+    from trace_bench.settings.config import RULES, settings_of
+    from trace_bench.system.targets import locate
+
+    RULES["views_per_step"].check("views_per_step", views_per_step)
 
     def plain(key: str) -> str:
         return json.dumps(OmegaConf.to_container(root[key], resolve=True), sort_keys=True)
 
-    from trace_bench.settings.config import settings_of
-    from trace_bench.system.targets import locate
-
     representation = json.loads(plain("representation"))
     cls = locate("representation", representation)
     is_latent: bool = cls.is_latent(settings_of(representation))  # type: ignore[attr-defined]
-    return Setting(plain("method"), int(root.budget.own.views_per_step), plain("prior"), not is_latent)
+    return Setting(plain("method"), views_per_step, plain("prior"), not is_latent)
 
 
 def tflop_of_job(job: Job) -> float | None:
