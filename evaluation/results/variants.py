@@ -25,7 +25,7 @@ SAME = [
     "prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps",
     "views_per_step", "resolution",
 ]  # fmt: skip
-#: Keys of config.yaml that are not method settings: prompt, seed, paths, choices, logging, how a run is started.
+#: Keys of config.yaml that are not method settings: prompt, seed, paths, choices, logging, how a run starts.
 SKIPPED = (
     "prompt", "seed", "output_root", "device", "force", "on_error", "log_every", "checkpoint", "snapshots",
     "renders_at", "choices", "hydra", "lanes", "tracker", "detach", "dry_run",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from evaluation.tables import formats
 from evaluation.tables.latex import latex
 from evaluation.tables.paper import paper_tables
 from evaluation.tables.paper_tables import Source, paper_grid
+from trace_bench.run_folder.manifest import read_manifest, write_manifest
 from trace_bench.sweeps.planning import make_plan
 
 ORDER = ["sds", "csd", "vsd", "sdi", "ism", "trace"]
@@ -244,9 +246,13 @@ def test_a_method_that_brings_its_own_prior_is_shown_with_it(tmp_path, reward):
     assert texts(grid(tmp_path, 6, reward, prior="sd21"), "Dreamer XL", "ImageReward")[0] == "— no runs"
 
 
-def test_the_setting_with_the_most_prompts_stands_for_a_method(tmp_path, reward):
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_the_setting_with_the_most_prompts_stands_for_a_method(tmp_path, reward, lanes):
+    """Also of runs side by side, which have no minutes of their own."""
     runs(tmp_path, "trace", [0.5, 0.7])
     runs(tmp_path, "trace", [0.9], guidance_scale=20.0, count=2)
+    for path in tmp_path.rglob("manifest.json"):
+        write_manifest(path.parent, replace(read_manifest(path.parent), lanes=lanes))
     assert texts(grid(tmp_path, 8, reward), "TraCe", "ImageReward")[0].startswith("0.600")
     runs(tmp_path, "sds", [0.5, 0.7])
     runs(tmp_path, "sds", [0.9, 0.9], guidance_scale=20.0)
