@@ -25,6 +25,9 @@ SAME = [
     "prompt_set", "prior", "method", "representation", "guidance_scale", "init", "protocol", "steps",
     "views_per_step", "resolution",
 ]  # fmt: skip
+#: One label for all guidance scales: else a figure over the scale would lose the one that has two variants.
+_LABELLED = [key for key in SAME if key != "guidance_scale"]
+_EACH = ["guidance_scale", "prompt_id", "seed"]
 #: Keys of config.yaml that are not method settings: prompt, seed, paths, choices, logging, how a run starts.
 SKIPPED = (
     "prompt", "seed", "output_root", "device", "force", "on_error", "log_every", "checkpoint", "snapshots",
@@ -41,10 +44,9 @@ def add_variants(frame: pd.DataFrame, root: Path, problems: list[str] | None = N
     frame = frame.assign(variant="")
     if frame.empty:
         return frame
-    twice = frame.duplicated([*SAME, "prompt_id", "seed"], keep=False)
-    for _, part in frame[frame.groupby(SAME, dropna=False)["folder"].transform(_any(twice))].groupby(
-        SAME, dropna=False
-    ):
+    twice = frame.duplicated([*_LABELLED, *_EACH], keep=False)
+    found = frame[frame.groupby(_LABELLED, dropna=False)["folder"].transform(_any(twice))]
+    for _, part in found.groupby(_LABELLED, dropna=False):
         configs = {
             index: flat_config(root / folder / "config.yaml", problems)
             for index, folder in part["folder"].items()
@@ -56,7 +58,7 @@ def add_variants(frame: pd.DataFrame, root: Path, problems: list[str] | None = N
             )
             for index, config in configs.items()
         }
-        alike = part.assign(text=pd.Series(texts)).duplicated(["prompt_id", "seed", "text"], keep=False)
+        alike = part.assign(text=pd.Series(texts)).duplicated([*_EACH, "text"], keep=False)
         for index, text in texts.items():
             is_unknown = alike[index] or not configs[index]
             words = [text, str(part.loc[index, "fingerprint"])[:8] if is_unknown else ""]
@@ -69,9 +71,9 @@ def _any(flags: pd.Series) -> Any:
 
 
 def _differing(part: pd.DataFrame, configs: dict[Hashable, dict[str, str]]) -> list[str]:
-    """Keys with several values among runs of one prompt and seed."""
+    """Keys with several values among runs of one scale, prompt and seed."""
     keys: set[str] = set()
-    for _, same in part.groupby(["prompt_id", "seed"]):
+    for _, same in part.groupby(_EACH, dropna=False):
         seen = [configs[index] for index in same.index]
         keys |= {key for config in seen for key in config if len({other.get(key) for other in seen}) > 1}
     return sorted(keys)

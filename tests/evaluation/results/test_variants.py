@@ -31,6 +31,21 @@ def test_how_a_run_was_started_makes_no_variant(tmp_path):
     assert found == {"lr=0.1": 4, "lr=0.2": 4}
 
 
+def test_a_variant_of_one_guidance_scale_has_the_same_label_at_the_others(tmp_path):
+    """So that a figure over the scale shows all scales."""
+    for scale in (5.0, 10.0, None):
+        for lr in (0.1, 0.2) if scale == 5.0 else (0.1,):
+            folder = write_run(tmp_path, method="sds", guidance_scale=scale, variant=str(lr))
+            (folder / "config.yaml").write_text(
+                yaml.safe_dump({"method": {"lr": lr}, "guidance_scale": scale})
+            )
+    frame = collect(tmp_path, {}).frame
+    assert frame.groupby("variant")["guidance_scale"].apply(list).map(len).to_dict() == {
+        "lr=0.1": 3,
+        "lr=0.2": 1,
+    }
+
+
 def test_every_setting_is_skipped_or_belongs_to_the_asset(tmp_path):
     """A new key of the job must be put on one side."""
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(dict.fromkeys(Job.__dataclass_fields__, 1)))
