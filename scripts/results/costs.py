@@ -30,7 +30,7 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "ISM": ("method=ism",),
     "SCTD": ("method=sctd",),
     "TraCe": ("method=trace",),
-    "TraCe, released form": ("method=trace_official",),
+    "TraCe (released)": ("method=trace_official",),
     "Consistent3D": ("method=consistent3d",),
     "Dreamer XL (SDXL, 1024 px)": ("method=dreamer_xl prior=sdxl",),
     "RFDS (SD 3, 512 px)": ("method=rfds prior=sd3",),

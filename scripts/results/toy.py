@@ -44,8 +44,8 @@ PAPER: Mapping[str, str] = {
     "sdi": "SDI",
     "ism": "ISM",
     "trace": "TraCe",
-    "trace_official": "TraCe, released form",
-    "trace_official_trained": "TraCe, released form, trained",
+    "trace_official": "TraCe (released)",
+    "trace_official_trained": "TraCe (released, trained)",
     "consistent3d": "Consistent3D",
     "dreamer_xl": "Dreamer XL (TSM on the tiny prior)",
 }

@@ -89,7 +89,7 @@ def _data(settings: Settings) -> str:
     kinds = ", ".join(f"{100 * share:.0f} % {names[kind]}" for kind, share in MIXTURE.items())
     return f"""## Data
 {settings.views:,} renders of the toy world (`trace_bench/toyworld`) at 64 x 64 pixels, seed {settings.seed}: {kinds}, from the
-training cameras of the tiny world (distance 2.5 to 2.8, field of view 40 to 45 degrees, elevation -10 to 60), and
+training cameras of the toy world (distance 2.5 to 2.8, field of view 40 to 45 degrees, elevation -10 to 60), and
 {100 * OVERHEAD_SHARE:.0f} % from 60 to 85 degrees, over random plain backgrounds (often white, black or grey). {100 * PHRASE_SHARE:.0f} % of the
 captions end in "front view", "side view", "back view" or "overhead view". The grammar has {len(all_captions())} captions;
 {len(held_out_prompts())} of them are held out (`trace_bench.toyworld.HELD_OUT`: one colour of every solid and coloured object, two

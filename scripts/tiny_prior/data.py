@@ -60,7 +60,7 @@ class _Draws:
 
 
 def training_cameras(n: int, generator: torch.Generator) -> Cameras:
-    """The tiny world's training cameras, a share of them overhead, with shuffled azimuths."""
+    """The toy world's training cameras, a share of them overhead, with shuffled azimuths."""
     cameras = sample_cameras(n, _Draws(generator), CameraRange(), RESOLUTION, RESOLUTION)
     high = torch.rand(n, generator=generator) < OVERHEAD_SHARE
     elevation = torch.where(high, 60.0 + 25.0 * torch.rand(n, generator=generator), cameras.elevation_deg)
