@@ -20,7 +20,7 @@ import numpy as np
 
 from evaluation.metrics.base import Quantity
 from evaluation.metrics.load import configured_metrics
-from evaluation.results.aggregate import Cell, method_table, on_same_prompts, panels
+from evaluation.results.aggregate import Cell, method_table, on_same_prompts, one_judge, panels
 from evaluation.results.collect import collect
 from evaluation.results.missing import notes_on_scores
 from evaluation.statistics.power import MOST, POWER, prompts_needed
@@ -61,9 +61,11 @@ def report(wanted: Sequence[str], root: Path, comparisons: int, power: float) ->
     found = panels(results.frame)
     if not found:
         raise TraceBenchError(f"{root} has no finished runs: make some with `python -m trace_bench -m`.")
-    panel = max(found, key=lambda part: len(part.frame))
+    panel, mixed = one_judge(max(found, key=lambda part: len(part.frame)), metrics)
     table = method_table(panel, [known[name] for name in differences], {})
     print(f"Prompt set {panel.title}, prior {panel.prior}; {comparisons} comparisons, chance {power:.0%}.")
+    for note in mixed:
+        print(note)
     for i, (name, difference) in enumerate(differences.items()):
         spreads = std_of_pairs([row.cells[i] for row in table.rows])
         if not len(spreads):

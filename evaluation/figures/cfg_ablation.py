@@ -32,9 +32,9 @@ def draw(
     figure = new_figure(7.2, 3.9)
     axes = figure.subplots()
     axes.set_xscale(scale)
-    ends, colours = [], COLOURS[: len(lines)]
+    ends, colours = [], [COLOURS[i % len(COLOURS)] for i in range(len(lines))]
     for colour, (_, line) in zip(colours, lines, strict=True):
-        _draw_line(axes, line, colour)
+        _draw_line(axes, line, colour, shown)
         ends.append((float(line.index[-1]), float(line["mean"].iloc[-1])))
     _axes(axes, sorted(runs["guidance_scale"].unique()), shown, shade)
     axes.set_title(f"{shown.label} over guidance, {data.method(method)}", fontweight="bold")
@@ -83,12 +83,12 @@ def _lines(runs: pd.DataFrame, quantity: str, most: int) -> list[tuple[str, pd.D
     return [(str(key[1]), found[key]) for key in chosen if len(found[key]) >= FEWEST]  # type: ignore[index]
 
 
-def _draw_line(axes: Axes, line: pd.DataFrame, colour: str) -> None:
+def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, shown: Quantity) -> None:
     x, mean, std = line.index.to_numpy(float), line["mean"].to_numpy(), line["std"].to_numpy()
     if line["count"].max() > 1:
         axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.16, linewidth=0)
     axes.plot(x, mean, color=colour, marker="o", markersize=2.6)
-    top = line["mean"].argmax()
+    top = line["mean"].argmin() if shown.higher_is_better is False else line["mean"].argmax()
     axes.plot(
         x[top], mean[top], "o", color="white", markeredgecolor=colour, markersize=6, markeredgewidth=1.5
     )

@@ -40,7 +40,12 @@ def draw(
             if name not in shown.index:
                 continue
             row = shown.loc[name]
-            held = bool(pd.isna(row["elo_low"]) or row["elo_low"] == row["elo_high"]) or name in own
+            low, high = row["elo_low"], row["elo_high"]
+            if pd.isna(low) != pd.isna(high) and name not in own:  # it never lost, or never won
+                bound, arrow = (high, "<") if pd.isna(low) else (low, ">")
+                axes.plot([bound], [y], arrow, color=COLOURS[0], markersize=5)
+                continue
+            held = bool(pd.isna(low) or low == high) or name in own
             colour = GREY if held else COLOURS[0]
             if not held:
                 axes.plot([row["elo_low"], row["elo_high"]], [y, y], color=colour, linewidth=1.5)
@@ -77,10 +82,12 @@ def _caption(rows: pd.DataFrame) -> str:
     of += [] if pd.isna(first["seed"]) else [f"seed {int(first['seed'])} of each method"]
     of += [] if "prior " in str(first["caption"]) else [f"prior {first['prior']}"]
     of += [f"{int(rows['comparisons'].max())} comparisons a contestant and criterion at most"]
+    bounds = rows["elo_low"].isna() != rows["elo_high"].isna()
+    arrows = " An arrow is the bound of a contestant that never lost or never won." if bounds.any() else ""
     drawn = "Lines are these intervals" if "interval" in str(first["caption"]) else "Lines are 95 % intervals"
     return (
         f"{first['caption']} {drawn}; a grey diamond is held fixed, has no interval, or its method "
-        f"maximises what the judge compares. n: {', '.join(of)}.{state}"
+        f"maximises what the judge compares.{arrows} n: {', '.join(of)}.{state}"
     )
 
 

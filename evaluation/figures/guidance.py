@@ -73,6 +73,8 @@ def _panel(axes: Axes, runs: pd.DataFrame, shown: Quantity) -> None:
         line = own.groupby("guidance_scale")[shown.name].mean()
         axes.plot(line.index, line, color=HAIR, linewidth=1.0)
     mean = means(runs, shown.name)
+    if mean.empty:  # the prompts have no scale in common
+        return
     axes.plot(mean.index, mean, color=COLOURS[0], marker="o", markersize=2.6)
     best = mean.idxmin() if shown.higher_is_better is False else mean.idxmax()
     axes.plot(best, mean[best], "o", color="white", markeredgecolor=COLOURS[0], markersize=6)

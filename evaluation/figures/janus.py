@@ -25,8 +25,8 @@ _HOW = (
     "without view phrases"
 )
 COLUMNS = (
-    "method", "text", "prompts", "janus", "janus_prompts", "no_front", "difference", "low", "high", "both",
-    "p", "fault", "fault_difference", "fault_low", "fault_high",
+    "method", "text", "prompts", "runs", "janus", "janus_prompts", "no_front", "difference", "low", "high",
+    "both", "p", "fault", "fault_difference", "fault_low", "fault_high",
 )  # fmt: skip
 
 
@@ -74,9 +74,11 @@ def draw(data: Data, prompt_set: str = "toy_janus", prior: str = "tiny") -> Draw
         axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside upper left", ncols=3, fontsize=8.5)
     count = int(numbers["prompts"].max())
+    most = int((numbers["runs"] / numbers["prompts"]).max())
+    seeds = "one seed" if most == 1 else f"{most} seeds"
     caption = (
         f"Janus number with and without view phrases in the prompt, and with Perp-Neg: prompt set "
-        f"{prompt_set} ({count} objects with a front), prior {prior}, one seed, 3D Gaussians. Left: "
+        f"{prompt_set} ({count} objects with a front), prior {prior}, {seeds}, 3D Gaussians. Left: "
         "means over the assets that have a front; the grey counts are assets without one, in the order of "
         "the legend. Right: mean difference on the same prompts where both assets have a front, with 95 % "
         "interval; a filled mark is decided after Holm's correction over all differences shown. A method "
@@ -117,7 +119,8 @@ def compared(data: Data, prompt_set: str, prior: str) -> pd.DataFrame:
                 gap = paired_difference(values[text].to_numpy(float), values[WITH].to_numpy(float))
             gaps.append(gap)
             found.append(
-                [method, text, len(part), part["janus"].mean(), int(part["janus"].notna().sum()),
+                [method, text, part["prompt_id"].nunique(), len(part),
+                 part["janus"].mean(), int(part["janus"].notna().sum()),
                  int(part["no_front"].sum()), gap.mean, gap.low, gap.high, gap.prompts,
                  part["fault"].mean(), of_fault.mean, of_fault.low, of_fault.high]
             )  # fmt: skip
@@ -130,7 +133,7 @@ def compared(data: Data, prompt_set: str, prior: str) -> pd.DataFrame:
     p[tested] = holm([gaps[i].p for i in tested])
     order = {name: i for i, name in enumerate(data.order)}
     numbers = pd.DataFrame(
-        [[*row[:10], value, *row[10:]] for row, value in zip(found, p, strict=True)], columns=list(COLUMNS)
+        [[*row[:11], value, *row[11:]] for row, value in zip(found, p, strict=True)], columns=list(COLUMNS)
     )
     return numbers.sort_values(
         "method", key=lambda names: names.map(lambda name: order.get(name, len(order))), kind="stable"

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from evaluation.figures.base import Data, Drawing, NothingToDraw
 from evaluation.figures.style import COLOURS, GREY, INK, new_figure
 from evaluation.tables.paper import paper_tables
+from evaluation.tables.paper_tables import OURS
 
 PARTS = ("ours", "tie", "baseline")
 FILLS = {"ours": COLOURS[0], "tie": "#d9d9de", "baseline": "#e69f00"}
@@ -43,7 +44,7 @@ def draw(data: Data, study: str | None = None, paper: bool = True) -> Drawing:
     most = max(len(rows) for rows in bars.values())
     figure = new_figure(10.2, 1.2 + 0.3 * most)
     for axes, aspect in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        _bars(axes, bars[aspect])
+        _bars(axes, bars[aspect], _name_of_ours(data, ours, paper))
         axes.set_title(printed[aspect].title.removeprefix("User study: "), fontsize=9.5, fontweight="bold")
         axes.set_xlabel("% of the votes")
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -51,8 +52,16 @@ def draw(data: Data, study: str | None = None, paper: bool = True) -> Drawing:
     return Drawing(figure, _caption(data, ours, paper), pd.DataFrame(records))
 
 
-def _bars(axes: Axes, rows: list[tuple[str, dict[str, float], dict[str, float] | None]]) -> None:
-    names = {"ours": "TraCe preferred", "tie": "tie", "baseline": "baseline preferred"}
+def _name_of_ours(data: Data, ours: pd.DataFrame, paper: bool) -> str:
+    """The method that the baselines are compared with."""
+    studied = str(ours["method"].iloc[0]) if len(ours) else OURS
+    if studied == OURS or not paper:
+        return data.method(studied)
+    return f"{data.method(studied)} (paper: {data.method(OURS)})"
+
+
+def _bars(axes: Axes, rows: list[tuple[str, dict[str, float], dict[str, float] | None]], ours: str) -> None:
+    names = {"ours": f"{ours} preferred", "tie": "tie", "baseline": "baseline preferred"}
     for y, (_, values, bounds) in enumerate(rows):
         left = 0.0
         for part in PARTS:

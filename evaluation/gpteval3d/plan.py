@@ -143,10 +143,10 @@ def _fit(ensembles: Sequence[Ensemble], capacity: int) -> tuple[list[int], list[
     by_kind: Counter[Kind] = Counter()
     for ensemble, number in zip(ensembles, wanted, strict=True):
         by_kind[ensemble.kind] += number
-    factor = min((capacity / number for number in by_kind.values() if number), default=1.0)
-    if factor >= 1.0:
+    most = max(by_kind.values(), default=0)
+    if most <= capacity:
         return wanted, []
-    numbers = [int(number * factor) for number in wanted]
+    numbers = [number * capacity // most for number in wanted]
     note = (
         f"{sum(numbers)} comparisons instead of the {sum(wanted)} requested by the ensembles: pairs and "
         f"prompts allow {capacity} of one kind, and no question is asked twice"

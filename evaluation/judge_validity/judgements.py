@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def find_judged(root: Path, runs: Sequence[Run], judge: TruthJudge, seed: int = 
                 found.append(replace(made, sides=content["judge"]["instructions"] is not None))
     for path in sorted((root / "user_study").glob(f"*/{VOTES}")):
         study = read_json(path.with_name(PREFERENCES))
-        rows = _votes(path)
+        rows = _votes(path, {str(entry["rater"]) for entry in study["raters"]["dropped"]})
         known = truths(study["prompt_set"], study["prior"], rows)
         if known is not None:
             about = f"study {path.parent.name}"
@@ -147,10 +147,10 @@ class _Cache:
         ]
 
 
-def _votes(path: Path) -> list[Row]:
-    """The votes of the raters who passed; "can't tell" is no vote."""
+def _votes(path: Path, dropped: Collection[str]) -> list[Row]:
+    """The votes of the raters who were not dropped; "can't tell" is no vote."""
     votes = read_votes(path)
-    votes = votes[(votes["attention"] != "failed") & (votes["choice"] != "unknown")]
+    votes = votes[~votes["rater_id"].astype(str).isin(dropped) & (votes["choice"] != "unknown")]
     sides = {"left": -1, "tie": 0, "right": 1}
     return [
         (

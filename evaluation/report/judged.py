@@ -128,13 +128,16 @@ def _sign(result: Any) -> int:
 
 
 class _Folders:
-    """Which run a contestant is on a prompt: that with its method, representation, settings, lowest seed."""
+    """Which run a contestant is on a prompt: that with its method, representation and settings, and with the
+    seed of the tournament, or the lowest one."""
 
     def __init__(self, frame: pd.DataFrame, tournament: Mapping[str, Any]) -> None:
         rows = {str(row["contestant"]): row for row in tournament["rows"]}
         same = frame[
             (frame["prompt_set"] == tournament["prompt_set"]) & (frame["prior"] == tournament["prior"])
         ]
+        if tournament.get("seed") is not None:
+            same = same[same["seed"] == tournament["seed"]]
         self._found: dict[tuple[str, str], str] = {}
         for name, row in rows.items():
             mine = same[same["method"] == row["method"]]
@@ -142,7 +145,7 @@ class _Folders:
                 mine = mine[mine["representation"] == row["representation"]]
             for key, value in row["settings"].items():
                 if key in mine:
-                    mine = mine[mine[key].astype(str) == str(value)]
+                    mine = mine[mine[key].isna() if value is None else mine[key].astype(str) == str(value)]
             for run in mine.sort_values("seed").to_dict("records"):
                 self._found.setdefault((name, str(run["prompt_id"])), str(run["folder"]))
 

@@ -97,7 +97,7 @@ def view_phrases(board: Board, metrics: Metrics) -> str:
         first = row.text == WITH
         cells = [
             str(names.get(row.method, row.method)) if first else "", str(row.text),
-            "—" if math.isnan(row.janus) else f"{row.janus:.2f}", f"{row.no_front}/{row.prompts}",
+            "—" if math.isnan(row.janus) else f"{row.janus:.2f}", f"{row.no_front}/{row.runs}",
             *("" if first or math.isnan(mean) else Difference(mean, low, high, 0).text(2)
               for mean, low, high in ((row.difference, row.low, row.high),
                                       (row.fault_difference, row.fault_low, row.fault_high))),

@@ -116,7 +116,8 @@ class BatchAsker:
     def _send(self, planned: Shard) -> None:
         """Upload and create, each step on the disk before the next."""
         requests = [list(request) for request in planned.requests]
-        self.ledger.write({"event": "planned", "shard": planned.name, "requests": requests})
+        limit = {"max_output_tokens": self.settings.max_output_tokens}  # another command may collect it
+        self.ledger.write({"event": "planned", "shard": planned.name, "requests": requests} | limit)
         self.ledger.hold(self.store)
         shard = self.ledger.shards[planned.name]
         try:
@@ -260,8 +261,8 @@ class BatchAsker:
         request, answer = reply.request, dict(reply.answer or {})
         paid = counted([answer["usage"]], self.price)[2] if answer["usage"] else request.usd
         record = {"event": "answer", "key": request.key, "attempt": request.attempt, "usd": round(paid, 8)}
-        limit = {"max_output_tokens": self.settings.max_output_tokens, "via": "batch", "batch": shard.batch}
-        self.store.write(record | answer | limit)
+        limit = shard.max_output_tokens or self.settings.max_output_tokens
+        self.store.write(record | answer | {"max_output_tokens": limit, "via": "batch", "batch": shard.batch})
         return str(self.store.safe(answer["model"] or ""))
 
     def _note(self, request: Request, reason: str, perhaps_paid: bool) -> None:

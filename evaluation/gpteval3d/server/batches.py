@@ -49,6 +49,7 @@ class Shard:
     name: str
     requests: list[Request]
     utc: str  # when it was planned
+    max_output_tokens: int | None = None  # of its requests; None in the file of an earlier version
     file: str | None = None
     batch: str | None = None
     ended: str | None = None  # the status when it was collected, or "dropped"
@@ -68,7 +69,8 @@ class Ledger:
         kind, name = event["event"], event["shard"]
         if kind == "planned":
             requests = [Request(*request) for request in event["requests"]]
-            self.shards.setdefault(name, Shard(name, requests, str(event.get("utc"))))
+            limit = event.get("max_output_tokens")
+            self.shards.setdefault(name, Shard(name, requests, str(event.get("utc")), limit))
             return
         shard = self.shards.get(name)
         if shard is None:  # its line is damaged: the answers were held by no one
@@ -124,7 +126,8 @@ def _is_right(event: dict[str, Any]) -> bool:
     """Whether an event has what the ledger needs."""
     value = event[_NEEDS[event["event"]]]
     if event["event"] == "planned":
-        return isinstance(event["shard"], str) and all(_is_request(request) for request in value)
+        limit = event.get("max_output_tokens", 0)
+        return isinstance(event["shard"], str) and type(limit) is int and all(map(_is_request, value))
     return isinstance(event["shard"], str) and isinstance(value, str)
 
 

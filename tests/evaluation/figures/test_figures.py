@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+from judgement_files import elo_file, preferences
 from PIL import Image
 from run_folders import draw, write_run, write_score
 
-from evaluation.figures import diversity, qualitative
+from evaluation.figures import cfg_ablation, diversity, elo, guidance, preference, qualitative
 from evaluation.figures.base import Data
 from evaluation.figures.gradients import change
 from evaluation.figures.pictures import pick_runs
@@ -79,6 +82,60 @@ def test_the_same_runs_give_the_same_bytes(root, clip, command):
         assert command("figures.__main__", "figure=cfg_ablation", CLIP)[0] == 0
         made.append([(root / "figures" / f"cfg_ablation.{kind}").read_bytes() for kind in ("pdf", "png")])
     assert made[0] == made[1]
+
+
+def test_the_ring_is_at_the_best_value_and_prompts_may_be_more_than_colours(root):
+    """ΔE is better if it is lower."""
+    truth = GroundTruth()
+    for prompt in range(9):
+        for scale, error in ((5.0, 30.0), (10.0, 10.0), (20.0, 20.0)):
+            folder = write_run(root, method="trace", prompt_id=str(prompt), prompt=f"prompt {prompt}",
+                               guidance_scale=scale)  # fmt: skip
+            write_score(folder, truth, colour_error=error)
+    metrics = {"ground_truth": truth}
+    data = Data(collect(root, metrics), metrics, display_names(), [], root)
+    drawing = cfg_ablation.draw(data, quantity="colour_error", prompts=9)
+    rings = [line for line in drawing.figure.axes[0].lines if line.get_markersize() == 6]
+    assert {float(ring.get_xdata()[0]) for ring in rings} == {10.0}
+    assert len(rings) == 9
+
+
+def test_prompts_without_a_common_scale_have_no_mean(root):
+    truth = GroundTruth()
+    for prompt, scales in enumerate(((5.0, 7.5, 10.0), (20.0, 50.0, 100.0))):
+        for scale in scales:
+            folder = write_run(root, method="trace", prompt_id=str(prompt), prompt=f"prompt {prompt}",
+                               guidance_scale=scale)  # fmt: skip
+            write_score(folder, truth, match=0.5)
+    metrics = {"ground_truth": truth}
+    drawing = guidance.draw(
+        Data(collect(root, metrics), metrics, display_names(), [], root), quantity="match"
+    )
+    assert len(drawing.figure.axes[0].lines) == 2, "the prompts alone"
+
+
+def test_a_contestant_that_never_lost_is_shown_by_its_bound(root):
+    path = elo_file(root, [("sds", "plausibility", 1000, 5), ("vsd", "plausibility", 1400, 5)])
+    content = json.loads(path.read_text())
+    row = content["tournaments"][0]["rows"][1]
+    row["ci_low"], row["ci_high"] = 1210.0, None
+    path.write_text(json.dumps(content))
+    drawing = elo.draw(Data(collect(root, {}), {}, display_names(), [], root))
+    points = {line.get_marker(): float(line.get_xdata()[0]) for line in drawing.figure.axes[0].lines}
+    assert points[">"] == 1210.0
+    assert 1400.0 not in points.values()
+    assert "An arrow is the bound" in drawing.caption
+
+
+@pytest.mark.parametrize(
+    ("paper", "says"), [(False, "SDI preferred"), (True, "SDI (paper: TraCe) preferred")]
+)
+def test_the_legend_names_the_method_of_the_study(root, paper, says):
+    preferences(root)
+    path = root / "user_study" / "s1" / "preferences.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"ours": "sdi"}))
+    drawing = preference.draw(Data(collect(root, {}), {}, display_names(), [], root), paper=paper)
+    assert says in [text.get_text() for text in drawing.figure.legends[0].get_texts()]
 
 
 def test_any_method_and_number(root, clip, command):

@@ -17,14 +17,14 @@ TEXTS = {WITH: "view_phrases: true\n", WITHOUT: "view_phrases: false\n",
          PERP_NEG: "view_phrases: true\nmethod:\n  perp_neg: true\n"}  # fmt: skip
 
 
-def runs(root, values):
+def runs(root, values, seed=0):
     """A run per method, text and prompt; None is an asset without a front."""
     metrics = configured_metrics(["ground_truth"])
     for (method, text), numbers in values.items():
         for i, number in enumerate(numbers):
             folder = write_run(
                 root, method=method, prompt_set="toy_janus", prior="tiny", prompt_id=str(i),
-                prompt=f"a duck {i}", representation="gaussians", variant=text,
+                prompt=f"a duck {i}", representation="gaussians", variant=text, seed=seed,
             )  # fmt: skip
             (folder / "config.yaml").write_text(TEXTS[text])
             write_score(folder, metrics["ground_truth"], janus=number, no_front=int(number is None))
@@ -66,8 +66,16 @@ def test_drawing(data):
     assert [tick.get_text() for tick in left.get_yticklabels()] == ["SDS", "ISM"]
     assert {text.get_text() for text in left.texts} >= {"0 · 2", "0 · 0 · 0"}
     assert len(right.lines) == 1 + 2 * 3
-    assert "8 objects with a front" in drawing.caption
+    assert "8 objects with a front), prior tiny, one seed" in drawing.caption
     assert "over all prompts, the differences without view phrases are SDS +0.45 [" in drawing.caption
+
+
+def test_seeds_are_no_objects(tmp_path):
+    values = {("ism", text): [0.1, 0.2, 0.3] for text in (WITH, WITHOUT)}
+    runs(tmp_path, values)
+    drawing = draw(runs(tmp_path, values, seed=1))
+    assert "3 objects with a front), prior tiny, 2 seeds" in drawing.caption
+    assert drawing.numbers["runs"].tolist() == [6, 6]
 
 
 def test_nothing_to_draw(tmp_path):

@@ -219,6 +219,15 @@ def test_answers_that_the_server_has_deleted(ask, outputs, server):
     assert result(outputs)["judge"]["spent"]["usd"] > 1.5 * QUESTIONS * 0.00175
 
 
+def test_an_answer_has_the_limit_of_the_command_that_asked(ask, outputs, server):
+    """Another command may collect it: whether it was cut off by too low a limit depends on the first."""
+    server.at_once = None
+    ask("judge.max_output_tokens=100")
+    server.finish_all()
+    assert ask("judge.max_output_tokens=200")[0] == 0
+    assert {event["max_output_tokens"] for event in events(outputs, "answer")} == {100}
+
+
 def test_a_file_unknown_for_a_moment(ask, server):
     server.unknown_files = 1
     assert ask("judge.batch_wait_s=60")[0] == 0

@@ -142,9 +142,13 @@ def test_raters_of_a_study_are_a_judge_too(outputs, command):
     head = "rater_id,prompt_id,ours,baseline,aspect,left_method,choice"
     votes = [f"r{r},{p},sds,vsd,fidelity,{'sds' if r else 'vsd'},{'left' if r else 'right'}"
              for r in range(2) for p in range(7)]  # fmt: skip
-    votes.append("r0,0,sds,vsd,photorealism,sds,unknown")
+    votes += ["r0,0,sds,vsd,photorealism,sds,unknown", "r9,0,sds,vsd,fidelity,sds,right"]
     (folder / "user_study.csv").write_text("\n".join([head, *votes]) + "\n")
-    about = {"prompt_set": "toy", "prior": "tiny", "raters": {"used": 2}}
+    about = {
+        "prompt_set": "toy",
+        "prior": "tiny",
+        "raters": {"used": 2, "dropped": [{"rater": "r9", "reason": "-"}]},
+    }
     (folder / "preferences.json").write_text(json.dumps(about))
     code, out, err = command("judge_validity.__main__")
     assert code == 0, err

@@ -192,6 +192,17 @@ def test_prompts_needed_says_why_and_its_examples_are_numbers_there_are(tmp_path
             assert prompts_needed([*line.split()[3:], "--output-root", str(tmp_path)]) == 0
 
 
+def test_prompts_needed_mixes_no_judges(tmp_path, capsys):
+    for method in ("sds", "vsd"):
+        for i in range(8):
+            metric = GroundTruth(resolution=32) if method == "vsd" and i < 4 else GroundTruth()
+            folder = write_run(tmp_path, method=method, prompt_id=str(i), prompt=f"prompt {i}")
+            write_score(folder, metric, match=0.5 + 0.3 * (metric.resolution == 32))
+    assert prompts_needed(["match=0.01", "--output-root", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "ground_truth: these runs were scored by different models or settings" in said.out
+
+
 @pytest.mark.parametrize("pairs", [1, 3, 45, 1000])
 def test_so_many_prompts_as_advised_can_decide(pairs):
     assert can_decide(prompts_to_decide_any(pairs), pairs)
