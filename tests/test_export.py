@@ -132,6 +132,22 @@ def test_mistakes(words, says, capsys):
     assert says in capsys.readouterr().err
 
 
+def test_one_run_without_a_film_costs_the_others_nothing(tmp_path, splats, capsys):
+    """An external mesh has a .ply without Gaussians; the film of the other run was deleted."""
+    (splats / "turntable.mp4").unlink()
+    root = tmp_path / "outputs"
+    folder = write_run(root, method="external", representation="mesh")
+    draw(folder, "a red cube", views=VIEWS)
+    trimesh.creation.box((1.0, 2.0, 3.0)).export(folder / "asset.ply")
+    finished(folder, ["asset.ply"])
+    assert main([str(root), f"to={tmp_path / 'exports'}"]) == 2
+    said = capsys.readouterr()
+    assert f"Not written: mp4. {splats / 'turntable.mp4'} is missing; repeat the run" in said.err
+    kinds = sorted(path.suffix for path in (tmp_path / "exports").iterdir())
+    assert kinds == [".gif", ".gif", ".ply", ".ply", ".splat"]
+    assert "5 files of 2 runs" in said.out
+
+
 def test_broken_files_are_named(tmp_path, splats, capsys):
     (splats / "asset.ply").write_bytes(b"ply\nno")
     assert main([str(splats), f"to={tmp_path}", "format=splat"]) == 2

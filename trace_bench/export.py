@@ -26,6 +26,10 @@ GIF_SECONDS = 4.0
 _GIF_FRAMES = 60  # more than 20 a second make a file large, and some viewers slow
 
 
+#: Representations whose asset.ply is a mesh; that of an external asset is its kind.
+_MESHES = ("nerf", "mesh")
+
+
 class NotThereError(TraceBenchError):
     """A run has nothing of a format."""
 
@@ -50,7 +54,7 @@ def _ply(run: Run, path: Path) -> None:
 def _splat(run: Run, path: Path) -> None:
     from trace_bench.system.splat_file import splat_of_ply
 
-    if run.identity.representation == "nerf" or not _has(run, "asset.ply"):
+    if run.identity.representation in _MESHES or not _has(run, "asset.ply"):
         raise NotThereError(f"{run.folder} has no 3D Gaussians.")
     write_atomic(path, splat_of_ply(run.folder / "asset.ply"))
 
@@ -106,6 +110,8 @@ def _has(run: Run, name: str) -> bool:
 def _copy(run: Run, name: str, path: Path) -> None:
     if not _has(run, name):
         raise NotThereError(f"{run.folder} has no {name}.")
+    if not (run.folder / name).is_file():
+        raise TraceBenchError(f"{run.folder / name} is missing; repeat the run with force=true.")
     shutil.copyfile(run.folder / name, path)
 
 
@@ -147,15 +153,15 @@ def main(argv: Sequence[str]) -> int:
     try:
         folders, asked, to = _understood(words)
         runs = [run for folder in folders for run in runs_in(folder)]
-        written = [path for run in runs for path in _export_all(run, asked, to)]
+        made = [_export_all(run, asked, to) for run in runs]
     except TraceBenchError as error:
         print(f"trace_bench.export: {printable(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"trace_bench.export: {error.filename} cannot be written ({error.strerror}).", file=sys.stderr)
         return 2
-    print(f"{len(written)} files of {len(runs)} runs in {to}")
-    return 0
+    print(f"{sum(written for written, _ in made)} files of {len(runs)} runs in {to}")
+    return 2 if any(failed for _, failed in made) else 0
 
 
 def _understood(words: Sequence[str]) -> tuple[list[Path], list[str], Path]:
@@ -170,9 +176,12 @@ def _understood(words: Sequence[str]) -> tuple[list[Path], list[str], Path]:
     return folders, asked, Path(keys.get("to") or "exports").expanduser()
 
 
-def _export_all(run: Run, asked: Sequence[str], to: Path) -> list[Path]:
-    """Write the formats of a run; what it does not have is said only if it was asked for."""
-    written = []
+def _export_all(run: Run, asked: Sequence[str], to: Path) -> tuple[int, int]:
+    """Write the formats of a run; what it does not have is said only if it was asked for.
+
+    Returns: how many were written, and how many could not be because a file of the run is missing or broken.
+    """
+    written = failed = 0
     for kind in asked or FORMATS:
         path = to / f"{name_of(run)}.{kind}"
         try:
@@ -180,9 +189,12 @@ def _export_all(run: Run, asked: Sequence[str], to: Path) -> list[Path]:
         except NotThereError as error:
             if asked:
                 print(f"Left out: {kind}, because {printable(str(error))}", file=sys.stderr)
-            continue
-        written.append(path)
-    return written
+        except TraceBenchError as error:
+            print(f"Not written: {kind}. {printable(str(error))}", file=sys.stderr)
+            failed += 1
+        else:
+            written += 1
+    return written, failed
 
 
 if __name__ == "__main__":

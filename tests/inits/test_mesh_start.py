@@ -95,6 +95,11 @@ def test_another_runs_gaussians_go_on(tmp_path, splats):
     assert PreviousRun(str(tmp_path / "run"), keep_splats=False)(RNG).splats is None
 
 
+def test_a_run_that_was_made_beside_others_took_its_share(tmp_path, splats):
+    folder = make_run(tmp_path / "run", lanes=14)
+    assert PreviousRun(folder)(RNG).seconds == 90.0
+
+
 def test_what_an_external_run_declares_is_what_it_took(tmp_path, splats):
     folder = make_run(tmp_path / "run", declared={"name": "DiffSplat", "minutes": 0.2})
     assert PreviousRun(folder)(RNG).seconds == pytest.approx(12.0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -202,6 +205,27 @@ def test_what_cannot_be_loaded_is_one_sentence(model, tmp_path):
     ):
         with pytest.raises(TraceBenchError, match=word):
             ShapE(**wrong)
+
+
+def test_waiting_for_another_process_is_not_charged_twice():
+    """Both have waited about as long as it took, the second without making it."""
+    found, spent = {}, {}
+
+    def make():
+        time.sleep(0.6)
+        return {"a": np.arange(3)}
+
+    def ask(name):
+        began = time.monotonic()
+        found[name] = cached("x", {"k": 9}, make)[1]
+        spent[name] = time.monotonic() - began + found[name]
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(0.55 < seconds < 1.1 for seconds in spent.values()), spent
 
 
 def test_a_damaged_cache_is_made_again(tmp_path):

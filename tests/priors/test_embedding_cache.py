@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import torch
 
@@ -15,6 +18,18 @@ def flip(data: bytes) -> bytes:
 
 def tensors(embedding):
     return [(name, value) for name, value in vars(embedding).items() if value is not None]
+
+
+def test_another_config_of_the_same_weights_has_its_own_embeddings(prior, tmp_path, monkeypatch):
+    """Such as an encoder that skips its last layer."""
+    monkeypatch.setenv("TRACE_BENCH_CACHE", str(tmp_path / "cache"))
+    folder = shutil.copytree(prior.folder, tmp_path / "model")
+    monkeypatch.setattr(prior, "folder", folder)
+    before = prior.embed(["a red cube"]).tokens
+    path = folder / "text_encoder" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"num_hidden_layers": config["num_hidden_layers"] - 1}))
+    assert not torch.equal(prior.embed(["a red cube"]).tokens, before)
 
 
 @pytest.mark.parametrize(

@@ -27,15 +27,17 @@ def cached(
 
     Two concurrent processes compute them only once. A cache that is not writable is not an error.
 
-    Returns: the arrays, and the seconds it took to compute them earlier; 0 if computed now.
+    Returns: the arrays, and the seconds it took to compute them earlier, less those that this call waited for
+        that; 0 if computed now. So the time of a call and these seconds are what the init costs.
     """
-    path = _path(name, key)
+    path, asked = _path(name, key), time.monotonic()
     with _one_at_a_time(path.with_suffix(".lock")):
+        waited = time.monotonic() - asked
         found = kept(path, _arrays)
         if found is not None:
             seconds = float(found.pop(_MADE_IN))
             log.info("Init from the cache (it took %.1f s to generate): %s", seconds, path)
-            return found, seconds
+            return found, max(0.0, seconds - waited)
         began = time.monotonic()
         made = make()
         buffer = io.BytesIO()

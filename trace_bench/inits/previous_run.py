@@ -49,7 +49,8 @@ class PreviousRun:
             "representation": manifest.run.representation,
             "cost": manifest.cost,
         }
-        return replace(cloud, seconds=60.0 * (manifest.minutes or 0.0), notes=notes).to(device)
+        minutes = manifest.minutes or manifest.minutes_shared or 0.0
+        return replace(cloud, seconds=60.0 * minutes, notes=notes).to(device)
 
     def _manifest(self, folder: Path) -> Manifest:
         manifest = read_manifest(folder)

@@ -282,8 +282,7 @@ class LatentDiffusionPrior(ABC):
 
     def embed(self, texts: Sequence[str]) -> TextEmbedding:
         """Embeddings of the texts, padded to the encoders' full length: B = len(texts). Cached on disk."""
-        key = weights_sha256(weight_files(self.folder, list(self.text_encoders), self.variant))
-        paths = [entry_path(f"embeddings/{key}", text) for text in texts]
+        paths = [entry_path(f"embeddings/{self._text_key()}", text) for text in texts]
         found = {i: row for i, path in enumerate(paths) if (row := kept(path, load)) is not None}
         missing = [i for i in range(len(paths)) if i not in found]
         computed = self._encode_text([texts[i] for i in missing]) if missing else []
@@ -295,6 +294,14 @@ class LatentDiffusionPrior(ABC):
             name: torch.stack([row[name] for row in rows]).to(self.device, torch.float32) for name in rows[0]
         }
         return TextEmbedding(**fields)
+
+    def _text_key(self) -> str:
+        """A hash of all that an embedding depends on besides its text: weights, configs and tokenizers."""
+        files = weight_files(self.folder, list(self.text_encoders), self.variant)
+        for name in self.text_encoders:
+            files.append(self.folder / name / "config.json")
+            files += sorted((self.folder / name.replace("text_encoder", "tokenizer")).iterdir())
+        return weights_sha256([path for path in files if path.is_file()])
 
     @abstractmethod
     def _encode_text(self, texts: list[str]) -> list[dict[str, Tensor]]:

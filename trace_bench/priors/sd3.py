@@ -102,12 +102,19 @@ class StableDiffusion3Prior(LatentFlowPrior):
             for row, vector in zip(tokens, torch.cat(pooled, dim=-1), strict=True)
         ]
 
+    @property
+    def _t5_dtype(self) -> torch.dtype:
+        return torch.float32 if self.dtype == torch.float16 else self.dtype
+
+    def _text_key(self) -> str:
+        kind = f"-t5-{str(self._t5_dtype).removeprefix('torch.')}" if len(self.text_encoders) > 2 else ""
+        return super()._text_key() + kind
+
     def _t5(self, texts: list[str], width: int) -> Tensor:
         """The states of T5, without a mask for the padding, or zeros: [B, T5_LENGTH, width]."""
         if len(self.text_encoders) < 3:
             return torch.zeros(len(texts), T5_LENGTH, width)
-        dtype = torch.float32 if self.dtype == torch.float16 else self.dtype
-        t5 = self._load(T5EncoderModel, self.folder, self.text_encoders[2], dtype)
+        t5 = self._load(T5EncoderModel, self.folder, self.text_encoders[2], self._t5_dtype)
         return t5(self._token_ids(self.tokenizers[2], texts)).last_hidden_state.float().cpu()
 
 
