@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from evaluation.gpteval3d.contestants import Contestant, find_field
+import pandas as pd
+
+from evaluation.gpteval3d.contestants import Contestant, JudgedAsset
 from evaluation.gpteval3d.criteria import criterion_name
 from evaluation.gpteval3d.report import ELO
 from evaluation.gpteval3d.session import FOLDER
 from evaluation.gpteval3d.truth_judge import TruthJudge
+from evaluation.results.variants import add_variants
 from evaluation.user_study.results import PREFERENCES
+from evaluation.user_study.study import SCRAMBLED, STUDY, load_study
 from evaluation.user_study.votes import VOTES, read_votes
-from trace_bench.run_folder.reading import Run, read_json
+from trace_bench.run_folder.manifest import RunIdentity
+from trace_bench.run_folder.reading import Run, one_per_asset, read_json
 from trace_bench.system.errors import TraceBenchError
 
 #: The criterion of the truth that answers the question of a user study.
@@ -51,22 +56,18 @@ class Judged:
     judge: str  # for readers
     about: str  # which tournament or study
     judgements: Sequence[Judgement]
-    left_out: int  # verdicts about assets that are not there any more
+    left_out: int  # verdicts about assets that are not there any more, or no longer the only ones
     sides: bool = True  # whether it matters to the judge which asset is on the left
-    assets: str = ""  # whose assets: prompt set, prior and seed
+    assets: str = ""  # which assets: prompt set, prior and seeds
 
 
 class Truths:
-    """The truth's verdicts on the contestants of a prompt set and prior."""
+    """The truth's verdicts on the contestants of a tournament or study."""
 
     def __init__(self, judge: TruthJudge, contestants: Sequence[Contestant]) -> None:
         self._judge = judge
         judge.prepare(contestants)
         self._by_name = {contestant.name: contestant for contestant in contestants}
-
-    def known(self, names: Iterable[str]) -> int:
-        """How many of these are contestants."""
-        return sum(name in self._by_name for name in names)
 
     def judgement(self, criterion: str, left: str, right: str, prompt: str, result: int) -> Judgement | None:
         """None if an asset is not there."""
@@ -79,19 +80,20 @@ class Truths:
         return Judgement(criterion, prompt, f"{prompt}\0{first}\0{second}", result, truth, left != first)
 
 
-def find_judged(root: Path, runs: Sequence[Run], judge: TruthJudge, seed: int = 0) -> list[Judged]:
+def find_judged(root: Path, runs: Sequence[Run], judge: TruthJudge) -> list[Judged]:
     """All judges with verdicts on toy prompts under `root`; the truth itself is left out.
 
     Raises: TraceBenchError if a file of verdicts cannot be read.
     """
     found: list[Judged] = []
-    truths = _Cache(root, runs, judge, seed)
+    known = _known(root, runs, judge)
     for path in sorted((root / FOLDER).glob(f"*/{ELO}")):
         content = read_json(path)
         if content["judge"]["kind"] == judge.kind:
             continue
         for entry in content["tournaments"]:
-            if entry["mode"] != "tournament":
+            mine = _of_set(known, entry)
+            if entry["mode"] != "tournament" or mine.empty:
                 continue
             games = read_json(path.parent / entry["name"] / "comparisons.json")
             rows = [
@@ -99,52 +101,75 @@ def find_judged(root: Path, runs: Sequence[Run], judge: TruthJudge, seed: int = 
                 for key, items in games.items()
                 for g in items
             ]
-            known = truths(entry["prompt_set"], entry["prior"], rows)
-            if known is not None:
-                about = f"tournament {entry['name']}"
-                made = _judged(str(content["judge"]["name"]), about, rows, known, _assets(entry, seed))
-                found.append(replace(made, sides=content["judge"]["instructions"] is not None))
+            about = f"tournament {entry['name']}"
+            players = _players(mine[mine["seed"] == entry["seed"]], entry["rows"])
+            made = _judged(judge, str(content["judge"]["name"]), about, rows, players, entry)
+            found.append(replace(made, sides=content["judge"]["instructions"] is not None))
     for path in sorted((root / "user_study").glob(f"*/{VOTES}")):
         study = read_json(path.with_name(PREFERENCES))
+        mine = _of_set(known, study)
+        if mine.empty:
+            continue
         rows = _votes(path, {str(entry["rater"]) for entry in study["raters"]["dropped"]})
-        known = truths(study["prompt_set"], study["prior"], rows)
-        if known is not None:
-            about = f"study {path.parent.name}"
-            raters = f"{study['raters']['used']} raters"
-            found.append(_judged(raters, about, rows, known, _assets(study, seed)))
+        shown = _shown(path.parent, mine, study, rows)
+        raters = f"{study['raters']['used']} raters"
+        found.append(_judged(judge, raters, f"study {path.parent.name}", rows, shown, study))
     return found
 
 
-class _Cache:
-    """The truths of each prompt set and prior; None where no true object is known.
+def _known(root: Path, runs: Sequence[Run], judge: TruthJudge) -> pd.DataFrame:
+    """The runs of which the truth is known, one per asset."""
+    done = [run for run in one_per_asset(runs) if judge.can_judge(run)]
+    columns = [*(field.name for field in fields(RunIdentity)), "run", "folder", "fingerprint"]
+    rows = [
+        [*vars(run.identity).values(), run, run.folder.relative_to(root).as_posix(), run.manifest.fingerprint]
+        for run in done
+    ]
+    return add_variants(pd.DataFrame(rows, columns=columns), root)
 
-    A contestant's name says how its runs differ from the others', and a judge may have seen the runs of one
-    representation only. So the runs of each representation are tried as well as all.
-    """
 
-    def __init__(self, root: Path, runs: Sequence[Run], judge: TruthJudge, seed: int) -> None:
-        self._root, self._runs, self._judge, self._seed = root, runs, judge, seed
-        self._made: dict[tuple[str, str], list[Truths]] = {}
+def _of_set(known: pd.DataFrame, stored: Mapping[str, Any]) -> pd.DataFrame:
+    """The runs of the prompt set and prior; none for judgements that another tool collected without them."""
+    return known[(known["prompt_set"] == stored["prompt_set"]) & (known["prior"] == stored["prior"])]
 
-    def __call__(self, prompt_set: str | None, prior: str | None, rows: Sequence[Row]) -> Truths | None:
-        """The truths that know the most of the contestants in `rows`."""
-        if prompt_set is None or prior is None:  # judgements collected by another tool
-            return None
-        key = prompt_set, prior
-        if key not in self._made:
-            mine = [r for r in self._runs if (r.identity.prompt_set, r.identity.prior) == key]
-            self._made[key] = self._truths(mine)
-        names = {name for _, left, right, _, _ in rows for name in (left, right)}
-        return max(self._made[key], key=lambda truths: truths.known(names), default=None)
 
-    def _truths(self, runs: Sequence[Run]) -> list[Truths]:
-        known = [run for run in runs if not run.identity.is_control and self._judge.can_judge(run)]
-        kinds = sorted({run.identity.representation for run in known})
-        parts = [[run for run in known if run.identity.representation == kind] for kind in kinds]
-        return [
-            Truths(self._judge, find_field(part, self._root, {"seed": self._seed}).contestants)
-            for part in ([known, *parts] if len(parts) > 1 else parts)
-        ]
+def _players(mine: pd.DataFrame, rows: Iterable[Mapping[str, Any]]) -> list[Contestant]:
+    """Contestants as a tournament describes them: its later runs may have other names."""
+    found = {}
+    for row in rows:
+        own = mine[mine["method"] == row["method"]]
+        if row["representation"] is not None:
+            own = own[own["representation"] == row["representation"]]
+        for key, value in row["settings"].items():
+            own = own[own[key].isna() if value is None else own[key].astype(str) == str(value)]
+        name = str(row["contestant"])
+        found[name] = Contestant(name, row["method"], row["representation"], row["settings"], _assets(own))
+    return list(found.values())
+
+
+def _shown(
+    folder: Path, mine: pd.DataFrame, study: Mapping[str, Any], rows: Sequence[Row]
+) -> list[Contestant]:
+    """The methods of a study with the assets that its clips were made of."""
+    if not (folder / STUDY).is_file():  # another tool showed them
+        names = sorted({name for _, left, right, _, _ in rows for name in (left, right)})
+        about: dict[str, Any] = {"representation": study.get("representation"), "settings": {}}
+        return _players(mine, [{"contestant": name, "method": name} | about for name in names])
+    made = load_study(folder)
+    own: dict[str, list[str]] = {}
+    for name, clip in made.clips.items():
+        own.setdefault(name.partition("/")[2], []).append(clip.run)
+    return [
+        Contestant(name, name, made.representation, {}, _assets(mine[mine["folder"].isin(folders)]))
+        for name, folders in own.items()
+        if name != SCRAMBLED
+    ]
+
+
+def _assets(own: pd.DataFrame) -> dict[str, JudgedAsset]:
+    """Assets by prompt; none where it is not clear which of several was judged."""
+    once = own[~own["prompt_id"].duplicated(keep=False)]
+    return {str(run.identity.prompt_id): JudgedAsset(run.folder / "renders", run) for run in once["run"]}
 
 
 def _votes(path: Path, dropped: Collection[str]) -> list[Row]:
@@ -161,13 +186,17 @@ def _votes(path: Path, dropped: Collection[str]) -> list[Row]:
     ]  # fmt: skip
 
 
-def _assets(stored: Mapping[str, Any], seed: int) -> str:
-    return f"prompt set {stored['prompt_set']}, prior {stored['prior']}, seed {seed}"
-
-
-def _judged(judge: str, about: str, rows: Sequence[Row], truths: Truths, assets: str) -> Judged:
+def _judged(
+    judge: TruthJudge, name: str, about: str, rows: Sequence[Row], contestants: Sequence[Contestant],
+    stored: Mapping[str, Any],
+) -> Judged:  # fmt: skip
+    truths = Truths(judge, contestants)
     made = [truths.judgement(*row) for row in rows]
-    return Judged(judge, about, [item for item in made if item], made.count(None), assets=assets)
+    runs = [asset.run for one in contestants for asset in one.assets.values() if asset.run is not None]
+    seeds = sorted({run.identity.seed for run in runs})
+    which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    assets = f"prompt set {stored['prompt_set']}, prior {stored['prior']}" + (f", {which}" if seeds else "")
+    return Judged(name, about, [item for item in made if item], made.count(None), assets=assets)
 
 
 def nothing(root: Path) -> TraceBenchError:

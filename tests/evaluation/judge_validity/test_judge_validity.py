@@ -95,7 +95,10 @@ def outputs(tmp_path, monkeypatch):
 
 def store(root, games, kind="openai", name="a-model", **entry):
     folder = root / "gpteval3d" / name
-    tournament = {"name": "toy-tiny", "mode": "tournament", "prompt_set": "toy", "prior": "tiny"} | entry
+    names = sorted({g[side] for items in games.values() for g in items for side in ("m1", "m2")})
+    rows = [{"contestant": n, "method": n, "representation": "gaussians", "settings": {}} for n in names]
+    tournament = {"name": "toy-tiny", "mode": "tournament", "prompt_set": "toy", "prior": "tiny", "seed": 0}
+    tournament |= {"rows": rows} | entry
     judge = {"id": name, "kind": kind, "name": name, "instructions": None if kind == "clip" else "own"}
     folder.mkdir(parents=True)
     write_json(folder / "elo.json", {"schema_version": 1, "judge": judge, "tournaments": [tournament]})
@@ -133,6 +136,39 @@ def test_runs_that_the_judge_has_not_seen_change_nothing(outputs, command, monke
     code, out, err = command("judge_validity.__main__")
     assert code == 0, err
     assert "100 % [" in out
+    assert "left out" not in out
+
+
+def test_the_assets_are_those_that_were_judged(outputs, command, monkeypatch):
+    """Of the tournament's seed and representation: those of another are better with another method."""
+    worse = {"sds": 0.1, "vsd": 0.2}
+    for method in worse:
+        for i, prompt in enumerate(PROMPTS):
+            for seed, representation in ((1, "gaussians"), (0, "nerf")):
+                folder = write_run(outputs, method=method, prompt_id=str(i), prompt=prompt, seed=seed,
+                                   representation=representation, count=len(PROMPTS))  # fmt: skip
+                shutil.copytree(
+                    next(outputs.glob("runs/sds/gaussians/*/*/*seed0*/renders")), folder / "renders"
+                )
+    first = GroundTruth.score
+
+    def score(self, run):
+        found = first(self, run)
+        if (run.identity.seed, run.identity.representation) != (0, "gaussians"):
+            found.values["match"] = worse[run.identity.method]
+        return found
+
+    monkeypatch.setattr(GroundTruth, "score", score)
+    right = {CRITERION: [game("sds", "vsd", 1, i) for i in range(7)]}
+    store(outputs, right, name="other-seed", seed=1)
+    rows = [{"contestant": n, "method": n, "representation": "nerf", "settings": {}} for n in ("sds", "vsd")]
+    store(outputs, right, name="nerf", rows=rows)
+    store(outputs, {CRITERION: [game("sds", "vsd", -1, i) for i in range(7)]}, name="first")
+    code, out, err = command("judge_validity.__main__")
+    assert code == 0, err
+    rows = [line for line in out.splitlines() if line.startswith(("| other-seed", "| nerf", "| first"))]
+    assert len(rows) == 3
+    assert all("| 100 % [100, 100] " in row for row in rows)
     assert "left out" not in out
 
 
