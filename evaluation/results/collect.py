@@ -137,6 +137,12 @@ def collect(root: Path, metrics: Mapping[str, Metric]) -> Results:
     results.frame, results.controls = (
         add_variants(_typed(pd.DataFrame(found), metrics), root, results.problems) for found in rows.values()
     )
+    if len(results.steps):  # as of the run that the asset has in the frame
+        variants = dict(zip(results.frame["folder"], results.frame["variant"], strict=True))
+        of_assets = {of_asset(run): variants.get(name, "") for name, run in kept.items()}
+        results.steps = results.steps.assign(
+            variant=[of_assets[of_asset(steps[name][1])] for name in results.steps["folder"]]
+        )
     results.judgements, broken = read_judgements(root)
     results.problems += broken
     return results

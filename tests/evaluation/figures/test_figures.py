@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from judgement_files import elo_file, preferences
 from PIL import Image
-from run_folders import draw, write_run, write_score
+from run_folders import draw, given, write_run, write_score
 
-from evaluation.figures import cfg_ablation, diversity, elo, guidance, preference, qualitative
+from evaluation.figures import cfg_ablation, convergence, diversity, elo, guidance, preference, qualitative
 from evaluation.figures.base import Data
 from evaluation.figures.gradients import change
 from evaluation.figures.pictures import pick_runs
 from evaluation.figures.style import spread
-from evaluation.metrics.base import Quantity
+from evaluation.metrics.base import Quantity, score_run
 from evaluation.metrics.clip_score import ClipScore
 from evaluation.metrics.ground_truth import GroundTruth
 from evaluation.results.collect import collect
 from evaluation.results.names import display_names
 from evaluation.results.pareto import on_front
 from trace_bench.run_folder.manifest import read_manifest, write_manifest
+from trace_bench.run_folder.reading import Run
 
 SCALES = (5.0, 10.0, 20.0, 50.0, 100.0)
 CLIP = "metric=[clip_score,ground_truth]"
@@ -112,6 +114,29 @@ def test_prompts_without_a_common_scale_have_no_mean(root):
         Data(collect(root, metrics), metrics, display_names(), [], root), quantity="match"
     )
     assert len(drawing.figure.axes[0].lines) == 2, "the prompts alone"
+
+
+def test_a_line_over_steps_ends_at_its_own_run(root):
+    """And not at the mean with a run of another learning rate."""
+    truth = GroundTruth()
+    for lr, end in ((1, 0.6), (9, 0.1)):
+        folder = write_run(root, method="sds", variant=str(lr))
+        (folder / "config.yaml").write_text(f"method: {{lr: {lr}}}\n")
+        write_score(folder, truth, match=end)
+        if lr == 9:
+            continue
+        manifest = read_manifest(folder)
+        names = [f"renders_at/{n:05d}/step.json" for n in (100, 200)]
+        write_manifest(folder, replace(manifest, files=[*manifest.files, *names]))
+        for n, step in Run(folder, read_manifest(folder)).steps_rendered.items():
+            step.folder.mkdir(parents=True)
+            (step.folder / "step.json").write_text(json.dumps({"step": n, "cost": {}, "tflop": None}))
+            score_run(given(truth, match=0.3 + n / 1000), step)
+    metrics = {"ground_truth": truth}
+    drawing = convergence.draw(
+        Data(collect(root, metrics), metrics, display_names(), [], root), quantity="match"
+    )
+    assert drawing.numbers.sort_values("done_steps")["match"].tolist() == [0.4, 0.5, 0.6]
 
 
 def test_a_contestant_that_never_lost_is_shown_by_its_bound(root):
