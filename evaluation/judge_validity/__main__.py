@@ -60,9 +60,7 @@ def grid(rows: Sequence[Validity]) -> Grid:
         f"Brackets are 95 % intervals over prompts; there is none below {LEAST_PROMPTS} prompts.",
     ]
     if left_out := sum({(row.judge, row.about): row.left_out for row in rows}.values()):
-        notes.append(
-            f"{left_out} verdicts are left out: their assets are not there any more, or could be several runs."
-        )
+        notes.append(f"{left_out} verdicts are left out: their assets are gone, or could be several runs.")
     caption = "Judges against the known truth of the toy world."
     head, records = [Heading(name) for name in HEAD], [record(row) for row in rows]
     return Grid("judge_validity", caption, head, body, 3, records, notes)
