@@ -11,8 +11,8 @@ from PIL import Image
 
 from trace_bench.external.mesh import load_mesh
 from trace_bench.external.mesh_part import GREY
-from trace_bench.external.srgb import to_linear, to_srgb
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.srgb import to_linear, to_srgb
 
 TEXTURED = {"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from trace_bench.external.mesh_part import GREY, MeshPart, decoded, first_line, loaded, part_of
-from trace_bench.external.srgb import to_linear, to_srgb
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.glb_header import (
     GlbMaterial,
@@ -19,6 +18,7 @@ from trace_bench.system.glb_header import (
     read_header,
     with_header,
 )
+from trace_bench.system.srgb import to_linear, to_srgb
 
 #: extensions that change nothing in an unlit picture of the base colour, or that trimesh reads
 _EXTENSIONS = ("EXT_texture_webp", "KHR_lights_punctual", "KHR_materials_", "KHR_texture_transform")

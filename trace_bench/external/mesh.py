@@ -13,9 +13,9 @@ from trace_bench.external.mesh_part import MeshPart, loaded, own_colors, part_of
 from trace_bench.external.obj import read_obj
 from trace_bench.external.placement import Placement
 from trace_bench.external.ply import read_ply
-from trace_bench.external.srgb import to_linear, to_srgb
 from trace_bench.representations.splat_values import LARGEST
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.srgb import to_linear, to_srgb
 
 SUFFIXES = (".ply", ".obj", ".glb", ".stl", ".off")
 _READERS = {".obj": read_obj, ".glb": read_glb, ".ply": read_ply}

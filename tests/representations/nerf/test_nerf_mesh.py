@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import trimesh
 
+from trace_bench.external.mesh import load_mesh
 from trace_bench.inits.pointcloud import read_colors
 from trace_bench.representations.gaussians.ply import read_vertices
 from trace_bench.representations.nerf.mesh import MeshSettings, extract, write
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.glb_header import read_header
 
 SETTINGS = MeshSettings(resolution=48, density=5.0)
 
@@ -68,13 +71,36 @@ def test_files_open_again(tmp_path):
     for path in paths:
         mesh = trimesh.load(path, force="mesh", process=False)
         assert len(mesh.faces) == len(surface.faces)
-        vertices, colors = mesh.vertices, mesh.visual.vertex_colors[:, :3]
+        vertices = mesh.vertices
         if path.suffix == ".glb":  # y up, the front at +z
             vertices = vertices[:, [2, 0, 1]]
+        else:
+            np.testing.assert_array_equal(mesh.visual.vertex_colors[:, :3], surface.colors)
         np.testing.assert_allclose(vertices, surface.vertices, atol=1e-5)
-        np.testing.assert_array_equal(colors, surface.colors)
     start = read_vertices(paths[0])  # and as a start of another run: init=pointcloud
     np.testing.assert_allclose(read_colors(start), surface.colors / 255.0, atol=1e-6)
+
+
+def test_colours_of_a_glb_are_in_linear_light_and_unlit(tmp_path):
+    """As the format says, so that every viewer shows them as the renders do; and we read them back."""
+    surface = extract(ball(0.6), halves, 1.0, MeshSettings(resolution=24, density=5.0), "cpu")
+    surface = replace(
+        surface, colors=np.tile(np.array([[128, 20, 255]], np.uint8), (len(surface.vertices), 1))
+    )
+    (path,) = write(surface, tmp_path, MeshSettings(formats=("glb",)))
+    header, end = read_header(path)
+    (primitive,) = header["meshes"][0]["primitives"]
+    accessor = header["accessors"][primitive["attributes"]["COLOR_0"]]
+    assert (accessor["componentType"], accessor["normalized"], accessor["type"]) == (5123, True, "VEC4")
+    assert "KHR_materials_unlit" in header["materials"][primitive["material"]]["extensions"]
+    view = header["bufferViews"][accessor["bufferView"]]
+    start = end + 8 + view.get("byteOffset", 0)
+    stored = np.frombuffer(path.read_bytes()[start : start + view["byteLength"]], "<u2").reshape(-1, 4)
+    np.testing.assert_allclose(stored[0] / 65535, [0.2158605, 0.0069954, 1.0, 1.0], atol=1e-5)
+    part = load_mesh(path)
+    np.testing.assert_allclose(
+        part.colors.reshape(-1, 3) * 255, [[128, 20, 255]] * (3 * len(part.faces)), atol=0.1
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"resolution": 2}, {"density": 0.0}, {"formats": ["stl"]}])

@@ -6,14 +6,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trace_bench.system.errors import TraceBenchError
+from trace_bench.system.srgb import to_linear
 
 FORMATS = ("ply", "obj", "glb")
+_UNSIGNED_SHORT, _UNLIT = 5123, "KHR_materials_unlit"
 CHUNK = 1 << 16  # points per evaluation
 EMPTY = 1e-5  # densities up to this are excluded from the mean that sets the threshold
 log = logging.getLogger(__name__)
@@ -96,11 +99,34 @@ def write(mesh: Mesh | None, folder: Path, settings: MeshSettings) -> list[Path]
     paths = []
     for name in settings.formats:
         made = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=mesh.colors, process=False)
+        paths.append(folder / f"asset.{name}")
         if name == "glb":
             made.apply_transform(_Y_UP)
-        paths.append(folder / f"asset.{name}")
-        made.export(paths[-1])
+            made.export(paths[-1], buffer_postprocessor=_as_gltf_has_colours, tree_postprocessor=_unlit)
+        else:
+            made.export(paths[-1])
     return paths
+
+
+def _as_gltf_has_colours(buffers: dict[Any, bytes], tree: dict[str, Any]) -> None:
+    """trimesh writes colours as they are in images; glTF 2.0 (3.7.2.1) has them in linear light."""
+    (mesh,) = tree["meshes"]
+    accessor = list(tree["accessors"].values())[mesh["primitives"][0]["attributes"]["COLOR_0"]]
+    place = list(buffers)[accessor["bufferView"]]
+    linear = to_linear(np.frombuffer(buffers[place], np.uint8).reshape(-1, 4) / 255.0)
+    linear[:, 3] = 1.0
+    buffers[place] = np.round(linear * 65535).astype("<u2").tobytes()  # 8 bits would show steps in the dark
+    accessor["componentType"] = _UNSIGNED_SHORT
+
+
+def _unlit(tree: dict[str, Any]) -> None:
+    """The colours have the light of the scene in them; without a material, glTF takes them for metal."""
+    tree["asset"]["generator"] = "trace_bench"
+    plain = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    tree["materials"] = [{"pbrMetallicRoughness": plain, "extensions": {_UNLIT: {}}}]
+    tree["extensionsUsed"] = [_UNLIT]
+    for primitive in tree["meshes"][0]["primitives"]:
+        primitive["material"] = 0
 
 
 #: in glTF, y is up and the front faces +z; in our world frame, z is up and the front faces +x
