@@ -74,7 +74,7 @@ def draw(data: Data, prompt_set: str = "toy_janus", prior: str = "tiny") -> Draw
         axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside upper left", ncols=3, fontsize=8.5)
     count = int(numbers["prompts"].max())
-    most = int((numbers["runs"] / numbers["prompts"]).max())
+    most = int((-(-numbers["runs"] // numbers["prompts"])).max())
     seeds = "one seed" if most == 1 else f"{most} seeds"
     caption = (
         f"Janus number with and without view phrases in the prompt, and with Perp-Neg: prompt set "
