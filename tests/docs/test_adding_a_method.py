@@ -18,6 +18,9 @@ from trace_bench.run_folder.manifest import read_manifest
 from trace_bench.sweeps.planning import make_plan
 
 PAGE = Page("adding_a_method")
+# Looked up on import: a renamed heading fails in the quick run too.
+CODE, YAML = PAGE.under("1. The file"), PAGE.under("2. The YAML")
+TOY, PLAIN = PAGE.under("What the toy world needs"), PAGE.under("A second, plain version")
 
 
 @pytest.fixture(scope="module")
@@ -102,15 +105,13 @@ def tree(tmp_path_factory):
     (tree / "trace_bench" / "models").symlink_to(ROOT / "trace_bench" / "models")
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tree)
-    code, yaml = PAGE.under("1. The file"), PAGE.under("2. The YAML")
-    (tree / "trace_bench" / "methods" / code.path).write_text(code.text)
-    moved = yaml.text.replace("_target_: direct.Direct", "_target_: trace_bench.methods.direct.Direct")
-    (tree / yaml.path).write_text(moved)
-    toy, plain = PAGE.under("What the tiny world needs"), PAGE.under("A second, plain version")
-    assert not (tree / toy.path).exists()
-    (tree / toy.path).write_text(toy.text)
-    with (tree / plain.path).open("a") as stream:
-        stream.write(f"\n\n{plain.text}")
+    (tree / "trace_bench" / "methods" / CODE.path).write_text(CODE.text)
+    moved = YAML.text.replace("_target_: direct.Direct", "_target_: trace_bench.methods.direct.Direct")
+    (tree / YAML.path).write_text(moved)
+    assert not (tree / TOY.path).exists()
+    (tree / TOY.path).write_text(TOY.text)
+    with (tree / PLAIN.path).open("a") as stream:
+        stream.write(f"\n\n{PLAIN.text}")
     return tree
 
 
