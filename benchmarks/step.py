@@ -27,7 +27,7 @@ from trace_bench.settings.config import Job
 from trace_bench.system.config_path import conf_dir
 
 METHODS = ("sds", "vsd", "trace")
-WARM_UP, MEASURED = 5, 40
+WARM_UP, MEASURED = 60, 60
 
 
 class Stopwatch:

@@ -122,6 +122,9 @@ class LoraNetwork:
 
     def use(self, weights: Sequence[Tensor]) -> None:
         """Put weights, in the order of `places`, into the network."""
+        self.denoiser.use(weights, self._put)
+
+    def _put(self, weights: Sequence[Tensor]) -> None:
         for (module, name), weight in zip(self.places.values(), weights, strict=True):
             module._parameters[name] = weight  # type: ignore[assignment]  # no Parameter if stacked
 

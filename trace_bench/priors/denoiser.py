@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from trace_bench.diffusion.schedules import alpha_sigma, v_to_eps, velocity
 from trace_bench.priors.base import TextEmbedding, Work
+from trace_bench.priors.traced import Traced
 from trace_bench.system.errors import TraceBenchError
 
 
@@ -48,11 +50,19 @@ class Denoiser:
         self.time_ids = time_ids
         self._dtype = next(unet.parameters()).dtype
         self._is_compiled = False
+        self._traced = Traced(unet)
+        self._put: Callable[[Sequence[Tensor]], None] | None = None
+        self._weights: Sequence[Tensor] = ()
 
     def compile(self) -> None:
         """Compile the whole network, for all batch sizes, and once more for a batch of 1."""
         self.unet.compile(fullgraph=True)
         self._is_compiled = True
+
+    def use(self, weights: Sequence[Tensor], put: Callable[[Sequence[Tensor]], None]) -> None:
+        """Call the network with these weights from now on; `put` places weights in it."""
+        put(weights)
+        self._weights, self._put = weights, put
 
     def predict(self, x_t: Tensor, t: Tensor, text: TextEmbedding, camera: Tensor | None = None) -> Tensor:
         """The network's raw output in x_t's dtype: [B, C, h, w]; camera [B, 16] is for an adapter."""
@@ -78,9 +88,17 @@ class Denoiser:
 
     def _run(self, **inputs: Any) -> Tensor:
         """The first output of the network."""
+        given = {name: value for name, value in inputs.items() if value is not None}
         if self._is_compiled:
-            inputs = tree_map_only(Tensor, as_compiled, inputs)
-        return self.unet(**inputs, return_dict=False)[0]
+            return self.unet(**tree_map_only(Tensor, as_compiled, given), return_dict=False)[0]
+        leaves, spec = tree_flatten(given)
+
+        def network(*tensors: Tensor) -> Tensor:
+            if self._put is not None:
+                self._put(tensors[len(leaves) :])
+            return self.unet(**tree_unflatten(tensors[: len(leaves)], spec), return_dict=False)[0]
+
+        return self._traced(network, tuple(given), *leaves, *self._weights)
 
     def _added(self, text: TextEmbedding) -> dict[str, Tensor] | None:
         """SDXL's extra conditioning; None for a UNet without it."""

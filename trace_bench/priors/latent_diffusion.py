@@ -24,6 +24,7 @@ from trace_bench.priors.adapter import LoraAdapter, LoraNetwork, add_lora
 from trace_bench.priors.base import TextEmbedding, Work, guided, pull_back
 from trace_bench.priors.denoiser import Denoiser, as_compiled
 from trace_bench.priors.flops import unit_tflop
+from trace_bench.priors.traced import Traced
 from trace_bench.system.cache import entry_path, keep, kept
 from trace_bench.system.errors import TraceBenchError
 from trace_bench.system.model_files import (
@@ -116,6 +117,7 @@ class LatentDiffusionPrior(ABC):
         self._vae = self._load(AutoencoderKL, self.folder, "vae", self.vae_dtype)
         if gradient_checkpointing:
             self._vae.enable_gradient_checkpointing()
+        self._traced = Traced(self._vae)
         if compile:
             _compile(self._denoiser, self._vae.encoder)
         side = resolution // 2 ** (len(self._vae.config.block_out_channels) - 1)
@@ -327,14 +329,20 @@ class LatentDiffusionPrior(ABC):
             rgb = torch.nn.functional.interpolate(rgb, size, mode="bilinear", align_corners=False)
         pixels = (2.0 * rgb - 1.0).to(self.vae_dtype)
         if self.compile:
-            pixels = as_compiled(pixels)
-        posterior = self._vae.encode(pixels).latent_dist
-        sample = posterior.mean.float() + posterior.std.float() * noise
+            mean, std = self._posterior(as_compiled(pixels))
+        else:
+            mean, std = self._traced(self._posterior, "encode", pixels)
+        sample = mean.float() + std.float() * noise
         latents = (sample - self._vae_shift) * self._vae.config.scaling_factor
         self.counter.vae_enc_fwd += rgb.shape[0]
         if latents.requires_grad:
             latents.register_hook(self._count_encoder_backward)
         return latents
+
+    def _posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the VAE's posterior."""
+        posterior = self._vae.encode(pixels).latent_dist
+        return posterior.mean, posterior.std
 
     @property
     def _vae_shift(self) -> float:
