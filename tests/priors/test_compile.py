@@ -83,7 +83,7 @@ def test_compiled_networks_get_one_memory_format(part, compiled, checkpoints, mo
     formats = set()
 
     def forward(sample: torch.Tensor, timestep: torch.Tensor, **others: Any) -> list[torch.Tensor]:
-        text, camera = others["encoder_hidden_states"], others["class_labels"]
+        text, camera = others["encoder_hidden_states"], others.get("class_labels")
         formats.add(tuple(x.stride() for x in (sample, timestep, text, camera) if x is not None))
         return [sample]
 
