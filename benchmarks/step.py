@@ -1,7 +1,8 @@
 """Time profile of a step per method: `python -m benchmarks.step prior=tiny`.
 
-Prints milliseconds per step of each method, the ratio to SDS in the same run, and the shares of renderer,
-encoder, method and optimiser; the rest is the harness.
+Prints milliseconds per step of each method, the ratio to SDS in the same run, the ratio to the same step with
+networks that do not run as graphs, and the shares of renderer, encoder, method and optimiser; the rest is the
+harness.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -21,17 +23,18 @@ from benchmarks.arguments import parser_of
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.priors.text import embed_prompt
+from trace_bench.priors.traced import Traced
 from trace_bench.runs.build import load_prior, make_init, make_method, make_representation, resolve_device
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import Job
 from trace_bench.system.config_path import conf_dir
 
 METHODS = ("sds", "vsd", "trace")
-WARM_UP, MEASURED = 60, 60
+WARM_UP, MEASURED = 40, 60  # networks have become graphs when the measurement begins
 
 
 class Stopwatch:
-    """Seconds per part of the step; synchronises the device around each part."""
+    """Seconds per part of the step: of CPU, or by the clock with a GPU, which is waited for."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -41,13 +44,15 @@ class Stopwatch:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    def now(self) -> float:
+        self.wait()
+        return time.perf_counter() if self.device.type == "cuda" else time.process_time()
+
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        self.wait()
-        start = time.perf_counter()
+        start = self.now()
         yield
-        self.wait()
-        self.seconds[name] += time.perf_counter() - start
+        self.seconds[name] += self.now() - start
 
     def wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -83,19 +88,24 @@ def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, fl
     def on_step(k: int, log: dict[str, float]) -> None:
         nonlocal began
         if k + 1 == WARM_UP:
-            watch.wait()
             watch.seconds.clear()
-            began = time.perf_counter()
+            began = watch.now()
 
     distill(
         prior, method, representation, text, CameraRange.of(job.cameras), steps=WARM_UP + MEASURED,
         views_per_step=job.views_per_step, resolution=job.resolution, background=job.background,
         rng=Rng(job.seed), log_every=WARM_UP + MEASURED, on_step=on_step,
     )  # fmt: skip
-    watch.wait()
     del prior.encode  # remove the wrapper; the prior is shared
-    total = (time.perf_counter() - began) / MEASURED
+    total = (watch.now() - began) / MEASURED
     return total, {name: seconds / MEASURED for name, seconds in watch.seconds.items()}
+
+
+@contextmanager
+def without_graphs() -> Iterator[None]:
+    """Networks run as modules."""
+    with patch.object(Traced, "__call__", lambda self, function, name, *inputs: function(*inputs)):
+        yield
 
 
 def main(arguments: list[str]) -> None:
@@ -103,14 +113,21 @@ def main(arguments: list[str]) -> None:
     parser = parser_of("step", __doc__)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of `python -m trace_bench`")
     overrides = parser.parse_args(arguments).overrides
-    rows = {name: measure(name, overrides) for name in METHODS}
+    rows, before = {}, {}
+    for name in METHODS:
+        with without_graphs():
+            modules = measure(name, overrides)
+        rows[name] = measure(name, overrides)
+        with without_graphs():
+            before[name] = (modules[0] + measure(name, overrides)[0]) / 2
     base = rows["sds"][0]
-    print(f"{'method':8} {'ms/step':>8} {'x sds':>6}   share of the step")
+    print(f"{'method':8} {'ms/step':>8} {'x sds':>6} {'x without graphs':>17}   share of the step")
     for name, (total, parts) in rows.items():
         shares = "  ".join(f"{part} {100 * seconds / total:.0f} %" for part, seconds in parts.items())
         rest = 100 * (1 - sum(parts.values()) / total)
         print(
-            f"{name:8} {1e3 * total:8.1f} {total / base:6.2f}   {shares}  backward and harness {rest:.0f} %"
+            f"{name:8} {1e3 * total:8.1f} {total / base:6.2f} {total / before[name]:17.2f}   "
+            f"{shares}  backward and harness {rest:.0f} %"
         )
 
 

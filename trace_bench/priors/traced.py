@@ -54,7 +54,7 @@ class Traced:
                 return graph(*inputs)
         out = function(*inputs)
         self._calls[key] += 1
-        if self._calls[key] == CALLS:
+        if self._calls[key] >= CALLS and key not in self._graphs:
             self._graphs[key] = _trace(function, inputs, out)
         return out
 
