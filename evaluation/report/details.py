@@ -52,7 +52,7 @@ def details(
             "Peak memory (GB)": manifest.peak_memory_gb,
             "Device": environment.get("gpu") or environment.get("cpu"),
             "trace_bench": environment.get("trace_bench"),
-            "Commit": f"{environment.get('commit')}{' with changes' if environment.get('dirty') else ''}",
+            "Commit": _commit(environment),
             "Changes (SHA-256)": environment.get("diff_sha256"),
             "Prompt cut": "its last words did not fit the text encoder" if manifest.prompt_cut else None,
             "Source": scrubbed(manifest.declared.get("source")),
@@ -65,6 +65,11 @@ def details(
         "over": _over_the_run(over or {}, metrics, problems),
         "answers": list(answers),
     }
+
+
+def _commit(environment: Mapping[str, Any]) -> str | None:
+    commit = environment.get("commit")
+    return f"{commit}{' with changes' if environment.get('dirty') else ''}" if commit else None
 
 
 def _config(path: Path, problems: list[str]) -> dict[str, str]:

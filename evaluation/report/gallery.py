@@ -88,7 +88,7 @@ def make_gallery(
                     "seed": run.identity.seed,
                     "minutes": _number(row["minutes"], 3),
                     "scores": [
-                        _number(row.get(quantity.name), quantity.decimals + 1) for quantity in quantities
+                        _number(row.get(quantity.name), quantity.decimals + 6) for quantity in quantities
                     ],
                 }
                 if own := str(row.get("optimised") or "").split():

@@ -13,7 +13,7 @@ from evaluation.report.bibliography import bibtex, keys_of, links, software
 from evaluation.report.paths import shareable
 from evaluation.results.aggregate import MORE_COST, ONCE, SPEED, Panel, Row, costs, method_table, one_judge
 from evaluation.results.variants import flat_config
-from evaluation.tables.formats import ARROWS, Grid
+from evaluation.tables.formats import ARROWS, Entry, Grid
 from evaluation.tables.method_tables import headlines, what
 from trace_bench.run_folder.index import Index, failure
 from trace_bench.run_folder.reading import Run, read_json
@@ -104,11 +104,17 @@ def table(grid: Grid) -> dict[str, Any]:
         "caption": grid.caption,
         "head": [[head.text, head.group, head.marks] for head in grid.head],
         "labels": grid.labels,
-        "body": [[[entry.text, entry.rank, entry.marks] for entry in row] for row in grid.body],
+        "body": [[_entry(entry) for entry in row] for row in grid.body],
         "notes": list(grid.notes),
         "paper": not grid.name.startswith(("methods-", "prompts-", "cost-", "pairs-")),
         "long": len(grid.body) > _LONG or grid.name.startswith(("prompts-", "pairs-")),
     }
+
+
+def _entry(entry: Entry) -> list[Any]:
+    """Text, rank and marks; and whether the text is only shown once the rows are sorted."""
+    shown = [entry.text or entry.repeated, entry.rank, entry.marks]
+    return [*shown, True] if entry.repeated else shown
 
 
 def columns(

@@ -29,6 +29,7 @@ class Entry:
     text: str
     rank: int = 0  # 1 decided best, 2 best number but not decided
     marks: str = ""  # letters of the footnotes about it
+    repeated: str = ""  # the label of the row above, where a blank stands for it
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def grid(table: Table) -> Grid:
         labels = [row.labels[column] for column in table.label_columns]
         repeats = "prompt" in table.label_columns and labels[0] == above
         above = labels[0]
-        entries = [Entry(label) for label in (["", *labels[1:]] if repeats else labels)]
+        entries = [Entry("", repeated=labels[0]) if repeats else Entry(labels[0]), *map(Entry, labels[1:])]
         entries += [Entry(cell_text(cell), cell.rank, cell.marks) for cell in row.cells]
         body.append([*entries, Entry(str(row.runs))])
     return Grid(table.name, table.caption, head, body, len(table.label_columns), _records(table), table.notes)

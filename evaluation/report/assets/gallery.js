@@ -2,15 +2,18 @@
 const CARD = { width: 158, gap: 10, text: 28, texts: 44 };
 const chosen = new Set(); // runs to compare
 const MOST_COMPARED = 4;
+const galleryPlace = { hash: "#gallery", left: "", top: 0 }; // where it was left, to come back to
 
 function galleryState(parameters) {
+  const panel = Math.trunc(Number(parameters.get("panel"))) || 0;
+  const sort = parameters.get("sort") ?? "";
   return {
     q: parameters.get("q") ?? "",
-    panel: Math.min(Number(parameters.get("panel") ?? 0) || 0, Math.max(0, data.panels.length - 1)),
+    panel: Math.max(0, Math.min(panel, data.panels.length - 1)),
     as: parameters.get("as"), // representation
     off: new Set((parameters.get("off") ?? "").split(",").filter(Boolean).map(Number)),
     seed: parameters.get("seed") ?? "",
-    sort: parameters.get("sort") ?? "",
+    sort: data.quantities.some(({ name }) => name === sort) ? sort : "", // of another report: not ours
     play: false,
   };
 }
@@ -24,13 +27,15 @@ function keepState(state) {
   if (state.seed !== "") kept.set("seed", state.seed);
   if (state.sort) kept.set("sort", state.sort);
   const text = kept.toString();
-  history.replaceState(null, "", text ? `#gallery&${text}` : "#gallery");
+  galleryPlace.hash = text ? `#gallery&${text}` : "#gallery";
+  history.replaceState(null, "", galleryPlace.hash);
 }
 
 function matching(state) {
   const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
+  const representation = representationOf(state);
   return data.runs.filter((run) => run.panel === state.panel && !state.off.has(run.column)
-    && (!representationOf(state) || columnOf(run).representation === representationOf(state))
+    && (!representation || columnOf(run).representation === representation)
     && (state.seed === "" || String(run.seed) === state.seed)
     && words.every((word) => promptOf(run).toLowerCase().includes(word)));
 }
@@ -67,7 +72,11 @@ function gallery(target, parameters) {
   target.classList.add("full");
   target.append(element("h1", { className: "unseen", textContent: "Gallery" }), bar, grid.box);
   rebuild();
-  return () => grid.close();
+  if (galleryPlace.left === galleryPlace.hash) grid.box.scrollTop = galleryPlace.top;
+  return () => {
+    Object.assign(galleryPlace, { left: galleryPlace.hash, top: grid.box.scrollTop });
+    grid.close();
+  };
 }
 
 function filters(state, draw, rebuild, grid) {
@@ -124,15 +133,16 @@ function filters(state, draw, rebuild, grid) {
   });
   parts.push(play);
   const methods = element("fieldset", { className: "chips" }, element("legend", { className: "unseen", textContent: "Methods" }));
+  const representation = representationOf(state);
   panel.columns.forEach((column, i) => {
-    if (representationOf(state) && column.representation !== representationOf(state)) return;
+    if (representation && column.representation !== representation) return;
     const box = element("input", { type: "checkbox", checked: !state.off.has(i) });
     box.addEventListener("change", () => {
       if (box.checked) state.off.delete(i);
       else state.off.add(i);
       draw();
     });
-    methods.append(element("label", { title: column.details }, box, element("span", {}, columnName(panel, i, representationOf(state)))));
+    methods.append(element("label", { title: column.details }, box, element("span", {}, columnName(panel, i, representation))));
   });
   parts.push(methods, meaning);
   return parts;
@@ -304,14 +314,14 @@ class Grid {
 }
 
 function choose(id, wanted) {
-  if (wanted && chosen.size >= MOST_COMPARED) {
-    $("announce").textContent = `At most ${MOST_COMPARED} runs can be compared.`;
-  } else if (wanted) chosen.add(id);
+  const full = wanted && chosen.size >= MOST_COMPARED;
+  if (full) $("announce").textContent = `At most ${MOST_COMPARED} runs can be compared.`;
+  else if (wanted) chosen.add(id);
   else chosen.delete(id);
-  drawTray();
+  drawTray(full ? $("announce").textContent : "");
 }
 
-function drawTray() {
+function drawTray(refusal = "") {
   const tray = $("tray");
   tray.hidden = !chosen.size || location.hash.startsWith("#compare=");
   if (tray.hidden) return;
@@ -322,10 +332,11 @@ function drawTray() {
   clear.addEventListener("click", () => {
     chosen.clear();
     drawTray();
+    document.dispatchEvent(new Event("chosen"));
     for (const box of document.querySelectorAll(".pick input")) box.checked = false;
   });
   tray.replaceChildren(...[...chosen].map((id) => {
     const run = runs.get(id);
     return has(run.media, "p") ? picture(run.media, titleOf(run)) : element("span", { textContent: titleOf(run) });
-  }), open, clear);
+  }), open, clear, ...(refusal ? [element("small", { textContent: refusal })] : []));
 }

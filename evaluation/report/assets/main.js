@@ -54,14 +54,17 @@ function neighbour(step) {
 
 function onKey(event) {
   const typing = event.target.closest?.("input:not([type=checkbox]):not([type=range]), select, textarea");
-  if (event.key === "Escape" && !$("keys").open && ["run", "compare"].includes(current.name)) location.hash = "gallery";
+  if (event.key === "Escape" && !$("keys").open && ["run", "compare"].includes(current.name)) location.hash = galleryPlace.hash;
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.toLowerCase();
   const section = SECTIONS.find(([, , letter]) => letter === key);
   if (section) location.hash = section[0];
   else if (key === "/") {
     event.preventDefault();
-    if (current.name !== "gallery") { location.hash = "gallery"; route(); }
+    if (current.name !== "gallery") { // without an event that would draw the gallery again, without the cursor
+      history.pushState(null, "", galleryPlace.hash);
+      route();
+    }
     $("find")?.focus();
   } else if (key === "j") neighbour(1);
   else if (key === "k") neighbour(-1);

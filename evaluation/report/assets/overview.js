@@ -89,9 +89,15 @@ function overview(target) {
     ]), promptsList()));
 }
 
+// All runs of a prompt, in the first set of runs that has it.
+function linkOf(prompt, place) {
+  const { panel = 0 } = data.runs.find((run) => run.prompt === place) ?? {};
+  return `#gallery&${new URLSearchParams({ q: prompt, ...(panel ? { panel } : {}), as: "" })}`;
+}
+
 function promptsList() {
-  const list = element("ol", { className: "prompts" }, ...data.prompts.map((prompt) => element("li", {},
-    element("a", { href: `#gallery&${new URLSearchParams({ q: prompt })}`, textContent: prompt }))));
+  const list = element("ol", { className: "prompts" }, ...data.prompts.map((prompt, place) => element("li", {},
+    element("a", { href: linkOf(prompt, place), textContent: prompt }))));
   return element("details", { open: data.prompts.length <= 12 },
     element("summary", { textContent: plural(data.prompts.length, "prompt") }), list);
 }

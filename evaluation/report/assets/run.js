@@ -14,7 +14,7 @@ function runPage(target, id) {
   }
   const open = [];
   const same = data.runs.filter((other) => other.panel === run.panel && other.prompt === run.prompt && other.seed === run.seed);
-  target.append(element("nav", { className: "crumbs", ariaLabel: "Same prompt" }, element("a", { href: "#gallery", textContent: "Gallery" }),
+  target.append(element("nav", { className: "crumbs", ariaLabel: "Same prompt" }, element("a", { href: galleryPlace.hash, textContent: "Gallery" }),
     ...same.map((other) => {
       const link = element("a", { href: `#run=${other.id}`, textContent: columnName(panelOf(other), other.column) });
       if (other === run) link.setAttribute("aria-current", "page");
@@ -24,6 +24,8 @@ function runPage(target, id) {
   const drawPick = () => { pick.textContent = chosen.has(id) ? "Do not compare" : "Compare"; };
   pick.addEventListener("click", () => { choose(id, !chosen.has(id)); drawPick(); });
   drawPick();
+  document.addEventListener("chosen", drawPick);
+  open.push(() => document.removeEventListener("chosen", drawPick));
   target.append(element("header", { className: "runhead" },
     element("div", {}, element("h1", { textContent: `“${promptOf(run)}”` }), element("p", { className: "quiet", textContent: titleOf(run) })), pick));
   target.append(scoreList(run), meanings(data.quantities.filter((_, i) => run.scores[i] !== null)));
@@ -191,21 +193,25 @@ function curvesSection(more, open) {
       places.append(box);
       const colour = (property) => getComputedStyle(document.documentElement).getPropertyValue(property).trim();
       const axis = { stroke: () => colour("--quiet"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui", size: 48 };
+      const short = (value) => Number(value.toPrecision(4));
+      const written = { value: (_, value) => (value === null ? "--" : short(value)) };
       const ends = name === "t" && "t_min" in others && "t_max" in others;
-      const range = { stroke: () => colour("--line"), width: 1, points: { show: false } };
+      const range = { ...written, stroke: () => colour("--line"), width: 1, points: { show: false } };
       const chart = new uPlot({
         width: Math.max(240, box.clientWidth), height: 170, legend: { show: true, live: true }, cursor: { y: false },
         scales: { x: { time: false } },
-        axes: [{ ...axis, size: 28 }, axis],
+        axes: [{ ...axis, size: 28 }, { ...axis, values: (_, all) => all.map(short) }],
         series: [{ label: "Step" }, ...(ends ? [{ ...range, label: "Largest" }, { ...range, label: "Smallest" }] : []),
-          { label: ends ? "Mean" : "Value", stroke: () => colour("--accent"), width: 1.6, points: { show: known.length < 60, size: 4 } }],
+          { ...written, label: ends ? "Mean" : "Value", stroke: () => colour("--accent"), width: 1.6, points: { show: known.length < 60, size: 4 } }],
         bands: ends ? [{ series: [1, 2], fill: () => colour("--tint") }] : [],
       }, [step, ...(ends ? [others.t_max, others.t_min] : []), others[name]], box);
       chart.root.setAttribute("role", "img");
       chart.root.setAttribute("aria-label", `${title} over ${step.length} logged steps: first ${known[0]}, last ${known.at(-1)}, from ${Math.min(...known)} to ${Math.max(...known)}`);
       const size = new ResizeObserver(() => { if (box.clientWidth) chart.setSize({ width: box.clientWidth, height: 170 }); });
       size.observe(box);
-      open.push(() => { size.disconnect(); chart.destroy(); });
+      const recolour = () => chart.redraw(false);
+      addEventListener("resize", recolour);
+      open.push(() => { size.disconnect(); removeEventListener("resize", recolour); chart.destroy(); });
     }
   }).catch((error) => places.append(element("p", { className: "error", textContent: error.message })));
   return section;

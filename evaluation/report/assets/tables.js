@@ -1,6 +1,6 @@
 // Tables whose rows can be sorted by any column.
 function readNumber(text) {
-  const match = /[-−–]?\d[\d,]*(?:\.\d+)?/.exec(text);
+  const match = /[-−–]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?/i.exec(text);
   if (!match || /^\s*—/.test(text)) return null;
   const value = Number(match[0].replace(/[−–]/, "-").replaceAll(",", ""));
   const part = /^\s*(\d+)\/(\d+)\s*$/.exec(text);
@@ -14,7 +14,9 @@ function compareCells(a, b) {
   return a.localeCompare(b);
 }
 
-// heads: [text, group, marks]; body: rows of [text, rank, marks].
+const compareTexts = (a, b) => a.localeCompare(b, "en", { numeric: true });
+
+// heads: [text, group, marks]; body: rows of [text, rank, marks, whether the row above has the same text].
 function sortableTable({ caption, head, body, labels, className = "table" }) {
   const table = element("table");
   if (caption) table.append(element("caption", { textContent: caption }));
@@ -23,18 +25,21 @@ function sortableTable({ caption, head, body, labels, className = "table" }) {
   const tbody = element("tbody");
   let by = -1;
   let down = false;
+  const isText = (column) => column < labels || className.includes("texts");
 
   const draw = () => {
     const order = by < 0 ? rows : [...rows].sort((a, b) => {
       const [x, y] = [a.cells[by][0], b.cells[by][0]];
+      const sign = down ? -1 : 1;
+      if (isText(by)) return (compareTexts(x, y) || a.place - b.place) * sign;
       const [noX, noY] = [readNumber(x) === null, readNumber(y) === null];
-      if (by >= labels && noX !== noY) return noX ? 1 : -1; // dashes stay below
-      return (compareCells(x, y) || a.place - b.place) * (down ? -1 : 1);
+      if (noX !== noY) return noX ? 1 : -1; // dashes stay below
+      return (compareCells(x, y) || a.place - b.place) * sign;
     });
-    tbody.replaceChildren(...order.map(({ cells }) => element("tr", {}, ...cells.map(([text, rank, marks], i) => {
+    tbody.replaceChildren(...order.map(({ cells }) => element("tr", {}, ...cells.map(([text, rank, marks, again], i) => {
       const cell = element(i < labels ? "th" : "td", {});
       if (i < labels) cell.scope = "row";
-      const shown = element(rank === 1 ? "b" : rank === 2 ? "i" : "span", { textContent: text });
+      const shown = element(rank === 1 ? "b" : rank === 2 ? "i" : "span", { textContent: again && by < 0 ? "" : text });
       if (rank) shown.title = rank === 1 ? "decidedly the best" : "the best number, not decided";
       cell.append(shown);
       if (rank === 1) cell.classList.add("decided");

@@ -30,6 +30,11 @@ def finished(report_root) -> Path:
 
 
 @pytest.fixture
+def address(finished):
+    return (finished / "index.html").as_uri()
+
+
+@pytest.fixture
 def call(monkeypatch, capsys, tmp_path, report_root):
     """`call("report.assets=none")` -> (exit code, stdout, stderr), over a copy in tmp_path/outputs."""
     outputs = Path(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import json
 import re
 import shutil
 import time
@@ -16,6 +15,7 @@ import pytest
 from browser import served, wait_until
 from PIL import Image
 from report_folders import DIFF, EVIL, EVIL_ANSWER, EVIL_NAME
+from report_pages import content_of_page, open_page, run_ids
 
 from evaluation.report.page import write_page
 from evaluation.web.page import inline_json
@@ -30,23 +30,6 @@ VIEW = ".view3d canvas"
 def http_address(finished):
     with served(finished) as address:
         yield address
-
-
-@pytest.fixture
-def address(finished):
-    return (finished / "index.html").as_uri()
-
-
-def open_page(context, address, place=""):
-    page = context.new_page()
-    page.goto(f"{address}#{place}")
-    return page
-
-
-def run_ids(page, method=None, prompt=None):
-    """The ids of the runs of a method and prompt."""
-    found = page.evaluate("data.runs.map((r) => [r.id, columnOf(r).method, promptOf(r)])")
-    return [i for i, m, p in found if method in (None, m) and prompt in (None, p)]
 
 
 def pixels(page, selector):
@@ -170,11 +153,6 @@ def two_seeds(finished, tmp_path):
     for run in data["runs"]:
         run["seed"] = int(run["prompt"] == 0)
     return write_page(data, folder).as_uri()
-
-
-def content_of_page(folder):
-    text = (folder / "index.html").read_text()
-    return json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
 
 
 def test_a_mesh_is_drawn_upright_and_in_its_colour(context, address):
