@@ -5,7 +5,8 @@ every step; each rater gets the next C cells. Hence, for any P, K, C and number 
 
 - each cell is shown equally often (± 1),
 - a rater sees each prompt equally often (± 1), and no cell twice,
-- our method is on the left in half of each cell's showings (± 1), and in about half per rater and baseline.
+- our method is on the left as often as on the right (± 1; exactly, if the number is even) in each cell, for
+  each baseline, for each rater and for each rater's baseline; in each cell also after any number of raters.
 
 The presentation order is random, but every prompt appears once before any repeats.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from evaluation.user_study.ordering import coin, shuffled
@@ -37,23 +38,51 @@ def plan(
     count = min(per_rater or cells, cells)
     prompt_order = shuffled(range(prompts), key, "prompts")
     baseline_order = shuffled(range(baselines), key, "baselines")
-    given: Counter[int] = Counter()
-    first = coin(key, "left")
-    result = []
-    for rater in range(raters):
-        places = [(rater * count + i) % cells for i in range(count)]
-        mine = []
-        for place in places:
-            row, column = divmod(place, prompts)
-            comparison = Comparison(
-                prompt_order[column],
-                baseline_order[(row + column) % baselines],
-                (column // baselines + row + given[place] + first) % 2 == 0,
-            )
-            given[place] += 1
-            mine.append(comparison)
-        result.append(_present(mine, key, rater))
-    return result
+    shown = []
+    for i in range(raters * count):
+        row, column = divmod(i % cells, prompts)
+        shown.append((i // count, prompt_order[column], baseline_order[(row + column) % baselines]))
+    sessions: list[list[Comparison]] = [[] for _ in range(raters)]
+    for (rater, prompt, baseline), left in zip(shown, _sides(shown, key), strict=True):
+        sessions[rater].append(Comparison(prompt, baseline, left))
+    return [_present(mine, key, rater) for rater, mine in enumerate(sessions)]
+
+
+def _sides(shown: Sequence[tuple[int, int, int]], key: str) -> list[bool]:
+    """Whether our method is on the left, for each (rater, prompt, baseline).
+
+    Each comparison is paired with one of its cell or else of its baseline, and with one of its rater's
+    baseline or else of its rater. The two of a pair have different sides. Pairs of both kinds alternate along
+    a path, so every cycle is even and no pair contradicts the others.
+    """
+    partners = (
+        _partners([((prompt, baseline), baseline) for _, prompt, baseline in shown]),
+        _partners([((rater, baseline), rater) for rater, _, baseline in shown]),
+    )
+    sides: dict[int, bool] = {}
+    for start in range(len(shown)):
+        ahead = [] if start in sides else [(start, coin(key, "left", start) == 1)]
+        while ahead:
+            i, left = ahead.pop()
+            if i not in sides:
+                sides[i] = left
+                ahead += [(of[i], not left) for of in partners if i in of]
+    return [sides[i] for i in range(len(shown))]
+
+
+def _partners(groups: Sequence[tuple[Hashable, Hashable]]) -> dict[int, int]:
+    """Pair successive items of the same inner group, then those left over in the same outer group."""
+    partner: dict[int, int] = {}
+    single = list(range(len(groups)))
+    for level in (0, 1):
+        waiting: dict[Hashable, int] = {}
+        for i in single:
+            if (other := waiting.pop(groups[i][level], None)) is None:
+                waiting[groups[i][level]] = i
+            else:
+                partner[i], partner[other] = other, i
+        single = list(waiting.values())
+    return partner
 
 
 def _present(comparisons: Sequence[Comparison], key: str, rater: int) -> list[Comparison]:

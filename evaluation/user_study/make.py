@@ -23,6 +23,7 @@ from evaluation.user_study.study import (
     STUDY,
     Clip,
     Study,
+    assignment_csv,
     code_of,
     load_study,
     save_study,
@@ -132,7 +133,7 @@ def _new(
     key: str,
     root: Path,
 ) -> Study:
-    """A study without its raters."""
+    """A study without its raters, and so without an id."""
     first = prompts[0].runs[methods[0]].identity
     clips = {
         f"{i}/{method}": Clip(
@@ -145,7 +146,7 @@ def _new(
         for method in methods
     }
     return Study(
-        study_id=digest(key, "public")[:12],
+        study_id="",
         key=key,
         ours=methods[0],
         baselines=list(methods[1:]),
@@ -169,12 +170,17 @@ def _tokens(folder: Path, key: str) -> dict[str, str]:
 
 
 def _assign(study: Study, scrambled: Sequence[tuple[int, str]], tokens: Mapping[str, str]) -> None:
-    """Give every rater a code, a token and a session."""
+    """Give every rater a code, a token and a session, and the study its id.
+
+    The id depends on the sessions: a later version of trace_bench may assign other ones under the same key,
+    and no answer to a screen of the old page may count for the new.
+    """
     settings, key = study.settings, study.key
     shape = len(study.prompts), len(study.baselines), settings["raters"], settings["per_rater"]
     for rater, comparisons in enumerate(plan(*shape, key)):
         trials = screens(comparisons, study.methods, scrambled, settings["attention"], key, rater)
         study.trials[code_of(key, rater)] = trials
+    study.study_id = digest(key, "public", assignment_csv(study))[:12]
     study.raters = list(study.trials)
     study.tokens = {rater: tokens.get(rater) or new_token() for rater in study.raters}
     if len(study.raters) < settings["raters"]:

@@ -80,7 +80,10 @@ def _sections(board: Board) -> Iterator[str]:
                     f"{name}: {method} is not in conf/experiment/{section.experiment}.yaml; add it there, or "
                     "take its rows out."
                 )
-            elif differing := _compare(_keys(frame[frame["method"] == method], section), expected):
+            elif differing := _compare(
+                [*_keys(frame[frame["method"] == method], section), *_failed_keys(board, name, method)],
+                expected,
+            ):
                 only = "" if name in COMPARISON else f" SECTIONS={name}"
                 yield f"{name}: {method} {differing}; `make leaderboard METHODS={method}{only}` makes them."
     controls = board.sections["controls"]
@@ -103,6 +106,14 @@ def _keys(rows: pd.DataFrame, section: Section) -> list[tuple[str, str, str]]:
     return list(zip(map(str, rows["prompt_id"]), rows["seed"].map("{:.0f}".format), values, strict=True))
 
 
+def _failed_keys(board: Board, section: str, method: str) -> list[tuple[str, str, str]]:
+    return [
+        (one.prompt_id, str(one.seed), one.value)
+        for one in board.failures
+        if (one.section, one.method) == (section, method)
+    ]
+
+
 def _compare(there: Sequence[tuple[str, ...]], expected: Collection[tuple[str, ...]]) -> str:
     """How a method's rows differ from those wanted; empty if they do not."""
     right = len(set(there) & set(expected))
@@ -112,6 +123,11 @@ def _compare(there: Sequence[tuple[str, ...]], expected: Collection[tuple[str, .
 
 
 def _rows(board: Board, metrics: Mapping[str, Metric]) -> Iterator[str]:
+    for one in board.failures:
+        if one.section not in SECTIONS or one.section in COMPARISON:
+            yield f"{one.section}: {one.method} failed, and such runs belong to no comparison."
+        if not _HASH.fullmatch(one.fingerprint) or not one.commit:
+            yield f"{one.section}: a failed run of {one.method} has no fingerprint or no commit."
     for name, frame in board.sections.items():
         hashes = frame["fingerprint"].astype(str)
         texts = (

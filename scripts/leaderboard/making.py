@@ -12,9 +12,10 @@ from evaluation.results.variants import flat_config
 from scripts.leaderboard.admission import check_versions, judges_of, merged, provenance, versions_of
 from scripts.leaderboard.completeness import listed_methods
 from scripts.leaderboard.profiles import picture, picture_of
-from scripts.leaderboard.rows import FILE, Board, dumps, kept, loads, with_rows
-from scripts.leaderboard.sections import CONTROLS, MAIN, SECTIONS
+from scripts.leaderboard.rows import FILE, Board, Failed, dumps, kept, loads, with_rows
+from scripts.leaderboard.sections import COMPARISON, CONTROLS, MAIN, SECTIONS
 from scripts.results.workshop import Workshop
+from trace_bench.run_folder.reading import Run, natural
 from trace_bench.system.errors import TraceBenchError
 
 
@@ -39,7 +40,8 @@ def make(
     """
 
     def shop(part: str, overrides: Sequence[str] = overrides) -> Workshop:
-        return Workshop(folder, output_root.absolute() / part, tuple(overrides))
+        failures = part in SECTIONS and part not in COMPARISON
+        return Workshop(folder, output_root.absolute() / part, tuple(overrides), failures=failures)
 
     listed = tuple(listed_methods())
     methods = tuple(only.split(",")) if only else listed
@@ -71,17 +73,43 @@ def make(
 def add(board: Board, name: str, here: Workshop, sweep: tuple[str, ...]) -> None:
     """Check the runs of a section and put their rows into the board."""
     results = here.results(sweep)
-    runs = here.runs(sweep)
-    versions = versions_of(runs, here.metrics) | {"judges": judges_of(results.frame, here.metrics)}
+    runs, failed = here.runs(sweep), here.failed(sweep)
+    every = [*runs, *(run for run, _ in failed.values())]
+    versions = versions_of(every, here.metrics) | {"judges": judges_of(results.frame, here.metrics)}
     check_versions(board, versions)
     board.versions = merged(board.versions, versions)
     board.judges |= {judge: results.judges[judge] for judge in versions["judges"].values()}
-    code = provenance({run.folder.relative_to(here.output_root).as_posix(): run for run in runs})
+    code = provenance({run.folder.relative_to(here.output_root).as_posix(): run for run in every})
     rows = results.frame.join(pd.DataFrame.from_dict(code, orient="index"), on="folder")
     by = SECTIONS[name].by
+
     if by and by not in rows:
-        rows[by] = [flat_config(here.output_root / folder / "config.yaml")[by] for folder in rows["folder"]]
+        rows[by] = [_setting(here.output_root / folder, by) for folder in rows["folder"]]
     board.sections[name] = with_rows(board.sections.get(name, rows.iloc[:0]), rows)
+    made = {run.identity.method for run in every}
+    board.failures = [one for one in board.failures if one.section != name or one.method not in made]
+    board.failures += [
+        Failed(
+            name, run.identity.method, run.identity.prompt_id, run.identity.seed, _value(run, by), why,
+            run.manifest.fingerprint, code[folder]["commit"],
+        )
+        for folder, (run, why) in failed.items()
+    ]  # fmt: skip
+    board.failures.sort(
+        key=lambda one: (one.section, one.method, natural(one.prompt_id), one.seed, one.value)
+    )
+
+
+def _value(run: Run, by: str | None) -> str:
+    """The setting that a section varies, as the experiment has it."""
+    found = getattr(run.identity, by, None) if by else ""
+    if found is None:
+        return _setting(run.folder, str(by))
+    return f"{found:g}" if isinstance(found, float) else str(found)
+
+
+def _setting(folder: Path, key: str) -> str:
+    return flat_config(folder / "config.yaml")[key]
 
 
 def add_controls(board: Board, here: Workshop) -> None:

@@ -1,10 +1,11 @@
 """The committed results of the leaderboard: one JSON file, with one line per run.
 
-    {"versions": {...}, "judges": {id: description},
+    {"versions": {...}, "judges": {id: description}, "failures": [[...], ...],
      "sections": {name: {"common": {...}, "columns": [...], "rows": [[...], ...]}}}
 
-`common` holds the columns that have one value in the whole section. Tables are made from this file
-alone, so anyone can check them without running anything.
+`common` holds the columns that have one value in the whole section. `failures` are runs that end in an error
+by their method or its settings, which is a result too; a comparison of methods has none. Tables are made from
+this file alone, so anyone can check them without running anything.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,20 @@ _TEXTS = ("method", "representation", "init", "prior", "protocol", "prompt_set",
 _INTEGERS = ("seed", "steps", "views_per_step", "resolution")
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A run without an asset."""
+
+    section: str
+    method: str
+    prompt_id: str
+    seed: int
+    value: str  # of the setting that the section varies
+    why: str
+    fingerprint: str
+    commit: str
+
+
 @dataclass
 class Board:
     """The file's content; a section is a frame as `evaluation.results.collect` makes it, without folders."""
@@ -45,6 +60,7 @@ class Board:
     versions: dict[str, Any] = field(default_factory=dict)
     judges: dict[str, str] = field(default_factory=dict)
     sections: dict[str, pd.DataFrame] = field(default_factory=dict)
+    failures: list[Failed] = field(default_factory=list)
 
     def results(self, section: str) -> Results:
         """A section as input of tables and figures, with the controls."""
@@ -81,6 +97,8 @@ def dumps(board: Board) -> str:
         head = f'"common": {json.dumps(common)},\n"columns": {json.dumps(columns)},\n"rows": [\n'
         sections.append(f"{json.dumps(name)}: {{{head}" + ",\n".join(rows) + "\n]}")
     about = ",\n".join(f'"{key}": {json.dumps(getattr(board, key))}' for key in ("versions", "judges"))
+    failures = ",\n".join(json.dumps(astuple(one)) for one in board.failures)
+    about += f',\n"failures": [{failures}]'
     return f'{{{about},\n"sections": {{\n' + ",\n".join(sections) + "\n}}\n"
 
 
@@ -100,7 +118,8 @@ def loads(text: str, metrics: Mapping[str, Metric]) -> Board:
     """Read the file's text; raises TraceBenchError if it is no leaderboard."""
     try:
         content = json.loads(text)
-        board = Board(content["versions"], content["judges"])
+        failures = [Failed(*one) for one in content.get("failures", [])]
+        board = Board(content["versions"], content["judges"], failures=failures)
         for name, section in content["sections"].items():
             frame = pd.DataFrame(section["rows"], columns=section["columns"]).assign(**section["common"])
             board.sections[name] = _typed(frame.assign(folder=""), metrics)

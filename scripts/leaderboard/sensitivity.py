@@ -15,6 +15,7 @@ from scripts.leaderboard.ranking import FIRST, best_first
 from scripts.leaderboard.rows import Board
 from scripts.leaderboard.sections import MAIN, SECTIONS
 from scripts.leaderboard.tables import Metrics
+from scripts.results.document import paragraph
 
 NO_ROWS = "No rows yet."
 
@@ -41,7 +42,25 @@ def steps_and_inits(board: Board, _metrics: Metrics) -> str:
     for method in best_first(board):
         cells = [_change(own[method], rows.get(method)) for rows in changed.values()]
         lines.append(f"| {names.get(method, method)} | {_steps(board, method)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join(lines) + without_asset(board, "inits")
+
+
+def without_asset(board: Board, section: str) -> str:
+    """A sentence for each method and value of the section's setting whose runs end in an error."""
+    names = display_names(board.sections[MAIN])["method"]
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in board.failures:
+        if one.section == section:
+            found.setdefault((one.method, one.value), []).append(one.why)
+    setting = (SECTIONS[section].by or "").replace("_", " ")
+    lines = [
+        paragraph(
+            f"{names.get(method, method)} makes no asset at {setting} {value} "
+            f"({len(why)} {'run' if len(why) == 1 else 'runs'}): “{why[0]}”"
+        )
+        for (method, value), why in found.items()
+    ]
+    return "".join(f"\n\n{line}" for line in lines)
 
 
 def _steps(board: Board, method: str) -> str:
@@ -82,7 +101,12 @@ def guidance(board: Board, metrics: Metrics) -> str:
         cells = [f"{scale:g}", *(f"{at:g} | {found[at]:.3f}" for at in (found.idxmax(), found.idxmin()))]
         lines.append(f"| {names.get(method, method)} | {' | '.join(cells)} |")
     about = "Match over the guidance scale, a panel per method"
-    return captioned(draw_guidance(board, metrics), GUIDANCE, about) + "\n\n" + "\n".join(lines)
+    return (
+        captioned(draw_guidance(board, metrics), GUIDANCE, about)
+        + "\n\n"
+        + "\n".join(lines)
+        + without_asset(board, "guidance")
+    )
 
 
 def view_phrases(board: Board, metrics: Metrics) -> str:
@@ -104,4 +128,5 @@ def view_phrases(board: Board, metrics: Metrics) -> str:
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     about = "Janus number with and without view phrases, a row per method"
-    return captioned(drawing, JANUS, about) + "\n\n" + "\n".join(lines)
+    failed = without_asset(board, "janus") + without_asset(board, "janus_perp_neg")
+    return captioned(drawing, JANUS, about) + "\n\n" + "\n".join(lines) + failed

@@ -18,7 +18,7 @@ from evaluation.metrics.load import load_metrics
 from evaluation.metrics.score import score_all
 from evaluation.results.collect import Results, collect
 from scripts.results.document import keep_times, replace_block
-from trace_bench.run_folder.index import read_index
+from trace_bench.run_folder.index import failure, read_index
 from trace_bench.run_folder.reading import Run
 from trace_bench.runs.identity import RunSpec
 from trace_bench.settings.typed_text import readable_overrides
@@ -45,6 +45,7 @@ class Workshop:
     output_root: Path  # holds the runs
     overrides: tuple[str, ...] = ()  # added to every sweep
     times: bool = True  # False: leave what depends on the machine as it is
+    failures: bool = False  # True: a run that failed by its method or settings is a result, and is left out
 
     def command(self, module: str, *arguments: str) -> None:
         """Run one of our own commands; its output is the user's to see."""
@@ -68,10 +69,14 @@ class Workshop:
     def make(self, sweep: Sweep, scored: bool = True) -> None:
         """Make the runs of a sweep that are missing, then the scores that are missing."""
         names = self._names(sweep)
-        missing = names.keys() - self.done().keys()
+        missing = names.keys() - self.done().keys() - self.failed(sweep).keys()
         print(f"{' '.join(sweep)}: {len(names) - len(missing)} of {len(names)} runs are there", flush=True)
         if missing:
-            self.command("trace_bench", "-m", *sweep, *self.overrides, "hydra/launcher=local")
+            try:
+                self.command("trace_bench", "-m", *sweep, *self.overrides, "hydra/launcher=local")
+            except TraceBenchError:
+                if not self.failed(sweep):
+                    raise
         if scored:
             self._score(sweep)
 
@@ -87,12 +92,24 @@ class Workshop:
             raise TraceBenchError(problems[0])
 
     def runs(self, sweep: Sweep) -> list[Run]:
-        """The finished runs of a sweep, in its order; all must be there."""
-        done = self.done()
-        names = list(self._names(sweep))
+        """The finished runs of a sweep, in its order; all must be there, but for those of `failed`."""
+        done, failed = self.done(), self.failed(sweep)
+        names = [name for name in self._names(sweep) if name not in failed]
         if missing := [name for name in names if name not in done]:
             raise TraceBenchError(f"{self.output_root / missing[0]} is not finished, but should be.")
         return [done[name] for name in names]
+
+    def failed(self, sweep: Sweep) -> dict[str, tuple[Run, str]]:
+        """With `failures`, the runs of a sweep that a TraceBenchError ended, and why; else none."""
+        if not self.failures:
+            return {}
+        names, kind, found = self._names(sweep), f"{TraceBenchError.__name__}: ", {}
+        for name, run in read_index(self.output_root).runs.items():
+            if name in names and run.manifest.status == "failed":
+                why = failure(run.folder)
+                if why.startswith(kind):
+                    found[name] = run, why.removeprefix(kind)
+        return found
 
     def results(self, sweep: Sweep) -> Results:
         """The tidy frame of a sweep alone; all its runs must be there."""

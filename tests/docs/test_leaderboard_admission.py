@@ -15,8 +15,9 @@ from evaluation.results.controls import committed
 from scripts.leaderboard import making
 from scripts.leaderboard.admission import check_versions, judges_of, merged, prompts_sha256, versions_of
 from scripts.leaderboard.completeness import listed_methods, pending, problems
-from scripts.leaderboard.rows import Board
+from scripts.leaderboard.rows import Board, Failed, dumps, loads
 from scripts.leaderboard.sections import MAIN, SECTIONS, prompts_of
+from scripts.leaderboard.sensitivity import without_asset
 from trace_bench.system.config_path import conf_dir
 from trace_bench.system.errors import TraceBenchError
 
@@ -202,6 +203,36 @@ def test_what_is_not_made_yet_is_named():
     ]  # fmt: skip
 
 
+def _failing(section, **values):
+    """Without these rows, which are failures instead."""
+
+    def change(board):
+        frame = board.sections[section]
+        hit = pd.concat([frame[key] == value for key, value in values.items()], axis=1).all(axis=1)
+        for row in frame[hit].to_dict("records"):
+            value = f"{row['guidance_scale']:g}" if section == "guidance" else ""
+            why = "Every Gaussian would be pruned at step 56."
+            about = (row["method"], row["prompt_id"], row["seed"], value)
+            board.failures.append(Failed(section, *about, why, "a" * 64, "c" * 12))
+        board.sections[section] = frame[~hit]
+
+    return change
+
+
+def test_a_failed_run_is_a_result_of_what_a_method_is_sensitive_to():
+    board = whole()
+    _failing("guidance", method="dreamer_xl", guidance_scale=80.0)(board)
+    assert len(board.failures) == 4
+    assert problems(board, METRICS) == []
+    assert pending(board) == []
+    assert loads(dumps(board), METRICS).failures == board.failures
+    assert without_asset(board, "inits") == ""
+    assert " ".join(without_asset(board, "guidance").split()) == (
+        "Dreamer XL makes no asset at guidance scale 80 (4 runs): "
+        "“Every Gaussian would be pruned at step 56.”"
+    )
+
+
 def _without(section, **values):
     def change(board):
         frame = board.sections[section]
@@ -242,6 +273,7 @@ def _with(section, column, value):
         (_with(MAIN, "fingerprint", "x"), "no fingerprint"),
         (_with(MAIN, "commit", None), "does not say its commit"),
         (_with("controls", "clip_score_judge", "other"), "no clip_score by the judge of the others"),
+        (_failing(MAIN, method="sds", prompt_id="5"), "own_budget: sds failed, and such runs belong to no"),
         (lambda board: board.versions.pop("rig"), "does not say its `rig`"),
         (lambda board: board.versions["prior"].update({"with adapter": ""}), "no sha256"),
         (lambda board: board.versions.update(prompts="other"), "has other prompts"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -190,3 +191,31 @@ def test_a_set_with_a_missing_run_is_refused(site, tmp_path, monkeypatch, capsys
     assert make_leaderboard.main(folders) == 2
     assert "is not finished, but should be" in capsys.readouterr().err
     assert (site / FILE).read_text(encoding="utf-8") == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "status"), [("TraceBenchError", 0), ("OSError", 2)])
+def test_a_run_that_its_settings_make_fail_is_a_result(site, tmp_path, monkeypatch, kind, status):
+    """Only where settings vary, and only if the error is by them: not one of a full disk."""
+    root, metrics = tmp_path / "mine", load_metrics(_evaluation())
+    for section in (MAIN, "inits"):
+        runs = write_runs(root / section, (NEW,))
+        score_all(runs, metrics)
+        if section == "inits":
+            write_manifest(runs[1].folder, replace(runs[1].manifest, status="failed"))
+            error = {"type": kind, "message": "Every Gaussian would be pruned.", "step": 56}
+            (runs[1].folder / "error.json").write_text(json.dumps(error))
+            monkeypatch.setattr(Workshop, "command", lambda *_: None)  # makes the missing runs, but cannot
+    folders = ["--folder", str(site), "--output-root", str(root), "--methods", NEW]
+    assert make_leaderboard.main([*folders, "--sections", f"{MAIN},inits"]) == status
+    board = loads((site / FILE).read_text(encoding="utf-8"), metrics)
+    if status:
+        assert board.failures == []
+        assert "inits" not in board.sections
+        return
+    (failed,) = board.failures
+    assert (failed.section, failed.method, failed.prompt_id) == ("inits", NEW, "1")
+    assert failed.why == "Every Gaussian would be pruned. (step 56)"
+    assert failed.fingerprint == runs[1].manifest.fingerprint
+    assert list(board.sections["inits"]["prompt_id"]) == ["0"]
+    assert "makes no asset at init" in page(site)

@@ -120,6 +120,7 @@ function firstOpen() {
 }
 
 function onKey(event) {
+  if (event.repeat) return; // a held key answers one question
   if ($("task").hidden || !$("shortcuts").checked || event.ctrlKey || event.metaKey || event.altKey) return;
   const choice = Object.keys(data.choices)[Number(event.key) - 1];
   if (choice) {
@@ -165,7 +166,10 @@ function start(code) {
 }
 
 function onStorage(event) { // another tab answered: show its state
-  if (session && event.key === session.key && event.newValue) location.reload();
+  if (!session || event.key !== session.key || !event.newValue) return;
+  session = null; // while it unloads, the page must not keep its old state
+  show("intro");
+  location.reload();
 }
 
 build();

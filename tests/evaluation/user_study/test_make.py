@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -13,8 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from run_folders import write_run
-from study_folders import METHODS, PROMPTS, film, write_runs
+from study_folders import METHODS, PROMPTS, answer_file, attentive, film, write_runs
 
+from evaluation.user_study.assignment import plan
 from evaluation.user_study.scramble import read_film, scramble, write_film, write_scrambled
 from evaluation.user_study.study import load_study
 from evaluation.user_study.tokens import name_of, unseal
@@ -155,6 +157,31 @@ def test_the_same_study_from_the_same_runs(made, call):
     first, second = (json.loads(files["study.json"]) for files in (before, again))
     assert first | {"tokens": None} == second | {"tokens": None}
     assert not set(first["tokens"].values()) & set(second["tokens"].values())
+
+
+def test_another_assignment_under_the_same_key_is_another_study(made, call, monkeypatch, tmp_path):
+    """A later version may plan otherwise: a page that was made before goes on, one that is made anew has
+    another id, so that the browser does not continue old answers and files with them are refused.
+    """
+    folder, old = made
+    rater = old.raters[0]
+    sent = answer_file(tmp_path / "sent" / "a.json", old, rater, attentive())
+
+    def exchanged(*arguments):
+        return [[replace(c, ours_left=not c.ours_left) for c in mine] for mine in plan(*arguments)]
+
+    monkeypatch.setattr("evaluation.user_study.make.plan", exchanged)
+    before = tree(folder)
+    assert call()[0] == 0
+    assert tree(folder) == before
+    assert call("force=true")[0] == 0
+    new = load_study(folder)
+    assert (new.key, new.tokens) == (old.key, old.tokens)
+    assert new.trials[rater] != old.trials[rater]
+    assert new.study_id != old.study_id
+    code, _, err = call("mode=import", f"answers={sent}")
+    assert code != 0
+    assert f"belongs to study {old.study_id}, not {new.study_id}" in err
 
 
 def test_another_seed_is_another_study(made, call, tmp_path):

@@ -148,6 +148,27 @@ def test_raters_do_not_share_answers(context, study):
     assert page.locator("#count").inner_text() == "Screen 1 of 8"
 
 
+def test_of_two_windows_only_the_other_starts_again(context, study, http_address):
+    """A window that reloads because of an answer in another neither keeps its old state nor disturbs that."""
+    answering, other = (begin(context, http_address, study.token) for _ in range(2))
+    answering.evaluate("events = []; addEventListener('storage', ({ key }) => events.push(key))")
+    for key in (KEYS["left"], KEYS["tie"], KEYS["right"], "Enter"):
+        with other.expect_navigation():
+            answering.keyboard.press(key)
+        other.evaluate("localStorage.setItem('last', Math.random())")  # after all that it wrote before
+        wait_until(answering, "events.includes('last')", 10)
+        assert answering.evaluate("events.splice(0)") == ["last"]
+        assert other.locator("#intro").is_visible()
+        other.get_by_role("button", name="Start").click()
+        assert other.locator("#progress").evaluate("p => p.value") == (key == "Enter" or key == KEYS["right"])
+    assert answering.locator("#count").inner_text() == "Screen 2 of 8"
+    assert other.locator("#count").inner_text() == "Screen 2 of 8"
+    kept = other.evaluate("Object.entries(localStorage).find(([key]) => key !== 'last')[1]")
+    assert json.loads(kept)["drafts"]["0"]["choices"] == {
+        "consistency": "left", "fidelity": "tie", "photorealism": "right",
+    }  # fmt: skip
+
+
 def test_a_link_to_another_rater_opens_that_session(context, study):
     page = begin(context, study.url, study.token)
     answer(page, "left")
@@ -298,6 +319,17 @@ def test_arrows_move_within_a_question_and_keys_can_be_switched_off(context, stu
     page.keyboard.press("p")
     assert not page.locator("#fidelity-right").is_checked()
     assert page.locator("#consistency-tie").is_checked()
+
+
+def test_a_held_key_answers_one_question(context, study):
+    page = begin(context, study.url, study.token)
+    for _ in range(4):  # from the second on, the browser marks them as repeated
+        page.keyboard.down("1")
+    page.keyboard.up("1")
+    assert page.locator("#consistency-left").is_checked()
+    assert page.locator("#hint").inner_text() == "2 questions to answer"
+    page.keyboard.press("1")
+    assert page.locator("#hint").inner_text() == "1 question to answer"
 
 
 @pytest.mark.parametrize("kind", [COMPARISON, INSTRUCTED])
