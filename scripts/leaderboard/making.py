@@ -75,7 +75,8 @@ def add(board: Board, name: str, here: Workshop, sweep: tuple[str, ...]) -> None
     results = here.results(sweep)
     runs, failed = here.runs(sweep), here.failed(sweep)
     every = [*runs, *(run for run, _ in failed.values())]
-    versions = versions_of(every, here.metrics) | {"judges": judges_of(results.frame, here.metrics)}
+    versions_of(every, here.metrics, weights=False)  # a failed run does not say those of its prior
+    versions = versions_of(runs, here.metrics) | {"judges": judges_of(results.frame, here.metrics)}
     check_versions(board, versions)
     board.versions = merged(board.versions, versions)
     board.judges |= {judge: results.judges[judge] for judge in versions["judges"].values()}

@@ -202,7 +202,7 @@ def test_a_run_that_its_settings_make_fail_is_a_result(site, tmp_path, monkeypat
         runs = write_runs(root / section, (NEW,))
         score_all(runs, metrics)
         if section == "inits":
-            write_manifest(runs[1].folder, replace(runs[1].manifest, status="failed"))
+            write_manifest(runs[1].folder, replace(runs[1].manifest, status="failed", prior={}))
             error = {"type": kind, "message": "Every Gaussian would be pruned.", "step": 56}
             (runs[1].folder / "error.json").write_text(json.dumps(error))
             monkeypatch.setattr(Workshop, "command", lambda *_: None)  # makes the missing runs, but cannot
