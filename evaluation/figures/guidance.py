@@ -36,6 +36,8 @@ def draw(data: Data, quantity: str = "match") -> Drawing:
         axes.set_title(data.method(method), fontsize=9, pad=5)
     for axes in panels.flat[len(found) :]:
         axes.set_axis_off()
+    for axes in panels.flat[max(0, len(found) - columns) : len(found)]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
     first = panels[0, 0]
     first.set_xscale("log")
     first.xaxis.set_major_locator(FixedLocator(scales))
