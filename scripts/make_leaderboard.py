@@ -8,7 +8,8 @@
 
 Finished runs are kept under outputs/leaderboard, so the command continues where it stopped. A method's rows
 of a section enter docs/leaderboard.json only if every run is finished and scored, was made from committed
-code, and has the versions of the other rows. Tables in docs/ and README.md are made from that file alone.
+code, and has the versions of the other rows. Where settings vary, a run that fails by its method or settings
+is a result too, and the page says it. Tables in docs/ and README.md are made from that file alone.
 """
 
 from __future__ import annotations
