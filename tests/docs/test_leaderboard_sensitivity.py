@@ -96,10 +96,17 @@ def test_view_phrases_are_read_from_the_runs_settings(tmp_path, monkeypatch):
     names = [str(folder.relative_to(tmp_path)) for folder in folders]
     rows = frame().iloc[:2].assign(folder=names).drop(columns=["commit", "torch", "diffusers", "numpy"])
     environment = {"commit": "c" * 40, "packages": {}}
-    runs = [SimpleNamespace(folder=f, manifest=SimpleNamespace(environment=environment)) for f in folders]
-    monkeypatch.setattr(making, "versions_of", lambda *_: {})
+    runs = [
+        SimpleNamespace(
+            folder=folder,
+            identity=SimpleNamespace(method="sds"),
+            manifest=SimpleNamespace(environment=environment),
+        )
+        for folder in folders
+    ]
+    monkeypatch.setattr(making, "versions_of", lambda *_, **__: {})
     shop = SimpleNamespace(
-        output_root=tmp_path, metrics={}, runs=lambda _: runs,
+        output_root=tmp_path, metrics={}, runs=lambda _: runs, failed=lambda _: {},
         results=lambda _: SimpleNamespace(frame=rows, judges={}),
     )  # fmt: skip
     made = Board()
