@@ -22,6 +22,7 @@ from benchmarks.step import compose_job
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.priors.lanes.turns import Turns
+from trace_bench.priors.traced import CALLS
 from trace_bench.runs.build import load_prior, make_init, make_method, make_representation
 from trace_bench.runs.lane import Lane
 from trace_bench.seeding import Rng
@@ -72,8 +73,10 @@ def measure(methods: Sequence[str], runs: int, steps: int, counts: Sequence[int]
     """Steps a second in lanes over those in turn, for each number of lanes."""
     jobs = [compose_job(name, []) for name in methods]
     tasks = [(*jobs[i % len(jobs)], i) for i in range(runs)]
-    in_turn(tasks[: len(jobs)], 2)  # libraries load, kernels compile, sizes are probed
-    in_lanes(tasks[: max(2, len(jobs))], 2, 2)
+    # Libraries load, kernels compile, sizes are probed, networks become graphs.
+    in_turn(tasks[: len(jobs)], CALLS)
+    for lanes in counts:
+        in_lanes(tasks[: max(lanes, len(jobs))], CALLS, lanes)
     before = seconds_of(lambda: in_turn(tasks, steps))
     found = [seconds_of(lambda n=n: in_lanes(tasks, steps, n)) for n in counts]  # type: ignore[misc]
     after = seconds_of(lambda: in_turn(tasks, steps))

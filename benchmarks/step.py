@@ -30,7 +30,7 @@ from trace_bench.settings.config import Job
 from trace_bench.system.config_path import conf_dir
 
 METHODS = ("sds", "vsd", "trace")
-WARM_UP, MEASURED = 40, 60  # networks have become graphs when the measurement begins
+WARM_UP = 40  # steps, after which networks have become graphs
 
 
 class Stopwatch:
@@ -70,7 +70,7 @@ def compose_job(method_name: str, overrides: list[str]) -> tuple[Job, str]:
     return Job.from_config(cfg, HydraConfig.get()), str(cfg.prompt_set.prompts[0])
 
 
-def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, float]]:
+def measure(method_name: str, overrides: list[str], measured: int) -> tuple[float, dict[str, float]]:
     """(seconds per step, seconds per step and part)."""
     job, prompt = compose_job(method_name, overrides)
     device = resolve_device(job.device)
@@ -92,13 +92,13 @@ def measure(method_name: str, overrides: list[str]) -> tuple[float, dict[str, fl
             began = watch.now()
 
     distill(
-        prior, method, representation, text, CameraRange.of(job.cameras), steps=WARM_UP + MEASURED,
+        prior, method, representation, text, CameraRange.of(job.cameras), steps=WARM_UP + measured,
         views_per_step=job.views_per_step, resolution=job.resolution, background=job.background,
-        rng=Rng(job.seed), log_every=WARM_UP + MEASURED, on_step=on_step,
+        rng=Rng(job.seed), log_every=WARM_UP + measured, on_step=on_step,
     )  # fmt: skip
     del prior.encode  # remove the wrapper; the prior is shared
-    total = (watch.now() - began) / MEASURED
-    return total, {name: seconds / MEASURED for name, seconds in watch.seconds.items()}
+    total = (watch.now() - began) / measured
+    return total, {name: seconds / measured for name, seconds in watch.seconds.items()}
 
 
 @contextmanager
@@ -112,14 +112,15 @@ def main(arguments: list[str]) -> None:
     """Print one line per method."""
     parser = parser_of("step", __doc__)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of `python -m trace_bench`")
-    overrides = parser.parse_args(arguments).overrides
+    parser.add_argument("--steps", type=int, default=60, help="that are measured (%(default)s)")
+    given = parser.parse_args(arguments)
     rows, before = {}, {}
     for name in METHODS:
         with without_graphs():
-            modules = measure(name, overrides)
-        rows[name] = measure(name, overrides)
+            modules = measure(name, given.overrides, given.steps)
+        rows[name] = measure(name, given.overrides, given.steps)
         with without_graphs():
-            before[name] = (modules[0] + measure(name, overrides)[0]) / 2
+            before[name] = (modules[0] + measure(name, given.overrides, given.steps)[0]) / 2
     base = rows["sds"][0]
     print(f"{'method':8} {'ms/step':>8} {'x sds':>6} {'x without graphs':>17}   share of the step")
     for name, (total, parts) in rows.items():

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 #: Too long for each CI: one also starts another commit, one compiles networks of SD 2.1's size.
 MINUTES = {"start", "dispatches"}
 SHORT = {
-    "step": (["prior=tiny"], ["sds", "vsd", "trace"]),
+    "step": (["prior=tiny", "--steps", "2"], ["sds", "vsd", "trace"]),
     "nerf": (
         ["--repeats", "1", "--resolution", "16"],
         ["as it is", "with normals", "no skipping", "plain torch"],
