@@ -138,7 +138,7 @@ def write_report_root(root: Path) -> Path:
             if (method, prompt) != ("mine", EVIL):
                 values = {q.name: None for q in truth.quantities} | {
                     "match": 0.9 - 0.2 * m - 0.05 * i,
-                    "soft_iou": 0.8,
+                    "soft_iou": 0.84749,  # rounded twice, it would be 0.848
                 }
                 write_score(folder, truth, **values)
             if (method, i) == ("sds", 0):
