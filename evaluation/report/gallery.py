@@ -87,7 +87,7 @@ def make_gallery(
                     "place": place[row["prompt_id"]],
                     "seed": run.identity.seed,
                     "minutes": _number(row["minutes"], 3),
-                    "scores": [
+                    "scores": [  # the page rounds them
                         _number(row.get(quantity.name), quantity.decimals + 6) for quantity in quantities
                     ],
                 }

@@ -83,7 +83,6 @@ def add(board: Board, name: str, here: Workshop, sweep: tuple[str, ...]) -> None
     code = provenance({run.folder.relative_to(here.output_root).as_posix(): run for run in every})
     rows = results.frame.join(pd.DataFrame.from_dict(code, orient="index"), on="folder")
     by = SECTIONS[name].by
-
     if by and by not in rows:
         rows[by] = [_setting(here.output_root / folder, by) for folder in rows["folder"]]
     board.sections[name] = with_rows(board.sections.get(name, rows.iloc[:0]), rows)

@@ -118,7 +118,7 @@ def loads(text: str, metrics: Mapping[str, Metric]) -> Board:
     """Read the file's text; raises TraceBenchError if it is no leaderboard."""
     try:
         content = json.loads(text)
-        failures = [Failed(*one) for one in content.get("failures", [])]
+        failures = [Failed(*one) for one in content["failures"]]
         board = Board(content["versions"], content["judges"], failures=failures)
         for name, section in content["sections"].items():
             frame = pd.DataFrame(section["rows"], columns=section["columns"]).assign(**section["common"])

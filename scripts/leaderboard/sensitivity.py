@@ -101,12 +101,8 @@ def guidance(board: Board, metrics: Metrics) -> str:
         cells = [f"{scale:g}", *(f"{at:g} | {found[at]:.3f}" for at in (found.idxmax(), found.idxmin()))]
         lines.append(f"| {names.get(method, method)} | {' | '.join(cells)} |")
     about = "Match over the guidance scale, a panel per method"
-    return (
-        captioned(draw_guidance(board, metrics), GUIDANCE, about)
-        + "\n\n"
-        + "\n".join(lines)
-        + without_asset(board, "guidance")
-    )
+    figure = captioned(draw_guidance(board, metrics), GUIDANCE, about)
+    return f"{figure}\n\n" + "\n".join(lines) + without_asset(board, "guidance")
 
 
 def view_phrases(board: Board, metrics: Metrics) -> str:
