@@ -74,9 +74,10 @@ def measure(methods: Sequence[str], runs: int, steps: int, counts: Sequence[int]
     jobs = [compose_job(name, []) for name in methods]
     tasks = [(*jobs[i % len(jobs)], i) for i in range(runs)]
     # Libraries load, kernels compile, sizes are probed, networks become graphs.
-    in_turn(tasks[: len(jobs)], CALLS)
+    warm_up = min(CALLS, steps * runs)
+    in_turn(tasks[: len(jobs)], warm_up)
     for lanes in counts:
-        in_lanes(tasks[: max(lanes, len(jobs))], CALLS, lanes)
+        in_lanes(tasks[: max(lanes, len(jobs))], warm_up, lanes)
     before = seconds_of(lambda: in_turn(tasks, steps))
     found = [seconds_of(lambda n=n: in_lanes(tasks, steps, n)) for n in counts]  # type: ignore[misc]
     after = seconds_of(lambda: in_turn(tasks, steps))

@@ -23,14 +23,14 @@ from benchmarks.arguments import parser_of
 from trace_bench.cameras import CameraRange
 from trace_bench.distill import distill
 from trace_bench.priors.text import embed_prompt
-from trace_bench.priors.traced import Traced
+from trace_bench.priors.traced import CALLS, Traced
 from trace_bench.runs.build import load_prior, make_init, make_method, make_representation, resolve_device
 from trace_bench.seeding import Rng
 from trace_bench.settings.config import Job
 from trace_bench.system.config_path import conf_dir
 
 METHODS = ("sds", "vsd", "trace")
-WARM_UP = 40  # steps, after which networks have become graphs
+WARM_UP = 5  # steps; CALLS more until networks have become graphs
 
 
 class Stopwatch:
@@ -70,7 +70,9 @@ def compose_job(method_name: str, overrides: list[str]) -> tuple[Job, str]:
     return Job.from_config(cfg, HydraConfig.get()), str(cfg.prompt_set.prompts[0])
 
 
-def measure(method_name: str, overrides: list[str], measured: int) -> tuple[float, dict[str, float]]:
+def measure(
+    method_name: str, overrides: list[str], measured: int, warm_up: int
+) -> tuple[float, dict[str, float]]:
     """(seconds per step, seconds per step and part)."""
     job, prompt = compose_job(method_name, overrides)
     device = resolve_device(job.device)
@@ -87,14 +89,14 @@ def measure(method_name: str, overrides: list[str], measured: int) -> tuple[floa
 
     def on_step(k: int, log: dict[str, float]) -> None:
         nonlocal began
-        if k + 1 == WARM_UP:
+        if k + 1 == warm_up:
             watch.seconds.clear()
             began = watch.now()
 
     distill(
-        prior, method, representation, text, CameraRange.of(job.cameras), steps=WARM_UP + measured,
+        prior, method, representation, text, CameraRange.of(job.cameras), steps=warm_up + measured,
         views_per_step=job.views_per_step, resolution=job.resolution, background=job.background,
-        rng=Rng(job.seed), log_every=WARM_UP + measured, on_step=on_step,
+        rng=Rng(job.seed), log_every=warm_up + measured, on_step=on_step,
     )  # fmt: skip
     del prior.encode  # remove the wrapper; the prior is shared
     total = (watch.now() - began) / measured
@@ -116,11 +118,13 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     rows, before = {}, {}
     for name in METHODS:
+        of = (name, given.overrides, given.steps)
         with without_graphs():
-            modules = measure(name, given.overrides, given.steps)
-        rows[name] = measure(name, given.overrides, given.steps)
+            first, _ = measure(*of, WARM_UP)
+        rows[name] = measure(*of, WARM_UP + CALLS)
         with without_graphs():
-            before[name] = (modules[0] + measure(name, given.overrides, given.steps)[0]) / 2
+            last, _ = measure(*of, WARM_UP)
+        before[name] = (first + last) / 2
     base = rows["sds"][0]
     print(f"{'method':8} {'ms/step':>8} {'x sds':>6} {'x without graphs':>17}   share of the step")
     for name, (total, parts) in rows.items():
