@@ -13,7 +13,7 @@ from scripts.results.document import listed, paragraph
 
 
 def about(board: Board, _metrics: Metrics) -> str:
-    """One paragraph, and a second one if minutes of several machines stand in one table."""
+    """A paragraph on the rows, one on what is not made yet, and one if several machines made them."""
     frames = [board.sections[name] for name in SECTIONS if name in board.sections]
     rows = pd.concat(frames, ignore_index=True)
     shared = board.versions
@@ -23,8 +23,8 @@ def about(board: Board, _metrics: Metrics) -> str:
     first = (
         f"{len(rows):,} runs of {board.sections[MAIN]['method'].nunique()} methods, by trace_bench "
         f"{shared.get('trace_bench')} at commit {_values(rows, 'commit')}; {packages}. The prior's weights "
-        f"begin with {weights}. Without loading and scoring, the runs take {minutes / 60:.1f} hours of one "
-        "core on the machine that made them, which is half as many hours on two cores."
+        f"begin with {weights}. Without loading and scoring, the runs take {minutes / 60:.1f} core hours on the "
+        f"machine that made them, so about {minutes / 120:.0f} hours on two cores."
     )
     found = [first]
     if missing := pending(board):

@@ -35,11 +35,10 @@ def pairs(board: Board, metrics: Metrics) -> str:
     return "\n\n".join([
         "\n".join(lines),
         paragraph(
-            "Bold: decided; the number is the row's lead over the column of that number, p by Holm's "
-            "correction over all pairs. The others show the lead and, in brackets, how many prompts with "
-            f"{seeds} seed{'s' if seeds != 1 else ''} each would decide it with a chance of 80 % if the true "
-            f"difference were the measured one, at the first threshold of {len(found)} comparisons, the "
-            "strictest."
+            "A cell is the row's lead over the method with the column's number. Bold: decided after Holm's "
+            f"correction over all {len(found)} pairs. In brackets: how many prompts with {seeds} "
+            f"seed{'s' if seeds != 1 else ''} each would decide it with a chance of 80 %, at Holm's strictest "
+            "threshold, if the true difference were the measured one."
         ),
         paragraph(f"Decided pairs: {_counts(every)}."),
     ])  # fmt: skip

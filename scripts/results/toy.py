@@ -100,9 +100,8 @@ def readme_table(shop: Workshop, _old: str) -> str:
     table = formats.markdown(replace(grid, caption="", notes=[])).strip("\n")
     on = machine(shop.runs(README_SWEEP))
     below = paragraph(
-        "Below the methods: the true objects, and the best of the assets that are wrong in one known way "
-        "(`docs/evaluation.md`). Match is the number to look at first. Italic: the best number of the "
-        "methods, not decided; bold: decidedly better than every other method (`docs/statistics.md`)."
+        "Rows and signs are those of the first table. Match is the number to look at first; "
+        "`docs/statistics.md` says when a difference is decided."
     )
     return f"{table}\n\n{below}\n\n" + paragraph(
         "Minutes are those of init, distilling and rendering, per run, on "

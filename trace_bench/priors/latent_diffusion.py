@@ -430,7 +430,7 @@ class LatentDiffusionPrior(ABC):
 
 
 def _compile(denoiser: Denoiser, encoder: torch.nn.Module) -> None:
-    """Compile the whole network and the VAE encoder: once for a batch of 1, once for all others.
+    """Compile the whole network and the VAE encoder: for a batch of 1, for 64 rows and more, for all others.
 
     `fullgraph` makes torch raise an error instead of running uncompiled.
     """

@@ -1,7 +1,7 @@
 """A small network on the CPU as one TorchScript graph: the same operations, without Python between them.
 
-Much of the time of the toy world's UNet is Python's, which goes through its modules and starts 350 small
-operations (`benchmarks.step` measures it). torch calls TorchScript deprecated, but has nothing else that
+The toy world's UNet starts 350 small operations, and Python goes through its modules for each of them
+(`benchmarks.step` compares a step with and without graphs). torch calls TorchScript deprecated, but has nothing else that
 takes Python out and keeps the bits: torch.compile needs a C++ compiler and fuses operations. Where tracing
 fails, the network stays as it is.
 """
@@ -31,7 +31,7 @@ class Traced:
     same bits too, because a graph runs as it was recorded, unoptimised.
 
     Args:
-        network: whose parameters the functions use; its own must stay as they are.
+        network: the functions use its parameters. Change their values, but do not put others in their place.
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
