@@ -23,8 +23,8 @@ def about(board: Board, _metrics: Metrics) -> str:
     first = (
         f"{len(rows):,} runs of {board.sections[MAIN]['method'].nunique()} methods, by trace_bench "
         f"{shared.get('trace_bench')} at commit {_values(rows, 'commit')}; {packages}. The prior's weights "
-        f"begin with {weights}. Without loading and scoring, the runs take {minutes / 60:.1f} core hours on the "
-        f"machine that made them, so about {minutes / 120:.0f} hours on two cores."
+        f"begin with {weights}. Without loading and scoring, the runs take {minutes / 60:.1f} core hours on "
+        f"the machine that made them, so about {minutes / 120:.0f} hours on two cores."
     )
     found = [first]
     if missing := pending(board):

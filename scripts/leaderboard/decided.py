@@ -37,8 +37,8 @@ def pairs(board: Board, metrics: Metrics) -> str:
         paragraph(
             "A cell is the row's lead over the method with the column's number. Bold: decided after Holm's "
             f"correction over all {len(found)} pairs. In brackets: how many prompts with {seeds} "
-            f"seed{'s' if seeds != 1 else ''} each would decide it with a chance of 80 %, at Holm's strictest "
-            "threshold, if the true difference were the measured one."
+            f"seed{'s' if seeds != 1 else ''} each would decide it with a chance of 80 %, at Holm's "
+            "strictest threshold, if the true difference were the measured one."
         ),
         paragraph(f"Decided pairs: {_counts(every)}."),
     ])  # fmt: skip

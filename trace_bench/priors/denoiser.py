@@ -55,7 +55,7 @@ class Denoiser:
         self._weights: Sequence[Tensor] = ()
 
     def compile(self) -> None:
-        """Compile the whole network: once for a batch of 1, once for 64 rows and more, once for all others."""
+        """Compile the whole network: for a batch of 1, for 64 rows and more, and for all others."""
         self.unet.compile(fullgraph=True)
         self._is_compiled = True
 

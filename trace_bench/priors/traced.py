@@ -1,9 +1,9 @@
 """A small network on the CPU as one TorchScript graph: the same operations, without Python between them.
 
 The toy world's UNet starts 350 small operations, and Python goes through its modules for each of them
-(`benchmarks.step` compares a step with and without graphs). torch calls TorchScript deprecated, but has nothing else that
-takes Python out and keeps the bits: torch.compile needs a C++ compiler and fuses operations. Where tracing
-fails, the network stays as it is.
+(`benchmarks.step` compares a step with and without graphs). torch calls TorchScript deprecated, but has
+nothing else that takes Python out and keeps the bits: torch.compile needs a C++ compiler and fuses
+operations. Where tracing fails, the network stays as it is.
 """
 
 from __future__ import annotations
