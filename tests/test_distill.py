@@ -9,7 +9,7 @@ import torch
 from sd_checkpoint import make_checkpoint
 
 from trace_bench.cameras import CameraRange
-from trace_bench.distill import DistillResult, NonFiniteError, background_colour, distill
+from trace_bench.distill import DistillResult, FiniteMonitor, NonFiniteError, background_colour, distill
 from trace_bench.methods.base import Method
 from trace_bench.methods.cfd import CFD
 from trace_bench.methods.sds import SDS
@@ -153,6 +153,22 @@ def test_non_finite_values_stop_the_run_and_are_named(
     with pytest.raises(NonFiniteError, match="latent gradient became non-finite at step 2"):
         run(prior, method, make_representation("rgb", prior), on_step=lambda k, log: logged.append(k))
     assert logged == [0, 1]
+
+
+def test_a_stop_checks_what_was_not_checked_yet(
+    prior: StableDiffusionPrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, values are read only for a row of the log."""
+    checked: list[int] = []
+    steps = iter(range(10))
+    monkeypatch.setattr(FiniteMonitor, "check", lambda monitor: checked.append(len(checked)))
+    run(
+        prior,
+        make_method("sds", prior),
+        make_representation("rgb", prior),
+        should_stop=lambda: next(steps) == 3,
+    )
+    assert len(checked) == 3 + 1  # on the CPU also after each step
 
 
 def test_log_comes_at_its_interval_and_at_the_end(prior: StableDiffusionPrior) -> None:

@@ -146,6 +146,7 @@ def distill(
     check_every = 1 if prior.device.type == "cpu" else log_every
     for k in range(first_step, steps):
         if should_stop():
+            monitor.check()
             return DistillResult(k, stopped=True)
         view = sample_cameras(views_per_step, rng.at(k), camera_range, resolution, resolution)
         tensors, draws = data.at(k, view.tensors())

@@ -211,3 +211,25 @@ def test_gradient_checkpointing_changes_no_gradient(part, checkpoints):
             found.append(train(prior, prior.adapter(4, seed=0), 2)[1])
     for plain, again in zip(*found, strict=True):
         assert torch.equal(plain, again)
+
+
+def test_gradient_checkpointing_knows_the_adapter_of_the_forward_pass(checkpoints):
+    """The backward pass calls the network again, which may have served another adapter meanwhile."""
+    base, v = checkpoints
+    found = []
+    for checkpointing in (False, True):
+        prior = StableDiffusionPrior(
+            str(base), resolution=16, adapter_repo=str(v), gradient_checkpointing=checkpointing
+        )
+        adapters = [prior.adapter(4, seed=k) for k in (0, 1)]
+        for adapter in adapters:  # their last projections begin as zeros
+            adapter.flat.add_(0.01)
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(2, *prior.latent_shape, generator=generator)
+        camera = torch.randn(2, 16, generator=generator)
+        rows = x, torch.tensor([20, 700]), prior.embed(["a red cube", "a blue ball"]), camera
+        raw = adapters[0].predict(*rows)
+        with torch.no_grad():
+            adapters[1].predict(*rows)
+        found.append(torch.autograd.grad(raw.square().sum(), adapters[0].parameters()))
+    assert all(torch.equal(plain, again) for plain, again in zip(*found, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -72,3 +74,37 @@ def test_a_compiled_network_meets_all_sizes_in_its_first_call(checkpoints, monke
     assert met == [2, 3, 4, 5, 7]
     assert batcher._sizes_of(call) == candidates(2)
     assert len(met) == 5
+
+
+def test_what_a_probe_found_is_for_one_dtype(checkpoints):
+    """On some processors, bfloat16 has other kernels than float32, with other classes of sizes."""
+    base, _ = checkpoints
+    call = Call(lambda calls: None, EPS, ("eps", 2), [], lambda: None, lambda outputs: None)
+    names = {
+        Batcher(StableDiffusionPrior(str(base), resolution=16, **settings))._networks(call)
+        for settings in ({}, {}, {"dtype": "bfloat16"}, {"vae_dtype": "bfloat16"})
+    }
+    assert len(names) == 3
+
+
+def test_a_batch_that_fails_is_answered_one_by_one_without_its_memory(checkpoints, monkeypatch, caplog):
+    """As on a GPU whose memory is full: the retries must not find it full of the batch that failed."""
+    base, _ = checkpoints
+    batcher, held = Batcher(StableDiffusionPrior(str(base), resolution=16)), []
+
+    def evaluate(call, units):
+        assert not any(reference() is not None for reference in held)
+        activations = torch.zeros(len(units))
+        held.append(weakref.ref(activations))
+        if len(units) > 6:
+            raise torch.OutOfMemoryError("full")
+        return units
+
+    monkeypatch.setattr(batcher, "_sizes_of", lambda call: (4, 6, 8, 11, 15))
+    monkeypatch.setattr(batcher, "_evaluate", evaluate)
+    calls = [Call(batcher.answer, EPS, ("eps", 4), list("abcd"), lambda: None, "".join) for _ in range(3)]
+    batcher.answer(calls)
+    assert [call.result for call in calls] == ["abcd"] * 3
+    assert [call.error for call in calls] == [None] * 3
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == "3 runs are answered one by one in this step. OutOfMemoryError: full"

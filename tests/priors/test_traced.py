@@ -127,3 +127,35 @@ def test_checkpointed_networks_stay_as_they_are(tmp_path, graphs):
     folder = make_checkpoint(tmp_path / "sd")
     outputs(StableDiffusionPrior(str(folder), resolution=16, gradient_checkpointing=True), 0)
     assert graphs == [True]  # the frozen UNet alone
+
+
+@pytest.mark.usefixtures("early")
+def test_what_cannot_be_compared_or_trained_on_makes_no_graph(graphs):
+    """NaN equals nothing; constants of a graph made in inference mode refuse gradients."""
+    double, weight = Traced(torch.nn.Identity()), torch.ones(1, requires_grad=True)
+    double(lambda x: 2 * x, "double", torch.full((1,), torch.nan))
+    with torch.inference_mode():
+        double(lambda x: 2 * x, "double", torch.ones(1))
+    assert graphs == []
+    for _ in range(2):
+        (grad,) = torch.autograd.grad(double(lambda x: 2 * x, "double", weight), weight)
+        assert grad == 2
+    assert graphs == [True]
+
+
+@pytest.mark.usefixtures("early")
+def test_a_network_has_a_limited_number_of_graphs(monkeypatch, graphs):
+    monkeypatch.setattr(traced, "MOST", 2)
+    double = Traced(torch.nn.Identity())
+    for n in (1, 2, 3, 3):
+        assert torch.equal(double(lambda x: 2 * x, "double", torch.ones(n)), torch.full((n,), 2.0))
+    assert graphs == [True, True]
+
+
+def test_adapters_train_in_double_precision(tmp_path):
+    for name, (make, kind) in PRIORS.items():
+        prior = kind(str(make(tmp_path / name)), resolution=16, dtype="float64")
+        adapter, (x, t) = prior.adapter(2, seed=0), draws(prior, 2, 0)
+        camera = torch.ones(2, 16)
+        adapter.train(x, t, prior.embed(["a red cube"] * 2), camera, lambda out: out.square().mean())
+        assert {p.grad.dtype for p in adapter.parameters()} == {torch.float64}

@@ -111,3 +111,12 @@ def test_a_job_does_not_wait_for_ever(torch_cache):
         pass
     done.set()
     thread.join()
+
+
+def test_a_lane_does_not_wait_for_another_of_its_thread(torch_cache, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits for itself"))
+    with compiled.shared(["x"], CPU), compiled.shared(["x"], CPU):
+        pass
+    with compiled.shared(["x"], CPU):
+        pass
+    assert torch_cache["loaded"] == [b"graphs"]

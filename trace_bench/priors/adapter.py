@@ -12,7 +12,7 @@ from peft import LoraConfig
 from torch import Tensor
 
 from trace_bench.priors.base import TextEmbedding, train_alone
-from trace_bench.priors.denoiser import Denoiser
+from trace_bench.priors.denoiser import Denoiser, trained_dtype
 from trace_bench.system.errors import TraceBenchError
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -41,7 +41,7 @@ def add_lora(unet: torch.nn.Module, rank: int) -> None:
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS))
     width = unet.time_embedding.linear_1.out_features
-    unet.class_embedding = TimestepEmbedding(CAMERA_DIM, width).to(unet.device, _trained_dtype(unet.dtype))
+    unet.class_embedding = TimestepEmbedding(CAMERA_DIM, width).to(unet.device, trained_dtype(unet.dtype))
 
 
 def add_lora_to_transformer(transformer: torch.nn.Module, rank: int) -> None:
@@ -62,7 +62,7 @@ def add_lora_to_transformer(transformer: torch.nn.Module, rank: int) -> None:
     )
     if not isinstance(transformer.time_text_embed, WithCamera):
         transformer.time_text_embed = WithCamera(transformer.time_text_embed)
-    transformer.time_text_embed.add_camera(transformer.inner_dim, _trained_dtype(transformer.dtype))
+    transformer.time_text_embed.add_camera(transformer.inner_dim, trained_dtype(transformer.dtype))
 
 
 class WithCamera(torch.nn.Module):
@@ -87,11 +87,6 @@ class WithCamera(torch.nn.Module):
         return embedded + self.camera(camera).to(embedded.dtype)
 
 
-def _trained_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Dtype of trained parameters: float32, or float64 if the network uses it."""
-    return torch.promote_types(dtype, torch.float32)
-
-
 class LoraNetwork:
     """A frozen network with places for trained weights, which its adapters fill in turn; LoRA layers first.
 
@@ -111,7 +106,7 @@ class LoraNetwork:
         trained.sort(key=lambda place: "lora_" not in place[0])
         self.places = {name: (module, name.rpartition(".")[2]) for name, module, _ in trained}
         self.shapes = {name: parameter.shape for name, _, parameter in trained}
-        self.dtype, self.device = _trained_dtype(trained[0][2].dtype), trained[0][2].device
+        self.dtype, self.device = trained_dtype(trained[0][2].dtype), trained[0][2].device
         for _, module, _ in trained:
             module.__class__ = _Linear
 

@@ -27,6 +27,11 @@ def as_compiled(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def trained_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Dtype of an adapter's parameters and camera: float32, or float64 if the network uses it."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 class Denoiser:
     """Calls a diffusers UNet in its own dtype and counts the batch items, forward and backward."""
 
@@ -70,10 +75,15 @@ class Denoiser:
 
     def _call(self, x: Tensor, timestep: Tensor, text: TextEmbedding, camera: Tensor | None) -> Tensor:
         """One counted call of the network, forward and backward."""
+        if camera is not None:
+            camera = camera.to(trained_dtype(self._dtype))
         out = self._network(x.to(self._dtype), timestep, text, camera).to(x.dtype)
         self.counter.unet_fwd += x.shape[0]
         if out.requires_grad:
             out.register_hook(self._count_backward)
+            if self._put is not None and getattr(self.unet, "is_gradient_checkpointing", False):
+                weights, put = self._weights, self._put  # the backward pass calls the network again
+                out.register_hook(lambda _: self.use(weights, put))
         return out
 
     def _network(self, x: Tensor, timestep: Tensor, text: TextEmbedding, camera: Tensor | None) -> Tensor:
@@ -92,11 +102,12 @@ class Denoiser:
         if self._is_compiled:
             return self.unet(**tree_map_only(Tensor, as_compiled, given), return_dict=False)[0]
         leaves, spec = tree_flatten(given)
+        n = len(leaves)
 
         def network(*tensors: Tensor) -> Tensor:
             if self._put is not None:
-                self._put(tensors[len(leaves) :])
-            return self.unet(**tree_unflatten(tensors[: len(leaves)], spec), return_dict=False)[0]
+                self._put(tensors[n:])
+            return self.unet(**tree_unflatten(tensors[:n], spec), return_dict=False)[0]
 
         return self._traced(network, tuple(given), *leaves, *self._weights)
 

@@ -19,6 +19,8 @@ from torch import Tensor
 
 #: Calls with tensors of the same shapes before a trace, which costs as much as many calls.
 CALLS = 24
+#: Graphs of a network; torch keeps each, with some 20 MB, until the process ends.
+MOST = 32
 #: Parameters; a larger network computes for so long that Python's time does not matter.
 LARGEST = 50_000_000
 log = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class Traced:
 
     def __call__(self, function: Callable[..., Any], name: Hashable, *inputs: Tensor) -> Any:
         """function(*inputs): a tensor or a tuple of tensors; `name` says which function it is."""
-        if not self.works:
+        if not self.works or torch.is_inference_mode_enabled():  # its tensors could not be trained on later
             return function(*inputs)
         key = (name, *((x.shape, x.dtype) for x in inputs))
         if (graph := self._graphs.get(key)) is not None:
@@ -54,9 +56,14 @@ class Traced:
                 return graph(*inputs)
         out = function(*inputs)
         self._calls[key] += 1
-        if self._calls[key] >= CALLS and key not in self._graphs:
+        if self._calls[key] >= CALLS and key not in self._graphs and len(self._graphs) < MOST and _is_finite(out):
             self._graphs[key] = _trace(function, inputs, out)
         return out
+
+
+def _is_finite(out: Any) -> bool:
+    """Without NaN, which equals nothing, and so tells nothing of a graph."""
+    return all(bool(x.isfinite().all()) for x in (out if isinstance(out, tuple) else (out,)))
 
 
 def _trace(

@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ import torch
 from trace_bench.system.cache import entry_path, keep, kept
 
 WAIT_S = 900.0  # a job that waited this long for another compiles by itself
+_compiling: set[tuple[Path, int]] = set()  # by thread: a lane must not wait for another of its thread
 log = logging.getLogger(__name__)
 
 
@@ -33,12 +35,17 @@ def shared(parts: Sequence[object], device: torch.device, wait_s: float = WAIT_S
     """
     gpu = [torch.cuda.get_device_name(device), torch.version.cuda] if device.type == "cuda" else []
     path = entry_path("compiled", json.dumps([*map(str, parts), torch.__version__, *gpu]))
-    if _unpack(path):
+    own = path, threading.get_ident()
+    if own in _compiling or _unpack(path):
         yield
         return
     with _turn(path, wait_s):
         found = _unpack(path)
-        yield
+        _compiling.add(own)
+        try:
+            yield
+        finally:
+            _compiling.discard(own)
         if not found:
             _pack(path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ Loss = Callable[[Tensor], Tensor]
 
 #: Places of the kinds of calls in a step. Decoding is part of no step, and must not wait for those that are.
 DECODE, ENCODE, EPS, PREDICT, TRAIN, PULL_BACK = range(6)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,14 +122,18 @@ class Batcher:
     def _answer_group(self, calls: Sequence[Call]) -> None:
         sizes = self._sizes_of(calls[0])
         for chunk in _chunks(calls, sizes):
+            failed = ""
             try:
                 self._answer_chunk(chunk, sizes)
-            except Exception:  # noqa: BLE001  whose call it is turns out below
-                for call in chunk:
-                    try:
-                        self._answer_chunk([call], sizes)
-                    except Exception as error:  # noqa: BLE001  raised in its lane
-                        call.error = error
+            except Exception as error:  # noqa: BLE001  whose call it is turns out below
+                failed = f"{type(error).__name__}: {error}"
+            if failed:  # here nothing holds the memory of the batch any more
+                log.warning("%d runs are answered one by one in this step. %s", len(chunk), failed)
+            for call in chunk if failed else ():
+                try:
+                    self._answer_chunk([call], sizes)
+                except Exception as error:  # noqa: BLE001  raised in its lane
+                    call.error = error
 
     def _answer_chunk(self, calls: Sequence[Call], sizes: tuple[int, ...]) -> None:
         if not sizes or len(calls[0].units) > sizes[-1]:
@@ -162,7 +169,9 @@ class Batcher:
     def _networks(self, call: Call) -> str:
         """What the networks are, for the memory of a probe."""
         of = getattr(self.prior, "sha256", None)
-        kind = f"{type(self.prior).__qualname__} {self.prior.latent_shape} {self.prior.resolution}"
+        about = ("latent_shape", "resolution", "dtype", "vae_dtype", "compile", "gradient_checkpointing")
+        kind = " ".join(str(getattr(self.prior, name, None)) for name in about)
+        kind = f"{type(self.prior).__qualname__} {kind}"
         return kind if of is None else f"{kind} {of(call.rank in (PREDICT, TRAIN))}"
 
     def _evaluate(self, call: Call, units: Sequence[Any], is_probe: bool = False) -> list[Any]:
