@@ -122,18 +122,23 @@ class Batcher:
     def _answer_group(self, calls: Sequence[Call]) -> None:
         sizes = self._sizes_of(calls[0])
         for chunk in _chunks(calls, sizes):
-            failed = ""
-            try:
-                self._answer_chunk(chunk, sizes)
-            except Exception as error:  # noqa: BLE001  whose call it is turns out below
-                failed = f"{type(error).__name__}: {error}"
-            if failed:  # here nothing holds the memory of the batch any more
-                log.warning("%d runs are answered one by one in this step. %s", len(chunk), failed)
-            for call in chunk if failed else ():
+            if len(chunk) > 1 and self._answer_together(chunk, sizes):
+                continue
+            for call in chunk:
                 try:
                     self._answer_chunk([call], sizes)
                 except Exception as error:  # noqa: BLE001  raised in its lane
                     call.error = error
+
+    def _answer_together(self, calls: Sequence[Call], sizes: tuple[int, ...]) -> bool:
+        """Whether it worked; if not, nothing holds the memory of the batch any more."""
+        try:
+            self._answer_chunk(calls, sizes)
+        except Exception as error:  # noqa: BLE001  whose call it is turns out when they are answered alone
+            what = f"{type(error).__name__}: {error}"
+            log.warning("%d runs are answered one by one in this step. %s", len(calls), what)
+            return False
+        return True
 
     def _answer_chunk(self, calls: Sequence[Call], sizes: tuple[int, ...]) -> None:
         if not sizes or len(calls[0].units) > sizes[-1]:
