@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -230,8 +231,9 @@ def run_timings(device: torch.device, budget: Budget, dry: bool) -> Iterator[Tim
 # --- report -----------------------------------------------------------------------------------------------
 
 
-def end_after(seconds: float, out: Path) -> None:
-    """End the process then: a compiler may take longer than anyone can foresee."""
+@contextmanager
+def at_most(seconds: float, out: Path) -> Iterator[None]:
+    """End the process if the block takes longer: nobody can foresee how long a compiler takes."""
 
     def end() -> None:
         print(f"Not done after {seconds:.0f} s; {out} has all parts that are.", file=sys.stderr, flush=True)
@@ -240,6 +242,10 @@ def end_after(seconds: float, out: Path) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -261,15 +267,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "checks": [], "timings": [],
     }  # fmt: skip
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    end_after(budget.seconds + 30.0, args.out)
-    checks = run_checks(device, methods(), Budget(0.4 * budget.seconds))
-    report["checks"] = [asdict(check) for check in checks]
-    write_json(args.out, report)
-    # One step may compile for a minute: stop starting in time.
-    for timing in run_timings(device, Budget(budget.left - (0.0 if args.dry else 60.0)), args.dry):
-        report["timings"].append(asdict(timing))
+    with at_most(budget.seconds + 30.0, args.out):
+        checks = run_checks(device, methods(), Budget(0.4 * budget.seconds))
+        report["checks"] = [asdict(check) for check in checks]
         write_json(args.out, report)
-        print(timing, flush=True)
+        # One step may compile for a minute: stop starting in time.
+        for timing in run_timings(device, Budget(budget.left - (0.0 if args.dry else 60.0)), args.dry):
+            report["timings"].append(asdict(timing))
+            write_json(args.out, report)
+            print(timing, flush=True)
     report["seconds"] = round(budget.seconds - budget.left, 1)
     write_json(args.out, report)
     print(f"written to {args.out} after {report['seconds']:.0f} s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,16 @@ def test_a_dry_run_reaches_its_end(tmp_path, gpu_page):
         assert (timing["kernels"] is None) == (lanes > 1)
         assert timing["tflop_per_step"] == timings[name, "eager", 1]["tflop_per_step"]
     assert gpu_page.main([str(path)]) == 2  # a dry run makes no page
+
+
+def test_only_a_block_that_takes_too_long_ends_the_process(tmp_path, monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(gpu.os, "_exit", lambda code: ended.set())
+    with gpu.at_most(0.2, tmp_path):
+        pass
+    assert not ended.wait(0.5)
+    with gpu.at_most(0.01, tmp_path):
+        assert ended.wait(10.0)
 
 
 def test_the_page_is_made_from_the_json(tmp_path, gpu_page):
