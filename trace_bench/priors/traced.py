@@ -56,7 +56,8 @@ class Traced:
                 return graph(*inputs)
         out = function(*inputs)
         self._calls[key] += 1
-        if self._calls[key] >= CALLS and key not in self._graphs and len(self._graphs) < MOST and _is_finite(out):
+        is_due = self._calls[key] >= CALLS and key not in self._graphs and len(self._graphs) < MOST
+        if is_due and _is_finite(out):
             self._graphs[key] = _trace(function, inputs, out)
         return out
 
