@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from evaluation.metrics.base import Metric, Quantity
@@ -33,6 +33,7 @@ from evaluation.statistics.paired import FEWEST, paired_difference
 from trace_bench.system.errors import TraceBenchError
 
 Names = Mapping[str, Mapping[str, str]]
+KINDS = ("methods", "prompts", "cost")
 
 
 def make_tables(
@@ -42,12 +43,14 @@ def make_tables(
     order: Sequence[str],
     over: str = "auto",
     controls: Shown = "none",
+    kinds: Collection[str] = KINDS,
 ) -> list[Table]:
     """Tables of methods, prompts and costs for each prompt set and prior.
 
     Args:
         over: which prompts, see `choose_prompts`.
         controls: which of them have a row below the methods.
+        kinds: which tables, of `KINDS`.
     """
     tables = []
     for found in chosen_panels(results, order, over):
@@ -57,18 +60,16 @@ def make_tables(
         notes += [f"{quantity.label}: {quantity.note}." for quantity in quantities]
         notes += _declared_notes(panel)
         tried = controls_of(panel, results, metrics)
-        methods = method_table(panel, quantities, names)
-        by_method = with_controls(methods, panel, tried, controls)
-        by_prompt = prompt_table(panel, quantities, names)
-        tables += [
-            replace(
-                by_method,
-                caption=_caption(panel, True),
-                notes=[*by_method.notes, *_own(by_method), *_marks(methods), *_partial(by_method), *notes],
-            ),
-            replace(by_prompt, caption=_caption(panel, False), notes=_own(by_prompt)),
-            _cost_table(panel, metrics, names, results),
-        ]
+        if "methods" in kinds:
+            methods = method_table(panel, quantities, names)
+            shown = with_controls(methods, panel, tried, controls)
+            notes = [*shown.notes, *_own(shown), *_marks(methods), *_partial(shown), *notes]
+            tables.append(replace(shown, caption=_caption(panel, True), notes=notes))
+        if "prompts" in kinds:
+            shown = prompt_table(panel, quantities, names)
+            tables.append(replace(shown, caption=_caption(panel, False), notes=_own(shown)))
+        if "cost" in kinds:
+            tables.append(_cost_table(panel, metrics, names, results))
     return tables
 
 

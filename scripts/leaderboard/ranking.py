@@ -8,7 +8,6 @@ from itertools import permutations
 from math import nan
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from scripts.leaderboard.rows import Board
 from scripts.leaderboard.sections import MAIN
@@ -43,15 +42,17 @@ def rank_agreement(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Ag
     methods = tuple(name for name in theirs if name in ours)
     if len(methods) < 3 or len(methods) > MOST:
         return Agreement(methods, nan, nan, nan)
-    x, y = ([numbers[name] for name in methods] for numbers in (ours, theirs))
-    tau = _tau(x, y)
-    every = np.array([_tau(x, order) for order in permutations(y)])
-    most = float(np.abs(every).max())
+    every = _tau_of_all_orders(*([numbers[name] for name in methods] for numbers in (ours, theirs)))
+    tau, most = float(every[0]), float(np.abs(every).max())
     return Agreement(methods, tau, _share(every, abs(tau)), _share(every, most))
 
 
-def _tau(x: Sequence[float], y: Sequence[float]) -> float:
-    return float(kendalltau(x, y, variant="b").statistic)
+def _tau_of_all_orders(x: Sequence[float], y: Sequence[float]) -> np.ndarray:
+    """Kendall's tau-b of x and each order of y, y's own first. scipy would take 4 ms for each order."""
+    first, second = (np.sign(np.subtract.outer(values, values)) for values in (x, y))
+    orders = np.array(list(permutations(range(len(y)))))
+    agreeing = np.einsum("ij,kij->k", first, second[orders[:, :, None], orders[:, None, :]])
+    return agreeing / np.sqrt((first**2).sum() * (second**2).sum())
 
 
 def _share(taus: np.ndarray, least: float) -> float:

@@ -28,8 +28,7 @@ def table(
     """A section's table of methods or, with kind="cost", of quality against cost; methods best first."""
     results = board.results(section)
     names, order = display_names(results.frame), best_first(board, section)
-    tables = make_tables(results, metrics, names, order, over=over, controls=controls)
-    return next(table for table in tables if table.name.startswith(f"{kind}-"))
+    return make_tables(results, metrics, names, order, over=over, controls=controls, kinds=(kind,))[0]
 
 
 def markdown(whole: Table) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from leaderboard_rows import METHODS, METRICS, board, frame
 from run_folders import draw, write_run
+from scipy.stats import kendalltau
 
 from evaluation.results.controls import committed
 from evaluation.results.names import display_names
@@ -183,6 +185,19 @@ def test_new_rows_replace_those_of_the_same_method_only():
     assert sorted(merged.loc[others, "match"].dropna()) == sorted(
         rows.loc[rows["method"] != "sds", "match"].dropna()
     )
+
+
+@pytest.mark.parametrize("theirs", [[3.0, 1.0, 2.0, 5.0, 4.0], [3.0, 1.0, 3.0, 5.0, 4.0]])
+def test_rank_agreement_is_that_of_scipy(theirs):
+    """Without ties, its exact p too; with ties, scipy has none."""
+    ours = [1.0, 2.0, 3.0, 4.0, 5.0]
+    found = rank_agreement(*(dict(zip("abcde", values, strict=True)) for values in (ours, theirs)))
+    expected = kendalltau(ours, theirs)
+    assert found.tau == pytest.approx(expected.statistic)
+    if len(set(theirs)) == len(theirs):
+        assert found.p == pytest.approx(expected.pvalue)
+    orders = [abs(kendalltau(ours, order).statistic) for order in permutations(theirs)]
+    assert found.p == pytest.approx(np.mean([tau >= abs(expected.statistic) - 1e-9 for tau in orders]))
 
 
 def test_rank_agreement_has_an_exact_p():

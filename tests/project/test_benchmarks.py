@@ -12,8 +12,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-#: Too long for each CI: one also starts another commit, one compiles networks of SD 2.1's size, one is a sweep
-#: (as `sweep`) with all stages after it.
+#: Too long for each CI: one also starts another commit, one compiles networks of SD 2.1's size, one is a
+#: whole `make bench`.
 MINUTES = {"start", "dispatches", "make_bench"}
 SHORT = {
     "step": (["prior=tiny", "--steps", "2"], ["sds", "vsd", "trace"]),
