@@ -48,7 +48,7 @@ def rank_agreement(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Ag
 
 
 def _tau_of_all_orders(x: Sequence[float], y: Sequence[float]) -> np.ndarray:
-    """Kendall's tau-b of x and each order of y, y's own first. scipy would take 4 ms for each order."""
+    """Kendall's tau-b of x and each order of y, y's own first; scipy has it for one order at a time."""
     first, second = (np.sign(np.subtract.outer(values, values)) for values in (x, y))
     orders = np.array(list(permutations(range(len(y)))))
     agreeing = np.einsum("ij,kij->k", first, second[orders[:, :, None], orders[:, None, :]])

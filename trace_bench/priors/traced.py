@@ -19,7 +19,7 @@ from torch import Tensor
 
 #: Calls with tensors of the same shapes before a trace, which costs as much as many calls.
 CALLS = 24
-#: Graphs of a network; torch keeps each, with some 20 MB, until the process ends.
+#: Graphs of a network; torch keeps each, with 3 to 40 MB in the toy world, until the process ends.
 MOST = 32
 #: Parameters; a larger network computes for so long that Python's time does not matter.
 LARGEST = 50_000_000
