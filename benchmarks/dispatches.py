@@ -251,9 +251,15 @@ def count_step(
     """One step in the middle of a run of 1000, after one that is not counted; no row of the log is due."""
     representation = Gaussians(points(gaussians), 512, prior.latent_shape, seed=0, device=prior.device)
 
+    names = ("kernels", "graphs", "reads", "transfers", "unpinned", "casts")
+    counted: list[StepCounts] = []
+
     def stop() -> bool:
         if counter.steps == 1:
             counter.forget()
+        elif counter.steps == 2:  # before the loop ends, which reads values
+            found = {name: counter.counts[name] for name in names}
+            counted.append(StepCounts(**found, where=dict(counter.where)))
         counter.steps += 1
         return counter.steps > 2
 
@@ -264,8 +270,7 @@ def count_step(
             prior, method, representation, 1000, first=500, views=views, resolution=resolution,
             log_every=10**6, should_stop=stop,
         )  # fmt: skip
-    names = ("kernels", "graphs", "reads", "transfers", "unpinned", "casts")
-    return StepCounts(**{name: counter.counts[name] for name in names}, where=dict(counter.where))
+    return counted[0]
 
 
 def build(name: str, prior: Prior) -> Method:
