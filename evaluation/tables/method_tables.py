@@ -56,18 +56,17 @@ def make_tables(
     for found in chosen_panels(results, order, over):
         panel, notes = one_judge(found, metrics)
         quantities = [*shown_quantities(panel, metrics), *costs(panel.frame)]
-        notes += _judge_notes(panel, metrics, results)
-        notes += [f"{quantity.label}: {quantity.note}." for quantity in quantities]
-        notes += _declared_notes(panel)
-        tried = controls_of(panel, results, metrics)
         if "methods" in kinds:
+            notes += _judge_notes(panel, metrics, results)
+            notes += [f"{quantity.label}: {quantity.note}." for quantity in quantities]
+            notes += _declared_notes(panel)
             methods = method_table(panel, quantities, names)
-            shown = with_controls(methods, panel, tried, controls)
+            shown = with_controls(methods, panel, controls_of(panel, results, metrics), controls)
             notes = [*shown.notes, *_own(shown), *_marks(methods), *_partial(shown), *notes]
             tables.append(replace(shown, caption=_caption(panel, True), notes=notes))
         if "prompts" in kinds:
-            shown = prompt_table(panel, quantities, names)
-            tables.append(replace(shown, caption=_caption(panel, False), notes=_own(shown)))
+            by_prompt = prompt_table(panel, quantities, names)
+            tables.append(replace(by_prompt, caption=_caption(panel, False), notes=_own(by_prompt)))
         if "cost" in kinds:
             tables.append(_cost_table(panel, metrics, names, results))
     return tables

@@ -94,13 +94,14 @@ def readme_table(shop: Workshop, _old: str) -> str:
     """README.md: the table of methods as `python -m evaluation.tables tables.controls=best` prints it."""
     results = shop.results(README_SWEEP)
     tables = make_tables(
-        results, shop.metrics, display_names(results.frame), list(shop.config.tables.order), controls="best"
-    )
-    grid = formats.grid(next(table for table in tables if table.name.startswith("methods-")))
+        results, shop.metrics, display_names(results.frame), list(shop.config.tables.order), controls="best",
+        kinds=("methods",),
+    )  # fmt: skip
+    grid = formats.grid(tables[0])
     table = formats.markdown(replace(grid, caption="", notes=[])).strip("\n")
     on = machine(shop.runs(README_SWEEP))
     below = paragraph(
-        "Rows and signs are those of the first table. Match is the number to look at first; "
+        "The last two rows, italic and bold are as in the first table. Match is the number to look at first; "
         "`docs/statistics.md` says when a difference is decided."
     )
     return f"{table}\n\n{below}\n\n" + paragraph(

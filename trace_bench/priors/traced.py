@@ -33,7 +33,7 @@ class Traced:
     same bits too, because a graph runs as it was recorded, unoptimised.
 
     Args:
-        network: the functions use its parameters. Change their values, but do not put others in their place.
+        network: the functions use its parameters; those that others replace must be among the inputs.
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
