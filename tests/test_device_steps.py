@@ -28,6 +28,9 @@ GRAPHS = {
     "trace_official_trained": 5, "vsd": 6,
 }  # fmt: skip
 
+#: The others are slow tests.
+QUICK = ("sds", "vsd", "trace", "sdi")
+
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
@@ -52,7 +55,9 @@ def blank(checkpoints: tuple[Path, Path]) -> MetaPrior:
     return prior
 
 
-@pytest.mark.parametrize("name", STEPS_ON_META)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in STEPS_ON_META]
+)
 def test_no_step_waits_and_one_transfer_brings_all(name, checkpoints):
     prior = blank(checkpoints)
     method = configured(name, prior)

@@ -33,6 +33,8 @@ METHODS: dict[str, tuple[type[Method], dict[str, Any]]] = {
     "trace_official": (TraCe, {"grad_form": "released", "train_lora": False}),
     "trace_official_trained": (TraCe, {"grad_form": "released", "lora_target": "released_velocity"}),
 }
+#: Images are slow tests.
+KINDS = ["gaussians", *(pytest.param(name, marks=pytest.mark.slow) for name in ("latent", "rgb"))]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def tensors(state: Any) -> list[torch.Tensor]:
     return []
 
 
-@pytest.mark.parametrize("representation", ["gaussians", "latent", "rgb"])
+@pytest.mark.parametrize("representation", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_counted_cost_is_declared_cost_and_no_decode(
     prior: StableDiffusionPrior, method: str, representation: str
@@ -105,7 +107,7 @@ def test_counted_cost_is_declared_cost_and_no_decode(
     assert (seen[-1] - seen[0]).vae_dec == 0
 
 
-@pytest.mark.parametrize("representation", ["gaussians", "latent", "rgb"])
+@pytest.mark.parametrize("representation", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_stopped_and_resumed_is_bit_equal(
     prior: StableDiffusionPrior, method: str, representation: str

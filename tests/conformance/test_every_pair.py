@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from typing import Any
 
@@ -64,15 +65,15 @@ def make(method: str, representation: str, prior: StableDiffusionPrior) -> Pair:
     return configured(method, prior, "tiny"), made
 
 
-#: Other settings of the same class are slow tests.
-VARIANTS = ("gaussians_dreamer_xl", "gaussians_lucid_dreamer")
+#: The other pairs are slow tests.
+QUICK = set(itertools.product(("sds", "vsd", "trace", "sdi"), ("gaussians", "image", "nerf")))
+PAIRS = [
+    pytest.param(*pair, marks=[pytest.mark.slow] * (pair not in QUICK))
+    for pair in itertools.product(NAMES, REPRESENTATIONS)
+]
 
 
-@pytest.mark.parametrize(
-    "representation",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in VARIANTS), id=name) for name in REPRESENTATIONS],
-)
-@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize(("method", "representation"), PAIRS)
 def test_pair(prior: StableDiffusionPrior, method: str, representation: str) -> None:
     subject = Subject(
         lambda: make(method, representation, prior), prior, settings_of_toy(representation), "a red cube", 16

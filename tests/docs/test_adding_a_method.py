@@ -130,7 +130,7 @@ FOUND = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kept_in_the_tree_every_test_finds_it_and_passes(tree):
     """All that is made for each method, with one of the representations; and what is about all methods."""
     chosen = "plain_step or (direct and (image or not test_pair))"

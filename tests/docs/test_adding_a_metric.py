@@ -44,6 +44,7 @@ def test_it_is_scored_and_tabled_beside_the_default_metrics(folder):
     assert alone.stdout.splitlines() == ["sharpness: 0 scored, 2 up to date, of 2 finished runs"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("yaml", "code", "says"),
     [

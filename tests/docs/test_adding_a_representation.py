@@ -25,7 +25,7 @@ def test_the_check_is_green(folder):
     assert " checks, none failed." in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_without_an_init_being_named(folder):
     """The toy protocol has init=random; this representation takes no points."""
     command = PAGE.under("4.").text.splitlines()[0]
@@ -39,7 +39,7 @@ def test_it_runs_without_an_init_being_named(folder):
     assert "representation=voxels takes no initial points; use init=none." in refused.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_sweeps_beside_the_others(folder):
     """One sweep in which one representation has points and the other has none."""
     done = run(folder, PAGE.under("4.").text.splitlines()[1])

@@ -235,6 +235,7 @@ def test_equal_work_and_inits_have_the_methods_of_the_main_section():
     assert SECTIONS[MAIN].methods == SECTIONS["equal_work"].methods == SECTIONS["inits"].methods
 
 
+@pytest.mark.slow
 def test_the_committed_pages_follow_from_the_committed_file():
     """Or both are empty."""
     assert make_leaderboard.main(["--check"]) == 0

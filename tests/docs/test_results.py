@@ -79,7 +79,7 @@ def test_every_picture_is_made_by_a_stage():
     assert shown == pictures
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "experiments"])
 def test_every_sweep_can_be_planned(name, tmp_path):
     """tests/sweeps/test_experiments.py plans the experiments."""
@@ -221,7 +221,7 @@ def write_score(folder, metric, **values):
     score_run(given, Run(folder, read_manifest(folder)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_blocks_are_made_from_the_runs(tmp_path, monkeypatch):
     few = {name: toy.EXPERIMENT_SWEEPS[name] for name in ("diversity", "nerf_qualitative")}
     monkeypatch.setattr(toy, "EXPERIMENT_SWEEPS", few)

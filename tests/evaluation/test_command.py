@@ -57,6 +57,7 @@ def test_a_wrong_option(refused, module, arguments, says):
     assert says in refused(module, *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", "run", "status", "score", "check"])
 def test_a_reader_that_goes_away(name, tmp_path):
     reader, writer = os.pipe()

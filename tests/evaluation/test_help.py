@@ -24,6 +24,7 @@ CONFIG = {
 GROUPS = {"evaluation": ("metric", "figure"), "gpteval3d": ("judge", "metric"), "user_study": ()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", CONFIG)
 def test_help_names_every_key_and_choice(module, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [module, "--help"])

@@ -53,6 +53,7 @@ def test_controls_have_runs_of_their_own(tmp_path):
     assert settings_of(fog.job.method) == {"control": "fog"}
 
 
+@pytest.mark.slow
 def test_the_experiment_makes_every_control_of_every_toy_prompt(tmp_path):
     runs = make_plan(["experiment=controls", f"output_root={tmp_path}"], multirun=True)
     assert {run.job.method["control"] for run in runs} == set(CONTROLS)

@@ -172,6 +172,7 @@ def test_a_sweep_takes_each_prompts_own_file(tmp_path, splats):
         plan(tmp_path, f"{tmp_path}/{{prompt_id}}.ply", "prompt=0,7", multirun=True)
 
 
+@pytest.mark.slow
 def test_who_it_is_depends_on_the_file_and_nothing_of_distilling(tmp_path, splats, box):
     (first,) = plan(tmp_path, splats)
     moved = tmp_path / "elsewhere.ply"

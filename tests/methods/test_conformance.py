@@ -50,6 +50,7 @@ def test_which_methods_sum_over_the_batch(prior: StableDiffusionPrior, name: str
     assert ("a sum over the batch" in reason) == (name in SUMS_OVER_THE_BATCH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_toy_world_s_settings_fit(prior: StableDiffusionPrior, name: str) -> None:
     """The tiny prior has few words: no negative prompt; and the settings are taken by the method."""

@@ -33,7 +33,7 @@ from trace_bench.progress import Progress
 from trace_bench.representations.image import Image
 from trace_bench.seeding import Rng
 
-pytestmark = pytest.mark.slow  # whole runs of every method
+pytestmark = pytest.mark.long  # whole runs of every method
 
 RANGE = CameraRange(distance=(2.0, 2.0), fovy_deg=(45.0, 45.0), elevation_deg=(0.0, 0.0))
 

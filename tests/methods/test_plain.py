@@ -46,7 +46,7 @@ def plain_step(name: str, nets: plain.Nets, step: plain.Step, method: Any) -> pl
     return getattr(plain, name)(nets, step)
 
 
-@pytest.fixture(scope="module", params=["eps", "v"])
+@pytest.fixture(scope="module", params=["eps", pytest.param("v", marks=pytest.mark.slow)])
 def prior(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPrior:
     """An eps-model with a v-model as adapter base, like SD 2.1-base and SD 2.1, or the other way round."""
     folder = tmp_path_factory.mktemp("double")

@@ -101,6 +101,7 @@ def test_known_words_are_one_token_and_unknown_ones_are_not():
         assert tokenizer.unk_token_id not in longest[1:-1]
 
 
+@pytest.mark.slow
 def test_autoencoder_restores_pictures_and_its_latents_have_unit_deviation(pipeline):
     cameras = EvaluationRig(n_views=4).cameras()
     images = torch.cat([

@@ -118,7 +118,7 @@ def train(prior: StableDiffusionPrior, adapter: Adapter, n: int) -> tuple[torch.
     return raw, [parameter.grad for parameter in adapter.parameters()]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_batch_size_compiles_again_except_1(compiled, checkpoints):
     prior, plain = load(checkpoints), load(checkpoints, compile=False)
     for n in SIZES:
@@ -128,7 +128,7 @@ def test_no_batch_size_compiles_again_except_1(compiled, checkpoints):
     assert compiled == {"unet": UNET, "encoder": ENCODER}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_adapters_share_what_is_compiled(compiled, checkpoints):
     """Of any seed, in turn, after steps of their optimisers; gradients are those without compiling."""
     prior, plain = load(checkpoints), load(checkpoints, compile=False)
@@ -145,7 +145,7 @@ def test_adapters_share_what_is_compiled(compiled, checkpoints):
     assert compiled == {"adapter": ADAPTER}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_second_prior_has_room(compiled, checkpoints):
     for _ in range(2):
         prior = load(checkpoints)

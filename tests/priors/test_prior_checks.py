@@ -34,8 +34,15 @@ def flows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return make_sd3_checkpoint(folder / "sd3"), make_flow_checkpoint(folder / "flow")
 
 
+#: The large ones are slow tests.
+KINDS = [
+    *("stable diffusion", "flow", "analytic"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("sdxl", "sd3")),
+]
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-@pytest.mark.parametrize("kind", ["stable diffusion", "sdxl", "sd3", "flow", "analytic"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_priors_pass(
     kind: str, check: Check[Subject], prior: StableDiffusionPrior, xl: Path, flows: tuple[Path, Path]
 ) -> None:

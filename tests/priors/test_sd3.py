@@ -216,7 +216,7 @@ def test_the_cost_of_a_folder_is_that_of_its_prior(prior: StableDiffusion3Prior,
     assert prior.tflop(Work(unet_fwd=2, unet_bwd=1)) == pytest.approx(2 * unit["unet_fwd"] + unit["unet_bwd"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_full_size() -> None:
     """Parameters and TFLOP of Stable Diffusion 3 medium, on the meta device."""
     architecture = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "architecture" / "sd3.yaml"))

@@ -144,7 +144,7 @@ SDXL_VAE = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sdxl_unit_costs() -> None:
     unit = unit_tflop(json.dumps(SDXL_UNET), json.dumps(SDXL_VAE), text_length=77, resolution=1024)
     assert unit["unet_fwd"] == pytest.approx(6.761, abs=0.005)

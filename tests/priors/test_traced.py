@@ -40,7 +40,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return made
 
 
-@pytest.fixture(params=PRIORS)
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name == "sdxl")) for name in PRIORS])
 def prior(request, tmp_path) -> Prior:
     make, kind = PRIORS[request.param]
     return kind(str(make(tmp_path / request.param)), resolution=16)

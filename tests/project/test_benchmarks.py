@@ -12,9 +12,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-#: Too long for each CI: one also starts another commit, one compiles networks of SD 2.1's size, one is a
-#: whole `make bench`.
-MINUTES = {"start", "dispatches", "make_bench"}
+#: Too long for each CI: sweeps, processes of their own, networks of SD 2.1's size.
+MINUTES = {"start", "dispatches", "make_bench", "step", "lanes", "sweep"}
 SHORT = {
     "step": (["prior=tiny", "--steps", "2"], ["sds", "vsd", "trace"]),
     "nerf": (

@@ -62,6 +62,7 @@ def wrong_tree(tmp_path_factory):
     return tree
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contract", [contract["id"] for contract in CONTRACTS])
 def test_every_contract_bites(wrong_tree, contract):
     name, line = WRONGS[contract]

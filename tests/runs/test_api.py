@@ -56,6 +56,7 @@ def test_one_run_whoever_asks_for_it(make, command, out):
     assert make("a red cube", seed=3).folder == other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "overrides"),
     [
@@ -77,6 +78,7 @@ def test_settings_are_those_of_the_command(settings, overrides):
     assert (ours.fingerprint, ours.folder, ours.job) == (theirs.fingerprint, theirs.folder, theirs.job)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["", "null", "12", "true", "a b", "a,b", "x=y", "C:\\a\\", 'say "hi"', "~/a b"]
 )

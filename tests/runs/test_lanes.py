@@ -136,6 +136,7 @@ def test_methods_for_flows_have_the_same_bits_alone_and_among_others(planned, tm
     check_equal_bits(partial(planned, networks=["prior=tiny_flow"]), tmp_path, ",".join(FLOW), (2, 4))
 
 
+@pytest.mark.slow
 def test_work_is_counted_for_each_lane(planned, tmp_path):
     """The padded rows and those of others are no work of a run, and its time is its share."""
     together, apart = planned("sds,vsd", tmp_path / "a"), planned("sds,vsd", tmp_path / "b")
@@ -172,6 +173,7 @@ def test_a_stopped_run_goes_on_in_its_mode(planned, tmp_path):
     assert read_manifest(resumed.folder).mode == "single"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["stopped", "killed", "without a checkpoint"])
 def test_time_is_shared_if_a_checkpoint_of_the_lanes_remains(planned, tmp_path, what):
     runs = planned("sds,vsd", tmp_path)
@@ -204,6 +206,7 @@ def test_a_run_that_goes_on_with_batches_of_other_sizes_says_so(planned, tmp_pat
     assert "Batches of other sizes than before: ['eps']; the last bits may differ." in log_txt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [(rendering._Writing, "finish"), (open_run, "record_files")])
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_others_go_on_while_a_lane_only_writes(work, lanes, planned, tmp_path, monkeypatch):

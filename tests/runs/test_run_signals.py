@@ -93,10 +93,13 @@ def whole(tmp_path_factory):
     return of
 
 
-STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGKILL, signal.SIGKILL]
+STOPS = [signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGUSR2]
 
 
-@pytest.mark.parametrize("signum", STOPS, ids=[f"{s.name}{i}" for i, s in enumerate(STOPS)])
+@pytest.mark.parametrize(
+    "signum",
+    [pytest.param(s, marks=[pytest.mark.slow] * (i > 1), id=f"{s.name}{i}") for i, s in enumerate(STOPS)],
+)
 def test_stopped_at_any_step_and_given_again(tmp_path, whole, signum):
     (run,) = plan(tmp_path)
     process = start(tmp_path)

@@ -88,6 +88,7 @@ def test_force_makes_it_again_from_the_first_step(out):
     assert [step for step, _ in made[1].got] == [step for step, _ in made[0].got]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["__init__", "scalars", "picture", "close"])
 def test_a_tracker_that_fails_costs_a_warning(out, monkeypatch, caplog, where):
     def fail(*arguments):

@@ -8,6 +8,7 @@ from composed import EXTERNAL, FILE_SETS, NEEDED, job, options, toy_scale
 from trace_bench.settings.config import check_settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [name for name in options("method") if name not in ("external", "control")]
 )
@@ -29,12 +30,14 @@ def test_what_is_made_elsewhere_has_no_budget_and_no_start(prior):
     check_settings("method", made.method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt_set", options("prompt_set"))
 def test_every_prompt_set(prompt_set):
     more = ["prompt_set.file=mine.txt"] if prompt_set in FILE_SETS else []
     assert job(f"prompt_set={prompt_set}", *more).choices["prompt_set"] == prompt_set
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", options("protocol"))
 def test_settings_of_every_yaml_are_taken_by_its_class(protocol):
     for group in ("representation", "init", "prior"):

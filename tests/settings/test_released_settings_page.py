@@ -42,6 +42,7 @@ def same(found, wanted):
     return type(found) is type(wanted) and found == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", SECTIONS)
 def test_the_page(title):
     command, text = SECTIONS[title]

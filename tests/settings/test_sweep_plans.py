@@ -25,6 +25,7 @@ def test_without_m_there_is_one_run(model):
     assert names(plan(model, "method=sds", multirun=False)) == [("sds", 0, toy_scale("sds"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompt", "ids"),
     [

@@ -32,12 +32,13 @@ REPRESENTATIONS = {
         "representation.mesh.resolution=16",
     ],
 }
-#: Three methods on every representation; the other pairs are slow tests.
+#: One method on each representation; the other pairs are slow tests.
+QUICK = {("sds", "gaussians"), ("vsd", "image"), ("trace", "nerf")}
 PAIRS = [
     pytest.param(
         method,
         representation,
-        marks=[pytest.mark.slow] * (method not in {"sds", "vsd", "trace"}),
+        marks=[pytest.mark.slow] * ((method, representation) not in QUICK),
     )
     for method in LATENT_PRIOR_METHODS
     for representation in REPRESENTATIONS

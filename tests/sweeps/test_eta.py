@@ -134,6 +134,7 @@ def test_runs_that_load_beside_others_do_not_make_the_others_slow():
     assert seconds_left([half, loading], 1, 2) == pytest.approx(4.0 / 2 + 4.0 + 2 * 0.4)
 
 
+@pytest.mark.slow
 def test_the_simulated_order_is_the_real_one(monkeypatch, tmp_path):
     """With lanes the longest runs start first; the board and the plan for `status --watch` know it."""
     seen = {}

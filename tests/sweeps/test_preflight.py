@@ -225,6 +225,7 @@ def test_a_dry_run_for_slurm_counts_gpu_hours_and_finds_missing_weights(tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_time_of_a_kind_that_has_been_measured(tmp_path, capsys):
     command = ["method=sds", *QUICK, f"output_root={tmp_path / 'out'}"]
     assert main(command) == 0

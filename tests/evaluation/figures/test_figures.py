@@ -59,6 +59,7 @@ def sweep(root, clip, method="trace", seeds=2, **identity) -> None:
                 write_score(folder, clip, clip_score=20.0 + prompt - abs(k - 2) + 0.5 * seed)
 
 
+@pytest.mark.slow
 def test_the_guidance_figure_is_drawn_from_the_sweep_alone(root, clip, command):
     sweep(root, clip)
     write_score(write_run(root, method="trace", steps=7, guidance_scale=33.0), clip, clip_score=99.0)
@@ -77,6 +78,7 @@ def test_the_guidance_figure_is_drawn_from_the_sweep_alone(root, clip, command):
         assert np.asarray(image.convert("L")).std() > 5
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes(root, clip, command):
     sweep(root, clip, seeds=1)
     made = []
@@ -163,6 +165,7 @@ def test_the_legend_names_the_method_of_the_study(root, paper, says):
     assert says in [text.get_text() for text in drawing.figure.legends[0].get_texts()]
 
 
+@pytest.mark.slow
 def test_any_method_and_number(root, clip, command):
     sweep(root, clip, method="vsd", seeds=1)
     ask = ("figures.__main__", "figure=cfg_ablation", CLIP)
@@ -190,6 +193,7 @@ def test_quality_against_cost(root, command):
     assert numbers["front"].to_dict() == {"SDS": True, "VSD": True, "TraCe": False}
 
 
+@pytest.mark.slow
 def test_quality_against_cost_compares_one_representation(root, command):
     """That with the most runs, or the one that is asked for: a picture is no 3D asset."""
     shown = [

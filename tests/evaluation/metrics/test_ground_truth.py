@@ -46,6 +46,7 @@ def test_a_turned_object_is_found(tmp_path, turn):
     assert values["iou_unturned"] < 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["a blue chair", "a red cube", "a blue sphere", "a red house"])
 def test_a_turn_between_the_steps_is_found(prompt):
     poses = [(15.0, 30.0 * i, 2.65, 42.5) for i in range(12)]

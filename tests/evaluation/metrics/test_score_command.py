@@ -60,6 +60,7 @@ def test_broken_folders_are_named_and_the_others_scored(outputs, command):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_the_true_object_of_a_prompt_is_made_once(tmp_path, command, monkeypatch):
     """Also for more prompts than are kept: the runs of a prompt are scored together."""
     prompts = [

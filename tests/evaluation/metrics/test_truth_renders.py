@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from run_folders import draw, only_run, write_run
 from skimage.color import rgb2lab
 
@@ -14,6 +15,7 @@ from evaluation.metrics.turn import best_turn, soft_iou, turned
 POSES = [(15.0, 30.0 * i, 2.65, 42.5) for i in range(12)]
 
 
+@pytest.mark.slow
 def test_another_asset_of_a_prompt_renders_only_its_own_turn(tmp_path, monkeypatch):
     draw(write_run(tmp_path), "a duck", turn=33.0, resolution=128)
     (folder,) = tmp_path.glob("runs/*/*/*/*/*")

@@ -54,6 +54,7 @@ def run_of(data: dict, method: str, prompt: str) -> dict:
 # --- what is in it ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_finished_run_is_there_with_its_numbers_and_media(finished):
     data = data_of(finished)
     assert len(data["runs"]) == 9

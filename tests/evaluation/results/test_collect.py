@@ -154,6 +154,7 @@ def test_objects_without_a_front_are_left_out_of_the_janus_number(tmp_path):
     assert texts == [["0.30 ± 0.14"], ["—", "0.20", "0.40"]]
 
 
+@pytest.mark.slow
 def test_collecting_and_all_tables_read_each_file_once(tmp_path, monkeypatch):
     """`benchmarks/reading.py` measures how long it takes."""
     from hydra import compose, initialize_config_dir

@@ -23,6 +23,7 @@ def root(tmp_path):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize(
     ("name", "file"),

@@ -90,6 +90,7 @@ def test_a_table_of_hostile_prompts_keeps_its_shape(tmp_path):
         assert not [cell for cell in cells if cell[:1] in set("=+@\t") or cell.startswith("-2+")]
 
 
+@pytest.mark.slow
 def test_the_terminal_gets_no_escape_sequence(tmp_path, command):
     root = tmp_path / "outputs"
     for i, prompt in enumerate(HOSTILE):
@@ -105,6 +106,7 @@ def test_the_terminal_gets_no_escape_sequence(tmp_path, command):
         assert "\x1b" not in path.read_text().replace("csv", "") or path.suffix == ".csv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_a_terminal_of_another_encoding_stops_nothing(tmp_path, command, monkeypatch, encoding):
     root = tmp_path / "outputs"

@@ -132,6 +132,7 @@ def test_scores_of_two_judges_that_cannot_be_made_again_say_why(tmp_path):
     assert any("could not be scored again: " in note and "rgb_1.png" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_what_the_tables_advise_works(tmp_path, command):
     """From runs to tables by following each command that is printed."""
     root = tmp_path / "outputs"

@@ -34,6 +34,7 @@ def test_the_sign_flip_test_alone_would_break_the_promise(monkeypatch):
     assert mean_coverage(distributions()["exponential"], 8, 1000) < LEAST - 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompts", [6, 8])
 def test_intervals_of_elo_short(prompts):
     assert elo_coverage(elo_effects()["normal"], prompts, 40) > LEAST - NOISE

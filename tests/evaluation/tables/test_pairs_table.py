@@ -63,6 +63,7 @@ def test_a_partial_number_is_bold_only_if_it_leads_on_common_prompts(tmp_path, c
     assert pairs["better"] == "SDS"
 
 
+@pytest.mark.slow
 def test_pairs_that_nothing_could_decide_are_said_to_be_so(tmp_path, command):
     root = tmp_path / "outputs"
     for k, method in enumerate(["sds", "csd", "vsd", "sdi", "ism", "trace"]):
@@ -110,6 +111,7 @@ def test_common_prompts_where_one_row_is_complete(tmp_path, command):
     assert read(root, "methods")["soft_iou_mean"].tolist() == pytest.approx([0.15, 0.7])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("setting", "sentence"), [
     ("tables.over=some", "tables.over=some is invalid: use auto, all_prompts or common_prompts."),
     ("tables.over=common_prompts", "no prompt of toy has an asset of every row"),

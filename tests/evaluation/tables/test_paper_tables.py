@@ -283,6 +283,7 @@ def test_a_wide_table_is_cut_to_the_terminal_without_tearing_pairs(tmp_path, wid
     assert sum(line.count("paper") for line in heads) == 6
 
 
+@pytest.mark.slow
 def test_the_command_chooses_tables_by_name(tmp_path, command):
     root = tmp_path / "outputs"
     write_run(root)
@@ -301,6 +302,7 @@ def test_the_command_chooses_tables_by_name(tmp_path, command):
     assert err.startswith("table=nine is invalid: use auto, all, or some of 1, 2,")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [4, 5, 6, 7, 8])
 @pytest.mark.parametrize("toy", [False, True])
 def test_the_advised_sweep_makes_the_rows_that_lack_runs(tmp_path, number, toy):

@@ -43,6 +43,7 @@ def moved(runs, root):
 # --- jobs and arrays -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 10])
 def test_every_run_is_in_one_job_and_jobs_differ_in_prompts_alone(size):
     packs = pack(plan(f"prompts_per_job={size}"))
