@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 
 import pytest
 import torch
@@ -57,6 +58,27 @@ def test_calls_of_one_kind_are_answered_together():
     to_the_end(together)
     assert calls == [2, 3]
     assert sorted(found) == [0, 0, 2, 2, 2]
+
+
+def test_an_error_of_several_lanes_names_only_the_lane_where_it_is_read():
+    together, seen = Turns(), []
+
+    def fails(some: list[Call]) -> None:
+        raise ValueError("no memory left")
+
+    def ask(seat: Seat) -> None:
+        try:
+            seat.ask(Call(fails, 0, (), [0.0], lambda: None, lambda outputs: None))
+        except ValueError as error:
+            seen.append([frame.name for frame in traceback.extract_tb(error.__traceback__)])
+
+    for _ in range(2):
+        seat = Seat(together)
+        together.start(seat, lambda seat=seat: ask(seat))
+    to_the_end(together)
+    assert seen[0] == seen[1]
+    assert seen[0].count("ask") == 2  # here and in Seat
+    assert seen[0][-1] == "fails"
 
 
 def test_a_lane_that_is_away_pays_for_what_nobody_else_uses(clock):

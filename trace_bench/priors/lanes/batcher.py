@@ -117,7 +117,7 @@ class Batcher:
                 self._answer_group(group)
             except Exception as error:  # noqa: BLE001  a probe that fails: raised in their lanes
                 for call in group:
-                    call.error = error
+                    call.fail(error)
 
     def _answer_group(self, calls: Sequence[Call]) -> None:
         sizes = self._sizes_of(calls[0])
@@ -128,7 +128,7 @@ class Batcher:
                 try:
                     self._answer_chunk([call], sizes)
                 except Exception as error:  # noqa: BLE001  raised in its lane
-                    call.error = error
+                    call.fail(error)
 
     def _answer_together(self, calls: Sequence[Call], sizes: tuple[int, ...]) -> bool:
         """Whether it worked; if not, nothing holds the memory of the batch any more."""

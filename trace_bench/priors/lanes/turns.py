@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
@@ -43,7 +44,12 @@ class Call:
     assemble: Callable[[list[Any]], Any]  # the result from those of the units
     result: Any = None
     error: BaseException | None = None
+    trace: TracebackType | None = None
     rounds: int = 0  # how often others came first
+
+    def fail(self, error: BaseException) -> None:
+        """Have the error raised in the lane that asked; several calls may share it."""
+        self.error, self.trace = error, error.__traceback__
 
 
 class Seat:
@@ -68,7 +74,7 @@ class Seat:
             self._call = call
             self._turns.wait_for_call(self)
         if call.error is not None:
-            raise call.error
+            raise call.error.with_traceback(call.trace)  # without the frames of lanes that share it
         return call.result
 
     def away(self, work: Callable[[], T]) -> T:
@@ -239,7 +245,7 @@ def _answer(calls: Sequence[Call]) -> None:
             answer(some)
         except BaseException as error:  # noqa: BLE001
             for call in some:
-                call.error = error
+                call.fail(error)
 
 
 def _state_of_thread() -> tuple[bool, int]:
