@@ -47,6 +47,7 @@ def _fake(monkeypatch):
     made.clear()
     monkeypatch.setitem(tracking._SINKS, "tensorboard", Sink)
     monkeypatch.setattr(tracking, "_EVERY_S", -1.0)
+    monkeypatch.setattr(tracking, "_paused_until", {})
 
 
 def rows(folder):
@@ -127,6 +128,30 @@ def test_scores_reach_the_tracker_of_the_run(out):
     (sink,) = made
     assert sink.got == [(STEPS, {"ours/a": 0.5})]
     assert sink.closed == 1
+
+
+def test_scoring_does_not_wait_for_a_closed_tracker_at_each_run(out, monkeypatch, caplog):
+    for seed in range(2):
+        assert make_asset(spec(out, "tracker=tensorboard", f"seed={seed}")).status == "done"
+    tries = []
+
+    def fail(*arguments):
+        tries.append(arguments)
+        raise RuntimeError("no route to host")
+
+    monkeypatch.setitem(tracking._SINKS, "tensorboard", fail)
+    caplog.clear()
+    runs = read_index(out).runs.values()
+    for run in runs:
+        assert score_run(Ours(), run)
+    assert len(tries) == 1
+    assert "tracker=tensorboard failed (RuntimeError: no route to host)" in caplog.text
+    monkeypatch.setitem(tracking._SINKS, "tensorboard", Sink)
+    monkeypatch.setitem(tracking._paused_until, "tensorboard", 0.0)
+    made.clear()
+    for run in runs:
+        assert score_run(Theirs(), run)
+    assert [sink.got for sink in made] == [[(STEPS, {"theirs/a": 0.5})]] * 2
 
 
 def test_records_are_numbered_on_from_those_of_earlier_attempts(out):

@@ -34,6 +34,7 @@ NONE = "none"
 SENT = "tracker.json"
 METRICS = "metrics.jsonl"
 _EVERY_S = 5.0  # seconds between two deliveries
+_PAUSE_S = 600.0  # seconds without scores for a tracker that could not be opened
 log = logging.getLogger(__name__)
 
 
@@ -114,6 +115,8 @@ class _Wandb:
 #: Made with the run folder, its manifest, and the number of records that were sent before.
 _SINKS: dict[str, Callable[[Path, Manifest, int], Sink]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
 TRACKERS = (NONE, *_SINKS)
+#: When a tracker that could not be opened may get scores again, by its name; time.monotonic().
+_paused_until: dict[str, float] = {}
 
 
 def wandb_mode() -> Any:
@@ -175,7 +178,13 @@ class Tracker:
         self._try(send)
 
     def scores(self, metric: str, values: Mapping[str, float | None]) -> None:
-        """Send the scores of the finished asset."""
+        """Send the scores of the finished asset.
+
+        Scoring goes through many runs. If a tracker cannot be opened, which may take a minute, the others do
+        not try it for a while.
+        """
+        if time.monotonic() < _paused_until.get(self._kind, 0.0):
+            return
         found = {f"{metric}/{name}": value for name, value in values.items() if value is not None}
 
         def send() -> None:
@@ -206,7 +215,11 @@ class Tracker:
 
     def _opened(self) -> Sink:
         if self._sink is None:
-            self._sink = _SINKS[self._kind](self._folder, self._manifest, self._sent.records)
+            try:
+                self._sink = _SINKS[self._kind](self._folder, self._manifest, self._sent.records)
+            except Exception:
+                _paused_until[self._kind] = time.monotonic() + _PAUSE_S
+                raise
         return self._sink
 
     def _note(self, records: int, **steps: int) -> None:
