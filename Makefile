@@ -28,7 +28,7 @@ test: $(VENV)/.installed-dev  ## run the tests (CPU, offline)
 test-slow: $(VENV)/.installed-dev  ## run the slow tests (a real Slurm, a browser)
 	$(PY) -m pytest -m 'slow and not long' -n 3 --dist loadfile --no-loadscope-reorder --durations=15
 
-test-long: $(VENV)/.installed-dev  ## run the long tests (minutes each)
+test-long: $(VENV)/.installed-dev  ## run the long tests (whole runs, networks of full size)
 	$(PY) -m pytest -m long --durations=15
 
 agreement: $(VENV)/.installed-dev  ## compare with the published codes, write the tables of docs/agreement.md

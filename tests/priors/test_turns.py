@@ -60,7 +60,7 @@ def test_calls_of_one_kind_are_answered_together():
     assert sorted(found) == [0, 0, 2, 2, 2]
 
 
-def test_an_error_of_several_lanes_names_only_the_lane_where_it_is_read():
+def test_an_error_of_several_lanes_has_the_frames_of_one():
     together, seen = Turns(), []
 
     def fails(some: list[Call]) -> None:

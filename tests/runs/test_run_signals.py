@@ -93,6 +93,7 @@ def whole(tmp_path_factory):
     return of
 
 
+#: The first two; the others are slow tests.
 STOPS = [signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGUSR2]
 
 

@@ -130,7 +130,7 @@ def test_scores_reach_the_tracker_of_the_run(out):
     assert sink.closed == 1
 
 
-def test_scoring_does_not_wait_for_a_closed_tracker_at_each_run(out, monkeypatch, caplog):
+def test_scoring_tries_a_tracker_that_cannot_be_opened_once(out, monkeypatch, caplog):
     for seed in range(2):
         assert make_asset(spec(out, "tracker=tensorboard", f"seed={seed}")).status == "done"
     tries = []

@@ -11,12 +11,9 @@ from trace_bench.toyworld import Caption, all_captions, scene_from_prompt
 from trace_bench.toyworld.objects import OBJECTS
 from trace_bench.toyworld.shapes import COLORS, SOLIDS
 
-EVERYTHING = [Caption(name, "blue").text for name in SOLIDS] + [
-    Caption(name, "blue" if item.colored else None).text for name, item in OBJECTS.items()
-]
-WITH_FRONT = [
-    Caption(name, "blue" if item.colored else None).text for name, item in OBJECTS.items() if item.has_front
-]
+OF_OBJECTS = {name: Caption(name, "blue" if item.colored else None).text for name, item in OBJECTS.items()}
+EVERYTHING = [Caption(name, "blue").text for name in SOLIDS] + list(OF_OBJECTS.values())
+WITH_FRONT = [text for name, text in OF_OBJECTS.items() if OBJECTS[name].has_front]
 SOME = [
     "a red sphere",
     "a blue pyramid",
