@@ -1,4 +1,4 @@
-"""The stages of `make bench`, after installation: `python -m benchmarks.make_bench [--against COMMIT]`.
+"""The stages of `make bench` after installation: `python -m benchmarks.make_bench [--against COMMIT]`.
 
 The sweep of SDS, VSD and TraCe on the eight toy prompts with one worker a core, then scores, a tournament
 with the CLIP judge, the contact sheet and the tables: seconds of the clock, and CPU seconds. The report is
@@ -57,6 +57,7 @@ def spend(words: list[str]) -> tuple[float, float]:
 def main() -> None:
     parser = parser_of("make_bench", __doc__)
     parser.add_argument("--against", metavar="COMMIT")
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--short", action="store_true", help="a few small runs, for tests")
     parser.add_argument("--measure", nargs="+", metavar="SETTING", help="print this checkout's costs only")
     args = parser.parse_args()
@@ -66,7 +67,7 @@ def main() -> None:
     from benchmarks.against import SAME, compare
 
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}", flush=True)
-    compare("make_bench", [*SAME, *["--short"] * args.short], args.against, 1)
+    compare("make_bench", [*SAME, *["--short"] * args.short], args.against, args.repeats)
     print(f"load of the machine after: {os.getloadavg()[0]:.1f}")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,10 +52,17 @@ def _cross(
     solids: sdf.Solids, rng: np.random.Generator, lines: int, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Uniform surface points from random lines: (points [K, 3], part indices [K])."""
-    starts, directions = kernels.random_lines(rng, lines, radius)
-    points, parts = np.empty((lines * 8, 3)), np.empty(lines * 8, np.int64)
-    found = kernels.cross_lines(solids, starts, directions, 2.0 * radius, points, parts)
-    return points[:found], parts[:found]
+
+    def walk(starts: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points, parts = np.empty((len(starts) * 8, 3)), np.empty(len(starts) * 8, np.int64)
+        found = kernels.cross_lines(solids, starts, directions, 2.0 * radius, points, parts)
+        return points[:found], parts[:found]
+
+    cores = os.cpu_count() or 1
+    pieces = [np.array_split(x, cores) for x in kernels.random_lines(rng, lines, radius)]
+    with ThreadPoolExecutor(cores) as pool:  # releases the GIL; the order of the points stays
+        points, parts = zip(*pool.map(walk, *pieces), strict=True)
+    return np.concatenate(points), np.concatenate(parts)
 
 
 @lru_cache(maxsize=256)
