@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from trace_bench.priors.lanes.batcher import EPS, Batcher, _chunks
+from trace_bench.priors.lanes.batcher import ENCODE, EPS, Batcher, _chunks
 from trace_bench.priors.lanes.sizes import candidates, padded_size, probed
 from trace_bench.priors.lanes.turns import Call
 from trace_bench.priors.stable_diffusion import StableDiffusionPrior
@@ -48,13 +48,23 @@ def test_a_batch_is_filled_up_to_the_next_size():
 
 @pytest.mark.parametrize(
     ("calls", "batches"),
-    [(3, [3]), (7, [7]), (8, [4, 4]), (9, [7, 2]), (11, [7, 4]), (12, [7, 5]), (14, [7, 7])],
+    [(3, [3]), (7, [7]), (8, [5, 3]), (9, [7, 2]), (11, [7, 4]), (12, [7, 5]), (14, [7, 7])],
 )
 def test_calls_are_split_so_that_few_rows_are_repeats(calls, batches):
     waiting = [Call(None, EPS, (), [n], None, None) for n in range(calls)]
     chunks = _chunks(waiting, (2, 3, 4, 5, 7))
     assert [len(chunk) for chunk in chunks] == batches
     assert [call for chunk in chunks for call in chunk] == waiting
+
+
+@pytest.mark.parametrize(
+    ("rank", "calls", "batches"),
+    [(ENCODE, 12, [8, 4]), (ENCODE, 14, [8, 6]), (ENCODE, 9, [6, 3]), (EPS, 12, [12]), (EPS, 14, [14])],
+)
+def test_pictures_are_encoded_in_more_batches_rather_than_with_repeats(rank, calls, batches):
+    """One batch more costs the encoder next to nothing, a repeat as much as a picture."""
+    waiting = [Call(None, rank, (), [n], None, None) for n in range(calls)]
+    assert [len(chunk) for chunk in _chunks(waiting, (4, 6, 8, 11, 15))] == batches
 
 
 def test_a_call_that_is_larger_than_a_batch_is_alone():

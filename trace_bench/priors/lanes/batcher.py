@@ -22,6 +22,10 @@ Loss = Callable[[Tensor], Tensor]
 #: Places of the kinds of calls in a step. Decoding is part of no step, and must not wait for those that are.
 DECODE, ENCODE, EPS, PREDICT, TRAIN, PULL_BACK = range(6)
 
+#: What a batch costs beside its units, in units. The encoder's operations are large, so it hardly matters how
+#: many pictures are in a batch.
+_BATCH_COSTS, _ENCODE_COSTS = 3.0, 0.1
+
 log = logging.getLogger(__name__)
 
 
@@ -219,13 +223,15 @@ class Batcher:
 
 
 def _chunks(calls: Sequence[Call], sizes: Sequence[int]) -> list[list[Call]]:
-    """Calls that fit into one batch, in as few batches as possible: full ones and a rest, or all of about
-    one size, whichever needs fewer repeats.
+    """Calls that fit into one batch, so that all batches together cost least: full ones of one of the sizes
+    and a rest, or all of about one size.
     """
     most = sizes[-1] if sizes else 1
     total = sum(len(call.units) for call in calls)
-    ways = [_filled(calls, most, wanted) for wanted in (most, total / -(-total // most))]
-    return min(ways, key=lambda chunks: sum(_padded(chunk, sizes) for chunk in chunks))
+    ways = [_filled(calls, size, size) for size in reversed(sizes or (most,))]
+    ways.append(_filled(calls, most, total / -(-total // most)))
+    each = _ENCODE_COSTS if calls[0].rank == ENCODE else _BATCH_COSTS
+    return min(ways, key=lambda chunks: sum(each + _padded(chunk, sizes) for chunk in chunks))
 
 
 def _padded(calls: Sequence[Call], sizes: Sequence[int]) -> int:
