@@ -159,8 +159,9 @@ def usage() -> str:
     lines = [f"  {name:<15}{command.__doc__}" for name, command in COMMANDS.items()]
     return "\n".join([
         "usage: trace-bench COMMAND [key=value ...]",
-        "       trace-bench COMMAND ... then COMMAND ...   one after the other, each with its own settings, until",
-        "                                                  one fails; `report` runs also after problems with runs",
+        "       trace-bench COMMAND ... then COMMAND ...   one after the other, each with its own",
+        "                                                  settings, until one fails; `report` runs also",
+        "                                                  after problems with some runs",
         "       trace-bench COMMAND --help",
         "       trace-bench --version",
         "",
