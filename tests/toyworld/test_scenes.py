@@ -8,7 +8,9 @@ import torch
 
 from trace_bench.cameras import EvaluationRig, make_cameras
 from trace_bench.toyworld import Caption, all_captions, scene_from_prompt
+from trace_bench.toyworld.captions import parse
 from trace_bench.toyworld.objects import OBJECTS
+from trace_bench.toyworld.scene import Scene, _fit
 from trace_bench.toyworld.shapes import COLORS, SOLIDS
 
 OF_OBJECTS = {name: Caption(name, "blue" if item.colored else None).text for name, item in OBJECTS.items()}
@@ -74,6 +76,19 @@ def test_a_sphere_is_exact():
     edge = np.degrees(np.arcsin(radius / 2.65))
     expected = np.pi * (np.tan(np.radians(edge)) * camera.Ks[0, 0, 0].item()) ** 2
     assert seen.alpha.sum().item() == pytest.approx(expected, rel=0.01)
+
+
+def test_the_number_of_cores_does_not_change_a_scene(monkeypatch):
+    """A scene is fitted by its surface points, so its pictures would change with them."""
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        _fit.cache_clear()
+        scene = Scene(parse("a duck")[0])
+        found.append((scene.parts, scene.surface_points(500)))
+    (parts, points), (other_parts, other_points) = found
+    assert repr(parts) == repr(other_parts)
+    assert all(torch.equal(a, b) for a, b in zip(points, other_points, strict=True))
 
 
 def test_surface_points_are_uniform_in_area():
