@@ -48,7 +48,7 @@ def test_a_batch_is_filled_up_to_the_next_size():
 
 @pytest.mark.parametrize(
     ("calls", "batches"),
-    [(3, [3]), (7, [7]), (8, [5, 3]), (9, [7, 2]), (11, [7, 4]), (12, [7, 5]), (14, [7, 7])],
+    [(3, [3]), (7, [7]), (8, [4, 4]), (9, [7, 2]), (11, [7, 4]), (12, [7, 5]), (14, [7, 7])],
 )
 def test_calls_are_split_so_that_few_rows_are_repeats(calls, batches):
     waiting = [Call(None, EPS, (), [n], None, None) for n in range(calls)]

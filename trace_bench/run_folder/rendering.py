@@ -312,7 +312,6 @@ def write_film(frames: Iterable[np.ndarray], path: Path, count: int) -> None:
         ffmpeg_log_level="error",
         output_params=[
             *("-f", "mp4", "-preset", "veryfast"),
-            *("-threads", "1"),  # more cost CPU that others need
             *("-vf", f"scale={size[0]}:{size[1]}:flags=bicubic"),
         ],
     )

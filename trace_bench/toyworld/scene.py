@@ -54,11 +54,12 @@ def _cross(
     """Uniform surface points from random lines: (points [K, 3], part indices [K])."""
 
     def walk(starts: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        points, parts = np.empty((len(starts) * 8, 3)), np.empty(len(starts) * 8, np.int64)
+        room = len(starts) * 8 + 64  # also for a single line through many parts
+        points, parts = np.empty((room, 3)), np.empty(room, np.int64)
         found = kernels.cross_lines(solids, starts, directions, 2.0 * radius, points, parts)
         return points[:found], parts[:found]
 
-    cores = os.cpu_count() or 1
+    cores = min(8, os.cpu_count() or 1)
     pieces = [np.array_split(x, cores) for x in kernels.random_lines(rng, lines, radius)]
     with ThreadPoolExecutor(cores) as pool:  # releases the GIL; the order of the points stays
         points, parts = zip(*pool.map(walk, *pieces), strict=True)

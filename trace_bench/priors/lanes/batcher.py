@@ -224,12 +224,12 @@ class Batcher:
 
 def _chunks(calls: Sequence[Call], sizes: Sequence[int]) -> list[list[Call]]:
     """Calls that fit into one batch, so that all batches together cost least: full ones of one of the sizes
-    and a rest, or all of about one size.
+    and a rest, or as few as possible of about one size.
     """
     most = sizes[-1] if sizes else 1
     total = sum(len(call.units) for call in calls)
-    ways = [_filled(calls, size, size) for size in reversed(sizes or (most,))]
-    ways.append(_filled(calls, most, total / -(-total // most)))
+    ways = [_filled(calls, most, wanted) for wanted in (most, total / -(-total // most))]
+    ways += [_filled(calls, size, size) for size in reversed(sizes[:-1])]
     each = _ENCODE_COSTS if calls[0].rank == ENCODE else _BATCH_COSTS
     return min(ways, key=lambda chunks: sum(each + _padded(chunk, sizes) for chunk in chunks))
 
